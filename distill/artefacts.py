@@ -1,0 +1,73 @@
+"""Files that are whole or absent: fingerprints of inputs, atomic writes, the folder of rebuilt-on-demand caches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from distill.records import BadInput
+
+
+def cache_folder() -> Path:
+    """Where indexes and token arrays are kept between runs; safe to delete. `DISTILL_CACHE` moves it."""
+    folder = Path(os.environ.get("DISTILL_CACHE", Path.home() / ".cache" / "distill"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits over JSON-able values; equal inputs give equal fingerprints on every machine."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True, default=str).encode())
+
+
+def file_fingerprint(path: Path, chunk_bytes: int = 1 << 24) -> str:
+    """xxh3 of a file's bytes, read in chunks."""
+    digest = xxhash.xxh3_64()
+    with open(path, "rb") as file:
+        while chunk := file.read(chunk_bytes):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; it takes its name only when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if temporary.is_file():
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        elif path.is_dir():
+            shutil.rmtree(path)  # os.replace does not replace a folder that has files
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON under a temporary name, then renames it."""
+    with written_atomically(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The JSON in `path`; `what` names it in the error when it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no {what} here") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: {what} is not valid JSON ({error})") from None

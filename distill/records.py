@@ -1,0 +1,59 @@
+"""What the rooms of this package hand each other: a batch, what a teacher or a student says about it, a ranking, an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+
+class BadInput(Exception):
+    """Input the user can mend: one line that names the file, the line or key, and the fix. The command line exits with code 2."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a batch of texts and the mask of the real ones."""
+
+    input_ids: Tensor  # [B, L] int64
+    attention_mask: Tensor  # [B, L] int64, 1 on real tokens
+
+    def to(self, device: torch.device, **kwargs) -> Tokens:
+        return Tokens(self.input_ids.to(device, **kwargs), self.attention_mask.to(device, **kwargs))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries of one training step and the candidates they are scored against, by row of the teacher's store."""
+
+    queries: Tokens
+    query_rows: Tensor  # [B] int64, row of each query in its vector store
+    document_rows: Tensor  # [B, K] int64, rows of the document store; K = 0 when only queries are matched
+
+    def to(self, device: torch.device, **kwargs) -> Batch:
+        # rows stay on the host: they index memory-mapped files there
+        return Batch(self.queries.to(device, **kwargs), self.query_rows, self.document_rows)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a teacher or a student says about a batch; teachers and students return the same type."""
+
+    query: Tensor  # [B, D]     one vector per query
+    document: Tensor  # [B, K, D]  candidates, column 0 the positive where there is one; K = 0 when only queries are matched
+    scores: Tensor  # [B, K]     each query against its own K candidates
+    document_rows: Tensor  # [B, K]     ids of the candidates: the same document twice in a batch is not its own negative
+
+
+@dataclass(frozen=True)
+class Run:
+    """A ranking: for each query the rows of its documents, best first."""
+
+    query_ids: list[str]
+    rows: np.ndarray  # [Q, k] int64, row of the corpus; -1 where fewer than k documents exist
+    scores: np.ndarray  # [Q, k] float32, not increasing along a row
+    name: str = field(default="run")
