@@ -1,0 +1,65 @@
+"""How much of the teacher a student keeps, and how sure that is: bootstrap over queries."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from distill.records import BadInput
+
+DRAWS_PER_CHUNK = 1 << 22  # 32 MB of resampled values at a time
+
+
+class Interval(NamedTuple):
+    """A value and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_ratio(student: ArrayLike, teacher: ArrayLike, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Ratio of mean `student` [Q] to mean `teacher` [Q] with its percentile interval.
+
+    Paired: each resample draws the same queries for both, so what makes a query hard for both does not widen the interval. Resamples
+    in which the teacher scores nothing have no ratio and are left out. Raises BadInput when the teacher's mean is 0.
+    """
+    values = _per_query(student, teacher)
+    if values[1].mean() == 0:
+        raise BadInput("the teacher scores 0 on every query: nothing to retain; do the judgements belong to these queries and documents?")
+    sums = _resampled_sums(values, resamples, seed)
+    ratios = sums[0, sums[1] != 0] / sums[1, sums[1] != 0]
+    return _interval(values[0].mean() / values[1].mean(), ratios)
+
+
+def bootstrap_mean(values: ArrayLike, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Mean of `values` [Q] with its percentile interval."""
+    per_query = _per_query(values)
+    return _interval(per_query.mean(), _resampled_sums(per_query, resamples, seed)[0] / per_query.shape[1])
+
+
+def _per_query(*values: ArrayLike) -> np.ndarray:
+    """[S, Q] float64, one row for each system."""
+    systems = [np.asarray(value, dtype=np.float64) for value in values]
+    sizes = [len(system) for system in systems]
+    if min(sizes) == 0 or len(set(sizes)) > 1:
+        raise BadInput(f"values of {' and '.join(map(str, sizes))} queries: give one value a query, of the same queries for both")
+    return np.stack(systems)
+
+
+def _resampled_sums(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """[S, resamples]: sums over queries drawn with replacement, the same queries for every row of `values` [S, Q]."""
+    generator, queries = np.random.default_rng(seed), values.shape[1]
+    at_a_time = max(1, DRAWS_PER_CHUNK // queries)
+    chunks = []
+    for done in range(0, resamples, at_a_time):
+        drawn = generator.integers(queries, size=(min(at_a_time, resamples - done), queries), dtype=np.int32)
+        chunks.append(np.stack([system[drawn].sum(1) for system in values]))
+    return np.concatenate(chunks, axis=1)
+
+
+def _interval(value: float, resampled: np.ndarray) -> Interval:
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Interval(float(value), float(low), float(high))

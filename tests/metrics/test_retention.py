@@ -1,0 +1,72 @@
+"""Bootstrap intervals: exact cases, a known distribution, how often they hold the truth."""
+
+import numpy as np
+import pytest
+import torch
+
+from distill.metrics import retention
+from distill.metrics.retention import bootstrap_mean, bootstrap_ratio
+from distill.records import BadInput
+
+
+def test_a_constant_share_has_no_uncertainty():
+    teacher = torch.tensor([0.1, 0.9, 0.5, 0.0, 1.0])
+    assert bootstrap_ratio(0.5 * teacher, teacher) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_two_queries_by_hand():
+    # draws of two from {0, 1}: the mean is 0, 1/2 or 1 with 1/4, 1/2, 1/4; the ends of the 95% interval are the outer two
+    assert bootstrap_mean([0.0, 1.0]) == (0.5, 0.0, 1.0)
+    # paired: teacher 1 on both, so the ratio is the student's mean
+    assert bootstrap_ratio([0.0, 1.0], [1.0, 1.0]) == (0.5, 0.0, 1.0)
+
+
+def test_resamples_without_a_teacher_score_are_left_out():
+    # the second query twice has no ratio; the first once or twice has ratio 1/2
+    assert bootstrap_ratio([0.5, 0.0], [1.0, 0.0]) == (0.5, 0.5, 0.5)
+
+
+def test_pairing_narrows_the_interval():
+    generator = np.random.default_rng(0)
+    teacher = generator.random(100)
+    paired = bootstrap_ratio(0.9 * teacher + 0.02 * generator.random(100), teacher)
+    unpaired = bootstrap_ratio(0.9 * generator.permutation(teacher), teacher)
+    assert paired.high - paired.low < 0.2 * (unpaired.high - unpaired.low)
+
+
+def test_mean_interval_is_the_normal_one():
+    values = np.random.default_rng(1).normal(3, 2, size=400)
+    mean, low, high = bootstrap_mean(values)
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.02)
+
+
+def test_intervals_hold_the_true_ratio_95_times_in_100():
+    generator, held = np.random.default_rng(2), 0
+    for _ in range(400):
+        teacher = generator.random(80)  # mean 1/2
+        student = teacher * generator.uniform(0.6, 1.0, size=80)  # true ratio 0.8
+        interval = bootstrap_ratio(student, teacher, resamples=500)
+        held += interval.low <= 0.8 <= interval.high
+    assert 0.91 <= held / 400 <= 0.985  # three standard errors around .95, less the small-sample shortfall
+
+
+def test_chunks_cover_every_resample(monkeypatch):
+    monkeypatch.setattr(retention, "DRAWS_PER_CHUNK", 70)  # 7 resamples at a time: 15 chunks, the last of 2
+    sums = retention._resampled_sums(np.ones((2, 10)), 100, seed=0)
+    assert sums.tolist() == [[10.0] * 100] * 2
+
+
+def test_same_seed_same_interval():
+    values = np.random.default_rng(3).random(50)
+    assert bootstrap_mean(values, seed=4) == bootstrap_mean(values, seed=4) != bootstrap_mean(values, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [([1, 0], [0, 0], "teacher scores 0"), ([1], [1, 1], "1 and 2 queries"), ([], [], "0 and 0 queries")],
+)
+def test_no_ratio_is_an_error_that_says_why(student, teacher, message):
+    with pytest.raises(BadInput, match=message):
+        bootstrap_ratio(student, teacher)
