@@ -1,0 +1,121 @@
+"""Relevance judgments: which documents answer a query, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.ids import Ids
+from distill.records import BadInput
+
+
+@dataclass(frozen=True)
+class Qrels:
+    """Graded judgments by query id and document id."""
+
+    judgments: dict[str, dict[str, int]]
+    name: str = "qrels"
+
+    def __len__(self) -> int:
+        return len(self.judgments)
+
+    def only(self, query_ids: Iterable[str], name: str | None = None) -> Qrels:
+        """The judgments of the given queries."""
+        return Qrels({query: self.judgments[query] for query in query_ids if query in self.judgments}, name or self.name)
+
+    def check(self, known_queries: Ids, name: str) -> None:
+        """Refuses judgments of queries that `known_queries`, called `name`, lacks."""
+        queries = list(self.judgments)
+        unknown = np.flatnonzero(known_queries.rows(queries) < 0)
+        if len(unknown):
+            others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
+            raise BadInput(f"{self.name}: query {queries[unknown[0]]!r}{others} not in {name}: the two files must belong together")
+
+    def graded(self, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Grades of what was retrieved, and all grades there were to win.
+
+        Args:
+            query_ids: Q ids, one for each row of `rows`.
+            corpus: ids of the documents that `rows` point at.
+            rows: [Q, k] int64, retrieved rows of the corpus, -1 where there is none.
+
+        Returns:
+            ranked grades [Q, k] int64, 0 where unjudged or -1, and judged grades [Q, J] int64, padded with 0: every judged document
+            of a query, also those missing from the corpus, which no system finds but recall and the ideal DCG count.
+            Negative grades (spam, in TREC) are 0 in both.
+        """
+        judged = [self.judgments.get(query, {}) for query in query_ids]
+        counts = np.array([len(grades) for grades in judged], np.int64)
+        flat_grades = np.maximum(np.array([grade for grades in judged for grade in grades.values()], np.int64), 0)
+        flat_queries = np.repeat(np.arange(len(judged)), counts)
+        columns = np.arange(len(flat_grades)) - np.repeat(np.cumsum(counts) - counts, counts)
+        judged_grades = np.zeros((len(judged), max(1, counts.max(initial=0))), np.int64)
+        judged_grades[flat_queries, columns] = flat_grades
+        flat_rows = corpus.rows([document for grades in judged for document in grades])
+        return _looked_up(rows, flat_queries, flat_rows, flat_grades, len(corpus)), judged_grades
+
+
+def _looked_up(rows: np.ndarray, queries: np.ndarray, documents: np.ndarray, grades: np.ndarray, corpus_size: int) -> np.ndarray:
+    """[Q, k]: for each retrieved row the grade of its (query, document) pair, found by one sorted search over all pairs."""
+    here = documents >= 0
+    pairs = queries[here] * corpus_size + documents[here]
+    order = np.argsort(pairs)
+    wanted = np.arange(len(rows))[:, None] * corpus_size + rows
+    places = np.searchsorted(pairs, wanted, sorter=order)
+    # one impossible pair at the end catches whatever sorts after all judged ones
+    found_pairs, found_grades = np.append(pairs[order], -1)[places], np.append(grades[here][order], 0)[places]
+    return np.where((rows >= 0) & (found_pairs == wanted), found_grades, 0)
+
+
+def merged(parts: Sequence[Qrels], name: str | None = None) -> Qrels:
+    """The judgments of several files."""
+    judgments: dict[str, dict[str, int]] = {}
+    for part in parts:
+        for query, grades in part.judgments.items():
+            judgments[query] = {**judgments.get(query, {}), **grades}
+    return Qrels(judgments, name or "+".join(part.name for part in parts))
+
+
+def read_qrels(path: str | Path) -> Qrels:
+    """Reads TREC lines (`query 0 document grade`), three columns (`query document grade`) or BEIR (three columns and a header)."""
+    judgments: dict[str, dict[str, int]] = {}
+    columns = 0
+    for number, fields in _lines(Path(path)):
+        if not columns and _is_header(fields):
+            continue
+        columns = columns or len(fields)
+        if len(fields) != columns or columns not in (3, 4):
+            wanted = columns if columns in (3, 4) else "3 or 4"
+            raise BadInput(f"{path}: line {number} has {len(fields)} columns, not {wanted}: expected query, 0 (optional), document, grade")
+        query, document, grade = fields[0], fields[-2], _whole(fields[-1], path, number)
+        if judgments.setdefault(query, {}).setdefault(document, grade) != grade:
+            raise BadInput(f"{path}: line {number} judges document {document!r} of query {query!r} again, differently: keep one of them")
+    if not judgments:
+        raise BadInput(f"{path}: no judgment in it: expected query, 0, document, grade on every line")
+    return Qrels(judgments, str(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """1-based numbers and columns of the lines that are not blank."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file")
+    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                by_tab = line.strip("\r\n").split("\t")
+                # ids with spaces survive between tabs; files that mix tabs and spaces are split at both
+                yield number, [field.strip() for field in by_tab] if len(by_tab) in (3, 4) else line.split()
+
+
+def _is_header(fields: list[str]) -> bool:
+    return [field.lower() for field in fields] == ["query-id", "corpus-id", "score"]
+
+
+def _whole(grade: str, path: str | Path, number: int) -> int:
+    try:
+        return int(grade)
+    except ValueError:
+        raise BadInput(f"{path}: line {number} has the grade {grade!r}: expected a whole number") from None

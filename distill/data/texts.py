@@ -1,0 +1,308 @@
+"""Texts by row, read from the file they came in: ids and offsets are in memory, the words stay on disk."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import mmap
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from distill.artefacts import cache_folder, file_fingerprint, fingerprint, written_atomically
+from distill.data.ids import Ids, as_bytes
+from distill.records import BadInput
+
+TAB, NEWLINE, RETURN = b"\t\n\r"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+TSV_ENDINGS = (".tsv", ".txt")
+JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
+LONGEST_ID_BYTES = 512  # ids share one width: a stray tab far into a line must not make all of them that wide
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids [n] S, starts [n] int64, ends [n] int64 of texts (TSV) or lines (JSON)
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """One file of texts, mapped into memory on first use; it travels to other processes as its path alone."""
+
+    path: Path  # as the user named it; errors say this one
+    plain_path: Path  # the same bytes without compression
+    join_title: bool
+
+    @classmethod
+    def open(cls, path: str | Path, join_title: bool = False) -> TextFile:
+        path = Path(path)
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+        if _ending(path) not in TSV_ENDINGS + JSON_ENDINGS:
+            raise BadInput(f"{path}: the ending says neither TSV nor JSON lines: name it .tsv or .jsonl (.gz may follow)")
+        plain_path = unpacked(path) if path.suffix == ".gz" else path
+        if not plain_path.stat().st_size:
+            raise BadInput(f"{path}: the file is empty: expected {_expected(path)}")
+        return cls(path, plain_path, join_title and _ending(path) in JSON_ENDINGS)
+
+    @property
+    def holds_json(self) -> bool:
+        return _ending(self.path) in JSON_ENDINGS
+
+    @cached_property
+    def bytes(self) -> mmap.mmap:
+        with open(self.plain_path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(file_fingerprint(self.plain_path), self.holds_json, self.join_title)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "bytes"}  # a map cannot travel
+
+    def title_and_text(self, start: int, end: int) -> tuple[str, str]:
+        words = self.bytes[start:end].decode(errors="replace")
+        if not self.holds_json:
+            return "", words
+        record = json.loads(words)
+        return _printable(record.get("title") or ""), _printable(record["text"])
+
+    def embedded(self, start: int, end: int) -> str:
+        title, text = self.title_and_text(start, end)
+        return f"{title} {text}" if self.join_title and title else text
+
+    def line_number(self, offset: int) -> int:
+        """1-based; counted when an error needs it, so that nothing is stored for the others."""
+        return 1 + sum(
+            int(np.count_nonzero(self.chunk(start, min(start + (1 << 24), offset)) == NEWLINE)) for start in range(0, offset, 1 << 24)
+        )
+
+    def chunk(self, start: int, end: int) -> np.ndarray:
+        return np.frombuffer(self.bytes, np.uint8, end - start, start)
+
+    def error(self, offset: int, what: str) -> BadInput:
+        return BadInput(f"{self.path}: line {self.line_number(offset)} {what}")
+
+
+class Texts:
+    """Ids and texts by row. `texts[row]` is what gets embedded; open one with `Texts.open`, join several with `concatenated`.
+
+    Only ids and offsets (17 bytes a row and the id) are held; every text is decoded when asked for.
+    """
+
+    def __init__(self, files: Sequence[TextFile], file_of: np.ndarray, starts: np.ndarray, ends: np.ndarray, ids: Ids, name: str):
+        self.files = tuple(files)
+        self.file_of = file_of  # [N] uint8, which of the files a row is in
+        self.starts = starts  # [N] int64, bytes into that file
+        self.ends = ends  # [N] int64
+        self.ids = ids
+        self.name = name
+
+    @classmethod
+    def open(cls, path: str | Path, *, join_title: bool = False, allow_empty: bool = True, unique_ids: bool = True) -> Texts:
+        """Reads the ids and line offsets of a TSV (`id<TAB>text`) or JSON lines file, plain or gzipped.
+
+        Args:
+            join_title: texts are `title + " " + text` where a JSON record has a title.
+            allow_empty: False refuses an empty text: right for queries, where it is a mistake, not for a corpus, where it happens.
+            unique_ids: False numbers the repeats of an id (`7`, `7#2`) where True refuses them.
+        """
+        file = TextFile.open(path, join_title)
+        parts = list(_scan(file))
+        if not sum(len(ids) for ids, _, _ in parts):
+            raise BadInput(f"{path}: no usable line: expected {_expected(file.path)}")
+        raw, starts, ends = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        ids = Ids(raw) if unique_ids else Ids(raw).numbered()
+        texts = cls([file], np.zeros(len(raw), np.uint8), starts, ends, ids, _stem(file.path))
+        texts._refuse_duplicates()
+        if not allow_empty:
+            texts._refuse_empty()
+        return texts
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, row: int) -> str:
+        return self.files[self.file_of[row]].embedded(self.starts[row], self.ends[row])
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def title(self, row: int) -> str:
+        return self.files[self.file_of[row]].title_and_text(self.starts[row], self.ends[row])[0]
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        return [self[row] for row in rows]
+
+    def subset(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> Texts:
+        """The given rows in the given order; the mapped file is shared."""
+        rows = np.asarray(rows, dtype=np.int64)
+        ids = Ids(self.ids.raw[rows])
+        return Texts(self.files, self.file_of[rows], self.starts[rows], self.ends[rows], ids, name or self.name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files' bytes, the rows selected and whether titles are joined; not of paths, names or compression."""
+        rows = [xxhash.xxh3_64_hexdigest(np.ascontiguousarray(array).data) for array in (self.file_of, self.starts)]
+        return fingerprint([file.fingerprint for file in self.files], rows)
+
+    @cached_property
+    def wording_hashes(self) -> np.ndarray:
+        """[N] uint64, equal for texts that differ in whitespace and case alone."""
+        return hashes(" ".join(text.split()).casefold().encode() for text in self)
+
+    def said_in(self, others: Iterable[Texts]) -> np.ndarray:
+        """[N] bool: which texts occur in any of the others, whitespace and case aside."""
+        return np.isin(self.wording_hashes, np.concatenate([np.empty(0, np.uint64), *(other.wording_hashes for other in others)]))
+
+    def place(self, row: int) -> str:
+        """Where a row comes from, for messages: `path line 3`."""
+        file = self.files[self.file_of[row]]
+        return f"{file.path} line {file.line_number(self.starts[row])}"
+
+    def _refuse_duplicates(self) -> None:
+        if rows := self.ids.first_duplicate_rows():
+            first, second = map(self.place, rows)
+            raise BadInput(f"{second}: id {self.ids[rows[0]]!r} is already taken by {first}: ids must be unique")
+
+    def _refuse_empty(self) -> None:
+        for row, text in enumerate(self):
+            if not text.strip():
+                raise BadInput(f"{self.place(row)}: the text of {self.ids[row]!r} is empty: remove the line or give it words")
+
+
+def hashes(values: Iterable[bytes]) -> np.ndarray:
+    """[N] uint64, the same on every machine."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, values), np.uint64)
+
+
+def concatenated(parts: Sequence[Texts], name: str | None = None) -> Texts:
+    """The rows of several `Texts`, one after the other; an id that two of them share is refused."""
+    if len(parts) == 1 and name in (None, parts[0].name):
+        return parts[0]
+    files = list(dict.fromkeys(file for part in parts for file in part.files))
+    file_of = [np.array([files.index(file) for file in part.files], np.uint8)[part.file_of] for part in parts]
+    starts, ends = np.concatenate([part.starts for part in parts]), np.concatenate([part.ends for part in parts])
+    ids = Ids(np.concatenate([part.ids.raw for part in parts]))
+    texts = Texts(files, np.concatenate(file_of), starts, ends, ids, name or "+".join(part.name for part in parts))
+    texts._refuse_duplicates()
+    return texts
+
+
+def plain_or_packed(path: Path) -> Path:
+    """The file of that name, or its gzipped form."""
+    for found in (path, path.with_name(f"{path.name}.gz")):
+        if found.is_file():
+            return found
+    raise BadInput(f"{path}: no such file")
+
+
+def unpacked(path: Path) -> Path:
+    """The plain bytes of a gzipped file, decompressed once into the cache."""
+    status = path.stat()
+    key = fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    plain_path = cache_folder() / "unpacked" / f"{key}-{path.stem}"
+    if not plain_path.exists():
+        try:
+            with written_atomically(plain_path) as temporary, gzip.open(path) as packed, open(temporary, "wb") as plain:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise BadInput(f"{path}: not a whole gzip file ({error}): fetch it again") from None
+    return plain_path
+
+
+def _scan(file: TextFile, chunk_bytes: int = 1 << 24) -> Iterator[Rows]:
+    """Ids and offsets, chunk by chunk; every chunk ends with a line."""
+    rows_of = _json_rows if file.holds_json else _tsv_rows
+    start = len(BYTE_ORDER_MARK) if file.bytes[:3] == BYTE_ORDER_MARK else 0
+    while start < len(file.bytes):
+        end = file.bytes.find(b"\n", start + chunk_bytes) + 1 or len(file.bytes)
+        yield rows_of(file, start, end)
+        start = end
+
+
+def _tsv_rows(file: TextFile, start: int, end: int) -> Rows:
+    chunk = file.chunk(start, end)
+    line_starts, line_ends = _lines(chunk)
+    tabs = np.append(np.flatnonzero(chunk == TAB), len(chunk))
+    first_tabs = tabs[np.searchsorted(tabs, line_starts)]
+    has_tab = first_tabs < line_ends
+    for line in np.flatnonzero(~has_tab):
+        if chunk[line_starts[line] : line_ends[line]].tobytes().strip():
+            raise file.error(start + line_starts[line], "has no tab: expected id<TAB>text")
+    line_starts, line_ends, first_tabs = line_starts[has_tab], line_ends[has_tab], first_tabs[has_tab]
+    id_lengths = first_tabs - line_starts
+    for line in np.flatnonzero((id_lengths == 0) | (id_lengths > LONGEST_ID_BYTES)):
+        raise file.error(start + line_starts[line], _bad_id(int(id_lengths[line])))
+    return _cut_out(chunk, line_starts, id_lengths), start + first_tabs + 1, start + line_ends
+
+
+def _lines(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First byte and end of every line; the newline, and a carriage return before it, are left out."""
+    ends = np.flatnonzero(chunk == NEWLINE)
+    if chunk[-1] != NEWLINE:
+        ends = np.append(ends, len(chunk))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    return starts, ends - ((ends > starts) & (chunk[ends - 1] == RETURN))
+
+
+def _cut_out(chunk: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """[n] fixed-width byte strings that begin at `starts`, filled column by column."""
+    columns = np.zeros((len(starts), max(1, lengths.max(initial=0))), np.uint8)
+    for column in range(columns.shape[1]):
+        there = np.flatnonzero(lengths > column)
+        columns[there, column] = chunk[starts[there] + column]
+    return columns.view(f"S{columns.shape[1]}").ravel()
+
+
+def _json_rows(file: TextFile, start: int, end: int) -> Rows:
+    ids, starts, ends = [], [], []
+    for line in file.bytes[start:end].split(b"\n"):
+        if line.strip():
+            ids.append(_json_id(file, start, line))
+            starts.append(start)
+            ends.append(start + len(line))
+        start += len(line) + 1
+    return as_bytes(ids), np.array(starts, np.int64), np.array(ends, np.int64)
+
+
+def _json_id(file: TextFile, start: int, line: bytes) -> str:
+    try:
+        record = json.loads(line.decode(errors="replace"))
+    except json.JSONDecodeError as error:
+        raise file.error(start, f"is not valid JSON ({error.msg}): expected {_expected(file.path)}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        raise file.error(start, f"has no text: expected {_expected(file.path)}")
+    id_ = record.get("_id", record.get("id"))
+    if not isinstance(id_, str | int) or isinstance(id_, bool):
+        raise file.error(start, f"has no id: expected {_expected(file.path)}")
+    length = len(str(id_).encode(errors="replace"))
+    if not 0 < length <= LONGEST_ID_BYTES:
+        raise file.error(start, _bad_id(length))
+    return str(id_)
+
+
+def _bad_id(length: int) -> str:
+    return f"has an id of {length} bytes: at most {LONGEST_ID_BYTES} are allowed" if length else "has an empty id: give it one"
+
+
+def _printable(text: str) -> str:
+    """JSON may escape half a surrogate pair, which no tokenizer takes."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _ending(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(_ending(path))
+
+
+def _expected(path: Path) -> str:
+    return '{"_id": ..., "text": ...} on every line' if _ending(path) in JSON_ENDINGS else "id<TAB>text on every line"
