@@ -50,9 +50,9 @@ def search(
 def _enter(scores: Tensor, start: int, best_scores: Tensor, best_rows: Tensor) -> None:
     """Merges the scores [B, C] of documents start.. into the best so far [B, k], in place, sorting only what can enter."""
     k = best_scores.shape[1]
-    # an equal score of an earlier chunk keeps its place, within this chunk every score equal to the k-th is kept until the sort
-    bar = torch.maximum(best_scores[:, -1:], _kth_or_less(scores, k).nextafter(scores.new_tensor(-torch.inf)))  # [B, 1]
-    query, column = (scores > bar).nonzero(as_tuple=True)  # [M], [M]: ordered by query, then by column
+    # whoever only equals the k-th so far enters too, and loses to its lower row in the sort
+    least = torch.maximum(best_scores[:, -1:], _kth_or_less(scores, k))  # [B, 1]
+    query, column = (scores >= least).nonzero(as_tuple=True)  # [M], [M]: ordered by query, then by column
     if not len(query):
         return
     entering = query.bincount(minlength=len(scores))  # [B]

@@ -7,6 +7,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,8 +15,8 @@ import torch.multiprocessing as mp
 from torchmetrics import MetricCollection
 
 from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall, cosine, ndcg, overlap, recall, reciprocal_rank
-from distill.metrics.runs import read_trec
-from distill.records import BadInput
+from distill.metrics.runs import read_trec, write_trec
+from distill.records import BadInput, Run
 
 DATA = Path(os.environ.get("DISTILL_TEST_DATA", Path(__file__).parents[2] / "../shared/data")) / "msmarco-dl"
 
@@ -166,17 +167,25 @@ def grade_tensors(run, qrels):
     return tuple(torch.tensor([row + [0] * (max(map(len, rows)) - len(row)) for row in rows]) for rows in (ranked, judged))
 
 
+def as_rows(run):
+    """(Run, document ids) of 100 documents a query, with every other score tied to the one before."""
+    documents = [document for found in run.values() for document, _ in found]
+    scores = np.array([[score for _, score in found[::2]] for found in run.values()]).repeat(2, axis=1)
+    return Run(list(run), np.arange(len(documents)).reshape(len(run), -1), scores), documents
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the TREC DL runs and judgements in {DATA}")
 @pytest.mark.parametrize("year", ["dl19", "dl20"])
 @pytest.mark.parametrize("system", ["bm25", "tasb"])
-def test_equals_trec_eval(system, year):
+def test_equals_trec_eval(tmp_path, system, year):
     ir_measures = pytest.importorskip("ir_measures")
     qrels, run = read_qrels(DATA / f"qrels.{year}.tsv"), read_trec(DATA / f"runs/{system}.{year}.trec")
     del run[next(iter(run))]  # a query the run misses counts as 0
-    # the ranks, not the scores: trec_eval breaks the ties of these files by document id
-    strict = {query: {document: -float(rank) for rank, (document, _) in enumerate(found)} for query, found in run.items()}
+    # written again: trec_eval breaks the ties of these files by document id
+    write_trec(*as_rows(run), tmp_path / "again.trec")
+    again = list(ir_measures.read_trec_run(str(tmp_path / "again.trec")))
     ndcg_10, rr_10, recall_100 = (ir_measures.parse_measure(name) for name in ("nDCG@10", "RR(rel=2)@10", "R(rel=2)@100"))
-    theirs = ir_measures.calc_aggregate([ndcg_10, rr_10, recall_100], qrels, strict)
+    theirs = ir_measures.calc_aggregate([ndcg_10, rr_10, recall_100], qrels, again)
     tensors = grade_tensors(run, qrels)
     for measure, metric in ((ndcg_10, NDCG(10)), (rr_10, MRR(10, relevant_from=2)), (recall_100, Recall(100, relevant_from=2))):
         metric.update(*tensors)
