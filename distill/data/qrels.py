@@ -105,9 +105,14 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                by_tab = line.strip("\r\n").split("\t")
-                # ids with spaces survive between tabs; files that mix tabs and spaces are split at both
-                yield number, [field.strip() for field in by_tab] if len(by_tab) in (3, 4) else line.split()
+                yield number, _columns(line)
+
+
+def _columns(line: str) -> list[str]:
+    """TREC lines are split at any whitespace, others at tabs, between which an id may have spaces."""
+    words, by_tab = line.split(), line.strip("\r\n").split("\t")
+    is_trec = len(words) == 4 and words[1] in ("0", "Q0")
+    return words if is_trec or len(by_tab) not in (3, 4) else [field.strip() for field in by_tab]
 
 
 def _is_header(fields: list[str]) -> bool:

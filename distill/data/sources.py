@@ -105,10 +105,9 @@ class TextSource(ABC):
         return parts
 
     def _part(self, split: str) -> Texts:
-        if split == TRAIN:
-            return self._queries(TRAIN).subset(self._train_and_holdout[0], "queries.train")
-        if split == HOLDOUT and self.holdout:
-            return self._queries(TRAIN).subset(self._train_and_holdout[1], "queries.holdout")
+        if split == TRAIN or (split == HOLDOUT and self.holdout):
+            train, held = self._train_and_holdout
+            return self._queries(TRAIN).subset(train if split == TRAIN else held, f"queries.{split}")
         return self._queries(split)
 
     def _part_qrels(self, split: str) -> Qrels | None:
@@ -130,13 +129,14 @@ class TextSource(ABC):
             raise BadInput(f"{self.root}: holdout of {self.holdout} leaves nothing of {len(rows)} train queries: ask for fewer")
         by_id = np.argsort(hashes(queries.ids.raw[rows].tolist()), kind="stable")
         held = np.sort(rows[by_id[: self.holdout]])
-        train = rows[~queries.subset(rows).said_in([queries.subset(held)])]
+        wordings = queries.wording_hashes
+        train = rows[~np.isin(wordings[rows], wordings[held])]
         log.info("%s: %d train queries dropped, another split asks the same", self.root, len(queries) - len(train) - len(held))
         return train, held
 
 
 class MsMarcoTsv(TextSource):
-    """MS MARCO layout: `collection.tsv`, `queries.{split}.tsv` and, for judged splits, `qrels.{split}.tsv`; each may be gzipped.
+    """MS MARCO layout: `collection.tsv`, `queries.{split}.tsv` (gzipped or not) and, for judged splits, `qrels.{split}.tsv`.
 
     Args:
         root: Folder that holds the files.
