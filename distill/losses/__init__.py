@@ -1,0 +1,8 @@
+"""Losses: pure functions of what the student and the teacher say about a batch. One file for each family."""
+
+from distill.losses.base import Loss
+from distill.losses.contrastive import OneHot
+from distill.losses.embedding import DocumentMatching, QueryMatching
+from distill.losses.score import ScoreDistillation
+
+__all__ = ["DocumentMatching", "Loss", "OneHot", "QueryMatching", "ScoreDistillation"]

@@ -1,0 +1,95 @@
+"""From command line and YAML to a verb's arguments: a verb's signature is its schema, checked before anything heavy starts."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from distill.records import BadInput
+
+CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
+
+
+def call(verb: str, target: str, arguments: list[str]) -> None:
+    """Runs `module:function` with the arguments after the verb; raises BadInput for what its signature refuses."""
+    if verb == "train":
+        return _train(arguments)
+    module, name = target.split(":")
+    function = getattr(importlib.import_module(module), name)
+    parser = OneLineParser(prog=f"distill {verb}", description=function.__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help=CONFIG_HELP)
+    # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`
+    parser.add_function_arguments(function, as_positional="run" in inspect.signature(function).parameters, fail_untyped=True)
+    config = parser.instantiate_classes(parser.parse_args(arguments))
+    config.pop("config", None)
+    function(**config)
+
+
+def _train(arguments: list[str]) -> None:
+    from distill.data.datamodule import RetrievalData
+    from distill.modules.student import StudentModule
+    from distill.verbs.run_folder import RunFolder
+    from distill.verbs.train import TRAINER_DEFAULTS, train
+
+    cli = TrainCLI(
+        StudentModule,
+        RetrievalData,
+        run=False,
+        args=arguments,
+        save_config_callback=None,
+        seed_everything_default=0,
+        trainer_defaults=TRAINER_DEFAULTS,
+        parser_class=OneLineTrainParser,
+        parser_kwargs={"prog": "distill train", "description": train.__doc__.splitlines()[0], "allow_abbrev": False},
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+    )
+    config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    train(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out)), config, cli.config.ckpt_path)
+
+
+class _OneLine:
+    """Errors end in one line and exit code 2, not in a page of usage."""
+
+    def error(self, message: str, ex: BaseException | None = None) -> NoReturn:
+        while ex is not None:
+            if isinstance(ex, BadInput):
+                raise ex
+            ex = ex.__cause__ or ex.__context__
+        raise BadInput(" ".join(str(message).split()))
+
+
+class OneLineParser(_OneLine, ArgumentParser):
+    pass
+
+
+class OneLineTrainParser(_OneLine, LightningArgumentParser):
+    pass
+
+
+class TrainCLI(LightningCLI):
+    """`model`, `data` and `trainer` groups, plus the run folder; everything else is Lightning's."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.parser_class(**kwargs)
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help=CONFIG_HELP)
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str, required=True, help="run folder to write; the same command goes on with an unfinished run")
+        parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to continue from instead of the run's own last one")
+        parser.add_argument("--checkpoint_every_n_steps", type=int, default=500, help="steps between two writings of last.ckpt")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        from distill.verbs.train import run_settings
+
+        settings = run_settings(Path(self.config.out), self.config_init["trainer"], self.config.checkpoint_every_n_steps)
+        return super().instantiate_trainer(**settings, **kwargs)

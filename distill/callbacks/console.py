@@ -1,0 +1,29 @@
+"""One line on the terminal after every evaluation, with or without a progress bar."""
+
+from __future__ import annotations
+
+import time
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_only
+
+SHOWN = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine")
+
+
+class Console(Callback):
+    """Prints epoch, step, loss, the main dev metrics and the time since training began."""
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+        queries, steps = len(trainer.datamodule.teacher.queries), trainer.estimated_stepping_batches  # type: ignore[attr-defined]
+        print(f"trains on {queries:,} queries for {steps:,} steps in {trainer.precision}", flush=True)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        values = [f"{name} {float(metrics['dev/' + name]):.3f}" for name in SHOWN if "dev/" + name in metrics]
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        seconds = time.monotonic() - self._started
+        loss = float(metrics.get("train/loss", float("nan")))
+        print(f"{epoch}, step {trainer.global_step:,}, {seconds:.0f} s: loss {loss:.4f}, dev " + ", ".join(values), flush=True)

@@ -1,0 +1,75 @@
+"""The verbs of `distill`; each is imported when it is called, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+# verb: (module and function, what it does)
+VERBS = {
+    "encode": ("distill.verbs.encode:encode", "a teacher's vectors of documents and queries, into a store"),
+    "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
+    "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
+    "search": ("distill.verbs.search:search_documents", "answers a typed query with the student over the teacher's documents"),
+    "export": ("distill.verbs.export:export", "the student, and the pair of student and teacher, for other programs"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; the exit code is 0, 2 after bad input, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("distill"))
+        return 0
+    verb = arguments.pop(0)
+    if verb not in VERBS:
+        return refused(f"no verb {verb!r}: there are {', '.join(VERBS)}")
+    return run(verb, arguments)
+
+
+def run(verb: str, arguments: list[str]) -> int:
+    """Imports the verb and runs it; input that the user can mend ends in one line on stderr."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from distill.arguments import call
+    from distill.records import BadInput
+
+    try:
+        call(verb, VERBS[verb][0], arguments)
+    except BadInput as error:
+        return refused(f"{verb}: {error}")
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # disk full, no permission
+        return refused(f"{verb}: {error.filename or ''}: {error.strerror or error}")
+    return 0
+
+
+def refused(message: str) -> int:
+    print(f"distill {message}" if not message.startswith("no verb") else f"distill: {message}", file=sys.stderr)
+    return 2
+
+
+def overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "Keep your index, shrink your query encoder.",
+            "",
+            "usage: distill VERB [options]",
+            "",
+            *lines,
+            "",
+            "distill VERB --help lists a verb's options.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

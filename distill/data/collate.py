@@ -1,0 +1,93 @@
+"""From rows to batches: queries of equal length together, in a seeded order that any number of ranks shares and a resume continues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.data.tokens import TokenArrays
+from distill.records import Batch
+
+
+def collated(tokens: TokenArrays, candidates: np.ndarray) -> Callable[[np.ndarray], Batch]:
+    """A function from query rows [B] to their batch; `candidates` [N, K] are document rows, K = 0 for none."""
+    return lambda rows: Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]))
+
+
+def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Rows [batches, batch_size] of one epoch: each query once, batches of near-equal length, in random order.
+
+    Queries of one length meet at random, the remainder that fills no batch is drawn at random: another one every epoch.
+    """
+    random = np.random.default_rng([seed, epoch])
+    count = len(lengths) // batch_size
+    rows = random.permutation(len(lengths))[: count * batch_size]
+    rows = rows[np.argsort(lengths[rows], kind="stable")].reshape(count, batch_size)
+    return rows[random.permutation(count)]
+
+
+class TrainingLoader:
+    """Batches of one rank; iterating again goes on where the last checkpoint stood.
+
+    The order depends on seed, epoch and the global batch (`batch_size * world_size`) alone, so two ranks with batches of 32
+    see between them exactly the batches that one rank with 64 sees.
+    """
+
+    def __init__(
+        self,
+        collate: Callable[[np.ndarray], Batch],
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        batches_done: Callable[[], int] | None = None,
+    ):
+        self.collate = collate
+        self.lengths = lengths
+        # who trains knows how many batches of this epoch are learnt; a batch that was only fetched when training died is not
+        self.batches_done = batches_done or (lambda: self.position)
+        # fewer queries than one global batch still make a batch
+        self.global_batch = min(batch_size * world_size, len(lengths) // world_size * world_size)
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch, self.position = 0, 0
+        self.sampler = self  # the trainer calls `set_epoch` of a loader's sampler
+
+    def __len__(self) -> int:
+        return len(self.lengths) // self.global_batch if self.global_batch else 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch)
+        while self.position < len(batches):
+            rows = batches[self.position][self.rank :: self.world_size]
+            self.position += 1
+            yield self.collate(rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "queries_seen": self.batches_done() * self.global_batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.position = state["epoch"], state["queries_seen"] // self.global_batch
+
+
+class EvaluationLoader:
+    """This rank's share of the evaluation queries, each exactly once, longest first."""
+
+    def __init__(self, collate: Callable[[np.ndarray], Batch], lengths: np.ndarray, batch_size: int, rank: int, world_size: int):
+        share = np.arange(rank, len(lengths), world_size)
+        share = share[np.argsort(lengths[share], kind="stable")[::-1]]
+        self.batches = [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+        self.collate = collate
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.collate, self.batches)

@@ -1,0 +1,193 @@
+"""RetrievalData: which texts and which stored vectors feed which loader."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+
+from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.data.collate import EvaluationLoader, TrainingLoader, collated
+from distill.data.qrels import Qrels
+from distill.data.sources import QueryFile, TextSource
+from distill.data.store import TeacherStore, VectorStore
+from distill.data.texts import Texts, concatenated
+from distill.data.tokens import TokenArrays, tokenized
+from distill.device import best_device
+from distill.encoders.encoder import Encoder
+from distill.encoders.students import TeacherSpace
+from distill.records import BadInput
+from distill.search import search
+from distill.teachers import StoredQueries, StoredTeacher
+
+EVALUATION_BATCH = 256
+
+
+class RetrievalData(LightningDataModule):
+    """Training queries with their teacher vectors, and a dev split to evaluate on.
+
+    Args:
+        source: where documents, queries and judgments come from.
+        store: folder of the teacher's vectors, as `distill encode` leaves it.
+        train: split to train on; its labels are used where a loss needs them.
+        dev: split to evaluate on during training, labelled or not.
+        queries: files of extra training queries (TSV or JSON lines), unlabelled; those that an evaluation split asks too are dropped.
+        candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
+        batch_size: queries per rank and step.
+        seed: of the order of training queries; by default that of `--seed_everything`.
+    """
+
+    def __init__(
+        self,
+        source: TextSource,
+        store: str,
+        train: str = "train",
+        dev: str = "dev",
+        queries: list[str] | None = None,
+        candidates: int = 0,
+        batch_size: int = 64,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if batch_size < 1 or candidates < 0:
+            raise BadInput(f"data: batch_size {batch_size} must be at least 1 and candidates {candidates} at least 0")
+        self.source, self.store_folder = source, store
+        self.train_split, self.dev_split = train, dev
+        self.query_files = queries or []
+        self.candidates, self.batch_size, self.seed = candidates, batch_size, seed
+        self._is_set_up = False
+
+    def setup(self, stage: str) -> None:
+        if self._is_set_up:
+            return
+        self.store = TeacherStore(self.store_folder)
+        self.train_sets = self._train_sets()
+        stores = [self.store.queries(texts.name, whole) for texts, whole in self.train_sets]
+        rows = [rows_in(store, texts) for store, (texts, _) in zip(stores, self.train_sets, strict=True)]
+        self.teacher = StoredTeacher(StoredQueries(stores, rows), self.store.documents)
+        self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
+        self.dev_qrels = self.source.qrels(self.dev_split)
+        if rank_zero_only.rank == 0:
+            for store in {id(s): s for s in [self.store.documents, *stores, *self.dev_vectors.stores]}.values():
+                store.verify()
+        self.candidate_rows = self._candidate_rows()  # [N, K]
+        self._is_set_up = True
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every training query has a judged document in column 0 of its candidates."""
+        return bool(self.candidates) and not self.query_files and bool((self._positives() >= 0).all())
+
+    @property
+    def teacher_space(self) -> TeacherSpace:
+        documents = self.store.documents
+        return TeacherSpace(documents.maker["name"], documents.width, documents.normalized)
+
+    def train_dataloader(self) -> TrainingLoader:
+        tokens = _stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
+        trainer = self.trainer
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        loader = TrainingLoader(
+            collated(tokens, self.candidate_rows),
+            tokens.lengths,
+            self.batch_size,
+            self.seed,
+            trainer.global_rank,
+            trainer.world_size,
+            batches_done=lambda: progress.current.processed,
+        )
+        if not len(loader):
+            raise BadInput(f"{len(tokens)} training queries are too few for {trainer.world_size} ranks: add queries or use fewer ranks")
+        return loader
+
+    def val_dataloader(self) -> EvaluationLoader:
+        tokens = tokenized(self.dev_texts, self._student(), "query")
+        collate = collated(tokens, np.empty((len(tokens), 0), np.int64))
+        return EvaluationLoader(collate, tokens.lengths, EVALUATION_BATCH, self.trainer.global_rank, self.trainer.world_size)
+
+    def _student(self) -> Encoder:
+        return self.trainer.lightning_module.encoder  # the texts are cut by the tokenizer of who reads them
+
+    def _train_sets(self) -> list[tuple[Texts, str]]:
+        """Each set of training queries with the fingerprint of the whole set it was encoded from."""
+        sets = []
+        for part in self.train_split.split("+"):
+            texts = self.source.queries(part)
+            sets.append((texts.subset(np.arange(len(texts)), part), texts.fingerprint))
+        for path in self.query_files:
+            whole = QueryFile(path).queries()
+            texts = self.source.unseen(whole)
+            rank_zero_info(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} dropped: an evaluation split asks the same")
+            sets.append((texts, whole.fingerprint))
+        names = [texts.name for texts, _ in sets]
+        if len(set(names)) < len(names):
+            raise BadInput(f"data: query sets {', '.join(names)}: two of them share a name: rename a file")
+        return sets
+
+    def _positives(self) -> np.ndarray:
+        """[N] row of each labelled training query's best judged document, -1 where there is none."""
+        qrels = self.source.qrels(self.train_split)
+        ids = [id_ for texts, _ in self.train_sets for id_ in texts.ids]
+        positives = np.full(len(ids), -1, np.int64)
+        labelled = sum(len(self.source.queries(part)) for part in self.train_split.split("+"))
+        if qrels is not None:
+            best = [best_document(qrels, id_, self.source.relevant_from) for id_ in ids[:labelled]]
+            positives[:labelled] = self.store.documents.ids.rows(best)
+        return positives
+
+    def _candidate_rows(self) -> np.ndarray:
+        """[N, K] document rows: the positive where there is one, then the teacher's top documents that are not it."""
+        if not self.candidates:
+            return np.empty((len(self.teacher.queries), 0), np.int64)
+        if self.candidates > len(self.store.documents):
+            raise BadInput(f"data.candidates: {self.candidates}, but the corpus has {len(self.store.documents)} documents")
+        positives = self._positives()[:, None]  # [N, 1]
+        top = self._teacher_top(min(self.candidates + 1, len(self.store.documents)))  # [N, K + 1]
+        # the positive leaves its place among the top documents, then leads the row; a stable sort keeps the others' order
+        later = np.argsort(top == positives, axis=1, kind="stable")
+        others = np.take_along_axis(top, later, axis=1)
+        return np.where(positives >= 0, np.concatenate([positives, others], axis=1)[:, : self.candidates], top[:, : self.candidates])
+
+    def _teacher_top(self, k: int) -> np.ndarray:
+        """[N, k] rows of the teacher's top documents of every training query, searched once and kept."""
+        key = fingerprint(self.store.documents.manifest["checksums"], [texts.fingerprint for texts, _ in self.train_sets], k)
+        path = cache_folder() / "teacher-top" / f"{key}.npy"
+        if not path.exists():
+            queries = torch.from_numpy(self.teacher.queries.take(np.arange(len(self.teacher.queries))))
+            _, rows = search(queries.to(best_device()), self.store.documents, k, progress=True)
+            with written_atomically(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, rows.cpu().numpy())
+        return np.load(path)
+
+
+def best_document(qrels: Qrels, query: str, relevant_from: int) -> str:
+    """The document of the highest grade, '' where none is relevant."""
+    grades = {document: grade for document, grade in qrels.judgments.get(query, {}).items() if grade >= relevant_from}
+    return max(grades, key=lambda document: grades[document], default="")
+
+
+def evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> tuple[Texts, StoredQueries]:
+    """The queries of a split, `dl19+dl20` in that order, and the teacher's vectors of them."""
+    parts = [(part, source.queries(part)) for part in split.split("+")]
+    stores = [store.queries(part, texts.fingerprint) for part, texts in parts]
+    rows = [rows_in(part, texts) for part, (_, texts) in zip(stores, parts, strict=True)]
+    return concatenated([texts for _, texts in parts]), StoredQueries(stores, rows)
+
+
+def rows_in(store: VectorStore, texts: Texts) -> np.ndarray:
+    """[N] row of each text in its store; refuses texts without a vector."""
+    rows = store.ids.rows(list(texts.ids))
+    if (rows < 0).any():
+        missing = texts.ids[int(np.argmax(rows < 0))]
+        raise BadInput(f"{store.folder}: no vector of {int((rows < 0).sum())} of {len(texts)} queries, {missing!r} for one: encode them")
+    return rows
+
+
+def _stacked(parts: list[TokenArrays]) -> TokenArrays:
+    """Several sets as one, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0] + [len(part.flat) for part in parts])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
+    return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)

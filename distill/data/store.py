@@ -1,0 +1,220 @@
+"""VectorStore: a maker's vectors of one set of texts, by id, in memory-mapped fp16 shards.
+
+    documents/
+      plan.json        what is being made, from what, by whom; written first
+      ids.npy          [N] ids as UTF-8 bytes, in row order
+      order.npy        [N] rows sorted by id
+      00000.npy ...    [ROWS_PER_SHARD, D] float16, each written under a temporary name
+      manifest.json    the plan and every shard's checksum; written last: its existence means the shards are complete
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.artefacts import file_fingerprint, read_json, write_json, written_atomically
+from distill.data.ids import Ids
+from distill.records import BadInput
+
+ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
+
+
+class VectorStore:
+    """Rows of vectors by id; opened lazily, so that every worker process maps the files itself.
+
+    Raises BadInput when the store is incomplete or a shard has the wrong size; `verify` also reads every byte.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        if not (self.folder / "manifest.json").exists():
+            unfinished = (self.folder / "plan.json").exists()
+            raise BadInput(f"{folder}: " + ("this store is unfinished" if unfinished else "no vector store") + ": run distill encode")
+        self.manifest = read_json(self.folder / "manifest.json", "store manifest")
+        try:
+            self.width: int = self.manifest["width"]
+            self.maker: dict[str, Any] = self.manifest["maker"]
+            self.texts: str | None = self.manifest["texts"]  # fingerprint of the texts; None where only ids are known
+            self._rows: int = self.manifest["rows"]
+            self._rows_per_shard: int = self.manifest["rows_per_shard"]
+            self._checksums: dict[str, str] = self.manifest["checksums"]
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"{folder}/manifest.json: not a store manifest: {error} is missing") from None
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}  # pickling an open memory map would copy its data
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._rows, self.width
+
+    @cached_property
+    def ids(self) -> Ids:
+        raw, order = (self._open(name, (self._rows,)) for name in ("ids.npy", "order.npy"))
+        return Ids(raw, order=order)
+
+    @cached_property
+    def _shards(self) -> list[np.ndarray]:
+        sizes = shard_sizes(self._rows, self._rows_per_shard)
+        return [self._open(shard_name(i), (size, self.width)) for i, size in enumerate(sizes)]
+
+    def _open(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): delete the store and run distill encode") from None
+        if array.shape != shape:
+            raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: delete the store and run distill encode")
+        return array
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """A run of rows [n, D] float16, copied out of the map."""
+        start, stop, _ = rows.indices(self._rows)
+        size = self._rows_per_shard
+        pieces = [
+            self._shards[i][max(start - i * size, 0) : stop - i * size]
+            for i in range(start // size, min((stop + size - 1) // size, len(self._shards)))
+        ]
+        return np.concatenate(pieces) if pieces else np.empty((0, self.width), np.float16)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors [n, D] float16 of any rows [n] int64, in that order."""
+        vectors = np.empty((len(rows), self.width), np.float16)
+        shards, within = np.divmod(rows, self._rows_per_shard)
+        for shard in np.unique(shards):
+            here = shards == shard
+            vectors[here] = self._shards[shard][within[here]]
+        return vectors
+
+    @cached_property
+    def normalized(self) -> bool:
+        """Whether the vectors have length 1 (the first thousand do)."""
+        return bool(np.allclose(np.linalg.norm(self[:1000].astype(np.float32), axis=1), 1.0, atol=1e-2))
+
+    def verify(self) -> None:
+        """Reads every file once and compares its checksum with the manifest."""
+        for name, checksum in self._checksums.items():
+            path = self.folder / name
+            if not path.exists():
+                raise BadInput(f"{path}: missing: delete the store and run distill encode")
+            if file_fingerprint(path) != checksum:
+                raise BadInput(f"{path}: its bytes changed since it was written: delete the store and run distill encode")
+
+
+class StoreWriter:
+    """Writes a store shard by shard; started again after a kill it goes on with the shards that are missing.
+
+    Several processes may write different shards of one store; whoever finishes last writes the manifest.
+    """
+
+    def __init__(self, folder: Path, ids: Ids, width: int, maker: dict[str, Any], texts: str | None):
+        self.folder, self.ids, self.width = Path(folder), ids, width
+        self.plan = {
+            "version": 1,
+            "rows": len(ids),
+            "width": width,
+            "rows_per_shard": ROWS_PER_SHARD,
+            "maker": maker,
+            "texts": texts,
+        }
+        if (self.folder / "plan.json").exists():
+            self._check_plan(read_json(self.folder / "plan.json", "store plan"))
+        elif any(not path.name.startswith('.') for path in self.folder.glob('*')):  # dots: another rank is writing the plan
+            raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
+        else:
+            write_json(self.folder / "plan.json", self.plan)
+
+    def _check_plan(self, plan: dict[str, Any]) -> None:
+        for key, value in self.plan.items():
+            if plan.get(key) != value:
+                raise BadInput(
+                    f"{self.folder}: made from other inputs ({key} was {plan.get(key)}, now {value}): choose another --out or delete it"
+                )
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "manifest.json").exists()
+
+    def missing(self) -> list[tuple[int, np.ndarray]]:
+        """Shards still to be written, each with the rows it holds."""
+        sizes = shard_sizes(len(self.ids), ROWS_PER_SHARD)
+        starts = np.arange(len(sizes)) * ROWS_PER_SHARD
+        return [
+            (i, np.arange(start, start + size))
+            for i, (start, size) in enumerate(zip(starts, sizes, strict=True))
+            if not (self.folder / shard_name(i)).exists()
+        ]
+
+    def write(self, shard: int, vectors: np.ndarray) -> None:
+        """One whole shard [n, D]; refuses numbers that are not finite in float16."""
+        halves = vectors.astype(np.float16)
+        if not np.isfinite(halves).all():
+            row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0]) + shard * ROWS_PER_SHARD
+            raise BadInput(f"{self.folder}: the vector of {self.ids[row]!r} is not finite in float16: check the teacher or its precision")
+        self._save(shard_name(shard), halves)
+
+    def finish(self) -> None:
+        """Writes ids and manifest once every shard is there; until then it leaves the store unfinished."""
+        if self.finished or self.missing():
+            return
+        self._save("ids.npy", self.ids.raw)
+        self._save("order.npy", self.ids.order)
+        names = ["ids.npy", "order.npy", *(shard_name(i) for i in range(len(shard_sizes(len(self.ids), ROWS_PER_SHARD))))]
+        checksums = {name: file_fingerprint(self.folder / name) for name in names}
+        write_json(self.folder / "manifest.json", {**self.plan, "checksums": checksums})
+
+    def _save(self, name: str, array: np.ndarray) -> None:
+        with written_atomically(self.folder / name) as temporary, open(temporary, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+
+def shard_name(index: int) -> str:
+    return f"{index:05d}.npy"
+
+
+def shard_sizes(rows: int, rows_per_shard: int) -> list[int]:
+    return [min(rows_per_shard, rows - start) for start in range(0, rows, rows_per_shard)]
+
+
+class TeacherStore:
+    """A folder of stores by one teacher: `documents/`, and `queries-NAME/` for each set of queries."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.documents = VectorStore(self.folder / "documents")
+
+    @property
+    def maker(self) -> dict[str, Any]:
+        return self.documents.maker
+
+    def queries(self, name: str, texts_fingerprint: str) -> VectorStore:
+        """The vectors of the query set `name`; refuses vectors of other texts or by another teacher."""
+        folder = self.folder / f"queries-{name}"
+        if not folder.exists():
+            known = ", ".join(sorted(self.query_sets())) or "none"
+            raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill encode for them")
+        store = VectorStore(folder)
+        check_texts(store, texts_fingerprint, f"the queries {name!r}")
+        if store.maker["fingerprint"] != self.maker["fingerprint"]:
+            raise BadInput(f"{folder}: made by {store.maker['name']}, but documents by another teacher ({self.maker['name']})")
+        return store
+
+    def query_sets(self) -> Iterator[str]:
+        return (path.name.removeprefix("queries-") for path in self.folder.glob("queries-*"))
+
+
+def check_texts(store: VectorStore, fingerprint: str, what: str) -> None:
+    """Refuses a store whose vectors were made from other texts than the ones in hand."""
+    if store.texts is not None and store.texts != fingerprint:
+        raise BadInput(f"{store.folder}: its vectors are not of {what} as they are now: encode them into another --out")

@@ -1,0 +1,64 @@
+"""Texts as token ids in flat arrays on disk: tokenised once, memory-mapped, sliced per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.data.texts import Texts
+from distill.encoders.encoder import Encoder, Role
+from distill.records import Tokens
+
+TEXTS_PER_CHUNK = 16_384
+
+
+class TokenArrays:
+    """Token ids of a set of texts: one flat int32 array and the offset where each text starts."""
+
+    def __init__(self, flat: np.ndarray, offsets: np.ndarray, pad_id: int):
+        self.flat = flat  # [T] int32
+        self.offsets = offsets  # [N + 1] int64
+        self.lengths = np.diff(offsets)  # [N] tokens of each text
+        self.pad_id = pad_id
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: np.ndarray) -> Tokens:
+        """Tokens [B, L] of the texts in `rows` [B], padded on the right to the longest of them."""
+        lengths = self.lengths[rows]
+        positions = np.arange(lengths.max())
+        real = positions < lengths[:, None]  # [B, L]
+        source = np.where(real, self.offsets[rows][:, None] + positions, 0)
+        ids = np.where(real, self.flat[source], self.pad_id)
+        return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)))
+
+
+def tokenized(texts: Texts, encoder: Encoder, role: Role) -> TokenArrays:
+    """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
+    settings = encoder.settings
+    key = fingerprint(texts.fingerprint, encoder.tokenizer_fingerprint(), settings.max_length, settings.prompts.get(role, ""))
+    folder = cache_folder() / "tokens" / key
+    if not folder.exists():
+        with written_atomically(folder) as temporary:
+            _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), temporary)
+    flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
+    return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
+
+
+def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], folder: Path) -> None:
+    """Writes `flat.npy` and `offsets.npy`, holding one chunk of texts at a time."""
+    folder.mkdir()
+    lengths, chunks = [], []
+    starts = range(0, len(texts), TEXTS_PER_CHUNK)
+    for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
+        ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
+        lengths += [len(row) for row in ids]
+        chunks.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
+    np.save(folder / "flat.npy", np.concatenate(chunks))
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]))

@@ -1,0 +1,43 @@
+"""Ranks: who am I, how many are we, and gathering a batch across us with its gradient. The only file importing torch.distributed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distill.records import Encoded
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _Gather(torch.autograd.Function):
+    """Every rank's rows, in rank order; all ranks must bring equally many."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        context.own = slice(rank() * len(rows), (rank() + 1) * len(rows))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        # Every rank computes the same loss over the whole batch but walks back into its own rows only. Averaging over ranks
+        # then divides by their number; this factor takes that back, and the sum over ranks is the gradient of one process.
+        return gradient[context.own] * world_size()
+
+
+def gather(encoded: Encoded) -> Encoded:
+    """The batch of all ranks as one, differentiable in every rank's own part; on one process the same object."""
+    if world_size() == 1:
+        return encoded
+    return Encoded(*(_Gather.apply(part) for part in (encoded.query, encoded.document, encoded.scores, encoded.document_rows)))

@@ -1,0 +1,115 @@
+"""An encoder: backbone, pooling and head, with everything needed to embed text travelling in one folder.
+
+The folder is a sentence-transformers folder, so `SentenceTransformer(folder)` embeds the same text to the same vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+import xxhash
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from distill.artefacts import fingerprint
+from distill.encoders.pooling import Pooling, pool
+from distill.records import Tokens
+
+Role = Literal["query", "document"]
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How text becomes a vector, beyond the weights."""
+
+    pooling: Pooling
+    max_length: int  # tokens, special tokens included; the rest of a text is cut off
+    prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})  # put before a text of that role
+
+
+class Dense(nn.Linear):
+    """A linear layer after pooling with its activation, as a sentence-transformers folder describes one."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str = "Identity"):
+        super().__init__(in_features, out_features, bias)
+        self.activation = getattr(nn, activation)()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.activation(super().forward(vectors))
+
+
+class Normalize(nn.Module):
+    """Scales every vector to length 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1)
+
+
+class Encoder(nn.Module):
+    """Texts to vectors [B, D]: transformer, pooling, then `head` (`Dense` and `Normalize` layers in order)."""
+
+    def __init__(
+        self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, settings: TextSettings, head: Sequence[nn.Module] = ()
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.head = nn.Sequential(*head)
+
+    @property
+    def width(self) -> int:
+        """Dimensions of the vectors this encoder writes."""
+        widths = [layer.out_features for layer in self.head if isinstance(layer, Dense)]
+        return widths[-1] if widths else self.backbone.config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        states = self.backbone(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state  # [B, L, D]
+        return self.head(pool(states, tokens.attention_mask, self.settings.pooling))
+
+    def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
+        """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
+        prompt = self.settings.prompts.get(role, "")
+        return self.tokenizer(
+            [prompt + text.strip() for text in texts],
+            truncation=True,
+            max_length=self.settings.max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], role: Role) -> Tensor:
+        """Vectors [N, D] float32 of a handful of texts, in one batch; corpora go through `distill encode`."""
+        return self(self.pad(self.token_ids(texts, role)).to(self.device)).float()
+
+    def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
+        """One batch, padded on the right to its longest text."""
+        rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        return Tokens(ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long())
+
+    def fingerprint(self) -> str:
+        """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
+        digest = xxhash.xxh3_64()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy())
+        layers = [str(layer) for layer in self.head]
+        return fingerprint(digest.hexdigest(), self.tokenizer_fingerprint(), asdict(self.settings), layers)
+
+    def tokenizer_fingerprint(self) -> str:
+        """Changes when the same text would be cut into other tokens."""
+        return fingerprint(self.tokenizer.backend_tokenizer.to_str())
+
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,34 @@
+"""Learning from labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.losses.base import Loss, batch_scores, repeated
+from distill.records import Encoded
+
+
+@dataclass
+class OneHot(Loss):
+    """Softmax cross-entropy of the student's scores; the answer is column 0 of a query's own candidates.
+
+    The candidates are the query's own documents and those of the whole batch (EmbedDistill, one-hot loss).
+
+    Args:
+        temperature: scores are divided by it; 0.05 suits vectors of length 1.
+    """
+
+    temperature: float = 0.05
+
+    min_candidates = 1
+    needs_labels = True
+
+    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+        scores = batch_scores(student).masked_fill(repeated(student), -torch.inf)  # [B, B * K]
+        candidates = student.document.shape[1]
+        positives = torch.arange(len(scores), device=scores.device) * candidates
+        return F.cross_entropy(scores / self.temperature, positives)

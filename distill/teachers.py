@@ -1,0 +1,50 @@
+"""Teachers: a batch in, what the teacher says about it out. No gradient flows into them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from distill.data.store import VectorStore
+from distill.encoders.dual import dual
+from distill.records import Batch, Encoded
+
+
+class StoredQueries:
+    """Vectors of several query sets as one: row i is the i-th of all the training queries."""
+
+    def __init__(self, stores: Sequence[VectorStore], rows: Sequence[np.ndarray]):
+        self.stores = stores
+        self.store_of = np.repeat(np.arange(len(stores)), [len(part) for part in rows])  # [N]
+        self.rows = np.concatenate(list(rows))  # [N] row within that store
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, queries: np.ndarray) -> np.ndarray:
+        """Vectors [n, D] float16 of the queries [n]."""
+        vectors = np.empty((len(queries), self.stores[0].width), np.float16)
+        owners = self.store_of[queries]
+        for owner in np.unique(owners):
+            here = owners == owner
+            vectors[here] = self.stores[owner].take(self.rows[queries[here]])
+        return vectors
+
+
+class StoredTeacher:
+    """A teacher whose vectors are on disk: each batch costs a look-up in memory-mapped files."""
+
+    def __init__(self, queries: StoredQueries, documents: VectorStore):
+        self.queries = queries
+        self.documents = documents
+
+    def __call__(self, batch: Batch) -> Encoded:
+        """Vectors of the batch's queries and candidates by their rows, float32, on the device of the batch's tokens."""
+        device = batch.queries.input_ids.device
+        query = self.queries.take(batch.query_rows.numpy())  # [B, D]
+        rows = batch.document_rows.numpy()  # [B, K]
+        document = self.documents.take(rows.ravel()).reshape(*rows.shape, self.documents.width)
+        query, document = (torch.from_numpy(vectors).to(device, torch.float32) for vectors in (query, document))
+        return dual(query, document, batch.document_rows.to(device))

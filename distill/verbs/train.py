@@ -1,0 +1,86 @@
+"""`distill train`: trains the student and leaves a run folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pytorch_lightning import Trainer
+
+from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
+from distill.callbacks.console import Console
+from distill.callbacks.retrieval_eval import RetrievalEval
+from distill.callbacks.run_log import RunLog
+from distill.data.datamodule import RetrievalData
+from distill.device import best_device, computes_bf16
+from distill.encoders.folder import save_encoder
+from distill.modules.student import StudentModule
+from distill.records import BadInput
+from distill.verbs.run_folder import RunFolder
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 5,
+    "log_every_n_steps": 20,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,  # our loaders shard over ranks themselves, and count every query once
+    "enable_progress_bar": sys.stderr.isatty(),
+}
+
+
+def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int) -> dict[str, Any]:
+    """What every run sets of the trainer: where things go, what happens beside learning, the fastest exact-enough number format."""
+    run = RunFolder(out)
+    ours = [RetrievalEval(), BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps), Console()]
+    return {
+        "default_root_dir": out,
+        "callbacks": [*(trainer["callbacks"] or []), *ours],
+        "logger": trainer["logger"] if trainer["logger"] is not None else RunLog(run.metrics),
+        "plugins": [*(trainer["plugins"] or []), AtomicCheckpoints()],
+        "precision": trainer["precision"] or ("bf16-mixed" if computes_bf16(best_device().type) else "32-true"),
+    }
+
+
+def train(trainer: Trainer, module: StudentModule, data: RetrievalData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None) -> None:
+    """Trains a student into the embedding space of its teacher; the same command goes on with an unfinished run.
+
+    Everything that can be refused is refused before the run folder is touched.
+    """
+    _quiet()
+    if ckpt_path and not Path(ckpt_path).is_file():
+        raise BadInput(f"{ckpt_path}: no such checkpoint")
+    data.setup("fit")
+    module.prepare(data)
+    if trainer.is_global_zero:
+        run.claim(config, yaml.safe_dump(config, sort_keys=False))
+    if run.finished:
+        return print(f"{run.student}: done before")
+    checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
+    if checkpoint:
+        _continue_from(checkpoint, trainer)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.is_global_zero:
+        best = torch.load(run.best_checkpoint, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+        save_encoder(module.encoder.cpu(), run.student)
+        print(f"{run.student}: the student of step {best['global_step']}; next: distill evaluate {run.path}")
+
+
+def _continue_from(checkpoint: str, trainer: Trainer) -> None:
+    step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+    print(f"continues from {checkpoint} at step {step}, with the configuration given now")
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLog):
+            logger.rewind(step)
+
+
+def _quiet() -> None:
+    """Lightning's remarks about choices that are made on purpose here."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (".*in eval mode at the start of training.*", ".*does not have many workers.*", ".*Checkpoint directory.*exists.*"):
+        warnings.filterwarnings("ignore", message)
