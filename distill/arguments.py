@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from distill.losses import Loss
 from distill.records import BadInput
+
+set_parsing_settings(subclasses_enabled=[Loss])  # jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
 
 CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
 
@@ -38,6 +42,7 @@ def _train(arguments: list[str]) -> None:
     from distill.verbs.run_folder import RunFolder
     from distill.verbs.train import TRAINER_DEFAULTS, train
 
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
     cli = TrainCLI(
         StudentModule,
         RetrievalData,

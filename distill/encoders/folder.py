@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.utils import logging
 
 from distill.artefacts import read_json, write_json, written_atomically
 from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
@@ -85,6 +86,7 @@ def sentence_transformers_config(prompts: dict[str, str]) -> dict[str, Any]:
 
 
 def _save_transformer(encoder: Encoder, folder: Path) -> None:
+    logging.disable_progress_bar()
     encoder.backbone.save_pretrained(folder)
     encoder.tokenizer.model_max_length = encoder.settings.max_length  # where newer sentence-transformers look for it
     encoder.tokenizer.save_pretrained(folder)
@@ -130,7 +132,6 @@ def _load_modules(folder: Path) -> Encoder:
 
 def _load_transformer(folder: Path):
     from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()

