@@ -82,7 +82,7 @@ class RetrievalData(LightningDataModule):
     @property
     def teacher_space(self) -> TeacherSpace:
         documents = self.store.documents
-        return TeacherSpace(documents.maker["name"], documents.width, documents.normalized)
+        return TeacherSpace(documents.maker, documents.width, documents.normalized)
 
     def train_dataloader(self) -> TrainingLoader:
         tokens = _stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])

@@ -5,6 +5,7 @@ The folder is a sentence-transformers folder, so `SentenceTransformer(folder)` e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -109,7 +110,11 @@ class Encoder(nn.Module):
 
     def tokenizer_fingerprint(self) -> str:
         """Changes when the same text would be cut into other tokens."""
-        return fingerprint(self.tokenizer.backend_tokenizer.to_str())
+        core = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        # the last call left its own there; ours are in the settings
+        for leftover in ("truncation", "padding"):
+            core.pop(leftover, None)
+        return fingerprint(core, self.tokenizer.truncation_side)
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

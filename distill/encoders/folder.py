@@ -42,6 +42,14 @@ def load_encoder(name: str, pooling: Pooling | None = None, normalize: bool | No
     return Encoder(backbone, tokenizer, settings, [Normalize()] if normalize else [])
 
 
+def load_maker(maker: dict[str, Any]) -> Encoder:
+    """The teacher that made a store; refuses a model that changed since it did."""
+    encoder = load_encoder(maker["name"], maker.get("pooling"), maker.get("normalize"))
+    if encoder.fingerprint() != maker["fingerprint"]:
+        raise BadInput(f"{maker['name']}: not the model that made the store (its fingerprint differs): encode again with it")
+    return encoder
+
+
 def local_folder(name: str) -> Path:
     """`name` itself when it is a folder, else the hub repository of that name, downloaded once."""
     if Path(name).is_dir():
@@ -53,6 +61,13 @@ def local_folder(name: str) -> Path:
     except Exception as error:  # the hub client raises many kinds: no network, no such repository, no permission, no such name
         offline = ", HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise BadInput(f"{name}: no such folder, and the hub did not give it ({type(error).__name__}{offline}): pass a folder") from None
+
+
+def is_at_hand(name: str) -> bool:
+    try:
+        return local_folder(name).is_dir()
+    except BadInput:
+        return False
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:

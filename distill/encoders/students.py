@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from distill.encoders.encoder import Dense, Encoder, Normalize
-from distill.encoders.folder import build_options, load_encoder
+from distill.encoders.folder import build_options, load_encoder, load_maker
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
 
@@ -23,7 +23,7 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "a
 class TeacherSpace:
     """The embedding space a student has to write into."""
 
-    name: str  # folder or hub name of the model that made the vectors
+    maker: dict[str, Any]  # what the store says of the model that made it
     width: int
     normalized: bool
 
@@ -49,9 +49,9 @@ class StudentFromTeacher(StudentSpec):
     teacher: str | None = None
 
     def build(self, teacher: TeacherSpace) -> Encoder:
-        encoder = load_encoder(self.teacher or teacher.name)
+        encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker)
         if encoder.width != teacher.width:
-            raise BadInput(f"{self.teacher or teacher.name}: {encoder.width} wide, but the teacher's vectors are {teacher.width} wide")
+            raise BadInput(f"{self.teacher}: {encoder.width} wide, but the teacher's vectors are {teacher.width} wide: cut the store's maker")
         return Encoder(cut_layers(encoder.backbone, self.layers), encoder.tokenizer, encoder.settings, encoder.head)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -50,12 +51,18 @@ def encode(
     for path in queries or []:
         texts = QueryFile(path).queries()
         sets.append((f"queries-{texts.name}", texts, "query"))
-    maker = {"name": teacher, "fingerprint": encoder.fingerprint(), "precision": resolved(precision, encoder.device.type)}
+    maker = {
+        "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
+        "fingerprint": encoder.fingerprint(),
+        "precision": resolved(precision, encoder.device.type),
+        "pooling": pooling,
+        "normalize": normalize,
+    }
     for name, texts, role in sets:
         encode_set(encoder, texts, role, Path(out) / name, maker)
 
 
-def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: dict[str, str]) -> None:
+def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
     """One set of texts into one store; this process does every `WORLD_SIZE`-th shard, from `RANK`."""
     writer = StoreWriter(folder, texts.ids, encoder.width, {**maker, "role": role}, texts.fingerprint)
     if writer.finished:
@@ -65,7 +72,7 @@ def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: 
     todo = sum(len(rows) for _, rows in missing)
     with tqdm(total=todo, desc=f"encode {folder.name}", unit=" texts", disable=None) as bar:
         for shard, rows in missing:
-            vectors = encode_texts(encoder, texts.read(rows), role, maker["precision"], bar.update)  # type: ignore[arg-type]
+            vectors = encode_texts(encoder, texts.read(rows), role, maker["precision"], bar.update)
             writer.write(shard, np.asarray(vectors))
     writer.finish()
     print(f"{folder}: {len(texts)} vectors, {encoder.width} wide")

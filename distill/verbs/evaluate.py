@@ -1,0 +1,207 @@
+"""`distill evaluate`: how much of the teacher a student keeps, on a whole corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.artefacts import write_json
+from distill.data.datamodule import evaluation_queries
+from distill.data.ids import Ids
+from distill.data.sources import HOLDOUT, TextSource
+from distill.data.store import TeacherStore, check_texts
+from distill.data.texts import Texts
+from distill.device import best_device
+from distill.encoders.batched import encode_texts
+from distill.encoders.encoder import Encoder
+from distill.encoders.folder import is_at_hand, load_encoder, load_maker
+from distill.latency import query_latency_ms
+from distill.metrics.ranking import cosine, ndcg, overlap, recall, reciprocal_rank
+from distill.metrics.retention import bootstrap_ratio
+from distill.metrics.runs import read_trec, write_trec
+from distill.provenance import provenance
+from distill.records import BadInput, Run
+from distill.search import search
+from distill.verbs.run_folder import RunFolder
+
+TOP = 100  # documents retrieved for each query
+TEACHER, STUDENT = "teacher", "student"
+
+
+@dataclass
+class Bench:
+    """The corpus, one split of its queries, and the teacher's vectors of both."""
+
+    source: TextSource
+    store: TeacherStore
+    split: str
+
+    def __post_init__(self) -> None:
+        self.queries, teacher = evaluation_queries(self.source, self.store, self.split)
+        self.query_ids = list(self.queries.ids)
+        self.teacher_vectors = torch.from_numpy(teacher.take(np.arange(len(teacher)))).float()  # [Q, D]
+
+    def ranked(self, name: str, vectors: Tensor) -> Run:
+        """The documents nearest to query vectors [Q, D]."""
+        documents = self.store.documents
+        scores, rows = search(vectors.to(best_device()), documents, min(TOP, len(documents)))
+        return Run(self.query_ids, rows.cpu().numpy(), scores.cpu().numpy(), name)
+
+    def judged(self, run: Run) -> dict[str, np.ndarray]:
+        """[Q] values of each metric for a run; empty where the split is not judged."""
+        qrels = self.source.qrels(self.split)
+        if qrels is None:
+            return {}
+        graded = qrels.graded(self.query_ids, self.store.documents.ids, run.rows)
+        ranked, all_grades = (torch.from_numpy(grades) for grades in graded)
+        relevant_from = self.source.relevant_from
+        return {
+            "mrr@10": reciprocal_rank(ranked, 10, relevant_from).numpy(),
+            "ndcg@10": ndcg(ranked, all_grades, 10).numpy(),
+            "recall@100": recall(ranked, all_grades, 100, relevant_from).numpy(),
+        }
+
+
+def evaluate(
+    run: str,
+    split: str = "test",
+    source: TextSource | None = None,
+    store: str | None = None,
+    baselines: dict[str, str] | None = None,
+    out: str | None = None,
+) -> None:
+    """Measures teacher and student on one corpus: metrics, retention with 95% intervals, agreement, latency.
+
+    Leaves `results.json` and one TREC run file a system in the run folder.
+
+    Args:
+        run: run folder, as `distill train` leaves it.
+        split: judged queries, e.g. test, or dl19+dl20 for two splits together.
+        source: other texts than the run was trained on; needs `store` too.
+        store: the teacher's store of those texts.
+        baselines: more systems by name: a TREC run file, or an encoder folder that writes query vectors into the teacher's space.
+        out: where to write the results; `results.json` in the run folder by default.
+    """
+    folder = RunFolder(Path(run))
+    student = load_encoder(str(folder.needs_student())).to(best_device())
+    bench = Bench(*_texts_and_store(folder, source, store), split)
+    vectors = {TEACHER: bench.teacher_vectors, STUDENT: _encoded(student, bench.queries)}
+    runs = {name: bench.ranked(name, found) for name, found in vectors.items()}
+    for name, path in (baselines or {}).items():
+        runs[name] = _baseline(name, path, bench)
+    values = {name: bench.judged(found) for name, found in runs.items()}
+    results = {
+        "dataset": f"{bench.source.name}/{split}",
+        "queries": len(bench.queries),
+        "systems": {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()},
+        "retention": _retention(values),
+        "agreement": _agreement(bench, student, vectors[STUDENT], runs),
+        "provenance": {**provenance(), "teacher": bench.store.maker, "student": student.fingerprint(), "texts": bench.queries.fingerprint},
+    }
+    for name, cost in _costs(bench, student).items():
+        results["systems"][name] |= cost
+    destination = Path(out) if out else folder.path / "results.json"
+    for name, found in runs.items():
+        write_trec(found, bench.store.documents.ids, destination.parent / "runs" / split / f"{name}.trec")
+    write_json(destination, results)
+    print(table(results) + f"\n{destination}")
+
+
+def _texts_and_store(run: RunFolder, source: TextSource | None, store: str | None) -> tuple[TextSource, TeacherStore]:
+    if (source is None) != (store is None):
+        raise BadInput("source and store belong together: give both, or neither to evaluate on what the run was trained on")
+    if source is None or store is None:
+        data = run.data()
+        source, store = data.source, data.store_folder
+    opened = TeacherStore(store)
+    opened.documents.verify()
+    check_texts(opened.documents, source.documents().fingerprint, f"the documents of {source.root}")
+    return source, opened
+
+
+def _encoded(encoder: Encoder, queries: Texts) -> Tensor:
+    return torch.from_numpy(encode_texts(encoder, list(queries), "query"))
+
+
+def _baseline(name: str, path: str, bench: Bench) -> Run:
+    if not Path(path).is_file():
+        return bench.ranked(name, _encoded(load_encoder(path).to(best_device()), bench.queries))
+    found = read_trec(Path(path))
+    return Run(bench.query_ids, *_rows_and_scores([found.get(query, [])[:TOP] for query in bench.query_ids], bench.store.documents.ids), name)
+
+
+def _rows_and_scores(found: list[list[tuple[str, float]]], corpus: Ids) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores [Q, TOP] of a run file's lines; a document outside the corpus keeps its rank, as row -1."""
+    rows, scores = np.full((len(found), TOP), -1), np.full((len(found), TOP), -np.inf, np.float32)
+    for query, ranking in enumerate(found):
+        rows[query, : len(ranking)] = corpus.rows([document for document, _ in ranking])
+        scores[query, : len(ranking)] = [score for _, score in ranking]
+    return rows, scores
+
+
+def _retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Student over teacher for each metric the teacher scores on, with the paired 95% interval."""
+    teacher, student = values[TEACHER], values[STUDENT]
+    intervals = {metric: bootstrap_ratio(student[metric], teacher[metric]) for metric in teacher if teacher[metric].any()}
+    return {metric: {"value": found.value, "ci95": [found.low, found.high]} for metric, found in intervals.items()}
+
+
+def _agreement(bench: Bench, student: Encoder, student_vectors: Tensor, runs: dict[str, Run]) -> dict[str, Any]:
+    """Student against teacher without labels, on the queries held out of training where there are any."""
+    if HOLDOUT not in bench.source.splits() or bench.split == HOLDOUT:
+        teacher_vectors, teacher_run, student_run, split = bench.teacher_vectors, runs[TEACHER], runs[STUDENT], bench.split
+    else:
+        held = Bench(bench.source, bench.store, HOLDOUT)
+        teacher_vectors, student_vectors, split = held.teacher_vectors, _encoded(student, held.queries), HOLDOUT
+        teacher_run, student_run = held.ranked(TEACHER, teacher_vectors), held.ranked(STUDENT, student_vectors)
+    rows = (torch.from_numpy(found.rows) for found in (teacher_run, student_run))
+    return {
+        "overlap@10": float(overlap(*rows, 10).mean()),
+        "cosine": float(cosine(teacher_vectors, student_vectors).mean()),
+        "split": split,
+        "queries": len(teacher_vectors),
+    }
+
+
+def _costs(bench: Bench, student: Encoder) -> dict[str, dict[str, Any]]:
+    """Parameters and batch-1 latency; the teacher's only where its model is at hand."""
+    maker, encoders = bench.store.maker, {STUDENT: student}
+    if is_at_hand(maker["name"]):
+        encoders[TEACHER] = load_maker(maker).to(best_device())
+    else:
+        print(f"{maker['name']}: the teacher's model is not here: no size and latency of it")
+    latency = query_latency_ms(encoders, bench.queries.read(np.arange(min(200, len(bench.queries)))))
+    return {name: {"params": e.parameter_count(), "query_latency_ms_p50": latency[name]} for name, e in encoders.items()}
+
+
+COLUMNS: dict[str, Callable[[float], str]] = {
+    "mrr@10": "{:.4f}".format,
+    "ndcg@10": "{:.4f}".format,
+    "recall@100": "{:.4f}".format,
+    "params": lambda count: f"{count / 1e6:.1f}M",
+    "query_latency_ms_p50": "{:.2f} ms".format,
+}
+
+
+def table(results: dict[str, Any]) -> str:
+    """What the terminal shows: a line a system, then what the student keeps."""
+    lines = [f"\n{results['dataset']}, {results['queries']} queries", " " * 12 + "".join(f"{name[:13]:>14}" for name in COLUMNS)]
+    for name, system in results["systems"].items():
+        cells = (show(system[column]) if column in system else "-" for column, show in COLUMNS.items())
+        lines.append(f"{name:<12}" + "".join(f"{cell:>14}" for cell in cells))
+    lines += [
+        f"the student keeps {kept['value']:.1%} [{kept['ci95'][0]:.1%}, {kept['ci95'][1]:.1%}] of the teacher's {metric}"
+        for metric, kept in results["retention"].items()
+    ]
+    agreement = results["agreement"]
+    lines.append(
+        f"agreement on {agreement['queries']} {agreement['split']} queries: overlap@10 {agreement['overlap@10']:.3f}, "
+        f"cosine {agreement['cosine']:.3f}"
+    )
+    return "\n".join(lines)

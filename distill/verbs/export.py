@@ -1,0 +1,116 @@
+"""`distill export`: the student for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from distill.artefacts import read_json, write_json, written_atomically
+from distill.data.store import TeacherStore
+from distill.encoders.encoder import Encoder
+from distill.encoders.folder import (
+    MODULE_TYPES,
+    load_encoder,
+    load_maker,
+    module_entry,
+    save_encoder,
+    sentence_transformers_config,
+    write_parts,
+)
+from distill.records import BadInput
+from distill.verbs.run_folder import RunFolder
+
+
+def export(run: str, out: str | None = None) -> None:
+    """Writes the student as a sentence-transformers folder, the pair of student and teacher as another, and a model card.
+
+    `student/` embeds queries. `router/` embeds queries with the student (`encode_query`) and documents with the teacher
+    (`encode_document`), both with their own prompts.
+
+    Args:
+        run: run folder, as `distill train` leaves it.
+        out: folder to write; `export` in the run folder by default.
+    """
+    folder = RunFolder(Path(run))
+    student = load_encoder(str(folder.needs_student()))
+    maker = TeacherStore(folder.settings()["data"]["store"]).maker
+    teacher = load_maker(maker)
+    inputs = {"student": student.fingerprint(), "teacher": maker["fingerprint"]}
+    destination = Path(out) if out else folder.path / "export"
+    if destination.exists():
+        if read_json(destination / "export.json", "earlier export") != inputs:
+            raise BadInput(f"{destination}: exported from another student or teacher: choose another --out or delete it")
+        return print(f"{destination}: done before")
+    with written_atomically(destination) as temporary:
+        temporary.mkdir(parents=True)
+        save_encoder(student, temporary / "student")
+        save_router(student, teacher, temporary / "router")
+        (temporary / "README.md").write_text(model_card(folder, student, teacher, maker["name"]), encoding="utf-8")
+        write_json(temporary / "export.json", inputs)
+    print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
+    print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
+
+
+def save_router(student: Encoder, teacher: Encoder, folder: Path) -> None:
+    """One sentence-transformers folder that sends queries to the student and documents to the teacher."""
+    folder.mkdir(parents=True)
+    routes = {
+        "query": list(write_parts(student, folder, prefix="query_")),
+        "document": list(write_parts(teacher, folder, prefix="document_")),
+    }
+    write_json(
+        folder / "router_config.json",
+        {
+            "types": {path: f"{MODULE_TYPES}.{kind}" for parts in routes.values() for path, kind in parts},
+            "structure": {route: [path for path, _ in parts] for route, parts in routes.items()},
+            "parameters": {"default_route": None, "allow_empty_key": False},  # no silent route: encode() must say which
+        },
+    )
+    write_json(folder / "modules.json", [module_entry(0, "", "Router")])
+    prompts = {"query": student.settings.prompts["query"], "document": teacher.settings.prompts["document"]}
+    write_json(folder / "config_sentence_transformers.json", sentence_transformers_config(prompts))
+
+
+def model_card(run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str) -> str:
+    """README.md of an export: what it is, how to use it, what was measured."""
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, feature-extraction, distillation]
+---
+# A small query encoder for {Path(teacher_name).name}'s index
+
+{student.parameter_count() / 1e6:.1f}M parameters, {student.width} dimensions, up to {student.settings.max_length} tokens. It writes
+query vectors into the embedding space of `{teacher_name}` ({teacher.parameter_count() / 1e6:.1f}M parameters), so documents that
+the teacher has embedded stay as they are.
+
+```python
+from sentence_transformers import SentenceTransformer
+
+queries = SentenceTransformer("student").encode_query(["how do I ..."])
+pair = SentenceTransformer("router")
+documents = pair.encode_document(["..."])  # the teacher
+scores = pair.similarity(pair.encode_query(["how do I ..."]), documents)  # the student
+```
+
+## Measured
+{_measured(run.path / "results.json")}
+
+## Trained with
+```json
+{json.dumps({key: run.settings()[key] for key in ("model", "data")}, indent=1)}
+```
+"""
+
+
+def _measured(path: Path) -> str:
+    if not path.exists():
+        return f"Nothing yet: `distill evaluate {path.parent}` before exporting."
+    results: dict[str, Any] = read_json(path, "results")
+    metrics = list(results["retention"])
+    lines = [f"On {results['dataset']}, {results['queries']} queries:", "", f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{s[m]:.4f}' for m in metrics)} |" for name, s in results["systems"].items()]
+    kept = (results["retention"][metric] for metric in metrics)
+    lines.append(f"| kept, 95% interval | {' | '.join('{:.1%} [{:.1%}, {:.1%}]'.format(k['value'], *k['ci95']) for k in kept)} |")
+    return "\n".join(lines)
