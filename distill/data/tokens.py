@@ -44,21 +44,20 @@ def tokenized(texts: Texts, encoder: Encoder, role: Role) -> TokenArrays:
     settings = encoder.settings
     key = fingerprint(texts.fingerprint, encoder.tokenizer_fingerprint(), settings.max_length, settings.prompts.get(role, ""))
     folder = cache_folder() / "tokens" / key
-    if not folder.exists():
-        with written_atomically(folder) as temporary:
-            _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), temporary)
+    if not (folder / "offsets.npy").exists():
+        _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), folder)
     flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
     return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
 
 
 def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], folder: Path) -> None:
-    """Writes `flat.npy` and `offsets.npy`, holding one chunk of texts at a time."""
-    folder.mkdir()
-    lengths, chunks = [], []
+    """Writes `flat.npy`, then `offsets.npy`, holding one chunk of texts at a time; ranks may do so at once, file by file the same."""
+    lengths, chunks = [], [np.empty(0, np.int32)]
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
         lengths += [len(row) for row in ids]
         chunks.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
-    np.save(folder / "flat.npy", np.concatenate(chunks))
-    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]))
+    for name, array in (("flat", np.concatenate(chunks)), ("offsets", np.cumsum([0, *lengths]))):
+        with written_atomically(folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, array)

@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+
+from distill.losses import ScoreDistillation
+from distill.records import Encoded
+
+
+def scored(scores: torch.Tensor) -> Encoded:
+    """Vectors do not matter here."""
+    empty = torch.zeros(*scores.shape, 1)
+    return Encoded(torch.zeros(len(scores), 1), empty, scores, torch.zeros(scores.shape, dtype=torch.int64))
+
+
+TEACHER = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])  # shares 3/4 1/4 and 1/2 1/2
+STUDENT = torch.tensor([[0.0, 0.0], [0.0, math.log(9.0)]])  # shares 1/2 1/2 and 1/10 9/10
+
+
+def test_kl_divergence_of_the_shares():
+    first = 3 / 4 * math.log(3 / 4 / (1 / 2)) + 1 / 4 * math.log(1 / 4 / (1 / 2))
+    second = 1 / 2 * math.log(1 / 2 / (1 / 10)) + 1 / 2 * math.log(1 / 2 / (9 / 10))
+    assert ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER)).item() == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_temperature_divides_both_sides():
+    warm = ScoreDistillation(temperature=2.0)(scored(2 * STUDENT), scored(2 * TEACHER))
+    torch.testing.assert_close(warm, ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER)))
+
+
+def test_zero_where_the_student_scores_as_the_teacher_or_all_higher_by_the_same():
+    assert ScoreDistillation()(scored(TEACHER), scored(TEACHER)).item() == 0.0
+    assert ScoreDistillation()(scored(TEACHER + 5.0), scored(TEACHER)).item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_gradient_is_the_difference_of_the_shares():
+    student = STUDENT.clone().requires_grad_()
+    ScoreDistillation(temperature=0.5)(scored(student), scored(TEACHER)).backward()
+    shares, wanted = torch.softmax(STUDENT / 0.5, 1), torch.softmax(TEACHER / 0.5, 1)
+    torch.testing.assert_close(student.grad, (shares - wanted) / 0.5 / 2)
+
+
+def test_gradient_against_finite_differences():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(3, 4, dtype=torch.float64, requires_grad=True), torch.randn(3, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda scores: ScoreDistillation(temperature=0.7)(scored(scores), scored(teacher)), (student,))
+
+
+def test_a_teacher_sure_of_one_document_gives_a_finite_loss():
+    student = STUDENT.clone().requires_grad_()
+    loss = ScoreDistillation(temperature=0.01)(scored(student), scored(torch.tensor([[50.0, -50.0], [50.0, -50.0]])))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
