@@ -6,9 +6,11 @@ import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import logging
@@ -18,6 +20,8 @@ from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
 
+OLD_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as releases before 6 name them
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no TensorFlow, no pickles
 MODULE_TYPES = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 # on CPU plain matmul attention is faster at query lengths than the fused kernel, its bf16 backward by an order of magnitude
@@ -148,6 +152,8 @@ def _load_modules(folder: Path) -> Encoder:
 def _load_transformer(folder: Path):
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+    if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
+        raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make one that knows no word
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its report of unused weights; the ones that matter are checked below
@@ -155,13 +161,17 @@ def _load_transformer(folder: Path):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         options = build_options(AutoConfig.from_pretrained(folder))
         backbone, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{folder}: not a transformers model folder: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"{folder}: not a transformers model folder: {_first_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)
     if report["missing_keys"]:
         raise BadInput(f"{folder}: its weights lack {sorted(report['missing_keys'])[0]}: random numbers would stand in their place")
     return backbone.eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def build_options(config) -> dict[str, Any]:
@@ -188,7 +198,7 @@ def _max_length(backbone, tokenizer, settings: dict[str, Any]) -> int:
 
 def _pooling(folder: Path) -> Pooling:
     config = read_json(folder / "config.json", "pooling settings")
-    modes = [key.split("_")[2] for key, chosen in config.items() if key.startswith("pooling_mode_") and chosen is True]
+    modes = [OLD_POOLING.get(key, key) for key, chosen in config.items() if key.startswith("pooling_mode_") and chosen is True]
     mode = config.get("pooling_mode") or "+".join(modes)
     if mode not in ("cls", "mean") or config.get("include_prompt") is False:
         raise BadInput(f"{folder / 'config.json'}: pooling {mode!r} is not supported: only cls or mean, prompt tokens included")
@@ -197,14 +207,16 @@ def _pooling(folder: Path) -> Pooling:
 
 def _load_dense(folder: Path) -> Dense:
     config = read_json(folder / "config.json", "dense layer settings")
-    activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
+    activation = config.get("activation_function", "Tanh").rsplit(".", 1)[-1]  # their default
     if activation not in ("Identity", "Tanh", "ReLU", "GELU"):
         raise BadInput(f"{folder / 'config.json'}: activation {activation!r} is not supported: Identity, Tanh, ReLU or GELU")
+    if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+        raise BadInput(f"{folder / 'config.json'}: a dense layer with a residual or before pooling is not supported")
     layer = Dense(config["in_features"], config["out_features"], config.get("bias", True), activation)
     weights = folder / "model.safetensors"
-    if weights.exists():
-        state = load_file(weights)
-    else:
-        state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    layer.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in state.items()})
+    try:
+        state = load_file(weights) if weights.exists() else torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        layer.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in state.items()})
+    except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise BadInput(f"{folder}: the weights of this dense layer are missing or broken: {_first_line(error)}") from None
     return layer
