@@ -1,0 +1,33 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu
+EXTRAS ?= demo,cpu
+
+.PHONY: setup demo test check bench clean
+
+setup: $(VENV)/.$(EXTRAS)
+
+# the tested versions; elsewhere any that setup.cfg allows
+$(VENV)/.%: setup.cfg constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch "$@"
+
+# ten minutes on a laptop: a teacher, its student, and how much of the teacher it keeps
+demo: setup
+	experiments/quickstart/run.sh
+
+test: $(VENV)/.dev,cpu check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev,cpu
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy distill
+
+bench: $(VENV)/.dev,cpu
+	@echo "benchmarks: see experiments/"
+
+clean:
+	rm -rf $(VENV) runs
