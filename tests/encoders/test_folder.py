@@ -1,0 +1,328 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, MAX_LENGTH, make_dense, make_encoder, make_folder, make_tokenizer
+from safetensors.torch import load_file, save_file
+
+from distill.encoders.encoder import Normalize, TextSettings
+from distill.encoders.folder import load_encoder, save_encoder
+from distill.records import BadInput
+
+TEXTS = ["what is the best river", "garden", "how to find a large old engine near the market", " ".join(["small planet letter"] * 20)]
+PROMPTS = {"query": "find ", "document": "letter "}
+ROLES = ("query", "document")
+
+
+def heads(width: int = 16) -> dict[str, list]:
+    return {
+        "none": [],
+        "normalized": [Normalize()],
+        "dense": [make_dense(width, 24)],
+        "dense without bias": [make_dense(width, 24, bias=False), Normalize()],
+        "tanh": [make_dense(width, 8, activation="Tanh"), Normalize()],
+    }
+
+
+def agree(ours: torch.Tensor, theirs: np.ndarray) -> bool:
+    """Cosine 0.99999 and the same lengths."""
+    theirs = torch.from_numpy(theirs)
+    cosines = torch.nn.functional.cosine_similarity(ours, theirs, dim=-1)
+    return ours.shape == theirs.shape and bool((cosines >= 0.99999).all()) and torch.allclose(ours.norm(dim=1), theirs.norm(dim=1), atol=1e-4)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A BERT with a dense layer and normalisation, to break."""
+    return make_folder(tmp_path / "model", "bert", head=[make_dense(16, 16), Normalize()])
+
+
+def rewritten(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+# ours to ours
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_encoder_reloads_identically(family, tmp_path):
+    encoder = make_encoder(family, prompts=PROMPTS, max_length=12, head=[make_dense(16, 8, activation="Tanh"), Normalize()])
+    vectors = {role: encoder.encode(TEXTS, role) for role in ROLES}
+    save_encoder(encoder, tmp_path / "model")
+    loaded = load_encoder(str(tmp_path / "model"))
+    for role in ROLES:
+        assert torch.equal(loaded.encode(TEXTS, role), vectors[role])
+    assert loaded.settings == TextSettings("mean", 12, PROMPTS)
+    assert (loaded.width, loaded.fingerprint(), loaded.backbone.training) == (8, encoder.fingerprint(), False)
+
+
+@pytest.mark.parametrize("head", heads())
+def test_every_head_reloads_identically(head, tmp_path):
+    encoder = make_encoder("bert", pooling="cls", head=heads()[head])
+    save_encoder(encoder, tmp_path / "model")
+    loaded = load_encoder(str(tmp_path / "model"))
+    assert torch.equal(loaded.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
+    assert (loaded.fingerprint(), loaded.width) == (encoder.fingerprint(), encoder.width)
+
+
+def test_saving_again_replaces_the_folder(tmp_path):
+    save_encoder(make_encoder("bert", head=[make_dense(16, 8), Normalize()]), tmp_path / "model")
+    save_encoder(make_encoder("bert", head=[]), tmp_path / "model")
+    assert load_encoder(str(tmp_path / "model")).width == 16
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert not list((tmp_path / "model").glob("2_*"))
+
+
+def test_a_text_is_cut_to_the_maximum_length():
+    encoder = make_encoder("bert", max_length=6)
+    long, cut = "river music engine garden planet bread", "river music engine garden"
+    assert encoder.token_ids([long], "query") == encoder.token_ids([cut], "query")
+    assert [len(ids) for ids in encoder.token_ids([long, "river"], "query")] == [6, 3]  # [CLS] and [SEP] count
+
+
+def test_the_prompt_of_the_role_stands_before_the_text():
+    with_prompt, without = make_encoder("bert", prompts=PROMPTS), make_encoder("bert")
+    for role, prompt in PROMPTS.items():
+        assert torch.equal(with_prompt.encode(["river"], role), without.encode([prompt + "river"], role))
+
+
+def test_vectors_do_not_depend_on_the_padding():
+    encoder = make_encoder("modernbert")
+    together = encoder.encode(TEXTS, "query")
+    alone = torch.cat([encoder.encode([text], "query") for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+# fingerprints
+
+
+def test_the_fingerprint_changes_with_whatever_changes_a_vector():
+    encoders = [
+        make_encoder("bert"),
+        make_encoder("bert", seed=1),
+        make_encoder("bert", prompts=PROMPTS),
+        make_encoder("bert", max_length=MAX_LENGTH - 1),
+        make_encoder("bert", pooling="cls"),
+        make_encoder("bert", head=[]),
+        make_encoder("bert", head=[make_dense(16, 16)]),
+        make_encoder("bert", head=[make_dense(16, 16, activation="Tanh")]),
+    ]
+    nudged = make_encoder("bert")
+    with torch.no_grad():
+        nudged.backbone.encoder.layer[1].output.dense.bias[0] += 1e-6
+    cased = make_encoder("bert")
+    cased.tokenizer.backend_tokenizer.normalizer.lowercase = False
+    fingerprints = [encoder.fingerprint() for encoder in [*encoders, nudged, cased]]
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert make_encoder("bert").fingerprint() == fingerprints[0]
+
+
+def test_the_fingerprint_does_not_change_by_use():
+    encoder = make_encoder("bert")
+    before = encoder.fingerprint()
+    encoder.encode(TEXTS, "query")
+    encoder.tokenizer(TEXTS, padding=True, truncation=True, max_length=5)
+    assert encoder.fingerprint() == before
+
+
+# sentence-transformers reads ours, and we read theirs
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sentence_transformers_encodes_the_same(family, tmp_path):
+    theirs = pytest.importorskip("sentence_transformers")
+    encoder = make_encoder(family, prompts=PROMPTS)
+    save_encoder(encoder, tmp_path / "model")
+    model = theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    for role in ROLES:
+        assert agree(encoder.encode(TEXTS, role), model.encode(TEXTS, prompt_name=role))
+    assert model.get_max_seq_length() == MAX_LENGTH
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("head", heads())
+def test_sentence_transformers_reads_every_head(head, pooling, tmp_path):
+    theirs = pytest.importorskip("sentence_transformers")
+    encoder = make_encoder("bert", pooling=pooling, head=heads()[head])
+    save_encoder(encoder, tmp_path / "model")
+    assert agree(encoder.encode(TEXTS, "query"), theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS))
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_folders_of_sentence_transformers_load(family, pooling, tmp_path):
+    theirs = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.models")
+    make_encoder(family).backbone.save_pretrained(tmp_path / "plain")
+    make_tokenizer(family).save_pretrained(tmp_path / "plain")
+    torch.manual_seed(2)
+    parts = [
+        modules.Transformer(str(tmp_path / "plain"), max_seq_length=14),
+        modules.Pooling(16, pooling_mode=pooling),
+        modules.Dense(16, 12),  # with a bias and their default, Tanh
+        modules.Dense(12, 8, bias=False, activation_function=torch.nn.Identity()),
+        modules.Normalize(),
+    ]
+    model = theirs.SentenceTransformer(modules=parts, device="cpu", prompts={"query": "find ", "passage": "letter "})
+    model.save(str(tmp_path / "model"))
+    encoder = load_encoder(str(tmp_path / "model"))
+    assert encoder.settings == TextSettings(pooling, 14, PROMPTS)
+    assert agree(encoder.encode(TEXTS, "query"), model.encode(TEXTS, prompt_name="query"))
+    assert agree(encoder.encode(TEXTS, "document"), model.encode(TEXTS, prompt_name="passage"))
+
+
+def test_their_module_types_are_the_new_ones(tmp_path):
+    """Guards the test above: it must meet the type names of the installed release."""
+    theirs = pytest.importorskip("sentence_transformers", minversion="6")
+    make_folder(tmp_path / "ours", "bert")
+    theirs.SentenceTransformer(str(tmp_path / "ours"), device="cpu").save(str(tmp_path / "theirs"))
+    types = [entry["type"] for entry in json.loads((tmp_path / "theirs" / "modules.json").read_text())]
+    assert "sentence_transformers.models.Transformer" not in types
+    assert load_encoder(str(tmp_path / "theirs")).fingerprint() == load_encoder(str(tmp_path / "ours")).fingerprint()
+
+
+def test_the_real_teacher_encodes_as_sentence_transformers_does(minilm):
+    theirs = pytest.importorskip("sentence_transformers")
+    texts = ["what is a dual encoder?", "Köln, 東京 and 12,000 others", "long " * 400]
+    assert agree(load_encoder(minilm).encode(texts, "query"), theirs.SentenceTransformer(minilm, device="cpu").encode(texts))
+
+
+# plain transformers folders and hub names
+
+
+def test_a_plain_folder_needs_pooling_and_normalize(folder):
+    vectors = {}
+    for path in [folder / "modules.json", folder / "sentence_bert_config.json"]:
+        path.unlink()
+    for given in ({}, {"pooling": "mean"}, {"normalize": True}):
+        with pytest.raises(BadInput, match=r"does not say how it pools: set pooling \(cls or mean\) and normalize"):
+            load_encoder(str(folder), **given)
+    for normalize in (True, False):
+        vectors[normalize] = load_encoder(str(folder), "cls", normalize).encode(TEXTS, "query")
+    expected = make_encoder("bert", pooling="cls", head=[]).encode(TEXTS, "query")
+    torch.testing.assert_close(vectors[False], expected)
+    torch.testing.assert_close(vectors[True], expected / expected.norm(dim=1, keepdim=True))
+
+
+def test_a_sentence_transformers_folder_takes_no_pooling(folder):
+    with pytest.raises(BadInput, match="leave pooling and normalize out"):
+        load_encoder(str(folder), "mean", True)
+
+
+def test_a_hub_name_offline_is_named():
+    with pytest.raises(BadInput, match=r"no-such-team/no-such-model: no such folder.*HF_HUB_OFFLINE is set"):
+        load_encoder("no-such-team/no-such-model")
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_become_float32(folder, stored):
+    weights = {name: tensor.to(stored) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rewritten(folder / "config.json", dtype=str(stored).removeprefix("torch."))
+    encoder = load_encoder(str(folder))
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert encoder.backbone.config.dtype == torch.float32  # a student cut from it is made in this format
+
+
+# what is refused
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def cut_off(name):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+
+
+def lacking(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.2.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def misshapen(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.2.output.dense.weight"] = torch.zeros(3, 3)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+BROKEN = {
+    "no weights": (without("model.safetensors"), "no file named model.safetensors"),
+    "weights cut off": (cut_off("model.safetensors"), "not a transformers model folder"),
+    "weights lacking": (lacking, r"weights lack encoder\.layer\.2\.output\.dense\.weight"),
+    "weights misshapen": (misshapen, "not a transformers model folder"),
+    "no tokenizer": (without("tokenizer.json"), "no tokenizer in it"),
+    "no config": (without("config.json"), "not a transformers model folder"),
+    "no pooling": (lambda folder: shutil.rmtree(folder / "1_Pooling"), "no pooling settings here"),
+    "no dense weights": (without("2_Dense/model.safetensors"), r"2_Dense: the weights of this dense layer are missing or broken"),
+    "dense weights cut off": (cut_off("2_Dense/model.safetensors"), r"2_Dense: the weights of this dense layer are missing or broken"),
+    "modules.json": (lambda folder: (folder / "modules.json").write_text("[{"), "module list is not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_folder_is_named(fault, folder):
+    damage, message = BROKEN[fault]
+    damage(folder)
+    with pytest.raises(BadInput, match=message) as error:
+        load_encoder(str(folder))
+    assert str(folder) in str(error.value)
+
+
+POOLINGS = [
+    {"pooling_mode_max_tokens": True},
+    {"pooling_mode_mean_sqrt_len_tokens": True},
+    {"pooling_mode_weightedmean_tokens": True},
+    {"pooling_mode_lasttoken": True},
+    {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+    {"pooling_mode_mean_tokens": False},
+    {"pooling_mode_mean_tokens": True, "include_prompt": False},
+    {"pooling_mode": "max"},
+    {"pooling_mode": ["cls", "mean"]},
+]
+
+
+@pytest.mark.parametrize("settings", POOLINGS, ids=str)
+def test_other_poolings_are_refused(settings, folder):
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **settings}))
+    with pytest.raises(BadInput, match="only cls or mean, prompt tokens included"):
+        load_encoder(str(folder))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"activation_function": "torch.nn.modules.activation.Softmax"}, {"use_residual": True}, {"module_input_name": "token_embeddings"}],
+    ids=str,
+)
+def test_other_dense_layers_are_refused(settings, folder):
+    rewritten(folder / "2_Dense" / "config.json", **settings)
+    with pytest.raises(BadInput, match="is not supported"):
+        load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("kinds", [["Transformer", "Pooling", "LSTM"], ["Transformer", "Dense"], ["Pooling", "Transformer"], ["WordEmbeddings"]])
+def test_other_modules_are_refused(kinds, folder):
+    entries = [{"idx": i, "name": str(i), "path": "", "type": f"sentence_transformers.models.{kind}"} for i, kind in enumerate(kinds)]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(BadInput, match=" > ".join(kinds)):
+        load_encoder(str(folder))
+
+
+def test_lower_casing_outside_the_tokenizer_is_refused(folder):
+    rewritten(folder / "sentence_bert_config.json", do_lower_case=True)
+    with pytest.raises(BadInput, match="do_lower_case is not supported"):
+        load_encoder(str(folder))
+
+
+@pytest.mark.parametrize(("family", "positions"), [("bert", 40), ("xlm-roberta", 40), ("mpnet", 40)])
+def test_without_a_limit_the_position_table_sets_it(family, positions, tmp_path):
+    """The RoBERTa line has two positions more in its table than it can use."""
+    folder = make_folder(tmp_path / "model", family)
+    (folder / "sentence_bert_config.json").unlink()
+    rewritten(folder / "tokenizer_config.json", model_max_length=10**30)
+    encoder = load_encoder(str(folder))
+    assert encoder.settings.max_length == positions
+    assert torch.isfinite(encoder.encode(["river " * 100], "query")).all()

@@ -1,0 +1,181 @@
+import copy
+
+import pytest
+import torch
+from families import FAMILIES, make_dense, make_encoder, make_folder
+from torch import nn
+
+from distill.encoders.encoder import Dense, Encoder, Normalize
+from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, without_dropout
+from distill.records import BadInput
+
+TEXTS = ["what is the best river", "garden", " ".join(["small planet letter"] * 3)]
+STACKS = {
+    "bert": "encoder.layer",
+    "xlm-roberta": "encoder.layer",
+    "mpnet": "encoder.layer",
+    "distilbert": "transformer.layer",
+    "modernbert": "layers",
+}
+
+
+def space(folder, width: int = 16, normalized: bool = True) -> TeacherSpace:
+    maker = {"name": str(folder), "fingerprint": load_encoder(str(folder)).fingerprint()}
+    return TeacherSpace(maker, width, normalized)
+
+
+def states_by_layer(backbone, tokens, keep: list[int]) -> torch.Tensor:
+    """Last hidden states of the full model run without the layers that are not in `keep`, in place, by hand."""
+    shortened = copy.deepcopy(backbone)
+    owner = shortened.get_submodule(STACKS[backbone.config.model_type].rpartition(".")[0])
+    stack = owner.get_submodule(STACKS[backbone.config.model_type].rpartition(".")[2])
+    for index, layer in enumerate(stack):
+        if index not in keep:
+            layer.forward = passed_on(backbone.config.model_type)
+    return shortened(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+
+
+def passed_on(family: str):
+    """A layer that does nothing; MPNet's and DistilBERT's return a tuple."""
+    if family == "mpnet":
+        return lambda hidden_states, *args, **kwargs: (hidden_states,)
+    return lambda hidden_states, *args, **kwargs: hidden_states
+
+
+@pytest.mark.parametrize("keep", [[0, 3], [0, 2, 3], [0], [0, 1, 2, 3]], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_a_cut_runs_exactly_the_layers_named(family, keep):
+    encoder = make_encoder(family)
+    tokens = encoder.pad(encoder.token_ids(TEXTS, "query"))
+    cut = cut_layers(encoder.backbone, keep)
+    states = cut(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    torch.testing.assert_close(states, states_by_layer(encoder.backbone, tokens, keep), atol=1e-6, rtol=0)
+    assert cut.config.num_hidden_layers == len(cut.get_submodule(STACKS[family])) == len(keep)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "modernbert"])
+@torch.inference_mode()
+def test_the_first_layer_may_go(family):
+    encoder = make_encoder(family)
+    tokens = encoder.pad(encoder.token_ids(TEXTS, "query"))
+    states = cut_layers(encoder.backbone, [1, 3])(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    torch.testing.assert_close(states, states_by_layer(encoder.backbone, tokens, [1, 3]), atol=1e-6, rtol=0)
+
+
+def test_the_first_layer_of_modernbert_must_stay():
+    """It is built without a norm of its own."""
+    with pytest.raises(BadInput, match=r"layers: \[1, 3\]: modernbert cannot be cut so: .*layers\.0\.attn_norm\.weight"):
+        cut_layers(make_encoder("modernbert").backbone, [1, 3])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cut_reloads_identically(family, tmp_path):
+    encoder = make_encoder(family)
+    student = Encoder(cut_layers(encoder.backbone, [0, 3]), encoder.tokenizer, encoder.settings, encoder.head)
+    save_encoder(student, tmp_path / "student")
+    loaded = load_encoder(str(tmp_path / "student"))
+    assert torch.equal(loaded.encode(TEXTS, "query"), student.encode(TEXTS, "query"))
+    assert loaded.fingerprint() == student.fingerprint()
+    assert loaded.parameter_count() < encoder.parameter_count()
+
+
+def test_training_the_cut_leaves_the_teacher_as_it_was():
+    encoder = make_encoder("bert")
+    before = encoder.fingerprint()
+    cut = cut_layers(encoder.backbone, [0, 3])
+    with torch.no_grad():
+        for parameter in cut.parameters():
+            parameter.add_(1.0)
+    assert encoder.fingerprint() == before
+    assert encoder.backbone.config.num_hidden_layers == 4
+    assert encoder.backbone.config.hidden_dropout_prob == 0.1
+
+
+@pytest.mark.parametrize("layers", [[], [0, 0], [0, 4], [-1], [3, 3, 1]], ids=str)
+def test_layers_that_do_not_exist_or_repeat_are_refused(layers):
+    with pytest.raises(BadInput, match="name each layer to keep once, from 0 to 3"):
+        cut_layers(make_encoder("bert").backbone, layers)
+
+
+def test_a_model_without_layers_is_refused():
+    backbone = make_encoder("bert").backbone
+    backbone.encoder.layer = nn.Sequential(*backbone.encoder.layer)
+    with pytest.raises(BadInput, match="bert: this architecture has no stack of 4 layers to cut"):
+        cut_layers(backbone, [0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_is_off_in_training(family):
+    encoder = make_encoder(family)
+    tokens = encoder.pad(encoder.token_ids(TEXTS, "query"))
+    for backbone in (cut_layers(encoder.backbone, [0, 3]), without_dropout(encoder.backbone)):
+        student = Encoder(backbone, encoder.tokenizer, encoder.settings).train()
+        calm = student.eval()(tokens)
+        assert torch.equal(student.train()(tokens), calm)
+
+
+# as configured
+
+
+def test_a_student_from_the_teacher_keeps_its_head_and_settings(tmp_path):
+    folder = make_folder(tmp_path / "teacher", "bert", head=[make_dense(16, 8), Normalize()], prompts={"query": "find ", "document": ""})
+    student = StudentFromTeacher(layers=[0, 3]).build(space(folder, width=8))
+    teacher = load_encoder(str(folder))
+    assert student.settings == teacher.settings
+    assert student.width == 8
+    assert torch.equal(student.head[0].weight, teacher.head[0].weight)
+    everything = StudentFromTeacher(layers=[0, 1, 2, 3]).build(space(folder, width=8))
+    torch.testing.assert_close(everything.encode(TEXTS, "query"), teacher.encode(TEXTS, "query"), atol=1e-6, rtol=0)
+
+
+def test_another_teacher_of_another_width_is_refused(tmp_path):
+    narrow = make_folder(tmp_path / "narrow", "bert")
+    with pytest.raises(BadInput, match="16 wide, but the teacher's vectors are 24 wide"):
+        StudentFromTeacher(layers=[0], teacher=str(narrow)).build(space(narrow, width=24))
+
+
+def test_a_teacher_that_changed_since_it_made_the_store_is_refused(tmp_path):
+    folder = make_folder(tmp_path / "teacher", "bert")
+    before = space(folder)
+    make_folder(folder, "bert", seed=5)
+    with pytest.raises(BadInput, match="not the model that made the store"):
+        StudentFromTeacher(layers=[0]).build(before)
+
+
+def test_widths_that_differ_ask_for_a_projection(tmp_path):
+    teacher, student = make_folder(tmp_path / "teacher", "bert", width=32), make_folder(tmp_path / "student", "distilbert")
+    with pytest.raises(BadInput, match=r"^teacher vectors are 32 wide, student is 16: set projection: linear$"):
+        StudentFromBackbone(str(student)).build(space(teacher, width=32))
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_linear_projection_travels_in_the_folder(normalized, tmp_path):
+    teacher, folder = make_folder(tmp_path / "teacher", "bert", width=32), make_folder(tmp_path / "backbone", "mpnet")
+    student = StudentFromBackbone(str(folder), projection="linear").build(space(teacher, 32, normalized))
+    assert [type(layer) for layer in student.head] == [Dense, Normalize][: 1 + normalized]
+    vectors = student.encode(TEXTS, "query")
+    pooled = make_encoder("mpnet", head=[]).encode(TEXTS, "query")
+    expected = pooled @ student.head[0].weight.detach().T
+    torch.testing.assert_close(vectors, expected / expected.norm(dim=1, keepdim=True) if normalized else expected)
+    save_encoder(student, tmp_path / "student")
+    loaded = load_encoder(str(tmp_path / "student"))
+    assert torch.equal(loaded.encode(TEXTS, "query"), vectors)
+    assert loaded.width == 32
+
+
+def test_the_backbones_own_normalisation_gives_way_to_the_teachers(tmp_path):
+    folder = make_folder(tmp_path / "backbone", "bert")
+    assert [type(layer) for layer in StudentFromBackbone(str(folder)).build(space(folder)).head] == [Normalize]
+    assert list(StudentFromBackbone(str(folder)).build(space(folder, normalized=False)).head) == []
+
+
+def test_a_plain_backbone_takes_its_pooling_from_the_spec(tmp_path):
+    folder = make_folder(tmp_path / "backbone", "bert")
+    teacher = space(folder)
+    (folder / "modules.json").unlink()
+    student = StudentFromBackbone(str(folder), pooling="cls").build(teacher)
+    assert student.settings.pooling == "cls"
+    with pytest.raises(BadInput, match="set pooling"):
+        StudentFromBackbone(str(folder)).build(teacher)
