@@ -12,9 +12,11 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.losses import Loss
 from distill.records import BadInput
+from distill.refusals import one_line, unknown_option
 
 set_parsing_settings(subclasses_enabled=[Loss])  # jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
 
@@ -28,7 +30,7 @@ def call(verb: str, target: str, arguments: list[str]) -> None:
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
     parser = OneLineParser(prog=f"distill {verb}", description=function.__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help=CONFIG_HELP)
+    parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
     # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`
     parser.add_function_arguments(function, as_positional="run" in inspect.signature(function).parameters, fail_untyped=True)
     config = parser.instantiate_classes(parser.parse_args(arguments))
@@ -40,8 +42,9 @@ def _train(arguments: list[str]) -> None:
     from distill.data.datamodule import RetrievalData
     from distill.modules.student import StudentModule
     from distill.verbs.run_folder import RunFolder
-    from distill.verbs.train import TRAINER_DEFAULTS, train
+    from distill.verbs.train import TRAINER_DEFAULTS, quiet, train
 
+    quiet()
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
     cli = TrainCLI(
         StudentModule,
@@ -60,15 +63,29 @@ def _train(arguments: list[str]) -> None:
     train(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out)), config, cli.config.ckpt_path)
 
 
+class ConfigFile(ActionConfigFile):
+    """Errors in a file name the file."""
+
+    @staticmethod
+    def apply_config(parser: ArgumentParser, cfg: Any, dest: str, value: str) -> None:
+        try:
+            ActionConfigFile.apply_config(parser, cfg, dest, value)
+        except BadInput as error:
+            raise BadInput(f"{value}: {error}") from None
+
+
 class _OneLine:
     """Errors end in one line and exit code 2, not in a page of usage."""
 
     def error(self, message: str, ex: BaseException | None = None) -> NoReturn:
+        message = unknown_option(message, self.format_help)
+        if not self.exit_on_error:  # the parser of a class within ours: the outer one adds where that is
+            super().error(message, ex)  # type: ignore[misc]
         while ex is not None:
             if isinstance(ex, BadInput):
                 raise ex
             ex = ex.__cause__ or ex.__context__
-        raise BadInput(" ".join(str(message).split()))
+        raise BadInput(one_line(message))
 
 
 class OneLineParser(_OneLine, ArgumentParser):
@@ -84,7 +101,7 @@ class TrainCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = self.parser_class(**kwargs)
-        parser.add_argument("-c", "--config", action=ActionConfigFile, help=CONFIG_HELP)
+        parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -97,4 +114,7 @@ class TrainCLI(LightningCLI):
         from distill.verbs.train import run_settings
 
         settings = run_settings(Path(self.config.out), self.config_init["trainer"], self.config.checkpoint_every_n_steps)
-        return super().instantiate_trainer(**settings, **kwargs)
+        try:
+            return super().instantiate_trainer(**settings, **kwargs)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise BadInput(f"trainer: {' '.join(str(error).split())}") from None

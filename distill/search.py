@@ -38,7 +38,7 @@ def search(
     best_scores = torch.full((len(queries), k), -torch.inf, device=queries.device)  # [Q, k]
     best_rows = torch.full((len(queries), k), -1, device=queries.device)  # [Q, k]
     queries_per_block = max(1, SCORES_PER_BLOCK.get(queries.device.type, 1 << 24) // chunk_documents)
-    with _full_precision(queries.device), tqdm(total=len(documents), unit="doc", desc="search", disable=not progress) as bar:
+    with _full_precision(queries.device), tqdm(total=len(documents), unit="doc", desc="search", disable=None if progress else True) as bar:
         for start in range(0, len(documents), chunk_documents):
             chunk = _finite(_on_device(documents[start : start + chunk_documents], queries.device), "document vectors", start)  # [C, D]
             for block, *best in zip(*(each.split(queries_per_block) for each in (queries, best_scores, best_rows)), strict=True):

@@ -107,3 +107,13 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path,
     folder = tmp_path_factory.mktemp("stores") / "store"
     encode(teacher=str(teacher_folder), source=MsMarcoTsv(str(source_root)), out=str(folder), precision="fp32")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, source_root: Path, store_folder: Path) -> Path:
+    """A student trained for two epochs, not evaluated; copy it before changing it."""
+    from commands import distill, train_arguments
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert distill(*train_arguments(source_root, store_folder, folder)) == 0
+    return folder

@@ -17,6 +17,7 @@ from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.folder import load_encoder
 from distill.encoders.pooling import Pooling
+from distill.records import BadInput
 
 
 def encode(
@@ -44,6 +45,8 @@ def encode(
         pooling: only for a plain transformers folder, which does not say it.
         normalize: likewise, whether vectors are scaled to length 1.
     """
+    if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
+        raise BadInput(f"{out}: not a store and not empty: choose another --out")
     encoder = load_encoder(teacher, pooling, normalize).to(best_device()).eval()
     sets: list[tuple[str, Texts, Role]] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():

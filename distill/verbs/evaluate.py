@@ -44,6 +44,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.queries, teacher = evaluation_queries(self.source, self.store, self.split)
+        for store in teacher.stores:
+            store.verify()
         self.query_ids = list(self.queries.ids)
         self.teacher_vectors = torch.from_numpy(teacher.take(np.arange(len(teacher)))).float()  # [Q, D]
 
@@ -132,8 +134,9 @@ def _encoded(encoder: Encoder, queries: Texts) -> Tensor:
 def _baseline(name: str, path: str, bench: Bench) -> Run:
     if not Path(path).is_file():
         return bench.ranked(name, _encoded(load_encoder(path).to(best_device()), bench.queries))
-    found = read_trec(Path(path))
-    return Run(bench.query_ids, *_rows_and_scores([found.get(query, [])[:TOP] for query in bench.query_ids], bench.store.documents.ids), name)
+    lines = read_trec(Path(path))
+    found = [lines.get(query, [])[:TOP] for query in bench.query_ids]
+    return Run(bench.query_ids, *_rows_and_scores(found, bench.store.documents.ids), name)
 
 
 def _rows_and_scores(found: list[list[tuple[str, float]]], corpus: Ids) -> tuple[np.ndarray, np.ndarray]:

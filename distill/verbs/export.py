@@ -38,7 +38,9 @@ def export(run: str, out: str | None = None) -> None:
     teacher = load_maker(maker)
     inputs = {"student": student.fingerprint(), "teacher": maker["fingerprint"]}
     destination = Path(out) if out else folder.path / "export"
-    if destination.exists():
+    if destination.exists() and any(destination.iterdir()):
+        if not (destination / "export.json").exists():
+            raise BadInput(f"{destination}: not an export and not empty: choose another --out")
         if read_json(destination / "export.json", "earlier export") != inputs:
             raise BadInput(f"{destination}: exported from another student or teacher: choose another --out or delete it")
         return print(f"{destination}: done before")
@@ -109,7 +111,8 @@ def _measured(path: Path) -> str:
         return f"Nothing yet: `distill evaluate {path.parent}` before exporting."
     results: dict[str, Any] = read_json(path, "results")
     metrics = list(results["retention"])
-    lines = [f"On {results['dataset']}, {results['queries']} queries:", "", f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+    lines = [f"On {results['dataset']}, {results['queries']} queries:", ""]
+    lines += [f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(f'{s[m]:.4f}' for m in metrics)} |" for name, s in results["systems"].items()]
     kept = (results["retention"][metric] for metric in metrics)
     lines.append(f"| kept, 95% interval | {' | '.join('{:.1%} [{:.1%}, {:.1%}]'.format(k['value'], *k['ci95']) for k in kept)} |")

@@ -78,6 +78,7 @@ class RunFolder:
         return RetrievalData(**instantiated(self.settings()["data"]))
 
     def needs_student(self) -> Path:
+        self.settings()
         if not self.finished:
             raise BadInput(f"{self.path}: no student in it yet: run distill train --out {self.path} to its end")
         return self.student

@@ -46,12 +46,13 @@ def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int) -> dict
     }
 
 
-def train(trainer: Trainer, module: StudentModule, data: RetrievalData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None) -> None:
+def train(
+    trainer: Trainer, module: StudentModule, data: RetrievalData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None
+) -> None:
     """Trains a student into the embedding space of its teacher; the same command goes on with an unfinished run.
 
     Everything that can be refused is refused before the run folder is touched.
     """
-    _quiet()
     if ckpt_path and not Path(ckpt_path).is_file():
         raise BadInput(f"{ckpt_path}: no such checkpoint")
     data.setup("fit")
@@ -79,8 +80,14 @@ def _continue_from(checkpoint: str, trainer: Trainer) -> None:
             logger.rewind(step)
 
 
-def _quiet() -> None:
-    """Lightning's remarks about choices that are made on purpose here."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for message in (".*in eval mode at the start of training.*", ".*does not have many workers.*", ".*Checkpoint directory.*exists.*"):
+def quiet() -> None:
+    """Silences Lightning's remarks about itself and about choices that are made on purpose here."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*in eval mode at the start of training.*",
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*exists.*",
+        ".*treespec, LeafSpec.*is deprecated.*",
+    ):
         warnings.filterwarnings("ignore", message)

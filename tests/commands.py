@@ -1,0 +1,45 @@
+"""Verbs as the command line runs them: in this process, or in one that may die."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.cli import main
+
+QUERY_MATCHING = '{"query_matching": {"class_path": "QueryMatching"}}'
+ONE_HOT = '{"one_hot": {"class_path": "OneHot"}}'
+
+
+def distill(*arguments: Any) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def in_process(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "distill", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+
+
+def train_arguments(source: Path, store: Path, out: Path, *more: Any, losses: str = QUERY_MATCHING) -> list[Any]:
+    """Two epochs of 6 steps on the small world; options in `more` win."""
+    student = ["--model.student", "StudentFromTeacher", "--model.student.layers", "[0, 3]", "--model.losses", losses]
+    data = ["--data.source", "MsMarcoTsv", "--data.source.root", source, "--data.store", store, "--data.batch_size", 16]
+    trainer = ["--trainer.max_epochs", 2, "--trainer.precision", "32-true", "--trainer.log_every_n_steps", 1]
+    return ["train", *student, "--model.learning_rate", 0.005, *data, *trainer, "--trainer.accelerator", "cpu", "--out", out, *more]
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def furthest(one: Path, other: Path) -> float:
+    """The largest difference between any two weights of two checkpoints."""
+    left, right = weights(one), weights(other)
+    assert left.keys() == right.keys()
+    return max(float((left[name].double() - right[name].double()).abs().max()) for name in left)
