@@ -186,7 +186,8 @@ def test_a_damaged_store_is_found_before_training(source_root, store_folder, tmp
 def test_the_teacher_gives_vectors_and_scores_by_row(data, teacher):
     module = data(candidates=3)
     rows = np.array([50, 3])
-    batch = Batch(Tokens(torch.zeros(2, 1).long(), torch.ones(2, 1).long()), torch.from_numpy(rows), torch.from_numpy(module.candidate_rows[rows]))
+    tokens = Tokens(torch.zeros(2, 1).long(), torch.ones(2, 1).long())
+    batch = Batch(tokens, torch.from_numpy(rows), torch.from_numpy(module.candidate_rows[rows]))
     encoded = module.teacher(batch)
     texts, documents = module.source.queries("train"), module.source.documents()
     query = encode_texts(teacher, texts.read(rows), "query")

@@ -17,7 +17,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def texts(tmp_path):
-    lines = ["river", "what is the best music", "a", "how to find a large old engine near the market and the ocean letter planet", "red garden"]
+    lines = ["river", "what is the best music", "a", "how to find a large old engine near the market and the ocean", "red garden"]
     (tmp_path / "queries.tsv").write_text("".join(f"q{row}\t{line}\n" for row, line in enumerate(lines)))
     return Texts.open(tmp_path / "queries.tsv")
 

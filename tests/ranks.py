@@ -1,0 +1,56 @@
+"""What two ranks do in test_distributed: in a file of its own, so that new processes can import it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from distill.distributed import gather, rank, world_size
+from distill.encoders.dual import dual
+from distill.losses import Loss, OneHot, QueryMatching, ScoreDistillation
+from distill.records import Encoded
+
+QUERIES, CANDIDATES, INPUTS, WIDTH = 6, 3, 5, 4
+LOSSES: dict[str, Loss] = {
+    "one_hot": OneHot(temperature=0.5),
+    "score": ScoreDistillation(temperature=0.5),
+    "query_matching": QueryMatching(),
+    "no_candidates": QueryMatching(distance="squared_l2"),
+}
+
+
+def make_batch(name: str, own: slice, weight: torch.Tensor) -> tuple[Encoded, Encoded]:
+    """The student's and the teacher's part `own` of one batch; the student is `weight` [INPUTS, WIDTH]."""
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(QUERIES, INPUTS, generator=random, dtype=torch.float64)[own]
+    teacher = torch.randn(QUERIES, WIDTH, generator=random, dtype=torch.float64)[own]
+    vectors = torch.randn(10, WIDTH, generator=random, dtype=torch.float64)
+    # the same documents come up in both halves of the batch
+    rows = torch.stack([torch.randperm(10, generator=random)[:CANDIDATES] for _ in range(QUERIES)])[own]
+    if name == "no_candidates":
+        rows = rows[:, :0]
+    return dual(inputs @ weight, vectors[rows], rows), dual(teacher, vectors[rows], rows)
+
+
+def make_weight() -> torch.Tensor:
+    return torch.randn(INPUTS, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+
+
+def loss_and_gradient(name: str, own: slice) -> dict[str, torch.Tensor]:
+    weight = make_weight()
+    student, teacher = (gather(part) for part in make_batch(name, own, weight))
+    loss = LOSSES[name](student, teacher)
+    loss.backward()
+    return {"loss": loss.detach(), "gradient": weight.grad, "rows": student.document_rows, "query": student.query.detach()}
+
+
+def one_rank(index: int, folder: str, world: int) -> None:
+    """Leaves `RANK.pt` in `folder`: what this rank computed."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{Path(folder) / 'meeting'}", rank=index, world_size=world)
+    share = QUERIES // world
+    results = {name: loss_and_gradient(name, slice(index * share, (index + 1) * share)) for name in LOSSES}
+    torch.save({"rank": rank(), "world_size": world_size(), "results": results}, Path(folder) / f"{index}.pt")
+    dist.destroy_process_group()
