@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,6 +77,9 @@ class ConfigFile(ActionConfigFile):
 
 class _OneLine:
     """Errors end in one line and exit code 2, not in a page of usage."""
+
+    exit_on_error: bool
+    format_help: Callable[[], str]
 
     def error(self, message: str, ex: BaseException | None = None) -> NoReturn:
         message = unknown_option(message, self.format_help)

@@ -235,7 +235,7 @@ def test_names_that_no_hub_gives(world: World, refused: Callable) -> None:
 
 
 LOSSES = {
-    "scores without candidates": ('{"kl": {"class_path": "ScoreDistillation"}}', ["losses.kl: ScoreDistillation", "candidates is 0: set 2"]),
+    "scores without candidates": ('{"kl": {"class_path": "ScoreDistillation"}}', ["losses.kl: ScoreDistillation", "is 0: set 2"]),
     "labels without candidates": (ONE_HOT, ["losses.one_hot: OneHot", "data.candidates is 0", "set 1"]),
     "documents are inherited": ('{"d": {"class_path": "DocumentMatching"}}', ["losses.d", "inherits the teacher's documents", "remove it"]),
     "none": ("{}", ["model.losses", "at least one"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
@@ -118,7 +118,8 @@ class RetrievalData(LightningDataModule):
         for path in self.query_files:
             whole = QueryFile(path).queries()
             texts = self.source.unseen(whole)
-            rank_zero_info(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} dropped: an evaluation split asks the same")
+            if rank_zero_only.rank == 0:
+                print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} dropped: an evaluation split asks the same")
             sets.append((texts, whole.fingerprint))
         names = [texts.name for texts, _ in sets]
         if len(set(names)) < len(names):
