@@ -11,9 +11,9 @@ from torch import Tensor
 from distill.data.datamodule import RetrievalData
 from distill.distributed import gather
 from distill.encoders.dual import dual
-from distill.encoders.encoder import Encoder
 from distill.encoders.students import StudentSpec
 from distill.losses import Loss
+from distill.modules.optimizer import make_optimizer
 from distill.records import BadInput, Batch, Encoded
 
 
@@ -78,7 +78,9 @@ class StudentModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         total = int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(parameter_groups(self.encoder), lr=self.learning_rate, fused=True)
+        # a GPU updates a whole table in no time, and clipping has no sparse form
+        sparse_rows = self.device.type == "cpu" and not self.trainer.gradient_clip_val
+        optimizer = make_optimizer(self.encoder, self.learning_rate, sparse_rows)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupThenDecay(int(self.warmup * total), total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -93,11 +95,3 @@ class WarmupThenDecay:
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         return max(0.0, (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps))
-
-
-def parameter_groups(encoder: Encoder, weight_decay: float = 0.01) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and embedding tables, whose rows most batches do not touch, do not."""
-    tables = {id(m.weight) for m in encoder.modules() if isinstance(m, torch.nn.Embedding)}
-    matrices = [p for p in encoder.parameters() if p.ndim > 1 and id(p) not in tables]
-    others = [p for p in encoder.parameters() if p.ndim <= 1 or id(p) in tables]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

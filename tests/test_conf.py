@@ -1,0 +1,156 @@
+"""Every shipped YAML and every command of the README runs, in miniature: a random teacher stands in for the one from the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_source, make_teacher
+
+from distill.cli import main
+
+ROOT = Path(__file__).parents[1]
+YAMLS = sorted(str(path.relative_to(ROOT)) for folder in ("conf", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a six-layer teacher and small texts at the places that README and conf/ name."""
+    root = tmp_path_factory.mktemp("world")
+    make_teacher(root / "teacher", layers=6)
+    make_teacher(root / "backbone", width=16, layers=1, seed=1)
+    make_source(root / "data" / "msmarco")
+    make_source(root / "data" / "msmarco-dl")
+    for split in ("dl19", "dl20"):
+        for kind in ("queries", "qrels"):
+            shutil.copy(root / "data" / "msmarco-dl" / f"{kind}.dev.tsv", root / "data" / "msmarco-dl" / f"{kind}.{split}.tsv")
+    for corpus in ("beir", "mycorpus"):
+        to_beir(root / "data" / "msmarco", root / "data" / corpus)
+    shutil.copytree(ROOT / "conf", root / "conf")
+    return root
+
+
+def to_beir(msmarco: Path, beir: Path) -> None:
+    """The same texts in BEIR layout."""
+    (beir / "qrels").mkdir(parents=True)
+    documents = (line.split("\t", 1) for line in (msmarco / "collection.tsv").read_text().splitlines())
+    (beir / "corpus.jsonl").write_text("".join(json.dumps({"_id": id_, "title": "", "text": text}) + "\n" for id_, text in documents))
+    with open(beir / "queries.jsonl", "w") as file:
+        for split in ("train", "dev", "test"):
+            for line in (msmarco / f"queries.{split}.tsv").read_text().splitlines():
+                id_, text = line.split("\t", 1)
+                file.write(json.dumps({"_id": id_, "text": text}) + "\n")
+            rows = (line.split() for line in (msmarco / f"qrels.{split}.tsv").read_text().splitlines())
+            judged = "".join(f"{query}\t{document}\t{grade}\n" for query, _, document, grade in rows)
+            (beir / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+
+
+@pytest.fixture()
+def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(world)
+    return world
+
+
+def run(*arguments: str) -> None:
+    assert main(list(arguments)) == 0, f"distill {shlex.join(arguments)}"
+
+
+@pytest.fixture(scope="module")
+def beir_store(world: Path) -> str:
+    store = str(world / "runs" / "beir" / "teacher")
+    run("encode", "--teacher", str(world / "teacher"), "--source", "Beir", "--source.root", str(world / "data" / "beir"), "--out", store)
+    return store
+
+
+@pytest.mark.parametrize("student", [path for path in YAMLS if path.startswith("conf/student")])
+def test_students_train(student: str, here: Path, beir_store: str, tmp_path: Path) -> None:
+    extra = ["--model.student.init_args.name", str(here / "backbone")] if "own_backbone" in student else []
+    extra += ["--data.candidates", "4"] if "with_scores" in student else []
+    group = ["--model", student, "--data", "conf/data/beir.yaml", "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1"]
+    run("train", *group, *extra, "--out", str(tmp_path / "run"))
+    assert (tmp_path / "run" / "student" / "modules.json").exists()
+
+
+def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
+    source = yaml.safe_load((here / "conf/data/msmarco.yaml").read_text())
+    run("encode", "--teacher", "teacher", "--source", "MsMarcoTsv", "--source.root", "data/msmarco", "--out", source["store"])
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/msmarco.yaml", "--trainer", "conf/trainer/cpu.yaml"]
+    run("train", *group, "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_group_trains(here: Path, beir_store: str, tmp_path: Path) -> None:
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--trainer", "conf/trainer/gpu.yaml"]
+    run("train", *group, "--out", str(tmp_path / "run"))
+
+
+def test_python_docs_group_names_the_corpus_that_the_quickstart_makes() -> None:
+    group = yaml.safe_load((ROOT / "conf/data/python_docs.yaml").read_text())
+    quickstart = yaml.safe_load((ROOT / "experiments/quickstart/train.yaml").read_text())["data"]
+    assert group["source"] == quickstart["source"] and group["store"] == quickstart["store"]
+
+
+def test_quickstart_on_a_small_package_tree(here: Path, tmp_path: Path) -> None:
+    """The quickstart's own YAMLs and order of verbs; the docstrings are those of one package instead of all."""
+    packages = f"['{Path(yaml.__file__).parents[1]}/yaml', '{Path(json.__file__).parents[0]}', '{Path(torch.__file__).parent}/optim']"
+    corpus = ["source.init_args.root", str(tmp_path / "corpus")]
+    store, out = str(tmp_path / "store"), str(tmp_path / "run")
+    config = ROOT / "experiments" / "quickstart"
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{corpus[0]}", corpus[1], "--out", store,
+        "--source.init_args.packages", packages)  # fmt: skip
+    run("train", "-c", f"{config}/train.yaml", f"--data.{corpus[0]}", corpus[1], "--data.store", store, "--out", out,
+        "--data.source.init_args.packages", packages)  # fmt: skip
+    run("evaluate", out, "--split", "test")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["retention"]["ndcg@10"]["ci95"]
+
+
+def test_msmarco_dl_on_small_texts(here: Path, tmp_path: Path) -> None:
+    config = ROOT / "experiments" / "msmarco_dl"
+    sentences, store, out = (str(tmp_path / name) for name in ("sentences.tsv", "store", "run"))
+    namespace: dict = {"__name__": "experiment"}
+    exec(compile((config / "sentences.py").read_text(), "sentences.py", "exec"), namespace)
+    namespace["main"]("data/msmarco-dl/collection.tsv", sentences)
+    texts, files, holdout = ["source.init_args.root", "data/msmarco-dl"], f"[{sentences}]", ["source.init_args.holdout", "10"]
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{texts[0]}", texts[1], f"--{holdout[0]}", holdout[1],
+        "--queries", files, "--out", store)  # fmt: skip
+    run("train", "-c", f"{config}/train.yaml", f"--data.{texts[0]}", texts[1], f"--data.{holdout[0]}", holdout[1],
+        "--data.queries", files, "--data.store", store, "--trainer.max_epochs", "1", "--out", out)  # fmt: skip
+    run("evaluate", out, "--split", "dl19")
+
+
+def readme_commands() -> list[list[str]]:
+    """The `distill` commands of the README's bash blocks, continued lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("distill ")]
+
+
+def test_readme_commands_run_in_order(here: Path) -> None:
+    commands = readme_commands()
+    assert [command[0] for command in commands] == ["encode", "train", "evaluate", "search", "export"]
+    for command in commands:
+        run(*["teacher" if word == "BAAI/bge-small-en-v1.5" else word for word in command])
+    python = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for block in python:
+        namespace: dict = {}
+        exec(block, namespace)
+        assert torch.linalg.norm(namespace["vectors"]).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_every_yaml_is_run_above() -> None:
+    tested = {"student": 4, "data": 3, "trainer": 2, "quickstart": 2, "msmarco_dl": 2}
+    found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
+    assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert named == ["demo", "test"] and set(named) <= targets
