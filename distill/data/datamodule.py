@@ -9,7 +9,6 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
-from distill.data.qrels import Qrels
 from distill.data.sources import QueryFile, TextSource
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.texts import Texts, concatenated
@@ -127,14 +126,22 @@ class RetrievalData(LightningDataModule):
         return sets
 
     def _positives(self) -> np.ndarray:
-        """[N] row of each labelled training query's best judged document, -1 where there is none."""
+        """[N] row of each labelled training query's best judged document in the corpus, -1 where there is none."""
         qrels = self.source.qrels(self.train_split)
-        ids = [id_ for texts, _ in self.train_sets for id_ in texts.ids]
-        positives = np.full(len(ids), -1, np.int64)
-        labelled = sum(len(self.source.queries(part)) for part in self.train_split.split("+"))
-        if qrels is not None:
-            best = [best_document(qrels, id_, self.source.relevant_from) for id_ in ids[:labelled]]
-            positives[:labelled] = self.store.documents.ids.rows(best)
+        positives = np.full(len(self.teacher.queries), -1, np.int64)
+        if qrels is None:
+            return positives
+        labelled = sum(len(self.source.queries(part)) for part in self.train_split.split("+"))  # extra files follow, unlabelled
+        ids = [id_ for texts, _ in self.train_sets for id_ in texts.ids][:labelled]
+        judged = [qrels.judgments.get(id_, {}) for id_ in ids]
+        rows = self.store.documents.ids.rows([document for grades in judged for document in grades])
+        start = 0
+        for query, grades in enumerate(judged):
+            found = [(grade, row) for grade, row in zip(grades.values(), rows[start:], strict=False) if row >= 0]
+            start += len(grades)
+            # the highest grade; between equals the first in the file
+            best, row = max(found, key=lambda pair: pair[0], default=(0, -1))
+            positives[query] = row if best >= self.source.relevant_from else -1
         return positives
 
     def _candidate_rows(self) -> np.ndarray:
@@ -144,7 +151,7 @@ class RetrievalData(LightningDataModule):
         if self.candidates > len(self.store.documents):
             raise BadInput(f"data.candidates: {self.candidates}, but the corpus has {len(self.store.documents)} documents")
         positives = self._positives()[:, None]  # [N, 1]
-        top = self._teacher_top(min(self.candidates + 1, len(self.store.documents)))  # [N, K + 1]
+        top = self._teacher_top(self.candidates)  # [N, K]
         # the positive leaves its place among the top documents, then leads the row; a stable sort keeps the others' order
         later = np.argsort(top == positives, axis=1, kind="stable")
         others = np.take_along_axis(top, later, axis=1)
@@ -152,7 +159,8 @@ class RetrievalData(LightningDataModule):
 
     def _teacher_top(self, k: int) -> np.ndarray:
         """[N, k] rows of the teacher's top documents of every training query, searched once and kept."""
-        key = fingerprint(self.store.documents.manifest["checksums"], [texts.fingerprint for texts, _ in self.train_sets], k)
+        stores = [self.store.documents, *self.teacher.queries.stores]
+        key = fingerprint([store.checksums for store in stores], [texts.fingerprint for texts, _ in self.train_sets], k)
         path = cache_folder() / "teacher-top" / f"{key}.npy"
         if not path.exists():
             queries = torch.from_numpy(self.teacher.queries.take(np.arange(len(self.teacher.queries))))
@@ -160,12 +168,6 @@ class RetrievalData(LightningDataModule):
             with written_atomically(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, rows.cpu().numpy())
         return np.load(path)
-
-
-def best_document(qrels: Qrels, query: str, relevant_from: int) -> str:
-    """The document of the highest grade, '' where none is relevant."""
-    grades = {document: grade for document, grade in qrels.judgments.get(query, {}).items() if grade >= relevant_from}
-    return max(grades, key=lambda document: grades[document], default="")
 
 
 def evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> tuple[Texts, StoredQueries]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from distill.artefacts import file_fingerprint, read_json, write_json, written_atomically
 from distill.data.ids import Ids
@@ -42,7 +43,7 @@ class VectorStore:
             self.texts: str | None = self.manifest["texts"]  # fingerprint of the texts; None where only ids are known
             self._rows: int = self.manifest["rows"]
             self._rows_per_shard: int = self.manifest["rows_per_shard"]
-            self._checksums: dict[str, str] = self.manifest["checksums"]
+            self.checksums: dict[str, str] = self.manifest["checksums"]
         except (KeyError, TypeError) as error:
             raise BadInput(f"{folder}/manifest.json: not a store manifest: {error} is missing") from None
 
@@ -104,7 +105,7 @@ class VectorStore:
 
     def verify(self) -> None:
         """Reads every file once and compares its checksum with the manifest."""
-        for name, checksum in self._checksums.items():
+        for name, checksum in self.checksums.items():
             path = self.folder / name
             if not path.exists():
                 raise BadInput(f"{path}: missing: delete the store and run distill encode")
@@ -126,6 +127,7 @@ class StoreWriter:
             "width": width,
             "rows_per_shard": ROWS_PER_SHARD,
             "maker": maker,
+            "ids": xxhash.xxh3_64_hexdigest(np.ascontiguousarray(ids.raw)),
             "texts": texts,
         }
         if (self.folder / "plan.json").exists():
@@ -137,9 +139,12 @@ class StoreWriter:
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         for key, value in self.plan.items():
-            if plan.get(key) != value:
+            before = plan.get(key)
+            if key == "maker" and isinstance(before, dict):
+                before = before | {"name": value["name"]}  # the same model may have moved; its fingerprint tells
+            if before != value:
                 raise BadInput(
-                    f"{self.folder}: made from other inputs ({key} was {plan.get(key)}, now {value}): choose another --out or delete it"
+                    f"{self.folder}: made from other inputs ({key} was {before}, now {value}): choose another --out or delete it"
                 )
 
     @property

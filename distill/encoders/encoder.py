@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
         prompt = self.settings.prompts.get(role, "")
         return self.tokenizer(
-            [prompt + text.strip() for text in texts],
+            [prompt + text for text in texts],
             truncation=True,
             max_length=self.settings.max_length,
             return_attention_mask=False,

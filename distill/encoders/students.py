@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from distill.encoders.encoder import Dense, Encoder, Normalize
-from distill.encoders.folder import build_options, load_encoder, load_maker
+from distill.encoders.folder import build_options, load_encoder, load_maker, local_folder
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
 
@@ -70,6 +70,9 @@ class StudentFromBackbone(StudentSpec):
     pooling: Pooling | None = None
 
     def build(self, teacher: TeacherSpace) -> Encoder:
+        if not self.pooling and not (local_folder(self.name) / "modules.json").exists():
+            raise BadInput(f"model.student: {self.name} is a plain transformers folder: set pooling to cls or mean")
+        # whether the student normalises follows from the teacher's vectors, below
         encoder = load_encoder(self.name, self.pooling, None if self.pooling is None else False)
         if encoder.width != teacher.width and self.projection == "none":
             raise BadInput(f"teacher vectors are {teacher.width} wide, student is {encoder.width}: set projection: linear")

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.datamodule import RetrievalData, best_document, evaluation_queries, rows_in
-from distill.data.qrels import Qrels
+from distill.data.datamodule import RetrievalData, evaluation_queries, rows_in
 from distill.data.sources import MsMarcoTsv, QueryFile
 from distill.data.store import TeacherStore
 from distill.encoders.batched import encode_texts
@@ -97,10 +96,21 @@ def test_impossible_numbers_are_refused(data, settings):
         data(**settings)
 
 
-def test_the_best_document_has_the_highest_grade():
-    qrels = Qrels({"q": {"a": 1, "b": 3, "c": 3}, "none": {"a": 0}})
-    assert best_document(qrels, "q", 1) == "b"
-    assert best_document(qrels, "q", 4) == best_document(qrels, "none", 1) == best_document(qrels, "unknown", 1) == ""
+@pytest.mark.parametrize(
+    "judgments, positive",
+    [({"d4": 1, "d9": 3, "d2": 3}, 9), ({"elsewhere": 3, "d4": 1}, 4), ({"d4": 0}, None), ({"elsewhere": 3}, None)],
+    ids=["highest grade, first of equals", "the best is not in this corpus", "none relevant", "none in this corpus"],
+)
+def test_the_positive_is_the_best_judged_document_of_the_corpus(judgments, positive, data, source_root, store_folder, tmp_path):
+    root = tmp_path / source_root.name
+    shutil.copytree(source_root, root)
+    others = [line for line in (root / "qrels.train.tsv").read_text().splitlines() if not line.startswith("train7\t")]
+    (root / "qrels.train.tsv").write_text("\n".join([*others, *(f"train7\t0\t{d}\t{g}" for d, g in judgments.items())]) + "\n")
+    module = RetrievalData(MsMarcoTsv(str(root)), str(store_folder), candidates=3)
+    module.setup("fit")
+    assert module.labelled == (positive is not None)
+    if positive is not None:
+        assert module.candidate_rows[7, 0] == positive
 
 
 # labels
