@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +24,56 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Callback):
-    """`last.ckpt` every `every_n_steps`, at the end of every epoch, and when training is told to stop."""
+    """`last.ckpt` every `every_n_steps`, at the end of every epoch, and when training is told to stop.
+
+    Ctrl-C waits for the batch to end, as half a step is nothing to go on from. No checkpoint is written between an epoch's last batch
+    and its end: going on from there would leave out the epoch's evaluation.
+    """
 
     def __init__(self, folder: Path, every_n_steps: int):
         self.path = folder / "last.ckpt"
         self.every_n_steps = every_n_steps
         self._saved_step = 0
+        self._stop_asked = False
+        self._handler: Any = None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._stop_if_asked()  # not sooner: the batch before is in metrics.jsonl now
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._ask_to_stop)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._give_signal_back()
+        if trainer.is_last_batch:
+            return
         # with accumulated gradients several batches end on one step
-        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step:
+        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
+        if due or self._stop_asked:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
+        self._stop_if_asked()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._give_signal_back()
         # only where every rank stops with us: saving waits for all of them
-        if isinstance(exception, KeyboardInterrupt | SIGTERMException) and trainer.global_step:
+        told_to = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        if told_to and trainer.global_step > self._saved_step and batches < trainer.num_training_batches:
             self._save(trainer)
+
+    def _ask_to_stop(self, *_: Any) -> None:
+        self._stop_asked = True
+
+    def _stop_if_asked(self) -> None:
+        if self._stop_asked:
+            raise KeyboardInterrupt
+
+    def _give_signal_back(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -51,4 +84,11 @@ class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`: the highest share of the teacher's top 10 found on dev. It needs no labels, and few judged queries are noisy."""
 
     def __init__(self, folder: Path):
-        super().__init__(folder, filename="best", monitor="dev/overlap@10", mode="max", enable_version_counter=False)
+        super().__init__(
+            folder,
+            filename="best",
+            monitor="dev/overlap@10",
+            mode="max",
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,  # right after the evaluation, so that last.ckpt knows what the best is
+        )

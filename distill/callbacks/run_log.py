@@ -13,7 +13,7 @@ from distill.artefacts import written_atomically
 
 
 class RunLog(Logger):
-    """Writes `{"step": ..., "train/loss": ...}` lines; a resumed run drops the lines past the step it resumes from."""
+    """Writes `{"step": ..., "train/loss": ...}` lines; a resumed run drops the lines from the step it resumes at."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -38,10 +38,10 @@ class RunLog(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forgets what was logged after `step`."""
+        """Forgets what was logged from `step` on; the first step is 0."""
         if not self.path.exists():
             return
-        lines = [line for line in read_lines(self.path) if line["step"] <= step]
+        lines = [line for line in read_lines(self.path) if line["step"] < step]
         with written_atomically(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
@@ -56,6 +58,8 @@ class RetrievalData(LightningDataModule):
         self.query_files = queries or []
         self.candidates, self.batch_size, self.seed = candidates, batch_size, seed
         self._is_set_up = False
+        self._loader: TrainingLoader | None = None
+        self._loader_state: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         if self._is_set_up:
@@ -96,9 +100,19 @@ class RetrievalData(LightningDataModule):
             trainer.world_size,
             batches_done=lambda: progress.current.processed,
         )
+        if self._loader_state:
+            loader.load_state_dict(self._loader_state)
+        self._loader = loader
         if not len(loader):
             raise BadInput(f"{len(tokens)} training queries are too few for {trainer.world_size} ranks: add queries or use fewer ranks")
         return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loader.state_dict() if self._loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # the trainer restores a loader too, but only one that nobody asked for its length before, as the optimizer does
+        self._loader_state = state_dict
 
     def val_dataloader(self) -> EvaluationLoader:
         tokens = tokenized(self.dev_texts, self._student(), "query")

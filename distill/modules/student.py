@@ -76,13 +76,24 @@ class StudentModule(LightningModule):
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         return self(batch).float()  # the retrieval evaluation searches with them
 
+    def on_train_start(self) -> None:
+        """The learning rate and its schedule as configured now win over those a checkpoint brings."""
+        scheduler: Any = self.lr_schedulers()
+        groups, schedule = scheduler.optimizer.param_groups, self._schedule()
+        scheduler.base_lrs, scheduler.lr_lambdas = [self.learning_rate] * len(groups), [schedule] * len(groups)
+        for group in groups:
+            group["initial_lr"], group["lr"] = self.learning_rate, self.learning_rate * schedule(scheduler.last_epoch)
+
     def configure_optimizers(self) -> Any:
-        total = int(self.trainer.estimated_stepping_batches)
         # a GPU updates a whole table in no time, and clipping has no sparse form
         sparse_rows = self.device.type == "cpu" and not self.trainer.gradient_clip_val
         optimizer = make_optimizer(self.encoder, self.learning_rate, sparse_rows)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupThenDecay(int(self.warmup * total), total))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _schedule(self) -> WarmupThenDecay:
+        total = int(self.trainer.estimated_stepping_batches)
+        return WarmupThenDecay(int(self.warmup * total), total)
 
 
 class WarmupThenDecay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
@@ -64,7 +66,11 @@ def train(
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
     if checkpoint:
         _continue_from(checkpoint, trainer)
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:  # how the trainer leaves after a signal, with code 0 or 1
+        print(f"stopped at step {trainer.global_step}: the same command goes on", flush=True)
+        raise (SystemExit(128 + signal.SIGTERM) if isinstance(end, SIGTERMException) else KeyboardInterrupt) from None
     if trainer.is_global_zero:
         best = torch.load(run.best_checkpoint, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])

@@ -1,0 +1,44 @@
+"""Processes that end themselves in the middle of their work, for the tests that start them again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class SignalAt(Callback):
+    """Sends this process a signal in the hook of that name, once `step` optimizer steps are done; callbacks of ours come later."""
+
+    def __init__(self, hook: str, step: int, name: str = "SIGKILL"):
+        setattr(self, hook, self._at)
+        self.step, self.signal = step, signal.Signals[name]
+
+    def _at(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            self.step = -1
+            os.kill(os.getpid(), self.signal)
+
+
+def killed_at_fsync(count: int, rows_per_shard: int, arguments: list[str]) -> None:
+    """Runs a verb with small shards and dies at the `count`-th file that is whole but not yet renamed."""
+    import distill.data.store
+    from distill.cli import main
+
+    distill.data.store.ROWS_PER_SHARD = rows_per_shard
+    fsync, calls = os.fsync, iter(range(1, count + 1))
+
+    def fsync_or_die(file: int) -> None:
+        if next(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(file)
+
+    os.fsync = fsync_or_die
+    main(arguments)
+
+
+if __name__ == "__main__":
+    killed_at_fsync(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
