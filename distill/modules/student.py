@@ -41,6 +41,8 @@ class StudentModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+        # ranks are wrapped before the optimizer is made and must know by then which gradients are sparse
+        self.encoder.backbone.get_input_embeddings().sparse = self._sparse_rows()
 
     def prepare(self, data: RetrievalData) -> None:
         """Meets the data: refuses losses it cannot feed, takes its teacher, builds the student for that teacher's space."""
@@ -85,11 +87,13 @@ class StudentModule(LightningModule):
             group["initial_lr"], group["lr"] = self.learning_rate, self.learning_rate * schedule(scheduler.last_epoch)
 
     def configure_optimizers(self) -> Any:
-        # a GPU updates a whole table in no time, and clipping has no sparse form
-        sparse_rows = self.device.type == "cpu" and not self.trainer.gradient_clip_val
-        optimizer = make_optimizer(self.encoder, self.learning_rate, sparse_rows)
+        optimizer = make_optimizer(self.encoder, self.learning_rate, self._sparse_rows())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _sparse_rows(self) -> bool:
+        # a GPU updates a whole table in no time, and clipping has no sparse form
+        return self.trainer.strategy.root_device.type == "cpu" and not self.trainer.gradient_clip_val
 
     def _schedule(self) -> WarmupThenDecay:
         total = int(self.trainer.estimated_stepping_batches)
