@@ -30,7 +30,7 @@ def call(verb: str, target: str, arguments: list[str]) -> None:
         return _train(arguments)
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    parser = OneLineParser(prog=f"distill {verb}", description=function.__doc__.splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser(prog=f"distill {verb}", description=first_line(function), allow_abbrev=False)
     parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
     # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`
     parser.add_function_arguments(function, as_positional="run" in inspect.signature(function).parameters, fail_untyped=True)
@@ -56,12 +56,16 @@ def _train(arguments: list[str]) -> None:
         seed_everything_default=0,
         trainer_defaults=TRAINER_DEFAULTS,
         parser_class=OneLineTrainParser,
-        parser_kwargs={"prog": "distill train", "description": train.__doc__.splitlines()[0], "allow_abbrev": False},
+        parser_kwargs={"prog": "distill train", "description": first_line(train), "allow_abbrev": False},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
     )
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
     train(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out)), config, cli.config.ckpt_path)
+
+
+def first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
 class ConfigFile(ActionConfigFile):
@@ -78,10 +82,7 @@ class ConfigFile(ActionConfigFile):
 class _OneLine:
     """Errors end in one line and exit code 2, not in a page of usage."""
 
-    exit_on_error: bool
-    format_help: Callable[[], str]
-
-    def error(self, message: str, ex: BaseException | None = None) -> NoReturn:
+    def error(self: Any, message: str, ex: BaseException | None = None) -> NoReturn:
         message = unknown_option(message, self.format_help)
         if not self.exit_on_error:  # the parser of a class within ours: the outer one adds where that is
             super().error(message, ex)  # type: ignore[misc]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from distill.records import Encoded
@@ -17,6 +18,11 @@ def world_size() -> int:
 
 def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def is_leader() -> bool:
+    """Whether this process does what has to be done once, also before the ranks have met."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 class _Gather(torch.autograd.Function):

@@ -43,8 +43,8 @@ class StoredTeacher:
     def __call__(self, batch: Batch) -> Encoded:
         """Vectors of the batch's queries and candidates by their rows, float32, on the device of the batch's tokens."""
         device = batch.queries.input_ids.device
-        query = self.queries.take(batch.query_rows.numpy())  # [B, D]
+        queries = self.queries.take(batch.query_rows.numpy())  # [B, D]
         rows = batch.document_rows.numpy()  # [B, K]
-        document = self.documents.take(rows.ravel()).reshape(*rows.shape, self.documents.width)
-        query, document = (torch.from_numpy(vectors).to(device, torch.float32) for vectors in (query, document))
+        documents = self.documents.take(rows.ravel()).reshape(*rows.shape, self.documents.width)  # [B, K, D]
+        query, document = (torch.from_numpy(vectors).to(device, torch.float32) for vectors in (queries, documents))
         return dual(query, document, batch.document_rows.to(device))

@@ -113,15 +113,15 @@ def test_quickstart_on_a_small_package_tree(here: Path, tmp_path: Path) -> None:
 
 def test_msmarco_dl_on_small_texts(here: Path, tmp_path: Path) -> None:
     config = ROOT / "experiments" / "msmarco_dl"
-    sentences, store, out = (str(tmp_path / name) for name in ("sentences.tsv", "store", "run"))
+    spans, store, out = (str(tmp_path / name) for name in ("spans.tsv", "store", "run"))
     namespace: dict = {"__name__": "experiment"}
-    exec(compile((config / "sentences.py").read_text(), "sentences.py", "exec"), namespace)
-    namespace["main"]("data/msmarco-dl/collection.tsv", sentences)
-    texts, files, holdout = ["source.init_args.root", "data/msmarco-dl"], f"[{sentences}]", ["source.init_args.holdout", "10"]
+    exec(compile((config / "spans.py").read_text(), "spans.py", "exec"), namespace)
+    namespace["main"]("data/msmarco-dl/collection.tsv", "data/msmarco-dl/queries.train.tsv", spans)
+    texts, holdout = ["source.init_args.root", "data/msmarco-dl"], ["source.init_args.holdout", "10"]
     run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{texts[0]}", texts[1], f"--{holdout[0]}", holdout[1],
-        "--queries", files, "--out", store)  # fmt: skip
+        "--queries", f"[{spans}]", "--out", store)  # fmt: skip
     run("train", "-c", f"{config}/train.yaml", f"--data.{texts[0]}", texts[1], f"--data.{holdout[0]}", holdout[1],
-        "--data.queries", files, "--data.store", store, "--trainer.max_epochs", "1", "--out", out)  # fmt: skip
+        "--data.queries", f"{{{spans}: 1.0}}", "--data.store", store, "--trainer.max_epochs", "1", "--out", out)  # fmt: skip
     run("evaluate", out, "--split", "dl19")
 
 

@@ -29,9 +29,7 @@ def dev_lines(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("losses", "more"), [(QUERY_MATCHING, []), (ONE_HOT, ["--data.candidates", 3])], ids=["query matching", "one-hot"]
-)
+@pytest.mark.parametrize(("losses", "more"), [(QUERY_MATCHING, []), (ONE_HOT, ["--data.candidates", 3])], ids=["query matching", "one-hot"])
 def test_two_ranks_equal_one(world: tuple[Path, Path], tmp_path: Path, losses: str, more: list[Any]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert distill(*train_arguments(*world, one, *more, losses=losses)) == 0
@@ -39,10 +37,10 @@ def test_two_ranks_equal_one(world: tuple[Path, Path], tmp_path: Path, losses: s
     assert found.returncode == 0, found.stderr
     for name in ("last", "best"):
         # a softmax does not see its keys' bias: the gradient is rounding noise, which Adam scales up, and no vector depends on it
-        assert furthest(one / "checkpoints" / f"{name}.ckpt", two / "checkpoints" / f"{name}.ckpt", without="key.bias") < 1e-5
+        assert furthest(one / "checkpoints" / f"{name}.ckpt", two / "checkpoints" / f"{name}.ckpt", without="key.bias") < 5e-5
     assert [line["step"] for line in dev_lines(two)] == [4, 9]
     for ours, theirs in zip(dev_lines(one), dev_lines(two), strict=True):
-        assert theirs == pytest.approx(ours, abs=1e-6)  # logged in float32, from weights 1e-5 apart
+        assert theirs == pytest.approx(ours, abs=1e-6)  # logged in float32, from weights up to 5e-5 apart, of a way of 1e-2
 
     # each dev query is counted once: one process over all of them measures the same student
     assert distill("evaluate", two, "--split", "dev") == 0

@@ -59,7 +59,8 @@ class LastCheckpoint(Callback):
         self._give_signal_back()
         # only where every rank stops with us: saving waits for all of them
         told_to = isinstance(exception, KeyboardInterrupt | SIGTERMException)
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+        batches = progress.current.processed
         if told_to and trainer.global_step > self._saved_step and batches < trainer.num_training_batches:
             self._save(trainer)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,29 @@ def collated(tokens: TokenArrays, candidates: np.ndarray) -> Callable[[np.ndarra
     return lambda rows: Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]))
 
 
-def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Rows [batches, batch_size] of one epoch: each query once, batches of near-equal length, in random order.
+def epoch_batches(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int, drawn: Sequence[tuple[int, int]] | None = None
+) -> np.ndarray:
+    """Rows [batches, batch_size] of one epoch, batches of near-equal length, in random order.
 
-    Queries of one length meet at random, the remainder that fills no batch is drawn at random: another one every epoch.
+    `drawn` holds (size, queries an epoch) of each query set, in row order; by default each query comes once. Queries of one length
+    meet at random; the remainder that fills no batch is drawn at random, another one every epoch.
     """
     random = np.random.default_rng([seed, epoch])
-    count = len(lengths) // batch_size
-    rows = random.permutation(len(lengths))[: count * batch_size]
+    rows = random.permutation(_drawn_rows(drawn or [(len(lengths), len(lengths))], random))
+    count = len(rows) // batch_size
+    rows = rows[: count * batch_size]
     rows = rows[np.argsort(lengths[rows], kind="stable")].reshape(count, batch_size)
     return rows[random.permutation(count)]
+
+
+def _drawn_rows(drawn: Sequence[tuple[int, int]], random: np.random.Generator) -> np.ndarray:
+    parts, start = [np.empty(0, np.int64)], 0
+    for size, queries in drawn:
+        rounds = [random.permutation(size) for _ in range(math.ceil(queries / size) if size else 0)]
+        parts.append(start + np.concatenate([*rounds, parts[0]])[:queries])
+        start += size
+    return np.concatenate(parts)
 
 
 class TrainingLoader:
@@ -45,22 +59,27 @@ class TrainingLoader:
         rank: int = 0,
         world_size: int = 1,
         batches_done: Callable[[], int] | None = None,
+        drawn: Sequence[tuple[int, int]] | None = None,
     ):
         self.collate = collate
         self.lengths = lengths
+        self.epoch: int = 0
+        self.position: int = 0  # batches of this epoch handed out
         # who trains knows how many batches of this epoch are learnt; a batch that was only fetched when training died is not
         self.batches_done = batches_done or (lambda: self.position)
         # fewer queries than one global batch still make a batch
-        self.global_batch = min(batch_size * world_size, len(lengths) // world_size * world_size)
+        self.drawn = drawn or [(len(lengths), len(lengths))]
+        queries = sum(count for _, count in self.drawn)
+        self.global_batch = min(batch_size * world_size, queries // world_size * world_size)
+        self._length = queries // self.global_batch if self.global_batch else 0
         self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.epoch, self.position = 0, 0
         self.sampler = self  # the trainer calls `set_epoch` of a loader's sampler
 
     def __len__(self) -> int:
-        return len(self.lengths) // self.global_batch if self.global_batch else 0
+        return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch)
+        batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.drawn)
         while self.position < len(batches):
             rows = batches[self.position][self.rank :: self.world_size]
             self.position += 1

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
@@ -16,6 +15,7 @@ from distill.data.store import TeacherStore, VectorStore
 from distill.data.texts import Texts, concatenated
 from distill.data.tokens import TokenArrays, tokenized
 from distill.device import best_device
+from distill.distributed import is_leader
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.records import BadInput
@@ -34,6 +34,7 @@ class RetrievalData(LightningDataModule):
         train: split to train on; its labels are used where a loss needs them.
         dev: split to evaluate on during training, labelled or not.
         queries: files of extra training queries (TSV or JSON lines), unlabelled; those that an evaluation split asks too are dropped.
+            A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
         candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
         batch_size: queries per rank and step.
         seed: of the order of training queries; by default that of `--seed_everything`.
@@ -45,7 +46,7 @@ class RetrievalData(LightningDataModule):
         store: str,
         train: str = "train",
         dev: str = "dev",
-        queries: list[str] | None = None,
+        queries: list[str] | dict[str, float] | None = None,
         candidates: int = 0,
         batch_size: int = 64,
         seed: int = 0,
@@ -55,7 +56,8 @@ class RetrievalData(LightningDataModule):
             raise BadInput(f"data: batch_size {batch_size} must be at least 1 and candidates {candidates} at least 0")
         self.source, self.store_folder = source, store
         self.train_split, self.dev_split = train, dev
-        self.query_files = queries or []
+        self.query_files = list(queries or [])
+        self.mixing = queries if isinstance(queries, dict) else {}
         self.candidates, self.batch_size, self.seed = candidates, batch_size, seed
         self._is_set_up = False
         self._loader: TrainingLoader | None = None
@@ -71,7 +73,7 @@ class RetrievalData(LightningDataModule):
         self.teacher = StoredTeacher(StoredQueries(stores, rows), self.store.documents)
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
-        if rank_zero_only.rank == 0:
+        if is_leader():
             for store in {id(s): s for s in [self.store.documents, *stores, *self.dev_vectors.stores]}.values():
                 store.verify()
         self.candidate_rows = self._candidate_rows()  # [N, K]
@@ -89,8 +91,8 @@ class RetrievalData(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         tokens = _stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
-        trainer = self.trainer
-        progress = trainer.fit_loop.epoch_loop.batch_progress
+        trainer = self._fitting
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader = TrainingLoader(
             collated(tokens, self.candidate_rows),
             tokens.lengths,
@@ -99,6 +101,7 @@ class RetrievalData(LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
             batches_done=lambda: progress.current.processed,
+            drawn=self._drawn(),
         )
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
@@ -117,10 +120,16 @@ class RetrievalData(LightningDataModule):
     def val_dataloader(self) -> EvaluationLoader:
         tokens = tokenized(self.dev_texts, self._student(), "query")
         collate = collated(tokens, np.empty((len(tokens), 0), np.int64))
-        return EvaluationLoader(collate, tokens.lengths, EVALUATION_BATCH, self.trainer.global_rank, self.trainer.world_size)
+        return EvaluationLoader(collate, tokens.lengths, EVALUATION_BATCH, self._fitting.global_rank, self._fitting.world_size)
+
+    @property
+    def _fitting(self) -> Trainer:
+        assert self.trainer is not None, "loaders are made by a trainer"
+        return self.trainer
 
     def _student(self) -> Encoder:
-        return self.trainer.lightning_module.encoder  # the texts are cut by the tokenizer of who reads them
+        module: Any = self._fitting.lightning_module
+        return module.encoder  # the texts are cut by the tokenizer of who reads them
 
     def _train_sets(self) -> list[tuple[Texts, str]]:
         """Each set of training queries with the fingerprint of the whole set it was encoded from."""
@@ -131,13 +140,21 @@ class RetrievalData(LightningDataModule):
         for path in self.query_files:
             whole = QueryFile(path).queries()
             texts = self.source.unseen(whole)
-            if rank_zero_only.rank == 0:
+            if is_leader():
                 print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} dropped: an evaluation split asks the same")
             sets.append((texts, whole.fingerprint))
         names = [texts.name for texts, _ in sets]
         if len(set(names)) < len(names):
             raise BadInput(f"data: query sets {', '.join(names)}: two of them share a name: rename a file")
         return sets
+
+    def _drawn(self) -> list[tuple[int, int]]:
+        """(size, queries drawn an epoch) of each training set."""
+        sizes = [len(texts) for texts, _ in self.train_sets]
+        splits = len(sizes) - len(self.query_files)
+        shares = [None] * splits + [self.mixing.get(path) for path in self.query_files]
+        counts = [size if share is None else round(share * sum(sizes[:splits])) for size, share in zip(sizes, shares, strict=True)]
+        return list(zip(sizes, [count if size else 0 for size, count in zip(sizes, counts, strict=True)], strict=True))
 
     def _positives(self) -> np.ndarray:
         """[N] row of each labelled training query's best judged document in the corpus, -1 where there is none."""

@@ -239,6 +239,7 @@ class PythonDocs(TextSource):
 
     def __init__(self, root: str, holdout: int = 0, limit: int = 20000, packages: list[str] | None = None):
         super().__init__(root, holdout)
+        self.name = "python-docs"
         self.limit = limit
         self.packages = packages or [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
         if self.root.exists():
@@ -333,7 +334,7 @@ def _modules(roots: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _harvest(roots: Sequence[str]) -> list[Docstring]:
     files = list(_modules(roots))
     with ProcessPoolExecutor() if len(files) > 200 else ThreadPoolExecutor(1) as pool:
-        found = tqdm(pool.map(_docstrings, files, chunksize=32), total=len(files), desc="reading docstrings", unit=" files")
+        found = tqdm(pool.map(_docstrings, files, chunksize=32), total=len(files), desc="reading docstrings", unit=" files", disable=None)
         return sorted(itertools.chain.from_iterable(found))
 
 

@@ -1,11 +1,11 @@
 """VectorStore: a maker's vectors of one set of texts, by id, in memory-mapped fp16 shards.
 
-    documents/
-      plan.json        what is being made, from what, by whom; written first
-      ids.npy          [N] ids as UTF-8 bytes, in row order
-      order.npy        [N] rows sorted by id
-      00000.npy ...    [ROWS_PER_SHARD, D] float16, each written under a temporary name
-      manifest.json    the plan and every shard's checksum; written last: its existence means the shards are complete
+documents/
+  plan.json        what is being made, from what, by whom; written first
+  ids.npy          [N] ids as UTF-8 bytes, in row order
+  order.npy        [N] rows sorted by id
+  00000.npy ...    [ROWS_PER_SHARD, D] float16, each written under a temporary name
+  manifest.json    the plan and every shard's checksum; written last: its existence means the shards are complete
 """
 
 from __future__ import annotations
@@ -121,18 +121,18 @@ class StoreWriter:
 
     def __init__(self, folder: Path, ids: Ids, width: int, maker: dict[str, Any], texts: str | None):
         self.folder, self.ids, self.width = Path(folder), ids, width
-        self.plan = {
+        self.plan: dict[str, Any] = {
             "version": 1,
             "rows": len(ids),
             "width": width,
             "rows_per_shard": ROWS_PER_SHARD,
             "maker": maker,
-            "ids": xxhash.xxh3_64_hexdigest(np.ascontiguousarray(ids.raw)),
+            "ids": xxhash.xxh3_64_hexdigest(ids.raw.tobytes()),
             "texts": texts,
         }
         if (self.folder / "plan.json").exists():
             self._check_plan(read_json(self.folder / "plan.json", "store plan"))
-        elif any(not path.name.startswith('.') for path in self.folder.glob('*')):  # dots: another rank is writing the plan
+        elif any(not path.name.startswith(".") for path in self.folder.glob("*")):  # dots: another rank is writing the plan
             raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
         else:
             write_json(self.folder / "plan.json", self.plan)

@@ -10,7 +10,7 @@ import torch
 from distill.device import Precision, autocast
 from distill.encoders.encoder import Encoder, Role
 
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65_536}
+TOKENS_PER_BATCH = {"cpu": 8192, "cuda": 65_536}
 
 
 @torch.inference_mode()

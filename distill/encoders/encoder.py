@@ -69,6 +69,12 @@ class Encoder(nn.Module):
         return widths[-1] if widths else self.backbone.config.hidden_size
 
     @property
+    def word_table(self) -> nn.Embedding:
+        table = self.backbone.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table
+
+    @property
     def device(self) -> torch.device:
         return self.backbone.device
 

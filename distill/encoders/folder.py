@@ -24,8 +24,6 @@ OLD_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mea
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no TensorFlow, no pickles
 MODULE_TYPES = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
-# on CPU plain matmul attention is faster at query lengths than the fused kernel, its bf16 backward by an order of magnitude
-ATTENTION = "sdpa" if torch.cuda.is_available() else "eager"
 
 
 def load_encoder(name: str, pooling: Pooling | None = None, normalize: bool | None = None) -> Encoder:
@@ -178,10 +176,10 @@ def build_options(config) -> dict[str, Any]:
     """How every backbone is built, from a checkpoint or from a config."""
     from transformers import MODEL_MAPPING
 
-    model_class = MODEL_MAPPING[type(config)]
+    model_class: Any = MODEL_MAPPING[type(config)]
     # pooling is ours; a pooler that the checkpoint lacks would be made of random numbers
-    pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters else {}
-    return {"attn_implementation": ATTENTION, **pooler}
+    pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
+    return pooler
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
@@ -202,7 +200,7 @@ def _pooling(folder: Path) -> Pooling:
     mode = config.get("pooling_mode") or "+".join(modes)
     if mode not in ("cls", "mean") or config.get("include_prompt") is False:
         raise BadInput(f"{folder / 'config.json'}: pooling {mode!r} is not supported: only cls or mean, prompt tokens included")
-    return mode
+    return "cls" if mode == "cls" else "mean"
 
 
 def _load_dense(folder: Path) -> Dense:

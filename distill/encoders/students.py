@@ -51,8 +51,8 @@ class StudentFromTeacher(StudentSpec):
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker)
         if encoder.width != teacher.width:
-            raise BadInput(f"{self.teacher}: {encoder.width} wide, but the teacher's vectors are {teacher.width} wide: cut the store's maker")
-        return Encoder(cut_layers(encoder.backbone, self.layers), encoder.tokenizer, encoder.settings, encoder.head)
+            raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
+        return Encoder(cut_layers(encoder.backbone, self.layers), encoder.tokenizer, encoder.settings, list(encoder.head))
 
 
 @dataclass

@@ -52,7 +52,7 @@ class RowAdamW(torch.optim.AdamW):
 
 def make_optimizer(encoder: Encoder, learning_rate: float, sparse_rows: bool, weight_decay: float = 0.01) -> RowAdamW:
     """Matrices decay; biases, norms and embedding tables do not. `sparse_rows` makes the word table's gradient sparse."""
-    encoder.backbone.get_input_embeddings().sparse = sparse_rows
+    encoder.word_table.sparse = sparse_rows
     tables = {id(module.weight) for module in encoder.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [p for p in encoder.parameters() if p.ndim > 1 and id(p) not in tables]
     others = [p for p in encoder.parameters() if p.ndim <= 1 or id(p) in tables]

@@ -42,7 +42,10 @@ class StudentModule(LightningModule):
     def setup(self, stage: str) -> None:
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
         # ranks are wrapped before the optimizer is made and must know by then which gradients are sparse
-        self.encoder.backbone.get_input_embeddings().sparse = self._sparse_rows()
+        self.encoder.word_table.sparse = self._sparse_rows()
+        if self.trainer.strategy.root_device.type == "cpu":
+            # the fused kernel's bf16 backward is many times slower there than plain matrix products at query lengths
+            self.encoder.backbone.set_attn_implementation("eager")
 
     def prepare(self, data: RetrievalData) -> None:
         """Meets the data: refuses losses it cannot feed, takes its teacher, builds the student for that teacher's space."""
@@ -51,8 +54,8 @@ class StudentModule(LightningModule):
         for name, loss in self.losses.items():
             kind = type(loss).__name__
             if data.candidates < loss.min_candidates:
-                least = loss.min_candidates
-                raise BadInput(f"model.losses.{name}: {kind} scores documents, but data.candidates is {data.candidates}: set {least} or more")
+                given, least = data.candidates, loss.min_candidates
+                raise BadInput(f"model.losses.{name}: {kind} scores documents, but data.candidates is {given}: set {least} or more")
             if loss.needs_labels and not data.labelled:
                 raise BadInput(f"model.losses.{name}: {kind} needs a judged document for every training query: not all have one")
         self.teacher = data.teacher

@@ -73,6 +73,7 @@ def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: 
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     missing = [(shard, rows) for shard, rows in writer.missing() if shard % world == rank]
     todo = sum(len(rows) for _, rows in missing)
+    print(f"{folder}: {todo} texts to encode in {maker['precision']} on {encoder.device}", flush=True)
     with tqdm(total=todo, desc=f"encode {folder.name}", unit=" texts", disable=None) as bar:
         for shard, rows in missing:
             vectors = encode_texts(encoder, texts.read(rows), role, maker["precision"], bar.update)

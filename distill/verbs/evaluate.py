@@ -98,7 +98,7 @@ def evaluate(
     for name, path in (baselines or {}).items():
         runs[name] = _baseline(name, path, bench)
     values = {name: bench.judged(found) for name, found in runs.items()}
-    results = {
+    results: dict[str, Any] = {
         "dataset": f"{bench.source.name}/{split}",
         "queries": len(bench.queries),
         "systems": {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()},
@@ -110,7 +110,7 @@ def evaluate(
         results["systems"][name] |= cost
     destination = Path(out) if out else folder.path / "results.json"
     for name, found in runs.items():
-        write_trec(found, bench.store.documents.ids, destination.parent / "runs" / split / f"{name}.trec")
+        write_trec(found, bench.store.documents.ids.__getitem__, destination.parent / "runs" / split / f"{name}.trec")
     write_json(destination, results)
     print(table(results) + f"\n{destination}")
 
@@ -163,9 +163,8 @@ def _agreement(bench: Bench, student: Encoder, student_vectors: Tensor, runs: di
         held = Bench(bench.source, bench.store, HOLDOUT)
         teacher_vectors, student_vectors, split = held.teacher_vectors, _encoded(student, held.queries), HOLDOUT
         teacher_run, student_run = held.ranked(TEACHER, teacher_vectors), held.ranked(STUDENT, student_vectors)
-    rows = (torch.from_numpy(found.rows) for found in (teacher_run, student_run))
     return {
-        "overlap@10": float(overlap(*rows, 10).mean()),
+        "overlap@10": float(overlap(torch.from_numpy(teacher_run.rows), torch.from_numpy(student_run.rows), 10).mean()),
         "cosine": float(cosine(teacher_vectors, student_vectors).mean()),
         "split": split,
         "queries": len(teacher_vectors),
@@ -183,23 +182,27 @@ def _costs(bench: Bench, student: Encoder) -> dict[str, dict[str, Any]]:
     return {name: {"params": e.parameter_count(), "query_latency_ms_p50": latency[name]} for name, e in encoders.items()}
 
 
-COLUMNS: dict[str, Callable[[float], str]] = {
-    "mrr@10": "{:.4f}".format,
-    "ndcg@10": "{:.4f}".format,
-    "recall@100": "{:.4f}".format,
-    "params": lambda count: f"{count / 1e6:.1f}M",
-    "query_latency_ms_p50": "{:.2f} ms".format,
+# field of a system: (heading, how it is written)
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "mrr@10": ("MRR@10", "{:.4f}".format),
+    "ndcg@10": ("nDCG@10", "{:.4f}".format),
+    "recall@100": ("Recall@100", "{:.4f}".format),
+    "params": ("parameters", lambda count: f"{count / 1e6:.1f}M"),
+    "query_latency_ms_p50": ("ms a query", "{:.2f}".format),
 }
 
 
 def table(results: dict[str, Any]) -> str:
     """What the terminal shows: a line a system, then what the student keeps."""
-    lines = [f"\n{results['dataset']}, {results['queries']} queries", " " * 12 + "".join(f"{name[:13]:>14}" for name in COLUMNS)]
+    lines = [
+        f"\n{results['dataset']}, {results['queries']} queries",
+        " " * 12 + "".join(f"{heading:>12}" for heading, _ in COLUMNS.values()),
+    ]
     for name, system in results["systems"].items():
-        cells = (show(system[column]) if column in system else "-" for column, show in COLUMNS.items())
-        lines.append(f"{name:<12}" + "".join(f"{cell:>14}" for cell in cells))
+        cells = (show(system[column]) if column in system else "-" for column, (_, show) in COLUMNS.items())
+        lines.append(f"{name:<12}" + "".join(f"{cell:>12}" for cell in cells))
     lines += [
-        f"the student keeps {kept['value']:.1%} [{kept['ci95'][0]:.1%}, {kept['ci95'][1]:.1%}] of the teacher's {metric}"
+        f"the student keeps {kept['value']:.1%} [{kept['ci95'][0]:.1%}, {kept['ci95'][1]:.1%}] of the teacher's {COLUMNS[metric][0]}"
         for metric, kept in results["retention"].items()
     ]
     agreement = results["agreement"]

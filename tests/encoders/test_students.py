@@ -132,7 +132,7 @@ def test_a_student_from_the_teacher_keeps_its_head_and_settings(tmp_path):
 
 def test_another_teacher_of_another_width_is_refused(tmp_path):
     narrow = make_folder(tmp_path / "narrow", "bert")
-    with pytest.raises(BadInput, match="16 wide, but the teacher's vectors are 24 wide"):
+    with pytest.raises(BadInput, match="16 wide, the teacher's vectors are 24"):
         StudentFromTeacher(layers=[0], teacher=str(narrow)).build(space(narrow, width=24))
 
 
