@@ -31,7 +31,8 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(world_size())]
-        dist.all_gather(parts, rows.contiguous())
+        if rows.numel():  # K = 0 candidates: nothing to send, and not every backend sends nothing
+            dist.all_gather(parts, rows.contiguous())
         context.own = slice(rank() * len(rows), (rank() + 1) * len(rows))
         return torch.cat(parts)
 

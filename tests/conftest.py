@@ -12,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the products are tiny: threads 
 import numpy as np
 import pytest
 
+# a folder that holds msmarco-dl and medquad; tests on real texts skip where it is not named
+REAL_DATA = Path(os.environ.get("DISTILL_TEST_DATA", "DISTILL_TEST_DATA-is-not-set"))
+
 TOPICS = ["river", "music", "engine", "garden", "planet", "bread", "winter", "market", "ocean", "letter"]
 WORDS = ["what", "is", "the", "best", "old", "new", "small", "large", "how", "to", "find", "a", "near", "red", "blue", "fast", "slow"]
 LETTERS = list("abcdefghijklmnopqrstuvwxyz")
@@ -23,15 +26,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caches go to a folder of this session."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["DISTILL_CACHE"] = str(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """Real data, where there is some: set DISTILL_TEST_DATA to a folder that holds msmarco-dl."""
-    folder = Path(os.environ.get("DISTILL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data in {folder}: set DISTILL_TEST_DATA")
     return folder
 
 

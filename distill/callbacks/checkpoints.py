@@ -37,18 +37,21 @@ class LastCheckpoint(Callback):
         self._stop_asked = False
         self._handler: Any = None
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._stop_if_asked()  # not sooner: the batch before is in metrics.jsonl now
-        if threading.current_thread() is threading.main_thread():
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self._saved_step:
+            self._stop_if_asked()  # not sooner: the batch before is in metrics.jsonl now
+        # ranks would have to agree first; they fall back on the last checkpoint written
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._ask_to_stop)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._give_signal_back()
         if trainer.is_last_batch:
             return
         # with accumulated gradients several batches end on one step
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
-        if due or self._stop_asked:
+        if between_steps and (due or self._stop_asked):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,7 +61,7 @@ class LastCheckpoint(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._give_signal_back()
         # only where every rank stops with us: saving waits for all of them
-        told_to = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        told_to = isinstance(exception, SIGTERMException) or (isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1)
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         batches = progress.current.processed
         if told_to and trainer.global_step > self._saved_step and batches < trainer.num_training_batches:

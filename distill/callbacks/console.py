@@ -13,6 +13,9 @@ SHOWN = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine")
 class Console(Callback):
     """Prints epoch, step, loss, the main dev metrics and the time since training began."""
 
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()

@@ -55,7 +55,9 @@ class RetrievalEval(Callback):
         values = self._agreement(rows, self._teacher_rows, vectors, teacher)
         if data.dev_qrels is not None:
             ids = [data.dev_texts.ids[row] for row in share]
-            ours, theirs = (self._judged(data, ids, found) for found in (rows, self._teacher_rows))
+            judged = torch.from_numpy(data.dev_qrels.judged(ids)).to(rows.device)
+            ids = [ids[query] for query in judged.tolist()]
+            ours, theirs = (self._judged(data, ids, found[judged]) for found in (rows, self._teacher_rows))
             values |= ours | {f"retention_{name}": ours[name] / theirs[name] for name in ours if theirs[name] > 0}
         values["seconds"] = time.perf_counter() - self._started
         pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=max(1, len(share)))

@@ -11,7 +11,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.sources import QueryFile, TextSource
-from distill.data.store import TeacherStore, VectorStore
+from distill.data.store import TeacherStore, VectorStore, check_texts
 from distill.data.texts import Texts, concatenated
 from distill.data.tokens import TokenArrays, tokenized
 from distill.device import best_device
@@ -37,7 +37,7 @@ class RetrievalData(LightningDataModule):
             A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
         candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
         batch_size: queries per rank and step.
-        seed: of the order of training queries; by default that of `--seed_everything`.
+        seed: of the order of training queries; the command line sets it by `--seed_everything`.
     """
 
     def __init__(
@@ -74,10 +74,16 @@ class RetrievalData(LightningDataModule):
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
         if is_leader():
+            check_texts(self.store.documents, self.source.documents().fingerprint, f"the documents of {self.source.root}")
             for store in {id(s): s for s in [self.store.documents, *stores, *self.dev_vectors.stores]}.values():
                 store.verify()
         self.candidate_rows = self._candidate_rows()  # [N, K]
         self._is_set_up = True
+
+    def vector_fingerprints(self) -> dict[str, str]:
+        """Of the teacher, and of every set of its vectors that a training run reads."""
+        stores = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
+        return {"teacher": self.store.maker["fingerprint"]} | {store.folder.name: fingerprint(store.checksums) for store in stores}
 
     @property
     def labelled(self) -> bool:
@@ -134,12 +140,16 @@ class RetrievalData(LightningDataModule):
     def _train_sets(self) -> list[tuple[Texts, str]]:
         """Each set of training queries with the fingerprint of the whole set it was encoded from."""
         sets = []
-        for part in self.train_split.split("+"):
-            texts = self.source.queries(part)
-            sets.append((texts.subset(np.arange(len(texts)), part), texts.fingerprint))
+        parts = self.train_split.split("+")
+        if shared := set(parts) & set(self.dev_split.split("+")):
+            raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
+        for part in parts:
+            whole = self.source.queries(part)
+            texts = self.source.unseen(whole, parts)
+            sets.append((texts.subset(np.arange(len(texts)), part), whole.fingerprint))
         for path in self.query_files:
             whole = QueryFile(path).queries()
-            texts = self.source.unseen(whole)
+            texts = self.source.unseen(whole, parts)
             if is_leader():
                 print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} dropped: an evaluation split asks the same")
             sets.append((texts, whole.fingerprint))
@@ -162,8 +172,8 @@ class RetrievalData(LightningDataModule):
         positives = np.full(len(self.teacher.queries), -1, np.int64)
         if qrels is None:
             return positives
-        labelled = sum(len(self.source.queries(part)) for part in self.train_split.split("+"))  # extra files follow, unlabelled
-        ids = [id_ for texts, _ in self.train_sets for id_ in texts.ids][:labelled]
+        splits = self.train_sets[: len(self.train_sets) - len(self.query_files)]  # extra files follow, unlabelled
+        ids = [id_ for texts, _ in splits for id_ in texts.ids]
         judged = [qrels.judgments.get(id_, {}) for id_ in ids]
         rows = self.store.documents.ids.rows([document for grades in judged for document in grades])
         start = 0
@@ -211,7 +221,7 @@ def evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> t
 
 def rows_in(store: VectorStore, texts: Texts) -> np.ndarray:
     """[N] row of each text in its store; refuses texts without a vector."""
-    rows = store.ids.rows(list(texts.ids))
+    rows = np.concatenate([store.ids.rows(chunk) for chunk in texts.ids.chunks()])
     if (rows < 0).any():
         missing = texts.ids[int(np.argmax(rows < 0))]
         raise BadInput(f"{store.folder}: no vector of {int((rows < 0).sum())} of {len(texts)} queries, {missing!r} for one: encode them")

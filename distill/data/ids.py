@@ -43,6 +43,10 @@ class Ids:
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(len(self)))
 
+    def chunks(self, size: int = 65_536) -> Iterator[list[str]]:
+        """The ids in lists of up to `size`: nobody holds all of them as Python objects."""
+        return ([self[row] for row in range(start, min(start + size, len(self)))] for start in range(0, max(1, len(self)), size))
+
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """[len(ids)] int64: the row of each id, -1 where it is unknown; the first row of an id that occurs twice."""
         if not len(self) or not len(ids):

@@ -26,6 +26,10 @@ class Qrels:
         """The judgments of the given queries."""
         return Qrels({query: self.judgments[query] for query in query_ids if query in self.judgments}, name or self.name)
 
+    def judged(self, query_ids: Sequence[str]) -> np.ndarray:
+        """Positions of the queries that have judgments; only those enter a mean, as in trec_eval."""
+        return np.flatnonzero([query in self.judgments for query in query_ids])
+
     def check(self, known_queries: Ids, name: str) -> None:
         """Refuses judgments of queries that `known_queries`, called `name`, lacks."""
         queries = list(self.judgments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -68,9 +69,9 @@ class TextSource(ABC):
         """How many train queries were dropped because another split asks the same."""
         return len(self._queries(TRAIN)) - sum(map(len, self._train_and_holdout))
 
-    def unseen(self, queries: Texts) -> Texts:
-        """`queries` without those that a split other than train, or the holdout, asks too: extra queries to train on leak nothing."""
-        others = [self._part(split) for split in self.splits() if split != TRAIN]
+    def unseen(self, queries: Texts, trained: Collection[str] = (TRAIN,)) -> Texts:
+        """`queries` without those that a split asks too, the holdout included, that is not `trained` on: they leak nothing."""
+        others = [self._part(split) for split in self.splits() if split not in trained]
         return queries.subset(np.flatnonzero(~queries.said_in(others)))
 
     def _opened(self, name: str, allow_empty: bool = False, join_title: bool = False) -> Texts:

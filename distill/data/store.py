@@ -23,6 +23,7 @@ from distill.data.ids import Ids
 from distill.records import BadInput
 
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
+MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
 
 class VectorStore:
@@ -73,7 +74,7 @@ class VectorStore:
     def _open(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (FileNotFoundError, ValueError, EOFError) as error:
             raise BadInput(f"{self.folder / name}: missing or truncated ({error}): delete the store and run distill encode") from None
         if array.shape != shape:
             raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: delete the store and run distill encode")
@@ -105,8 +106,9 @@ class VectorStore:
 
     def verify(self) -> None:
         """Reads every file once and compares its checksum with the manifest."""
-        for name, checksum in self.checksums.items():
-            path = self.folder / name
+        names = ["ids.npy", "order.npy", *(shard_name(i) for i in range(len(shard_sizes(self._rows, self._rows_per_shard))))]
+        for name in names:
+            path, checksum = self.folder / name, self.checksums.get(name)
             if not path.exists():
                 raise BadInput(f"{path}: missing: delete the store and run distill encode")
             if file_fingerprint(path) != checksum:
@@ -121,18 +123,21 @@ class StoreWriter:
 
     def __init__(self, folder: Path, ids: Ids, width: int, maker: dict[str, Any], texts: str | None):
         self.folder, self.ids, self.width = Path(folder), ids, width
+        self.rows_per_shard = max(ROWS_PER_SHARD, -(-len(ids) // MOST_SHARDS))
         self.plan: dict[str, Any] = {
             "version": 1,
             "rows": len(ids),
             "width": width,
-            "rows_per_shard": ROWS_PER_SHARD,
+            "rows_per_shard": self.rows_per_shard,
             "maker": maker,
             "ids": xxhash.xxh3_64_hexdigest(ids.raw.tobytes()),
             "texts": texts,
         }
-        if (self.folder / "plan.json").exists():
-            self._check_plan(read_json(self.folder / "plan.json", "store plan"))
-        elif any(not path.name.startswith(".") for path in self.folder.glob("*")):  # dots: another rank is writing the plan
+        plan = self.folder / "plan.json"
+        # looked for again after the folder was found not empty: another rank may be writing the plan right now
+        if plan.exists() or (self._holds_files() and plan.exists()):
+            self._check_plan(read_json(plan, "store plan"))
+        elif self._holds_files():
             raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
         else:
             write_json(self.folder / "plan.json", self.plan)
@@ -147,14 +152,23 @@ class StoreWriter:
                     f"{self.folder}: made from other inputs ({key} was {before}, now {value}): choose another --out or delete it"
                 )
 
+    def _holds_files(self) -> bool:
+        return any(not path.name.startswith(".") for path in self.folder.glob("*"))
+
+    def adopt(self) -> None:
+        """The maker's name as given now: the same model may have moved since it made the store."""
+        manifest = read_json(self.folder / "manifest.json", "store manifest")
+        if manifest["maker"] != self.plan["maker"]:
+            write_json(self.folder / "manifest.json", {**manifest, "maker": self.plan["maker"]})
+
     @property
     def finished(self) -> bool:
         return (self.folder / "manifest.json").exists()
 
     def missing(self) -> list[tuple[int, np.ndarray]]:
         """Shards still to be written, each with the rows it holds."""
-        sizes = shard_sizes(len(self.ids), ROWS_PER_SHARD)
-        starts = np.arange(len(sizes)) * ROWS_PER_SHARD
+        sizes = shard_sizes(len(self.ids), self.rows_per_shard)
+        starts = np.arange(len(sizes)) * self.rows_per_shard
         return [
             (i, np.arange(start, start + size))
             for i, (start, size) in enumerate(zip(starts, sizes, strict=True))
@@ -165,7 +179,7 @@ class StoreWriter:
         """One whole shard [n, D]; refuses numbers that are not finite in float16."""
         halves = vectors.astype(np.float16)
         if not np.isfinite(halves).all():
-            row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0]) + shard * ROWS_PER_SHARD
+            row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0]) + shard * self.rows_per_shard
             raise BadInput(f"{self.folder}: the vector of {self.ids[row]!r} is not finite in float16: check the teacher or its precision")
         self._save(shard_name(shard), halves)
 
@@ -175,7 +189,7 @@ class StoreWriter:
             return
         self._save("ids.npy", self.ids.raw)
         self._save("order.npy", self.ids.order)
-        names = ["ids.npy", "order.npy", *(shard_name(i) for i in range(len(shard_sizes(len(self.ids), ROWS_PER_SHARD))))]
+        names = ["ids.npy", "order.npy", *(shard_name(i) for i in range(len(shard_sizes(len(self.ids), self.rows_per_shard))))]
         checksums = {name: file_fingerprint(self.folder / name) for name in names}
         write_json(self.folder / "manifest.json", {**self.plan, "checksums": checksums})
 

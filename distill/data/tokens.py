@@ -52,12 +52,12 @@ def tokenized(texts: Texts, encoder: Encoder, role: Role) -> TokenArrays:
 
 def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], folder: Path) -> None:
     """Writes `flat.npy`, then `offsets.npy`, holding one chunk of texts at a time; ranks may do so at once, file by file the same."""
-    lengths, chunks = [], [np.empty(0, np.int32)]
+    lengths, chunks = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
-        lengths += [len(row) for row in ids]
+        lengths.append(np.array([len(row) for row in ids], np.int64))
         chunks.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
-    for name, array in (("flat", np.concatenate(chunks)), ("offsets", np.cumsum([0, *lengths]))):
+    for name, array in (("flat", np.concatenate(chunks)), ("offsets", np.cumsum(np.concatenate(lengths)))):
         with written_atomically(folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
             np.save(file, array)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +112,13 @@ class Encoder(nn.Module):
             digest.update(name.encode())
             digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy())
         layers = [str(layer) for layer in self.head]
-        return fingerprint(digest.hexdigest(), self.tokenizer_fingerprint(), asdict(self.settings), layers)
+        return fingerprint(digest.hexdigest(), self._architecture(), self.tokenizer_fingerprint(), asdict(self.settings), layers)
+
+    def _architecture(self) -> dict[str, Any]:
+        """What the config says about the computation: weights of equal shape can be read with other heads or activations."""
+        config = self.backbone.config.to_dict()
+        computed = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
+        return {key: value for key, value in config.items() if key[0] != "_" and any(word in key for word in computed)}
 
     def tokenizer_fingerprint(self) -> str:
         """Changes when the same text would be cut into other tokens."""

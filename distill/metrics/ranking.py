@@ -36,6 +36,15 @@ def ndcg(ranked_grades: Tensor, judged_grades: Tensor, k: int) -> Tensor:
     return _discounted_gain(ranked_grades, k) / ideal.where(ideal > 0, 1.0)
 
 
+def judged_values(ranked_grades: Tensor, judged_grades: Tensor, relevant_from: int) -> dict[str, Tensor]:
+    """The metrics every evaluation reports, [Q] each; grades from `relevant_from` are relevant where a metric knows yes and no."""
+    return {
+        "mrr@10": reciprocal_rank(ranked_grades, 10, relevant_from),
+        "ndcg@10": ndcg(ranked_grades, judged_grades, 10),
+        "recall@100": recall(ranked_grades, judged_grades, 100, relevant_from),
+    }
+
+
 def overlap(reference_rows: Tensor, candidate_rows: Tensor, k: int) -> Tensor:
     """[Q]: share of the reference's top `k` rows [Q, R] that the candidate's top `k` [Q, C] holds, in any order; row -1 is no document."""
     reference, candidate = reference_rows[:, :k].contiguous(), candidate_rows[:, :k].sort(dim=1).values

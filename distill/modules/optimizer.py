@@ -50,11 +50,14 @@ class RowAdamW(torch.optim.AdamW):
         parameter.index_add_(0, rows, mean / divisor, alpha=-float(group["lr"]) / (1 - beta1**step))
 
 
-def make_optimizer(encoder: Encoder, learning_rate: float, sparse_rows: bool, weight_decay: float = 0.01) -> RowAdamW:
+def make_optimizer(
+    encoder: Encoder, learning_rate: float, sparse_rows: bool, clipped: bool = False, weight_decay: float = 0.01
+) -> RowAdamW:
     """Matrices decay; biases, norms and embedding tables do not. `sparse_rows` makes the word table's gradient sparse."""
     encoder.word_table.sparse = sparse_rows
     tables = {id(module.weight) for module in encoder.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [p for p in encoder.parameters() if p.ndim > 1 and id(p) not in tables]
     others = [p for p in encoder.parameters() if p.ndim <= 1 or id(p) in tables]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return RowAdamW(groups, lr=learning_rate, fused=True)
+    # clipping needs the gradients as they were before the step, which a fused step under mixed precision takes over
+    return RowAdamW(groups, lr=learning_rate, fused=not clipped)

@@ -31,6 +31,8 @@ class StudentModule(LightningModule):
         super().__init__()
         if not losses:
             raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
+        if learning_rate <= 0 or not 0 <= warmup < 1:
+            raise BadInput(f"model: learning_rate {learning_rate} must be above 0, warmup {warmup} a share of the steps, 0 to below 1")
         for name, loss in losses.items():
             if loss.needs_document_tower:
                 raise BadInput(f"model.losses.{name}: this student inherits the teacher's documents, matching them is 0: remove it")
@@ -90,7 +92,7 @@ class StudentModule(LightningModule):
             group["initial_lr"], group["lr"] = self.learning_rate, self.learning_rate * schedule(scheduler.last_epoch)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.encoder, self.learning_rate, self._sparse_rows())
+        optimizer = make_optimizer(self.encoder, self.learning_rate, self._sparse_rows(), bool(self.trainer.gradient_clip_val))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

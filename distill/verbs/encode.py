@@ -54,6 +54,9 @@ def encode(
     for path in queries or []:
         texts = QueryFile(path).queries()
         sets.append((f"queries-{texts.name}", texts, "query"))
+    names = [name for name, _, _ in sets]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise BadInput(f"query sets: {', '.join(sorted(twice))} would be written twice: rename the file, or name each split once")
     maker = {
         "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
         "fingerprint": encoder.fingerprint(),
@@ -69,6 +72,7 @@ def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: 
     """One set of texts into one store; this process does every `WORLD_SIZE`-th shard, from `RANK`."""
     writer = StoreWriter(folder, texts.ids, encoder.width, {**maker, "role": role}, texts.fingerprint)
     if writer.finished:
+        writer.adopt()
         return print(f"{folder}: done before, {len(texts)} vectors")
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     missing = [(shard, rows) for shard, rows in writer.missing() if shard % world == rank]

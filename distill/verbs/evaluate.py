@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import is_at_hand, load_encoder, load_maker
 from distill.latency import query_latency_ms
-from distill.metrics.ranking import cosine, ndcg, overlap, recall, reciprocal_rank
+from distill.metrics.ranking import cosine, judged_values, overlap
 from distill.metrics.retention import bootstrap_ratio
 from distill.metrics.runs import read_trec, write_trec
 from distill.provenance import provenance
@@ -56,18 +57,17 @@ class Bench:
         return Run(self.query_ids, rows.cpu().numpy(), scores.cpu().numpy(), name)
 
     def judged(self, run: Run) -> dict[str, np.ndarray]:
-        """[Q] values of each metric for a run; empty where the split is not judged."""
+        """Values of each metric for a run, one a judged query; empty where the split is not judged."""
         qrels = self.source.qrels(self.split)
         if qrels is None:
             return {}
-        graded = qrels.graded(self.query_ids, self.store.documents.ids, run.rows)
+        judged = qrels.judged(self.query_ids)
+        if not len(judged):
+            return {}
+        graded = qrels.graded([self.query_ids[query] for query in judged], self.store.documents.ids, run.rows[judged])
         ranked, all_grades = (torch.from_numpy(grades) for grades in graded)
-        relevant_from = self.source.relevant_from
-        return {
-            "mrr@10": reciprocal_rank(ranked, 10, relevant_from).numpy(),
-            "ndcg@10": ndcg(ranked, all_grades, 10).numpy(),
-            "recall@100": recall(ranked, all_grades, 100, relevant_from).numpy(),
-        }
+        values = judged_values(ranked, all_grades, self.source.relevant_from)
+        return {metric: found.numpy() for metric, found in values.items()}
 
 
 def evaluate(
@@ -91,6 +91,7 @@ def evaluate(
         out: where to write the results; `results.json` in the run folder by default.
     """
     folder = RunFolder(Path(run))
+    check_names(baselines or {})
     student = load_encoder(str(folder.needs_student())).to(best_device())
     bench = Bench(*_texts_and_store(folder, source, store), split)
     vectors = {TEACHER: bench.teacher_vectors, STUDENT: _encoded(student, bench.queries)}
@@ -101,10 +102,19 @@ def evaluate(
     results: dict[str, Any] = {
         "dataset": f"{bench.source.name}/{split}",
         "queries": len(bench.queries),
+        "judged_queries": len(next(iter(values[TEACHER].values()), [])),
         "systems": {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()},
         "retention": _retention(values),
         "agreement": _agreement(bench, student, vectors[STUDENT], runs),
-        "provenance": {**provenance(), "teacher": bench.store.maker, "student": student.fingerprint(), "texts": bench.queries.fingerprint},
+        "provenance": {
+            **provenance(),
+            "device": str(best_device()),
+            "teacher": bench.store.maker,
+            "student": student.fingerprint(),
+            "documents": bench.store.documents.texts,
+            "texts": bench.queries.fingerprint,
+            "training": folder.record(),
+        },
     }
     for name, cost in _costs(bench, student).items():
         results["systems"][name] |= cost
@@ -115,13 +125,20 @@ def evaluate(
     print(table(results) + f"\n{destination}")
 
 
+def check_names(baselines: dict[str, str]) -> None:
+    """A system's name is its column, its run's name and its file's name."""
+    for name in baselines:
+        if name in (TEACHER, STUDENT) or not re.fullmatch(r"[\w.-]+", name):
+            raise BadInput(f"baselines: {name!r}: name it with letters, digits, '.', '_' and '-', and not {TEACHER} or {STUDENT}")
+
+
 def _texts_and_store(run: RunFolder, source: TextSource | None, store: str | None) -> tuple[TextSource, TeacherStore]:
     if (source is None) != (store is None):
         raise BadInput("source and store belong together: give both, or neither to evaluate on what the run was trained on")
     if source is None or store is None:
         data = run.data()
         source, store = data.source, data.store_folder
-    opened = TeacherStore(store)
+    opened = run.teacher_store(store)
     opened.documents.verify()
     check_texts(opened.documents, source.documents().fingerprint, f"the documents of {source.root}")
     return source, opened

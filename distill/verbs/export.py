@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from distill.artefacts import read_json, write_json, written_atomically
-from distill.data.store import TeacherStore
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import (
     MODULE_TYPES,
@@ -34,7 +33,7 @@ def export(run: str, out: str | None = None) -> None:
     """
     folder = RunFolder(Path(run))
     student = load_encoder(str(folder.needs_student()))
-    maker = TeacherStore(folder.settings()["data"]["store"]).maker
+    maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
     teacher = load_maker(maker)
     inputs = {"student": student.fingerprint(), "teacher": maker["fingerprint"]}
     destination = Path(out) if out else folder.path / "export"
@@ -43,15 +42,23 @@ def export(run: str, out: str | None = None) -> None:
             raise BadInput(f"{destination}: not an export and not empty: choose another --out")
         if read_json(destination / "export.json", "earlier export") != inputs:
             raise BadInput(f"{destination}: exported from another student or teacher: choose another --out or delete it")
-        return print(f"{destination}: done before")
+        write_card(destination, folder, student, teacher, maker["name"])  # evaluated since, perhaps
+        return print(f"{destination}: done before, the model card as of now")
     with written_atomically(destination) as temporary:
         temporary.mkdir(parents=True)
         save_encoder(student, temporary / "student")
         save_router(student, teacher, temporary / "router")
-        (temporary / "README.md").write_text(model_card(folder, student, teacher, maker["name"]), encoding="utf-8")
+        write_card(temporary, folder, student, teacher, maker["name"])
         write_json(temporary / "export.json", inputs)
     print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
     print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
+
+
+def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str) -> None:
+    card, path = model_card(run, student, teacher, teacher_name), folder / "README.md"
+    if not path.exists() or path.read_text(encoding="utf-8") != card:
+        with written_atomically(path) as temporary:
+            temporary.write_text(card, encoding="utf-8")
 
 
 def save_router(student: Encoder, teacher: Encoder, folder: Path) -> None:
@@ -81,10 +88,10 @@ library_name: sentence-transformers
 pipeline_tag: sentence-similarity
 tags: [sentence-transformers, feature-extraction, distillation]
 ---
-# A small query encoder for {Path(teacher_name).name}'s index
+# A small query encoder for the index of {named(teacher_name)}
 
 {student.parameter_count() / 1e6:.1f}M parameters, {student.width} dimensions, up to {student.settings.max_length} tokens. It writes
-query vectors into the embedding space of `{teacher_name}` ({teacher.parameter_count() / 1e6:.1f}M parameters), so documents that
+query vectors into the embedding space of `{named(teacher_name)}` ({teacher.parameter_count() / 1e6:.1f}M parameters), so documents that
 the teacher has embedded stay as they are.
 
 ```python
@@ -101,9 +108,14 @@ scores = pair.similarity(pair.encode_query(["how do I ..."]), documents)  # the 
 
 ## Trained with
 ```json
-{json.dumps({key: run.settings()[key] for key in ("model", "data")}, indent=1)}
+{json.dumps(run.settings()["model"], indent=1)}
 ```
 """
+
+
+def named(model: str) -> str:
+    """A hub name as it is, of a local folder its own name and no path of this machine."""
+    return "/".join(Path(model).parts[-2:]) if Path(model).is_absolute() else model
 
 
 def _measured(path: Path) -> str:

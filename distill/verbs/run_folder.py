@@ -9,13 +9,27 @@ from typing import Any
 
 import yaml
 
-from distill.artefacts import read_json, write_json
+from distill.artefacts import read_json, write_json, written_atomically
 from distill.data.datamodule import RetrievalData
+from distill.data.store import TeacherStore
 from distill.provenance import provenance
 from distill.records import BadInput
 
 # trainer settings that change what is learnt; the others (devices, logging, progress) may differ when a run is continued
-LEARNING_SETTINGS = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches", "limit_train_batches")
+LEARNING_SETTINGS = (
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "accumulate_grad_batches",
+    "limit_train_batches",
+    "limit_val_batches",
+    "overfit_batches",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+)
 
 
 @dataclass(frozen=True)
@@ -52,20 +66,36 @@ class RunFolder:
     def finished(self) -> bool:
         return self.student.exists()  # written last
 
-    def claim(self, config: dict[str, Any], config_text: str) -> None:
-        """Takes the folder for a run of this configuration, or goes on with one; refuses one made from other inputs."""
+    def claim(self, config: dict[str, Any], precision: str, vectors: dict[str, str]) -> None:
+        """Takes the folder for a run of this configuration on these vectors, or goes on with one; refuses one made from other inputs.
+
+        `precision` is the number format in use, `vectors` the fingerprints of the teacher and of each set of its vectors.
+        """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
-        inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS}
-        record = self.path / "run.json"
-        if record.exists():
-            before = read_json(record, "run record")["inputs"]
-            if difference := first_difference(before, inputs):
+        inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
+        inputs["vectors"] = vectors
+        if (self.path / "run.json").exists():
+            if difference := first_difference(self.record()["inputs"], inputs):
                 raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(path.name != "config.yaml" for path in self.path.iterdir() if path.name[0] != "."):
             raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
-        else:
-            write_json(record, {"inputs": inputs, "provenance": provenance()})
-            self.config.write_text(config_text, encoding="utf-8")
+        if not self.config.exists():
+            with written_atomically(self.config) as temporary:
+                temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        if not (self.path / "run.json").exists():
+            # last: its existence means that the folder is this run's
+            write_json(self.path / "run.json", {"inputs": inputs, "provenance": provenance()})
+
+    def record(self) -> dict[str, Any]:
+        """What the run was made from, and where."""
+        return read_json(self.path / "run.json", "run record")
+
+    def teacher_store(self, folder: str) -> TeacherStore:
+        """The store in `folder`; refuses one by another teacher than the student learnt from."""
+        store = TeacherStore(folder)
+        if store.maker["fingerprint"] != self.record()["inputs"]["vectors"]["teacher"]:
+            raise BadInput(f"{folder}: made by {store.maker['name']}, another teacher than the one that {self.path} learnt from")
+        return store
 
     def settings(self) -> dict[str, Any]:
         """The configuration the run was made with."""

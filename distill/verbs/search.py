@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.data.store import TeacherStore, check_texts
+from distill.data.store import check_texts
 from distill.device import best_device
 from distill.encoders.folder import load_encoder
 from distill.search import search
@@ -25,7 +25,7 @@ def search_documents(run: str, query: str, k: int = 5) -> None:
     folder = RunFolder(Path(run))
     student = load_encoder(str(folder.needs_student())).to(best_device())
     data = folder.data()
-    texts, store = data.source.documents(), TeacherStore(data.store_folder).documents
+    texts, store = data.source.documents(), folder.teacher_store(data.store_folder).documents
     check_texts(store, texts.fingerprint, f"the documents of {data.source.root}")
     for words in typed() if query == "-" else [query]:
         scores, rows = search(student.encode([words], "query"), store, min(k, len(store)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import signal
 import sys
 import warnings
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -38,14 +38,23 @@ TRAINER_DEFAULTS = {
 def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int) -> dict[str, Any]:
     """What every run sets of the trainer: where things go, what happens beside learning, the fastest exact-enough number format."""
     run = RunFolder(out)
+    if checkpoint_every_n_steps < 1:
+        raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
+    accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
     ours = [RetrievalEval(), BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps), Console()]
     return {
         "default_root_dir": out,
-        "callbacks": [*(trainer["callbacks"] or []), *ours],
-        "logger": trainer["logger"] if trainer["logger"] is not None else RunLog(run.metrics),
-        "plugins": [*(trainer["plugins"] or []), AtomicCheckpoints()],
-        "precision": trainer["precision"] or ("bf16-mixed" if computes_bf16(best_device().type) else "32-true"),
+        "accelerator": accelerator,
+        "callbacks": [*listed(trainer["callbacks"]), *ours],
+        "logger": [RunLog(run.metrics), *(logger for logger in listed(trainer["logger"]) if not isinstance(logger, bool))],
+        "plugins": [*listed(trainer["plugins"]), AtomicCheckpoints()],
+        "precision": trainer["precision"] or ("bf16-mixed" if computes_bf16("cpu" if accelerator == "cpu" else "cuda") else "32-true"),
     }
+
+
+def listed(given: Any) -> list[Any]:
+    """Lightning takes nothing, one object or a list of them."""
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def train(
@@ -55,12 +64,16 @@ def train(
 
     Everything that can be refused is refused before the run folder is touched.
     """
-    if ckpt_path and not Path(ckpt_path).is_file():
-        raise BadInput(f"{ckpt_path}: no such checkpoint")
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise BadInput("trainer.fast_dev_run: leaves no student: use --trainer.limit_train_batches for a short run")
+    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
+        raise BadInput("trainer.max_epochs: a schedule needs an end: set max_epochs or max_steps")
+    if ckpt_path:
+        checkpoint_step(ckpt_path)
     data.setup("fit")
     module.prepare(data)
     if trainer.is_global_zero:
-        run.claim(config, yaml.safe_dump(config, sort_keys=False))
+        run.claim(config, str(trainer.precision), data.vector_fingerprints())
     if run.finished:
         return print(f"{run.student}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
@@ -79,8 +92,18 @@ def train(
         print(f"{run.student}: the student of step {best['global_step']}; next: distill evaluate {run.path}")
 
 
+def checkpoint_step(path: str) -> int:
+    """The step a checkpoint was written at; refuses what is no checkpoint."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["global_step"]
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such checkpoint") from None
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
+        raise BadInput(f"{path}: not a checkpoint of a training run, or a damaged one") from None
+
+
 def _continue_from(checkpoint: str, trainer: Trainer) -> None:
-    step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+    step = checkpoint_step(checkpoint)
     print(f"continues from {checkpoint} at step {step}, with the configuration given now")
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):

@@ -1,14 +1,13 @@
 import gzip
 import os
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import REAL_DATA
 
 from distill.data.sources import Beir, MsMarcoTsv, QueryFile
 from distill.records import BadInput
 
-REAL_DATA = Path(os.environ.get("DISTILL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no data at {REAL_DATA}: set DISTILL_TEST_DATA")
 
 

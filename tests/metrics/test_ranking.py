@@ -1,24 +1,23 @@
 """Ranking metrics against hand arithmetic, a slow reference, trec_eval, and themselves on two ranks."""
 
 import math
-import os
 import random
 import tempfile
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from conftest import REAL_DATA
 from torchmetrics import MetricCollection
 
 from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall, cosine, ndcg, overlap, recall, reciprocal_rank
 from distill.metrics.runs import read_trec, write_trec
 from distill.records import BadInput, Run
 
-DATA = Path(os.environ.get("DISTILL_TEST_DATA", Path(__file__).parents[2] / "../shared/data")) / "msmarco-dl"
+DATA = REAL_DATA / "msmarco-dl"
 
 
 def mean(metric, *batches):
