@@ -31,7 +31,7 @@ class Batch:
     """Queries of one training step and the candidates they are scored against, by row of the teacher's store."""
 
     queries: Tokens
-    query_rows: Tensor  # [B] int64, row of each query in its vector store
+    query_rows: Tensor  # [B] int64, number of each query among all queries of its loader
     document_rows: Tensor  # [B, K] int64, rows of the document store; K = 0 when only queries are matched
 
     def to(self, device: torch.device, **kwargs) -> Batch:
