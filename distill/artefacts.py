@@ -16,7 +16,7 @@ from distill.records import BadInput
 
 
 def cache_folder() -> Path:
-    """Where token arrays, unpacked files and the teacher's top documents are kept between runs; safe to delete. `DISTILL_CACHE` moves it."""
+    """Where token arrays, unpacked files and teachers' top documents are kept; safe to delete. `DISTILL_CACHE` moves it."""
     folder = Path(os.environ.get("DISTILL_CACHE", Path.home() / ".cache" / "distill"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

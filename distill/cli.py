@@ -36,10 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(verb: str, arguments: list[str]) -> int:
     """Imports the verb and runs it; input that the user can mend ends in one line on stderr."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from distill.arguments import call
     from distill.records import BadInput
 
     try:
+        from distill.arguments import call  # seconds of imports, which Ctrl-C may end too
+
         call(verb, VERBS[verb][0], arguments)
     except BadInput as error:
         return refused(f"{verb}: {error}")

@@ -19,8 +19,9 @@ class Console(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
-        queries, steps = len(trainer.datamodule.teacher.queries), trainer.estimated_stepping_batches  # type: ignore[attr-defined]
-        print(f"trains on {queries:,} queries for {steps:,} steps in {trainer.precision}", flush=True)
+        drawn = sum(count for _, count in trainer.train_dataloader.drawn)  # type: ignore[union-attr]
+        steps = trainer.estimated_stepping_batches
+        print(f"trains on {drawn:,} queries an epoch, {steps:,} steps, in {trainer.precision}", flush=True)
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -151,7 +151,7 @@ class RetrievalData(LightningDataModule):
             whole = QueryFile(path).queries()
             texts = self.source.unseen(whole, parts)
             if is_leader():
-                print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} dropped: an evaluation split asks the same")
+                print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} more left out, which another split asks too")
             sets.append((texts, whole.fingerprint))
         names = [texts.name for texts, _ in sets]
         if len(set(names)) < len(names):

@@ -89,7 +89,7 @@ def train(
         best = torch.load(kept, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
         save_encoder(module.encoder.cpu(), run.student)
-        print(f"{run.student}: the student of step {best['global_step']}; next: distill evaluate {run.path}")
+        print(f"{run.student}: the student of step {best['global_step']}, the best on dev by overlap@10; next: distill evaluate {run.path}")
 
 
 def checkpoint_step(path: str) -> int:
