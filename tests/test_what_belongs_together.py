@@ -164,3 +164,12 @@ def test_a_teacher_that_moved_is_found_again(teacher_folder: Path, source_root: 
     first.rename(tmp_path / "second")
     assert distill("encode", "--teacher", tmp_path / "second", *encode) == 0
     assert distill(*train_arguments(source_root, tmp_path / "store", tmp_path / "run")) == 0
+
+
+def test_a_students_prompts_are_its_teachers(teacher_folder: Path, source_root: Path, tmp_path: Path) -> None:
+    prompts = '{"query": "find the ", "document": ""}'
+    texts = ["--source", "MsMarcoTsv", "--source.root", source_root]
+    assert distill("encode", "--teacher", teacher_folder, *texts, "--prompts", prompts, "--out", tmp_path / "store") == 0
+    assert distill(*train_arguments(source_root, tmp_path / "store", tmp_path / "run")) == 0
+    assert load_encoder(str(tmp_path / "run" / "student")).settings.prompts["query"] == "find the "
+    assert distill("evaluate", tmp_path / "run") == 0 == distill("export", tmp_path / "run")

@@ -80,6 +80,8 @@ class TextSource(ABC):
         return self._texts[name]
 
     def _judged(self, name: str) -> Qrels | None:
+        if (self.root / f"{name}.gz").is_file() and not (self.root / name).is_file():
+            raise BadInput(f"{self.root / name}.gz: judgments are read unpacked: gunzip it")
         if name not in self._judgments and (self.root / name).is_file():
             self._judgments[name] = read_qrels(self.root / name)
         return self._judgments.get(name)

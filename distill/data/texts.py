@@ -205,7 +205,10 @@ def plain_or_packed(path: Path) -> Path:
 def unpacked(path: Path) -> Path:
     """The plain bytes of a gzipped file, decompressed once into the cache."""
     status = path.stat()
-    key = fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    with open(path, "rb") as file:
+        file.seek(max(0, status.st_size - 8))
+        trailer = file.read().hex()  # gzip's own checksum and size of the plain bytes: times are kept when files are restored
+    key = fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns, trailer)
     plain_path = cache_folder() / "unpacked" / f"{key}-{path.stem}"
     if not plain_path.exists():
         try:

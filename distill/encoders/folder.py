@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,12 +27,24 @@ HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no Tenso
 MODULE_TYPES = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 
 
-def load_encoder(name: str, pooling: Pooling | None = None, normalize: bool | None = None) -> Encoder:
+def load_encoder(
+    name: str, pooling: Pooling | None = None, normalize: bool | None = None, prompts: dict[str, str] | None = None
+) -> Encoder:
     """Loads an encoder from a folder or a hub name, in float32 on the CPU.
 
     A sentence-transformers folder says itself how it pools and normalises; a plain transformers folder does not, so there
-    `pooling` and `normalize` must be given. Raises BadInput when `name` is neither a folder nor a reachable hub repository.
+    `pooling` and `normalize` must be given. `prompts` of queries and documents take the place of the folder's own.
+    Raises BadInput when `name` is neither a folder nor a reachable hub repository.
     """
+    encoder = _opened(name, pooling, normalize)
+    if prompts is not None:
+        if unknown := set(prompts) - {"query", "document"}:
+            raise BadInput(f"prompts: {', '.join(sorted(unknown))}: there is one for query and one for document")
+        encoder.settings = replace(encoder.settings, prompts={"query": "", "document": ""} | prompts)
+    return encoder
+
+
+def _opened(name: str, pooling: Pooling | None, normalize: bool | None) -> Encoder:
     folder = local_folder(name)
     if (folder / "modules.json").exists():
         if pooling is not None or normalize is not None:
@@ -46,7 +59,7 @@ def load_encoder(name: str, pooling: Pooling | None = None, normalize: bool | No
 
 def load_maker(maker: dict[str, Any]) -> Encoder:
     """The teacher that made a store; refuses a model that changed since it did."""
-    encoder = load_encoder(maker["name"], maker.get("pooling"), maker.get("normalize"))
+    encoder = load_encoder(maker["name"], maker.get("pooling"), maker.get("normalize"), maker.get("prompts"))
     if encoder.fingerprint() != maker["fingerprint"]:
         raise BadInput(f"{maker['name']}: not the model that made the store (its fingerprint differs): encode again with it")
     return encoder

@@ -29,6 +29,7 @@ def encode(
     precision: Precision = "auto",
     pooling: Pooling | None = None,
     normalize: bool | None = None,
+    prompts: dict[str, str] | None = None,
 ) -> None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard.
 
@@ -44,10 +45,11 @@ def encode(
         precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
         pooling: only for a plain transformers folder, which does not say it.
         normalize: likewise, whether vectors are scaled to length 1.
+        prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
     """
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
-    encoder = load_encoder(teacher, pooling, normalize).to(best_device()).eval()
+    encoder = load_encoder(teacher, pooling, normalize, prompts).to(best_device()).eval()
     sets: list[tuple[str, Texts, Role]] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
@@ -63,6 +65,7 @@ def encode(
         "precision": resolved(precision, encoder.device.type),
         "pooling": pooling,
         "normalize": normalize,
+        "prompts": prompts,
     }
     for name, texts, role in sets:
         encode_set(encoder, texts, role, Path(out) / name, maker)

@@ -184,3 +184,10 @@ def test_real_beir():
 @needs_real_data
 def test_real_questions():
     assert len(QueryFile(str(REAL_DATA / "questions" / "queries.tsv")).queries()) == 63_105
+
+
+def test_packed_judgments_are_not_passed_over(marco):
+    (marco / "qrels.train.tsv.gz").write_bytes(b"")
+    (marco / "qrels.train.tsv").unlink(missing_ok=True)
+    with pytest.raises(BadInput, match=r"qrels\.train\.tsv\.gz: judgments are read unpacked: gunzip it"):
+        MsMarcoTsv(str(marco)).qrels("train")

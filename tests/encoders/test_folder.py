@@ -341,3 +341,14 @@ def test_without_a_limit_the_position_table_sets_it(family, positions, tmp_path)
     encoder = load_encoder(str(folder))
     assert encoder.settings.max_length == positions
     assert torch.isfinite(encoder.encode(["river " * 100], "query")).all()
+
+
+def test_prompts_given_take_the_place_of_the_folders(tmp_path):
+    folder = make_folder(tmp_path / "teacher", "bert", prompts={"query": "find ", "document": "text "})
+    own, given = load_encoder(str(folder)), load_encoder(str(folder), prompts={"query": "ask "})
+    assert given.settings.prompts == {"query": "ask ", "document": ""}
+    text = "a small river"
+    torch.testing.assert_close(given.encode([text], "query"), given.encode(["ask " + text], "document"))
+    assert given.fingerprint() != own.fingerprint()
+    with pytest.raises(BadInput, match="prompts: passage: there is one for query and one for document"):
+        load_encoder(str(folder), prompts={"passage": "x"})
