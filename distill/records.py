@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ class Tokens:
 
     input_ids: Tensor  # [B, L] int64
     attention_mask: Tensor  # [B, L] int64, 1 on real tokens
+    padded: bool = True  # whether there may be others; known where a batch is made, so that no device has to be asked
 
     def to(self, device: torch.device, **kwargs) -> Tokens:
-        return Tokens(self.input_ids.to(device, **kwargs), self.attention_mask.to(device, **kwargs))
+        return replace(self, input_ids=self.input_ids.to(device, **kwargs), attention_mask=self.attention_mask.to(device, **kwargs))
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from distill.device import computes_bf16, fp32_products
 from distill.records import BadInput
 
 if TYPE_CHECKING:
@@ -18,48 +17,129 @@ if TYPE_CHECKING:
 
     from distill.data.store import VectorStore
 
-# Scores held at a time. A block of 8 MB stays in a CPU's cache between the product and its selection; a GPU wants larger products.
-SCORES_PER_BLOCK = {"cpu": 1 << 21, "cuda": 1 << 27}
+# A chunk of documents is held three times, as stored, in fp32 and rounded: 100 MB on a CPU. The scores of a block of queries against it
+# should stay in a CPU's cache until the best are selected; a GPU wants larger products.
+NUMBERS_PER_CHUNK = {"cpu": 12 << 20, "cuda": 1 << 28}
+SCORES_PER_BLOCK = {"cpu": 12 << 20, "cuda": 1 << 28}
 
 
 @torch.no_grad()
 def search(
-    queries: Tensor, documents: np.ndarray | Tensor | VectorStore, k: int, chunk_documents: int = 8192, progress: bool = False
+    queries: Tensor, documents: np.ndarray | Tensor | VectorStore, k: int, chunk_documents: int | None = None, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The `k` documents of highest inner product with each query, in fp32 whatever the stored type or the mixed precision around.
 
     queries: [Q, D] on the device that does the work; documents: [N, D], an array, perhaps memory-mapped, a tensor or a store,
-    of which `chunk_documents` are read at a time.
+    of which `chunk_documents` are read at a time (by default as many as make 100 MB).
     Returns scores [Q, k] fp32, best first, and rows [Q, k] int64. Equal scores: the lower row first, also at the k-th place.
     With fewer than k documents the rest is row -1, score -inf. Raises BadInput on unlike widths and on NaN or infinite vectors.
+
+    Where the device multiplies bf16 natively, products of rounded vectors say which documents can be among the best: those whose
+    rounded score is not below the k-th by more than rounding can explain. Only these are scored in fp32, so nothing is missed.
     """
     _check_shapes(queries, documents, k)
-    queries = _finite(queries.float(), "query vectors", 0)
-    best_scores = torch.full((len(queries), k), -torch.inf, device=queries.device)  # [Q, k]
-    best_rows = torch.full((len(queries), k), -1, device=queries.device)  # [Q, k]
-    queries_per_block = max(1, SCORES_PER_BLOCK.get(queries.device.type, 1 << 24) // chunk_documents)
-    with _full_precision(queries.device), tqdm(total=len(documents), unit="doc", desc="search", disable=None if progress else True) as bar:
+    queries, device = queries.float(), queries.device
+    _finite_lengths(queries, "query vectors", 0)
+    best_scores = torch.full((len(queries), k), -torch.inf, device=device)  # [Q, k]
+    best_rows = torch.full((len(queries), k), -1, device=device)  # [Q, k]
+    chunk_documents = chunk_documents or _even(len(documents), NUMBERS_PER_CHUNK[device.type] // queries.shape[1])
+    rounded_type = torch.bfloat16 if computes_bf16(device.type) else torch.float32
+    rounded = queries.to(rounded_type)
+    queries_per_block = max(1, SCORES_PER_BLOCK[device.type] // chunk_documents)
+    room = Room(min(chunk_documents, len(documents)), queries.shape[1], rounded_type, device)
+    with fp32_products(device), tqdm(total=len(documents), unit="doc", desc="search", disable=None if progress else True) as bar:
         for start in range(0, len(documents), chunk_documents):
-            chunk = _finite(_on_device(documents[start : start + chunk_documents], queries.device), "document vectors", start)  # [C, D]
-            for block, *best in zip(*(each.split(queries_per_block) for each in (queries, best_scores, best_rows)), strict=True):
-                _enter(block @ chunk.T, start, *best)
+            chunk, chunk_rounded = room.take(documents[start : start + chunk_documents])  # [C, D]
+            longest = _finite_lengths(chunk, "document vectors", start).amax()
+            off = _off(queries, rounded, longest)
+            per_query = (queries, rounded, off, best_scores, best_rows)
+            for block, block_rounded, block_off, *best in zip(*(each.split(queries_per_block) for each in per_query), strict=True):
+                query, column = _can_enter(block_rounded, chunk_rounded, len(chunk), block_off, best[0][:, -1:], k)
+                _enter(query, column + start, _scores(block, chunk, query, column), *best)
             bar.update(len(chunk))
     return best_scores, best_rows
 
 
-def _enter(scores: Tensor, start: int, best_scores: Tensor, best_rows: Tensor) -> None:
-    """Merges the scores [B, C] of documents start.. into the best so far [B, k], in place, sorting only what can enter."""
-    k = best_scores.shape[1]
-    # whoever only equals the k-th so far enters too, and loses to its lower row in the sort
-    least = torch.maximum(best_scores[:, -1:], _kth_or_less(scores, k))  # [B, 1]
-    query, column = (scores >= least).nonzero(as_tuple=True)  # [M], [M]: ordered by query, then by column
+class Room:
+    """Where a chunk of documents lies in fp32 and rounded; taken once, as fresh memory of that size costs more than filling it."""
+
+    def __init__(self, documents: int, width: int, rounded_type: torch.dtype, device: torch.device):
+        per_word = 8 // rounded_type.itemsize  # see _where_at_least
+        self.exact = torch.empty(documents, width, device=device)
+        self.rounded = torch.zeros(-(-documents // per_word) * per_word, width, dtype=rounded_type, device=device)
+
+    def take(self, documents: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """[C, D] fp32 and rounded, the latter with rows of no meaning behind that make C a whole number of words."""
+        count = len(documents)
+        if not isinstance(documents, Tensor):
+            # rows of a read-only memory map are copied first: a tensor over them is one write away from a crash
+            documents = torch.from_numpy(documents if documents.flags.writeable else documents.copy())
+        exact = self.exact[:count].copy_(documents)
+        self.rounded[:count].copy_(exact)
+        return exact, self.rounded[: count + -count % (8 // self.rounded.element_size())]
+
+
+def _can_enter(queries: Tensor, documents: Tensor, count: int, off: Tensor, kth: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Query and column [M] of each pair whose exact score may reach `kth` [B, 1], the k-th best so far, or the k-th of these scores.
+
+    `queries` [B, D] and `documents` [C, D] are rounded, which puts their products `off` [B, 1] at most; documents from `count` on are none.
+    """
+    scores = queries @ documents.T  # [B, C]
+    # who only equals the k-th so far may enter too: the lower row wins
+    least = torch.maximum(kth, _below(_kth_or_less(scores[:, :count], k), scores.dtype) - off)
+    scores[:, count:] = torch.nan  # reaches nothing
+    return _where_at_least(scores, _below(least - off, scores.dtype).to(scores.dtype))
+
+
+def _off(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
+    """[Q, 1]: how far products of `rounded` queries [Q, D] with documents rounded alike, `longest` at most, may be off.
+
+    |q.d - q'.d'| <= |q - q'| |d| + |q'| |d - d'|, and a number is off by half an eps of itself at most.
+    """
+    of_query = (queries - rounded).norm(dim=1, keepdim=True)
+    of_document = torch.finfo(rounded.dtype).eps / 2 * longest if rounded.dtype != torch.float32 else 0.0
+    of_sum = queries.shape[1] * torch.finfo(torch.float32).eps * longest
+    return of_query * longest + rounded.float().norm(dim=1, keepdim=True) * (of_document + of_sum)
+
+
+def _below(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """No more than what becomes `scores` when rounded to `dtype`, and no more than what `scores` become."""
+    return scores - 0.51 * torch.finfo(dtype).eps * scores.abs()
+
+
+def _where_at_least(scores: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Query and column of each score [B, C] from `least` [B, 1] up, ordered by query, then by column; overwrites the scores.
+
+    Few are: to look at eight bytes at a time as one number, and only then at the scores in them, is several times faster.
+    """
+    per_word = 8 // scores.element_size()
+    reached = scores.ge_(least).unflatten(1, (-1, per_word))  # 1 or 0
+    query, word = reached.view(torch.int64).squeeze(2).nonzero(as_tuple=True)
+    which, place = reached[query, word].nonzero(as_tuple=True)
+    return query[which], word[which] * per_word + place
+
+
+def _scores(queries: Tensor, documents: Tensor, query: Tensor, column: Tensor) -> Tensor:
+    """The fp32 inner products [M] of `queries` [B, D] and `documents` [C, D] at M places, ordered by query."""
+    begins = torch.zeros(len(queries) + 1, dtype=torch.int64, device=queries.device)
+    begins[1:] = query.bincount(minlength=len(queries)).cumsum(0)
+    zeros, shape = torch.zeros_like(column, dtype=torch.float32), (len(queries), len(documents))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        places = torch.sparse_csr_tensor(begins, column, zeros, shape, check_invariants=False)
+    return torch.sparse.sampled_addmm(places, queries, documents.T, beta=0.0).values()
+
+
+def _enter(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, best_rows: Tensor) -> None:
+    """Merges M scored documents, ordered by query, then by row, into the best so far [B, k], in place."""
     if not len(query):
         return
-    entering = query.bincount(minlength=len(scores))  # [B]
+    k = best_scores.shape[1]
+    entering = query.bincount(minlength=len(best_scores))  # [B]
     place = torch.arange(len(query), device=query.device) - (entering.cumsum(0) - entering)[query]  # [M] among those of its query
-    shape = (len(scores), int(entering.max()))
-    new_scores = scores.new_full(shape, -torch.inf).index_put((query, place), scores[query, column])
-    new_rows = best_rows.new_full(shape, -1).index_put((query, place), column + start)
+    shape = (len(best_scores), int(entering.max()))
+    new_scores = best_scores.new_full(shape, -torch.inf).index_put((query, place), score)
+    new_rows = best_rows.new_full(shape, -1).index_put((query, place), row)
     # rows ascend among equal scores on both sides and the best so far come from lower rows: a stable sort keeps that
     ordered, order = torch.cat([best_scores, new_scores], 1).sort(dim=1, descending=True, stable=True)
     best_rows.copy_(torch.cat([best_rows, new_rows], 1).gather(1, order[:, :k]))
@@ -76,7 +156,13 @@ def _kth_or_less(scores: Tensor, k: int) -> Tensor:
         return scores.new_full((len(scores), 1), -torch.inf)
     per_group = max(1, columns // (4 * k))
     maxima = scores[:, : columns // per_group * per_group].unflatten(1, (per_group, -1)).amax(1)  # [B, at least k]
-    return maxima.topk(k, sorted=False).values.amin(1, keepdim=True)
+    return maxima.float().topk(k, sorted=False).values.amin(1, keepdim=True)
+
+
+def _even(total: int, most: int) -> int:
+    """The size of equal parts of `total`, each about `most`, in eights."""
+    parts = max(1, -(-total // most))
+    return max(1, -(-total // (8 * parts))) * 8
 
 
 def _check_shapes(queries: Tensor, documents: np.ndarray | Tensor | VectorStore, k: int) -> None:
@@ -86,38 +172,9 @@ def _check_shapes(queries: Tensor, documents: np.ndarray | Tensor | VectorStore,
         raise BadInput(f"query vectors are {queries.shape[1]} wide, document vectors {documents.shape[1]}: use the encoder they belong to")
 
 
-def _on_device(chunk: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """[C, D] fp32. Stored rows are copied first: a tensor over a read-only memory map is one write away from a crash."""
-    return (chunk if isinstance(chunk, Tensor) else torch.from_numpy(chunk.copy())).to(device).float()
-
-
-def _finite(vectors: Tensor, what: str, start: int) -> Tensor:
-    """`vectors` [N, D] as they are. One sum tells: NaN and infinity survive addition."""
-    if not vectors.sum().isfinite():
-        for row in (~vectors.isfinite().all(1)).nonzero()[:1, 0].tolist():
-            raise BadInput(f"{what}: row {start + row} has NaN or infinite values: encode it again")
-    return vectors
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """fp32 products whatever training has set: TF32 or bf16 scores change the ranking."""
-    before = torch.get_float32_matmul_precision()
-    quick = device.type == "cpu" and _medium_is_exact()
-    torch.set_float32_matmul_precision("medium" if quick else "highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@cache
-def _medium_is_exact() -> bool:
-    """Whether "medium" only selects oneDNN here, up to twice as fast; on a CPU with AMX it rounds to bf16 instead."""
-    left, right = torch.randn(2, 256, 384, generator=torch.Generator().manual_seed(0)).unbind()
-    exact, before = left.double() @ right.double().T, torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    error = (left @ right.T - exact).abs().max() / exact.abs().max()
-    torch.set_float32_matmul_precision(before)
-    return float(error) < 1e-6
+def _finite_lengths(vectors: Tensor, what: str, start: int) -> Tensor:
+    """The length [N] of each of `vectors` [N, D]; refuses NaN and infinity, which survive in it."""
+    lengths = vectors.norm(dim=1)
+    for row in (~lengths.isfinite()).nonzero()[:1, 0].tolist():
+        raise BadInput(f"{what}: row {start + row} has NaN or infinite values: encode it again")
+    return lengths

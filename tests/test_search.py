@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import distill.device
 import distill.search
 from distill.records import BadInput
 from distill.search import search
@@ -130,7 +131,7 @@ def test_the_precision_is_restored_after_an_error():
 def test_the_quick_precision_finds_the_same_rows(monkeypatch):
     queries, documents = text_like(200, seed=2), text_like(5000, seed=3)
     quick = search(queries, documents, 10)
-    monkeypatch.setattr(distill.search, "_medium_is_exact", lambda: False)
+    monkeypatch.setattr(distill.device, "_medium_is_exact", lambda: False)
     plain = search(queries, documents, 10)
     assert (quick[1] == plain[1]).float().mean() > 0.998  # the rest: neighbours closer than fp32 can tell
     torch.testing.assert_close(quick[0], plain[0], rtol=0, atol=1e-6)

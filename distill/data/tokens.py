@@ -36,7 +36,7 @@ class TokenArrays:
         real = positions < lengths[:, None]  # [B, L]
         source = np.where(real, self.offsets[rows][:, None] + positions, 0)
         ids = np.where(real, self.flat[source], self.pad_id)
-        return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)))
+        return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)), not real.all())
 
 
 def tokenized(texts: Texts, encoder: Encoder, role: Role) -> TokenArrays:

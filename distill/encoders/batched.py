@@ -10,16 +10,23 @@ import torch
 from distill.device import Precision, autocast
 from distill.encoders.encoder import Encoder, Role
 
-TOKENS_PER_BATCH = {"cpu": 8192, "cuda": 65_536}
+TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str], role: Role, precision: Precision = "fp32") -> np.ndarray:
+    """Vectors [N, D] float32 of `texts`, in their order."""
+    return encode_token_ids(encoder, encoder.token_ids(texts, role), precision)
 
 
 @torch.inference_mode()
-def encode_texts(
-    encoder: Encoder, texts: Sequence[str], role: Role, precision: Precision = "fp32", progress: Callable[[int], object] = lambda done: None
+def encode_token_ids(
+    encoder: Encoder,
+    token_ids: Sequence[Sequence[int]],
+    precision: Precision = "fp32",
+    progress: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
-    """Vectors [N, D] float32 of `texts`, in their order; `progress` is told how many are done after each batch."""
-    token_ids = encoder.token_ids(texts, role)
-    vectors = np.empty((len(texts), encoder.width), np.float32)
+    """Vectors [N, D] float32 of texts as `encoder.token_ids` cuts them; `progress` is told how many are done after each batch."""
+    vectors = np.empty((len(token_ids), encoder.width), np.float32)
     with autocast(precision, encoder.device):
         for rows in length_batches([len(ids) for ids in token_ids], TOKENS_PER_BATCH[encoder.device.type]):
             tokens = encoder.pad([token_ids[row] for row in rows]).to(encoder.device)

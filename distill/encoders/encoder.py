@@ -78,8 +78,16 @@ class Encoder(nn.Module):
     def device(self) -> torch.device:
         return self.backbone.device
 
+    def prepare_for(self, device: torch.device) -> Encoder:
+        """Moves to `device` and takes the attention that is fastest there."""
+        if device.type == "cpu" and self.settings.max_length <= 512:
+            # plain matrix products; the fused kernel is slower at these lengths and its bf16 backward many times so
+            self.backbone.set_attn_implementation("eager")
+        return self.to(device)
+
     def forward(self, tokens: Tokens) -> Tensor:
-        states = self.backbone(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state  # [B, L, D]
+        mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
+        states = self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state  # [B, L, D]
         return self.head(pool(states, tokens.attention_mask, self.settings.pooling))
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
@@ -103,7 +111,7 @@ class Encoder(nn.Module):
         rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
         lengths = torch.tensor([len(row) for row in rows])
-        return Tokens(ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long())
+        return Tokens(ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long(), bool((lengths < ids.shape[1]).any()))
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""

@@ -45,9 +45,7 @@ class StudentModule(LightningModule):
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
         # ranks are wrapped before the optimizer is made and must know by then which gradients are sparse
         self.encoder.word_table.sparse = self._sparse_rows()
-        if self.trainer.strategy.root_device.type == "cpu":
-            # the fused kernel's bf16 backward is many times slower there than plain matrix products at query lengths
-            self.encoder.backbone.set_attn_implementation("eager")
+        self.encoder.prepare_for(self.trainer.strategy.root_device)
 
     def prepare(self, data: RetrievalData) -> None:
         """Meets the data: refuses losses it cannot feed, takes its teacher, builds the student for that teacher's space."""

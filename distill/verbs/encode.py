@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from distill.data.sources import QueryFile, TextSource
 from distill.data.store import StoreWriter
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
-from distill.encoders.batched import encode_texts
+from distill.encoders.batched import encode_token_ids
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.folder import load_encoder
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def encode(
@@ -49,7 +54,7 @@ def encode(
     """
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
-    encoder = load_encoder(teacher, pooling, normalize, prompts).to(best_device()).eval()
+    encoder = load_encoder(teacher, pooling, normalize, prompts).prepare_for(best_device())
     sets: list[tuple[str, Texts, Role]] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
@@ -82,8 +87,22 @@ def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: 
     todo = sum(len(rows) for _, rows in missing)
     print(f"{folder}: {todo} texts to encode in {maker['precision']} on {encoder.device}", flush=True)
     with tqdm(total=todo, desc=f"encode {folder.name}", unit=" texts", disable=None) as bar:
-        for shard, rows in missing:
-            vectors = encode_texts(encoder, texts.read(rows), role, maker["precision"], bar.update)
-            writer.write(shard, np.asarray(vectors))
+        shards = [shard for shard, _ in missing]
+        token_ids = ahead(lambda part: encoder.token_ids(texts.read(part[1]), role), missing)
+        vectors = (encode_token_ids(encoder, ids, maker["precision"], bar.update) for ids in token_ids)
+        for _ in ahead(lambda part: writer.write(*part), zip(shards, vectors, strict=True)):
+            pass
     writer.finish()
     print(f"{folder}: {len(texts)} vectors, {encoder.width} wide")
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`function` of each item in turn, worked out in another thread while the caller is busy with the one before."""
+    with ThreadPoolExecutor(1) as beside:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(beside.submit(function, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        for last in waiting:
+            yield last.result()

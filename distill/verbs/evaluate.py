@@ -92,7 +92,7 @@ def evaluate(
     """
     folder = RunFolder(Path(run))
     check_names(baselines or {})
-    student = load_encoder(str(folder.needs_student())).to(best_device())
+    student = load_encoder(str(folder.needs_student())).prepare_for(best_device())
     bench = Bench(*_texts_and_store(folder, source, store), split)
     vectors = {TEACHER: bench.teacher_vectors, STUDENT: _encoded(student, bench.queries)}
     runs = {name: bench.ranked(name, found) for name, found in vectors.items()}
@@ -150,7 +150,7 @@ def _encoded(encoder: Encoder, queries: Texts) -> Tensor:
 
 def _baseline(name: str, path: str, bench: Bench) -> Run:
     if not Path(path).is_file():
-        return bench.ranked(name, _encoded(load_encoder(path).to(best_device()), bench.queries))
+        return bench.ranked(name, _encoded(load_encoder(path).prepare_for(best_device()), bench.queries))
     lines = read_trec(Path(path))
     found = [lines.get(query, [])[:TOP] for query in bench.query_ids]
     return Run(bench.query_ids, *_rows_and_scores(found, bench.store.documents.ids), name)
@@ -192,7 +192,7 @@ def _costs(bench: Bench, student: Encoder) -> dict[str, dict[str, Any]]:
     """Parameters and batch-1 latency; the teacher's only where its model is at hand."""
     maker, encoders = bench.store.maker, {STUDENT: student}
     if is_at_hand(maker["name"]):
-        encoders[TEACHER] = load_maker(maker).to(best_device())
+        encoders[TEACHER] = load_maker(maker).prepare_for(best_device())
     else:
         print(f"{maker['name']}: the teacher's model is not here: no size and latency of it")
     latency = query_latency_ms(encoders, bench.queries.read(np.arange(min(200, len(bench.queries)))))

@@ -23,7 +23,7 @@ def search_documents(run: str, query: str, k: int = 5) -> None:
         k: documents to show.
     """
     folder = RunFolder(Path(run))
-    student = load_encoder(str(folder.needs_student())).to(best_device())
+    student = load_encoder(str(folder.needs_student())).prepare_for(best_device())
     data = folder.data()
     texts, store = data.source.documents(), folder.teacher_store(data.store_folder).documents
     check_texts(store, texts.fingerprint, f"the documents of {data.source.root}")

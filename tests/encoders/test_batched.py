@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.encoders import batched
-from distill.encoders.batched import encode_texts, length_batches
+from distill.encoders.batched import encode_texts, encode_token_ids, length_batches
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=80)
 
@@ -53,7 +53,7 @@ def test_vectors_come_in_the_order_of_the_texts(encoder, texts, role, monkeypatc
 def test_progress_adds_up(encoder, texts, monkeypatch):
     monkeypatch.setitem(batched.TOKENS_PER_BATCH, "cpu", 48)
     done = []
-    encode_texts(encoder, texts, "query", progress=done.append)
+    encode_token_ids(encoder, encoder.token_ids(texts, "query"), progress=done.append)
     assert sum(done) == len(texts)
     assert len(done) > 5
 
