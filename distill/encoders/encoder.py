@@ -79,8 +79,11 @@ class Encoder(nn.Module):
         return self.backbone.device
 
     def forward(self, tokens: Tokens) -> Tensor:
-        states = self.backbone(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state  # [B, L, D]
-        return self.head(pool(states, tokens.attention_mask, self.settings.pooling))
+        return self.head(pool(self.states(tokens), tokens.attention_mask, self.settings.pooling))
+
+    def states(self, tokens: Tokens) -> Tensor:
+        """What the transformer says of each token [B, L, D]."""
+        return self.backbone(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
