@@ -317,7 +317,7 @@ def test_export_without_the_extra_and_again_with_it(
     with monkeypatch.context() as patch:
         patch.setattr("distill.encoders.graph.find_spec", lambda name: None if name == "onnxscript" else name)
         assert distill("export", left.run, "--out", tmp_path / "out") == 0
-    line = "ONNX left out: onnxscript not installed: pip install 'distill[onnx]', then export again"
+    line = "ONNX left out: without onnxscript: install the extra `onnx` and export again"
     assert line in capsys.readouterr().out.splitlines()
     before = files(tmp_path / "out")
     assert not [name for name in before if "onnx" in name or name == "latency.json"]
@@ -326,6 +326,17 @@ def test_export_without_the_extra_and_again_with_it(
     now = files(tmp_path / "out")
     assert now.keys() - before.keys() == {"student/onnx/model.onnx", "student/onnx/model_qint8.onnx", "latency.json"}
     assert {name for name in before if before[name] != now[name]} == {"README.md"}
+
+
+def test_export_without_the_texts(left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The graph is checked on the run's own queries; where they are gone, the rest is exported."""
+    run = shutil.copytree(left.run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(left.source), str(tmp_path / "gone")))
+    assert distill("export", run) == 0
+    assert f"ONNX left out: {tmp_path / 'gone'}" in capsys.readouterr().out
+    assert (run / "export" / "student" / "modules.json").is_file()
+    assert not (run / "export" / "latency.json").exists()
 
 
 def test_a_graph_that_differs_is_not_exported(left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

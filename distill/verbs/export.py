@@ -132,7 +132,7 @@ One query at a time on one core of {latency["processor"]}, from text to vector, 
 
 {table}
 
-{advice(latency).capitalize()}.
+{advice(latency)}
 {_onnx_example(student, latency["paths"][latency["serve"]]["file"]) if latency["serve"] != PYTORCH else ""}"""
 
 
@@ -140,7 +140,7 @@ def _onnx_example(student: Encoder, file: str) -> str:
     prompt = student.settings.prompts["query"]
     return f"""
 ```python
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession  # pip install onnxruntime tokenizers
 from tokenizers import Tokenizer
 
 tokenizer, session = Tokenizer.from_file("student/tokenizer.json"), InferenceSession("{file}")

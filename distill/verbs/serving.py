@@ -31,7 +31,7 @@ def add_serving(student: Encoder, run: RunFolder, folder: Path) -> None:
     if (folder / "latency.json").exists():
         return
     if missing := missing_packages():
-        return print(f"ONNX left out: {', '.join(missing)} not installed: pip install 'distill[onnx]', then export again")
+        return print(f"ONNX left out: without {', '.join(missing)}: install the extra `onnx` and export again")
     try:
         queries = sample_queries(run)
         write_models(student, folder / "student", queries)
@@ -89,7 +89,7 @@ def recommended(paths: dict[str, dict[str, Any]]) -> str:
 def table(latency: dict[str, Any]) -> str:
     """What the terminal shows: a line a path, then which one to take."""
     lines = [
-        f"one query at a time on one core, {latency['queries']} dev queries",
+        f"One query at a time on one core, {latency['queries']} dev queries",
         f"{'':<10}  p50 ms  p95 ms  cosine to PyTorch: mean, min",
     ]
     for name, path in latency["paths"].items():
@@ -103,4 +103,4 @@ def advice(latency: dict[str, Any]) -> str:
     paths, serve = latency["paths"], latency["serve"]
     faster = [name for name in paths if paths[name]["query_latency_ms_p50"] < paths[serve]["query_latency_ms_p50"]]
     why = "".join(f"; {name} is faster, but its mean cosine {paths[name]['cosine_mean']:.4f} is below {SAME}" for name in faster)
-    return f"serve {serve} ({paths[serve]['file']}){why}"
+    return f"Serve {serve} ({paths[serve]['file']}){why}."
