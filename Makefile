@@ -1,8 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu
-EXTRAS ?= demo,cpu
+# on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu,onnx
+EXTRAS ?= demo,cpu,onnx
 
 .PHONY: setup demo test check bench clean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ import yaml
 from commands import distill, furthest, train_arguments
 from conftest import make_source
 
+from distill.encoders.onnx import OnnxEncoder
 from distill.latency import query_latency_ms
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 ir_measures = pytest.importorskip("ir_measures")
 
 METRICS = {"mrr@10": "RR@10", "ndcg@10": "nDCG@10", "recall@100": "R@100"}
+LATENCY = ("query_latency_ms_p50", "query_latency_ms_p95")
 EPOCHS = 4
 
 
@@ -124,8 +127,8 @@ def test_results_have_the_fields_of_the_contract(left: Left) -> None:
     assert results["queries"] == 30
     assert list(results["systems"]) == ["teacher", "student"]
     for system in results["systems"].values():
-        assert set(system) == {*METRICS, "params", "query_latency_ms_p50"}
-        assert system["query_latency_ms_p50"] > 0
+        assert set(system) == {*METRICS, "params", *LATENCY}
+        assert 0 < system["query_latency_ms_p50"] <= system["query_latency_ms_p95"]
     for name in METRICS:
         low, high = results["retention"][name]["ci95"]
         assert low <= results["retention"][name]["value"] <= high
@@ -229,7 +232,8 @@ def test_evaluate_twice(left: Left) -> None:
     for results in (before, now):
         results["provenance"].pop("time")
         for system in results["systems"].values():
-            system.pop("query_latency_ms_p50")
+            for name in LATENCY:
+                system.pop(name)
     assert now == before
 
 
@@ -275,6 +279,73 @@ def test_export_loads_elsewhere(left: Left, student: Any) -> None:
     assert f"{left.results()['systems']['student']['ndcg@10']:.4f}" in card
 
 
+def test_exported_graph_equals_the_student(left: Left, student: Any) -> None:
+    queries = list(left.texts("queries.test.tsv").values())
+    found = OnnxEncoder(left.run / "export" / "student").encode(queries)
+    assert np.abs(found - student.encode(queries)).max() <= 1e-5
+    assert (left.run / "export" / "student" / "onnx" / "model_qint8.onnx").is_file()
+    latency = json.loads((left.run / "export" / "latency.json").read_text())
+    assert list(latency["paths"]) == ["PyTorch", "ONNX fp32", "ONNX int8"]
+    assert latency["queries"] == 30
+    for path in latency["paths"].values():
+        assert (left.run / "export" / path["file"]).is_file()
+        assert 0 < path["query_latency_ms_p50"] <= path["query_latency_ms_p95"]
+    assert latency["paths"]["ONNX fp32"]["cosine_min"] == pytest.approx(1, abs=1e-6)
+    queries = list(left.texts("queries.dev.tsv").values())
+    quantised = OnnxEncoder(left.run / "export" / "student", model="onnx/model_qint8.onnx").encode(queries)
+    expected = cosines(quantised, student.encode(queries))
+    assert latency["paths"]["ONNX int8"]["cosine_mean"] == pytest.approx(expected.mean(), abs=1e-4)
+    assert latency["paths"]["ONNX int8"]["cosine_min"] == pytest.approx(expected.min(), abs=1e-4)
+
+
+def test_card_shows_what_runs(left: Left, student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block of Python on the card, from the folder it lies in."""
+    monkeypatch.chdir(left.run / "export")
+    blocks = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    found: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, found)
+    assert cosines(found["queries"], student.encode(["how do I ..."])).min() >= 0.99999
+    assert float(found["scores"]) == pytest.approx(float(found["queries"][0] @ found["documents"][0]), abs=1e-5)
+    assert len(blocks) == 2
+    assert cosines(found["vector"], student.encode(["how do I ..."])).min() >= 0.99
+
+
+def test_export_without_the_extra_and_again_with_it(
+    left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.encoders.graph.find_spec", lambda name: None if name == "onnxscript" else name)
+        assert distill("export", left.run, "--out", tmp_path / "out") == 0
+    line = "ONNX left out: without onnxscript: install the extra `onnx` and export again"
+    assert line in capsys.readouterr().out.splitlines()
+    before = files(tmp_path / "out")
+    assert not [name for name in before if "onnx" in name or name == "latency.json"]
+    assert "router/modules.json" in before and "student/modules.json" in before
+    assert distill("export", left.run, "--out", tmp_path / "out") == 0
+    now = files(tmp_path / "out")
+    assert now.keys() - before.keys() == {"student/onnx/model.onnx", "student/onnx/model_qint8.onnx", "latency.json"}
+    assert {name for name in before if before[name] != now[name]} == {"README.md"}
+
+
+def test_export_without_the_texts(left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The graph is checked on the run's own queries; where they are gone, the rest is exported."""
+    run = shutil.copytree(left.run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(left.source), str(tmp_path / "gone")))
+    assert distill("export", run) == 0
+    assert f"ONNX left out: {tmp_path / 'gone'}" in capsys.readouterr().out
+    assert (run / "export" / "student" / "modules.json").is_file()
+    assert not (run / "export" / "latency.json").exists()
+
+
+def test_a_graph_that_differs_is_not_exported(left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.encoders.graph.TOLERANCE", 1e-12)
+    with pytest.raises(RuntimeError, match="ONNX Runtime's vectors differ from PyTorch's"):
+        distill("export", left.run, "--out", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
 
@@ -289,7 +360,7 @@ def test_queries_alone_are_enough(left: Left, tmp_path: Path) -> None:
     assert {name for name in logged if name.startswith("dev/")} == {"dev/overlap@10", "dev/cosine", "dev/seconds"}
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["retention"] == {}
-    assert set(results["systems"]["student"]) == {"params", "query_latency_ms_p50"}
+    assert set(results["systems"]["student"]) == {"params", *LATENCY}
     assert 0 < results["agreement"]["overlap@10"] < 1
     assert distill("export", tmp_path / "run") == 0
 

@@ -86,9 +86,12 @@ class Encoder(nn.Module):
         return self.to(device)
 
     def forward(self, tokens: Tokens) -> Tensor:
+        return self.head(pool(self.states(tokens), tokens.attention_mask, self.settings.pooling))
+
+    def states(self, tokens: Tokens) -> Tensor:
+        """What the transformer says of each token [B, L, D]."""
         mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
-        states = self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state  # [B, L, D]
-        return self.head(pool(states, tokens.attention_mask, self.settings.pooling))
+        return self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""

@@ -19,13 +19,15 @@ from distill.encoders.folder import (
 )
 from distill.records import BadInput
 from distill.verbs.run_folder import RunFolder
+from distill.verbs.serving import PYTORCH, add_serving, advice
 
 
 def export(run: str, out: str | None = None) -> None:
     """Writes the student as a sentence-transformers folder, the pair of student and teacher as another, and a model card.
 
-    `student/` embeds queries. `router/` embeds queries with the student (`encode_query`) and documents with the teacher
-    (`encode_document`), both with their own prompts.
+    `student/` embeds queries; with the extra `onnx` installed it holds ONNX models too, and `latency.json` says which to serve.
+    `router/` embeds queries with the student (`encode_query`) and documents with the teacher (`encode_document`), both with
+    their own prompts.
 
     Args:
         run: run folder, as `distill train` leaves it.
@@ -42,12 +44,14 @@ def export(run: str, out: str | None = None) -> None:
             raise BadInput(f"{destination}: not an export and not empty: choose another --out")
         if read_json(destination / "export.json", "earlier export") != inputs:
             raise BadInput(f"{destination}: exported from another student or teacher: choose another --out or delete it")
+        add_serving(student, folder, destination)  # the extra was installed since, perhaps
         write_card(destination, folder, student, teacher, maker["name"])  # evaluated since, perhaps
         return print(f"{destination}: done before, the model card as of now")
     with written_atomically(destination) as temporary:
         temporary.mkdir(parents=True)
         save_encoder(student, temporary / "student")
         save_router(student, teacher, temporary / "router")
+        add_serving(student, folder, temporary)
         write_card(temporary, folder, student, teacher, maker["name"])
         write_json(temporary / "export.json", inputs)
     print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
@@ -55,7 +59,8 @@ def export(run: str, out: str | None = None) -> None:
 
 
 def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str) -> None:
-    card, path = model_card(run, student, teacher, teacher_name), folder / "README.md"
+    latency = read_json(folder / "latency.json", "latency") if (folder / "latency.json").exists() else None
+    card, path = model_card(run, student, teacher, teacher_name, latency), folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with written_atomically(path) as temporary:
             temporary.write_text(card, encoding="utf-8")
@@ -81,7 +86,7 @@ def save_router(student: Encoder, teacher: Encoder, folder: Path) -> None:
     write_json(folder / "config_sentence_transformers.json", sentence_transformers_config(prompts))
 
 
-def model_card(run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str) -> str:
+def model_card(run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str, latency: dict[str, Any] | None = None) -> str:
     """README.md of an export: what it is, how to use it, what was measured."""
     return f"""---
 library_name: sentence-transformers
@@ -102,13 +107,46 @@ pair = SentenceTransformer("router")
 documents = pair.encode_document(["..."])  # the teacher
 scores = pair.similarity(pair.encode_query(["how do I ..."]), documents)  # the student
 ```
-
+{_serving(student, latency) if latency else ""}
 ## Measured
 {_measured(run.path / "results.json")}
 
 ## Trained with
 ```json
 {json.dumps(run.settings()["model"], indent=1)}
+```
+"""
+
+
+def _serving(student: Encoder, latency: dict[str, Any]) -> str:
+    """How to serve, with what was measured of each way."""
+    rows = [
+        f"| {name}: `{path['file']}` | {path['query_latency_ms_p50']:.2f} | {path['query_latency_ms_p95']:.2f} "
+        f"| {path['cosine_mean']:.4f} | {path['cosine_min']:.4f} |"
+        for name, path in latency["paths"].items()
+    ]
+    table = "\n".join(["| | p50 ms | p95 ms | mean cosine to PyTorch | least |", "|---|---|---|---|---|", *rows])
+    return f"""
+## Serving
+One query at a time on one core of {latency["processor"]}, from text to vector, {latency["queries"]} queries:
+
+{table}
+
+{advice(latency)}
+{_onnx_example(student, latency["paths"][latency["serve"]]["file"]) if latency["serve"] != PYTORCH else ""}"""
+
+
+def _onnx_example(student: Encoder, file: str) -> str:
+    prompt = student.settings.prompts["query"]
+    return f"""
+```python
+from onnxruntime import InferenceSession  # pip install onnxruntime tokenizers
+from tokenizers import Tokenizer
+
+tokenizer, session = Tokenizer.from_file("student/tokenizer.json"), InferenceSession("{file}")
+tokenizer.enable_truncation({student.settings.max_length})
+tokens = tokenizer.encode({f"{prompt!r} + " if prompt else ""}"how do I ...")
+vector = session.run(None, {{"input_ids": [tokens.ids], "attention_mask": [tokens.attention_mask]}})[0]  # [1, {student.width}]
 ```
 """
 

