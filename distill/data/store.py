@@ -67,11 +67,11 @@ class VectorStore:
         return Ids(raw, order=order)
 
     @cached_property
-    def _shards(self) -> list[np.ndarray]:
+    def _shards(self) -> list[np.memmap]:
         sizes = shard_sizes(self._rows, self._rows_per_shard)
         return [self._open(shard_name(i), (size, self.width)) for i, size in enumerate(sizes)]
 
-    def _open(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _open(self, name: str, shape: tuple[int, ...]) -> np.memmap:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (FileNotFoundError, ValueError, EOFError) as error:
@@ -81,14 +81,14 @@ class VectorStore:
         return array
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """A run of rows [n, D] float16, copied out of the map."""
+        """A run of rows [n, D] float16. Read, not mapped: a scan of the corpus leaves nothing in this process's memory."""
         start, stop, _ = rows.indices(self._rows)
-        size = self._rows_per_shard
-        pieces = [
-            self._shards[i][max(start - i * size, 0) : stop - i * size]
-            for i in range(start // size, min((stop + size - 1) // size, len(self._shards)))
-        ]
-        return np.concatenate(pieces) if pieces else np.empty((0, self.width), np.float16)
+        vectors, size = np.empty((max(0, stop - start), self.width), np.float16), self._rows_per_shard
+        for shard in range(start // size, -(-stop // size)):
+            first, last = max(start, shard * size), min(stop, (shard + 1) * size)
+            if first < last:
+                _read(self._shards[shard], first - shard * size, vectors[first - start : last - start])
+        return vectors
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Vectors [n, D] float16 of any rows [n] int64, in that order."""
@@ -113,6 +113,18 @@ class VectorStore:
                 raise BadInput(f"{path}: missing: delete the store and run distill encode")
             if file_fingerprint(path) != checksum:
                 raise BadInput(f"{path}: its bytes changed since it was written: delete the store and run distill encode")
+
+
+def _read(shard: np.memmap, row: int, into: np.ndarray) -> None:
+    """The rows of a shard from `row` on, as many as `into` [n, D] takes."""
+    with open(str(shard.filename), "rb", buffering=0) as file:
+        file.seek(shard.offset + row * into.shape[1] * into.itemsize)
+        view, done = memoryview(into).cast("B"), 0
+        while done < len(view):  # a single call may read less
+            read = file.readinto(view[done:])
+            if not read:
+                raise BadInput(f"{shard.filename}: shorter than it says: delete the store and run distill encode")
+            done += read
 
 
 class StoreWriter:

