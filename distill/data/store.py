@@ -119,7 +119,7 @@ def _read(shard: np.memmap, row: int, into: np.ndarray) -> None:
     """The rows of a shard from `row` on, as many as `into` [n, D] takes."""
     with open(str(shard.filename), "rb", buffering=0) as file:
         file.seek(shard.offset + row * into.shape[1] * into.itemsize)
-        view, done = memoryview(into).cast("B"), 0
+        view, done = into.reshape(-1).view(np.uint8).data, 0
         while done < len(view):  # a single call may read less
             read = file.readinto(view[done:])
             if not read:
