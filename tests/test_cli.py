@@ -17,6 +17,7 @@ OPTIONS = {
     "train": ["--model.student", "--model.losses", "--model.learning_rate", "--data.store", "--data.candidates", "--trainer.max_epochs"]
     + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything"],
     "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],
+    "import": ["--vectors", "--ids", "--name", "--queries", "--out"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
 }

@@ -10,8 +10,8 @@ from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
-from distill.data.sources import QueryFile, TextSource
-from distill.data.store import TeacherStore, VectorStore, check_texts
+from distill.data.sources import QueryFile, TextSource, check_documents
+from distill.data.store import TeacherStore, VectorStore
 from distill.data.texts import Texts, concatenated
 from distill.data.tokens import TokenArrays, tokenized
 from distill.device import best_device
@@ -74,7 +74,7 @@ class RetrievalData(LightningDataModule):
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
         if is_leader():
-            check_texts(self.store.documents, self.source.documents().fingerprint, f"the documents of {self.source.root}")
+            check_documents(self.store.documents, self.source)
             for store in {id(s): s for s in [self.store.documents, *stores, *self.dev_vectors.stores]}.values():
                 store.verify()
         self.candidate_rows = self._candidate_rows()  # [N, K]

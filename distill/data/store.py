@@ -222,7 +222,8 @@ class TeacherStore:
         folder = self.folder / f"queries-{name}"
         if not folder.exists():
             known = ", ".join(sorted(self.query_sets())) or "none"
-            raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill encode for them")
+            verb = "import" if "origin" in self.maker else "encode"
+            raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill {verb} for them")
         store = VectorStore(folder)
         check_texts(store, texts_fingerprint, f"the queries {name!r}")
         if store.maker["fingerprint"] != self.maker["fingerprint"]:

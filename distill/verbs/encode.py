@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from distill.artefacts import read_json
 from distill.data.sources import QueryFile, TextSource
 from distill.data.store import StoreWriter
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder, Role
-from distill.encoders.folder import load_encoder
+from distill.encoders.folder import IMPORTED, load_encoder
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
 
@@ -49,6 +50,7 @@ def encode(
     """
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
+    refuse_imported(Path(out))
     encoder = load_encoder(teacher, pooling, normalize, prompts).to(best_device()).eval()
     sets: list[tuple[str, Texts, Role]] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
@@ -69,6 +71,14 @@ def encode(
     }
     for name, texts, role in sets:
         encode_set(encoder, texts, role, Path(out) / name, maker)
+
+
+def refuse_imported(out: Path) -> None:
+    """Nobody knows which model made imported documents: the queries have to come from where those came from."""
+    plan = out / "documents" / "plan.json"
+    maker = read_json(plan, "store plan")["maker"] if plan.exists() else {}
+    if maker.get("origin") == IMPORTED:
+        raise BadInput(f"{out}: its documents were imported, no model of {maker['name']} is known: distill import its queries too")
 
 
 def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
