@@ -13,7 +13,8 @@ from commands import distill
 from distill.cli import VERBS
 
 OPTIONS = {
-    "encode": ["--teacher", "--source", "--out", "--splits", "--queries", "--precision", "--pooling", "--normalize"],
+    "encode": ["--teacher", "--source", "--out", "--splits", "--queries", "--precision", "--pooling", "--normalize"]
+    + ["--model", "--requests_per_minute", "--price", "--budget"],
     "train": ["--model.student", "--model.losses", "--model.learning_rate", "--data.store", "--data.candidates", "--trainer.max_epochs"]
     + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything"],
     "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],

@@ -206,6 +206,15 @@ def shard_sizes(rows: int, rows_per_shard: int) -> list[int]:
     return [min(rows_per_shard, rows - start) for start in range(0, rows, rows_per_shard)]
 
 
+def rows_written(folder: Path) -> int:
+    """How many rows of a store, perhaps an unfinished one, are on disk; 0 where there is no store."""
+    if not (folder / "plan.json").exists():
+        return 0
+    plan = read_json(folder / "plan.json", "store plan")
+    sizes = shard_sizes(plan["rows"], plan["rows_per_shard"])
+    return sum(size for shard, size in enumerate(sizes) if (folder / shard_name(shard)).exists())
+
+
 class TeacherStore:
     """A folder of stores by one teacher: `documents/`, and `queries-NAME/` for each set of queries."""
 
