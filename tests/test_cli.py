@@ -19,6 +19,7 @@ OPTIONS = {
     + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything"],
     "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],
     "import": ["--vectors", "--ids", "--name", "--queries", "--out"],
+    "mine": ["--store", "--source", "--out", "--split", "--negatives", "--first_rank", "--last_rank", "--margin"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
 }

@@ -150,7 +150,7 @@ def readme_commands() -> list[list[str]]:
 
 def test_readme_commands_run_in_order(here: Path) -> None:
     commands = readme_commands()
-    assert [command[0] for command in commands] == ["encode", "train", "evaluate", "search", "export", "import", "import", "import"]
+    assert [command[0] for command in commands] == ["encode", "train", "evaluate", "search", "export", "import", "import", "import", "mine"]
     for command in commands:
         run(*["teacher" if word == "BAAI/bge-small-en-v1.5" else word for word in command])
     python = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -174,15 +174,7 @@ class RetrievalData(LightningDataModule):
             return positives
         splits = self.train_sets[: len(self.train_sets) - len(self.query_files)]  # extra files follow, unlabelled
         ids = [id_ for texts, _ in splits for id_ in texts.ids]
-        judged = [qrels.judgments.get(id_, {}) for id_ in ids]
-        rows = self.store.documents.ids.rows([document for grades in judged for document in grades])
-        start = 0
-        for query, grades in enumerate(judged):
-            found = [(grade, row) for grade, row in zip(grades.values(), rows[start:], strict=False) if row >= 0]
-            start += len(grades)
-            # the highest grade; between equals the first in the file
-            best, row = max(found, key=lambda pair: pair[0], default=(0, -1))
-            positives[query] = row if best >= self.source.relevant_from else -1
+        positives[: len(ids)] = qrels.best(ids, self.store.documents.ids, self.source.relevant_from)
         return positives
 
     def _candidate_rows(self) -> np.ndarray:
