@@ -36,7 +36,9 @@ class VectorStore:
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").exists():
             unfinished = (self.folder / "plan.json").exists()
-            raise BadInput(f"{folder}: " + ("this store is unfinished" if unfinished else "no vector store") + ": run distill encode")
+            raise BadInput(
+                f"{folder}: " + ("this store is unfinished" if unfinished else "no vector store") + ": run distill encode or import"
+            )
         self.manifest = read_json(self.folder / "manifest.json", "store manifest")
         try:
             self.width: int = self.manifest["width"]
@@ -75,9 +77,13 @@ class VectorStore:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (FileNotFoundError, ValueError, EOFError) as error:
-            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): delete the store and run distill encode") from None
+            raise BadInput(
+                f"{self.folder / name}: missing or truncated ({error}): delete the store and run distill encode or import again"
+            ) from None
         if array.shape != shape:
-            raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: delete the store and run distill encode")
+            raise BadInput(
+                f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: delete the store and run distill encode or import again"
+            )
         return array
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -110,9 +116,9 @@ class VectorStore:
         for name in names:
             path, checksum = self.folder / name, self.checksums.get(name)
             if not path.exists():
-                raise BadInput(f"{path}: missing: delete the store and run distill encode")
+                raise BadInput(f"{path}: missing: delete the store and run distill encode or import again")
             if file_fingerprint(path) != checksum:
-                raise BadInput(f"{path}: its bytes changed since it was written: delete the store and run distill encode")
+                raise BadInput(f"{path}: its bytes changed since it was written: delete the store and run distill encode or import again")
 
 
 class StoreWriter:

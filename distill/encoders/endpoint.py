@@ -28,6 +28,7 @@ ANSWERED = "came from an endpoint"  # `origin` of a maker that no model of this 
 TEXTS_PER_REQUEST = 32  # what every such server takes
 CONNECTIONS = 4
 ATTEMPTS = 8
+FIRST_ATTEMPTS = 3  # of the first request: an address that is wrong is told within seconds
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; doubled from try to try
 LONGEST_PAUSE = 600.0  # seconds; a server that wants more is asked again another time
 TIMEOUT = 60.0
@@ -80,7 +81,7 @@ class EndpointTeacher:
     @property
     def width(self) -> int:
         if self._width is None:
-            self._width = self._asked(["width"]).shape[1]
+            self._width = self._asked(["width"], FIRST_ATTEMPTS).shape[1]
         return self._width
 
     def fingerprint(self) -> str:
@@ -105,9 +106,9 @@ class EndpointTeacher:
                 raise
         return np.concatenate(found)
 
-    def _asked(self, texts: list[str]) -> np.ndarray:
+    def _asked(self, texts: list[str], attempts: int = ATTEMPTS) -> np.ndarray:
         why = ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             self._pace.wait(self._stopped)
             if self._stopped.is_set():
                 break
@@ -119,7 +120,7 @@ class EndpointTeacher:
                     self._pace.hold(error.after)  # everyone's: the server is tired of us, not of this request
                 else:
                     self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1))
-        raise BadInput(f"{self.address}: gave up after {ATTEMPTS} tries ({why}): the same command goes on when it answers again")
+        raise BadInput(f"{self.address}: gave up after {attempts} tries ({why}): the same command goes on when it answers again")
 
     def _posted(self, texts: list[str]) -> bytes:
         body = json.dumps({"model": self.model, "input": texts, "encoding_format": "float"}).encode()

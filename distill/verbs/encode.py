@@ -98,19 +98,29 @@ def encode(
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
     refuse_imported(Path(out))
-    if is_address(teacher):
-        if not model or pooling or normalize is not None or precision != "auto":
-            raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
-        asked = EndpointTeacher(teacher, model, prompts, requests_per_minute, _planned_width(Path(out)))
-        sets = text_sets(source, splits, queries)
-        announce(asked, sets, Path(out), price, budget)
-        from_server = {"name": asked.name, "fingerprint": asked.fingerprint(), "origin": ANSWERED, "prompts": prompts}
-        return encode_sets(asked, sets, Path(out), from_server)
-    if model or requests_per_minute or price is not None:
-        raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
+    if not is_address(teacher):
+        if model or requests_per_minute or price is not None:
+            raise BadInput(
+                "model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1"
+            )
+        local, maker = local_teacher(teacher, precision, pooling, normalize, prompts)
+        return encode_sets(local, text_sets(source, splits, queries), Path(out), maker)
+    if not model or pooling or normalize is not None or precision != "auto":
+        raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
+    server = EndpointTeacher(teacher, model, prompts, requests_per_minute, _planned_width(Path(out)))
+    sets = text_sets(source, splits, queries)
+    announce(server, sets, Path(out), price, budget)
+    maker = {"name": server.name, "fingerprint": server.fingerprint(), "origin": ANSWERED, "prompts": prompts}
+    encode_sets(server, sets, Path(out), maker)
+
+
+def local_teacher(
+    teacher: str, precision: Precision, pooling: Pooling | None, normalize: bool | None, prompts: dict[str, str] | None
+) -> tuple[LocalTeacher, dict[str, Any]]:
+    """A model of this machine, and what a store says of it."""
     encoder = load_encoder(teacher, pooling, normalize, prompts).to(best_device()).eval()
     local = LocalTeacher(encoder, resolved(precision, encoder.device.type))
-    maker: dict[str, Any] = {
+    return local, {
         "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
         "fingerprint": encoder.fingerprint(),
         "precision": local.precision,
@@ -118,7 +128,6 @@ def encode(
         "normalize": normalize,
         "prompts": prompts,
     }
-    encode_sets(local, text_sets(source, splits, queries), Path(out), maker)
 
 
 def text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None) -> list[TextSet]:

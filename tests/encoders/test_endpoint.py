@@ -132,6 +132,9 @@ def test_it_gives_up_in_the_end(monkeypatch):
     with serving(always) as server, pytest.raises(BadInput, match=r"gave up after 8 tries.*HTTP 503.*out of order"):
         EndpointTeacher(server.address, "m", width=WIDTH).vectors(TEXTS[:3], "query")
     assert len(server.requests) == 8
+    with serving(always) as server, pytest.raises(BadInput, match="gave up after 3 tries"):
+        EndpointTeacher(server.address, "m").vectors(TEXTS[:3], "query")  # nothing answered yet: the address may be wrong
+    assert len(server.requests) == 3
 
 
 def test_waits_double(monkeypatch):
