@@ -216,9 +216,7 @@ def rows_in(store: VectorStore, texts: Texts) -> np.ndarray:
     rows = np.concatenate([store.ids.rows(chunk) for chunk in texts.ids.chunks()])
     if (rows < 0).any():
         missing = texts.ids[int(np.argmax(rows < 0))]
-        raise BadInput(
-            f"{store.folder}: no vector of {int((rows < 0).sum())} of {len(texts)} queries, {missing!r} for one: encode or import them"
-        )
+        raise BadInput(f"{store.folder}: no vector of {int((rows < 0).sum())} of {len(texts)} queries, {missing!r} for one: encode them")
     return rows
 
 

@@ -23,6 +23,7 @@ from distill.data.ids import Ids
 from distill.records import BadInput
 
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
+AGAIN = "delete the store and run distill encode or import again"
 MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
 
@@ -35,10 +36,8 @@ class VectorStore:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").exists():
-            unfinished = (self.folder / "plan.json").exists()
-            raise BadInput(
-                f"{folder}: " + ("this store is unfinished" if unfinished else "no vector store") + ": run distill encode or import"
-            )
+            found = "this store is unfinished" if (self.folder / "plan.json").exists() else "no vector store"
+            raise BadInput(f"{folder}: {found}: run distill encode or import")
         self.manifest = read_json(self.folder / "manifest.json", "store manifest")
         try:
             self.width: int = self.manifest["width"]
@@ -77,13 +76,9 @@ class VectorStore:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (FileNotFoundError, ValueError, EOFError) as error:
-            raise BadInput(
-                f"{self.folder / name}: missing or truncated ({error}): delete the store and run distill encode or import again"
-            ) from None
+            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): {AGAIN}") from None
         if array.shape != shape:
-            raise BadInput(
-                f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: delete the store and run distill encode or import again"
-            )
+            raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: {AGAIN}")
         return array
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -116,9 +111,9 @@ class VectorStore:
         for name in names:
             path, checksum = self.folder / name, self.checksums.get(name)
             if not path.exists():
-                raise BadInput(f"{path}: missing: delete the store and run distill encode or import again")
+                raise BadInput(f"{path}: missing: {AGAIN}")
             if file_fingerprint(path) != checksum:
-                raise BadInput(f"{path}: its bytes changed since it was written: delete the store and run distill encode or import again")
+                raise BadInput(f"{path}: its bytes changed since it was written: {AGAIN}")
 
 
 class StoreWriter:
