@@ -9,6 +9,8 @@ from collections.abc import Sequence
 # verb: (module and function, what it does)
 VERBS = {
     "encode": ("distill.verbs.encode:encode", "a teacher's vectors of documents and queries, into a store"),
+    "import": ("distill.verbs.import_vectors:import_vectors", "vectors that already exist, into a store; no model is needed"),
+    "mine": ("distill.verbs.mine:mine", "hard negatives from a teacher's store, into a folder"),
     "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
     "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
     "search": ("distill.verbs.search:search_documents", "answers a typed query with the student over the teacher's documents"),

@@ -9,13 +9,17 @@ import torch.distributed as dist
 
 from distill.distributed import gather, rank, world_size
 from distill.encoders.dual import dual
-from distill.losses import Loss, OneHot, QueryMatching, ScoreDistillation
+from distill.losses import ContrastiveMatching, Loss, MarginMSE, OneHot, QueryMatching, ScoreDistillation, ScoreMSE, SimilarityMatching
 from distill.records import Encoded
 
 QUERIES, CANDIDATES, INPUTS, WIDTH = 6, 3, 5, 4
 LOSSES: dict[str, Loss] = {
     "one_hot": OneHot(temperature=0.5),
     "score": ScoreDistillation(temperature=0.5),
+    "margin_mse": MarginMSE(),
+    "score_mse": ScoreMSE(),
+    "similarity_matching": SimilarityMatching(),
+    "contrastive_matching": ContrastiveMatching(temperature=0.5),
     "query_matching": QueryMatching(),
     "no_candidates": QueryMatching(distance="squared_l2"),
 }

@@ -309,6 +309,7 @@ def test_missing_config_file(world: World, refused: Callable) -> None:
 @pytest.mark.parametrize(
     ("verb", "words"),
     [("train", ["model.student", "model.losses", "data.source", "data.store", "out"]), ("encode", ["teacher", "source", "out"])]
+    + [("import", ["vectors", "out"]), ("mine", ["store", "source", "out"])]
     + [(verb, ["run"]) for verb in ("evaluate", "search", "export")],
 )
 def test_what_is_required_is_named(refused: Callable, verb: str, words: list[str]) -> None:

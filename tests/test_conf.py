@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
 import pytest
 import torch
 import yaml
 from conftest import make_source, make_teacher
+from pyarrow import parquet
 
 from distill.cli import main
 
@@ -34,7 +36,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for corpus in ("beir", "mycorpus"):
         to_beir(root / "data" / "msmarco", root / "data" / corpus)
     shutil.copytree(ROOT / "conf", root / "conf")
+    existing_vectors(root)
     return root
+
+
+def existing_vectors(root: Path) -> None:
+    """Vectors that another program left: what the README imports."""
+    for name, texts in (("docs", "collection.tsv"), ("train", "queries.train.tsv"), ("dev", "queries.dev.tsv")):
+        ids = [line.split("\t")[0] for line in (root / "data" / "msmarco" / texts).read_text().splitlines()]
+        vectors = np.random.default_rng(0).standard_normal((len(ids), 8)).astype(np.float32)
+        if name == "dev":
+            parquet.write_table(arrow.table({"id": ids, "vector": list(vectors)}), root / "dev.parquet")
+        else:
+            np.save(root / f"{name}.npy", vectors)
+            (root / f"{name}.txt").write_text("\n".join(ids))
 
 
 def to_beir(msmarco: Path, beir: Path) -> None:
@@ -135,7 +150,7 @@ def readme_commands() -> list[list[str]]:
 
 def test_readme_commands_run_in_order(here: Path) -> None:
     commands = readme_commands()
-    assert [command[0] for command in commands] == ["encode", "train", "evaluate", "search", "export"]
+    assert [command[0] for command in commands] == ["encode", "train", "evaluate", "search", "export", "import", "import", "import", "mine"]
     for command in commands:
         run(*["teacher" if word == "BAAI/bge-small-en-v1.5" else word for word in command])
     python = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -27,7 +27,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # a package and the only modules that may import it
 DOORS = {
     "torch.distributed": ["distill.distributed"],
-    "faiss": ["distill.search"],
+    "faiss": ["distill.search", "distill.data.vector_files"],
     "jsonargparse": ["distill.arguments", "distill.cli"],
     "pytorch_lightning.cli": ["distill.arguments", "distill.cli"],
 }

@@ -10,8 +10,8 @@ from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
-from distill.data.sources import QueryFile, TextSource
-from distill.data.store import TeacherStore, VectorStore, check_texts
+from distill.data.sources import QueryFile, TextSource, check_documents
+from distill.data.store import TeacherStore, VectorStore
 from distill.data.texts import Texts, concatenated
 from distill.data.tokens import TokenArrays, tokenized
 from distill.device import best_device
@@ -74,7 +74,7 @@ class RetrievalData(LightningDataModule):
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
         if is_leader():
-            check_texts(self.store.documents, self.source.documents().fingerprint, f"the documents of {self.source.root}")
+            check_documents(self.store.documents, self.source)
             for store in {id(s): s for s in [self.store.documents, *stores, *self.dev_vectors.stores]}.values():
                 store.verify()
         self.candidate_rows = self._candidate_rows()  # [N, K]
@@ -174,15 +174,7 @@ class RetrievalData(LightningDataModule):
             return positives
         splits = self.train_sets[: len(self.train_sets) - len(self.query_files)]  # extra files follow, unlabelled
         ids = [id_ for texts, _ in splits for id_ in texts.ids]
-        judged = [qrels.judgments.get(id_, {}) for id_ in ids]
-        rows = self.store.documents.ids.rows([document for grades in judged for document in grades])
-        start = 0
-        for query, grades in enumerate(judged):
-            found = [(grade, row) for grade, row in zip(grades.values(), rows[start:], strict=False) if row >= 0]
-            start += len(grades)
-            # the highest grade; between equals the first in the file
-            best, row = max(found, key=lambda pair: pair[0], default=(0, -1))
-            positives[query] = row if best >= self.source.relevant_from else -1
+        positives[: len(ids)] = qrels.best(ids, self.store.documents.ids, self.source.relevant_from)
         return positives
 
     def _candidate_rows(self) -> np.ndarray:

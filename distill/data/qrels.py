@@ -38,6 +38,21 @@ class Qrels:
             others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
             raise BadInput(f"{self.name}: query {queries[unknown[0]]!r}{others} not in {name}: the two files must belong together")
 
+    def best(self, query_ids: Sequence[str], corpus: Ids, relevant_from: int = 1) -> np.ndarray:
+        """[Q] int64: the row of each query's document of the highest grade, the first in the file between equals.
+
+        -1 where no judged document of `corpus` reaches `relevant_from`.
+        """
+        judged = [self.judgments.get(query, {}) for query in query_ids]
+        rows = corpus.rows([document for grades in judged for document in grades])
+        best, start = np.full(len(judged), -1, np.int64), 0
+        for query, grades in enumerate(judged):
+            found = [(grade, row) for grade, row in zip(grades.values(), rows[start:], strict=False) if row >= 0]
+            start += len(grades)
+            grade, row = max(found, key=lambda pair: pair[0], default=(0, -1))
+            best[query] = row if grade >= relevant_from else -1
+        return best
+
     def graded(self, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Grades of what was retrieved, and all grades there were to win.
 

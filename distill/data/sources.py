@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.qrels import Qrels, merged, read_qrels
+from distill.data.store import VectorStore, check_texts
 from distill.data.texts import Texts, concatenated, hashes, plain_or_packed
 from distill.records import BadInput
 
@@ -39,6 +40,10 @@ class TextSource(ABC):
     @abstractmethod
     def documents(self) -> Texts:
         """The corpus; an empty text in it is kept."""
+
+    def has_documents(self) -> bool:
+        """Whether the documents' texts are here; where their vectors were imported they may be elsewhere."""
+        return True
 
     @abstractmethod
     def _splits(self) -> list[str]:
@@ -127,6 +132,8 @@ class TextSource(ABC):
 class MsMarcoTsv(TextSource):
     """MS MARCO layout: `collection.tsv`, `queries.{split}.tsv` (gzipped or not) and, for judged splits, `qrels.{split}.tsv`.
 
+    Where the documents' vectors are imported, the queries alone will do.
+
     Args:
         root: Folder that holds the files.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
@@ -135,10 +142,14 @@ class MsMarcoTsv(TextSource):
 
     def __init__(self, root: str, holdout: int = 0, relevant_from: int = 1):
         super().__init__(root, holdout, relevant_from)
-        plain_or_packed(self.root / "collection.tsv")
+        if not any(self.root.glob("queries.*.tsv*")):
+            plain_or_packed(self.root / "collection.tsv")
 
     def documents(self) -> Texts:
         return self._opened("collection.tsv", allow_empty=True)
+
+    def has_documents(self) -> bool:
+        return any((self.root / name).is_file() for name in ("collection.tsv", "collection.tsv.gz"))
 
     def _splits(self) -> list[str]:
         names = (re.fullmatch(r"queries\.(.+)\.tsv(\.gz)?", path.name) for path in sorted(self.root.iterdir()))
@@ -154,7 +165,8 @@ class MsMarcoTsv(TextSource):
 class Beir(TextSource):
     """BEIR layout: `corpus.jsonl`, `queries.jsonl` (each may be gzipped) and `qrels/{split}.tsv`, which name a split's queries.
 
-    Without `qrels/train.tsv` the queries that no split names form `train`, unlabelled.
+    Without `qrels/train.tsv` the queries that no split names form `train`, unlabelled. Where the documents' vectors are imported,
+    the queries alone will do.
 
     Args:
         root: Folder that holds the files.
@@ -166,11 +178,13 @@ class Beir(TextSource):
     def __init__(self, root: str, holdout: int = 0, join_title: bool = True, relevant_from: int = 1):
         super().__init__(root, holdout, relevant_from)
         self.join_title = join_title
-        plain_or_packed(self.root / "corpus.jsonl")
         plain_or_packed(self.root / "queries.jsonl")
 
     def documents(self) -> Texts:
         return self._opened("corpus.jsonl", allow_empty=True, join_title=self.join_title)
+
+    def has_documents(self) -> bool:
+        return any((self.root / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
 
     def _splits(self) -> list[str]:
         judged = sorted(path.stem for path in self.root.glob("qrels/*.tsv"))
@@ -211,3 +225,19 @@ class QueryFile:
 
     def queries(self) -> Texts:
         return Texts.open(self.path, allow_empty=False, unique_ids=False)
+
+
+def check_documents(store: VectorStore, source: TextSource) -> None:
+    """Refuses vectors that are not of the source's documents; imported ones, known by their ids alone, by the ids."""
+    if store.texts is not None:
+        return check_texts(store, source.documents().fingerprint, f"the documents of {source.root}")
+    if not source.has_documents():
+        return
+    texts = source.documents()
+    unknown = np.concatenate([texts.ids.rows(ids) < 0 for ids in store.ids.chunks()])
+    if unknown.any():
+        id_ = store.ids[int(np.argmax(unknown))]
+        raise BadInput(f"{store.folder}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source.root}: mend either")
+    if len(store) < len(texts):
+        missing = len(texts) - len(store)
+        raise BadInput(f"{store.folder}: no vector of {missing} of the {len(texts)} documents of {source.root}: import all of them")

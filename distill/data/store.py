@@ -23,6 +23,7 @@ from distill.data.ids import Ids
 from distill.records import BadInput
 
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
+AGAIN = "delete the store and run distill encode or import again"
 MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
 
@@ -35,8 +36,8 @@ class VectorStore:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").exists():
-            unfinished = (self.folder / "plan.json").exists()
-            raise BadInput(f"{folder}: " + ("this store is unfinished" if unfinished else "no vector store") + ": run distill encode")
+            found = "this store is unfinished" if (self.folder / "plan.json").exists() else "no vector store"
+            raise BadInput(f"{folder}: {found}: run distill encode or import")
         self.manifest = read_json(self.folder / "manifest.json", "store manifest")
         try:
             self.width: int = self.manifest["width"]
@@ -75,9 +76,9 @@ class VectorStore:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (FileNotFoundError, ValueError, EOFError) as error:
-            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): delete the store and run distill encode") from None
+            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): {AGAIN}") from None
         if array.shape != shape:
-            raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: delete the store and run distill encode")
+            raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: {AGAIN}")
         return array
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -110,9 +111,9 @@ class VectorStore:
         for name in names:
             path, checksum = self.folder / name, self.checksums.get(name)
             if not path.exists():
-                raise BadInput(f"{path}: missing: delete the store and run distill encode")
+                raise BadInput(f"{path}: missing: {AGAIN}")
             if file_fingerprint(path) != checksum:
-                raise BadInput(f"{path}: its bytes changed since it was written: delete the store and run distill encode")
+                raise BadInput(f"{path}: its bytes changed since it was written: {AGAIN}")
 
 
 def _read(shard: np.memmap, row: int, into: np.ndarray) -> None:
@@ -218,6 +219,15 @@ def shard_sizes(rows: int, rows_per_shard: int) -> list[int]:
     return [min(rows_per_shard, rows - start) for start in range(0, rows, rows_per_shard)]
 
 
+def rows_written(folder: Path) -> int:
+    """How many rows of a store, perhaps an unfinished one, are on disk; 0 where there is no store."""
+    if not (folder / "plan.json").exists():
+        return 0
+    plan = read_json(folder / "plan.json", "store plan")
+    sizes = shard_sizes(plan["rows"], plan["rows_per_shard"])
+    return sum(size for shard, size in enumerate(sizes) if (folder / shard_name(shard)).exists())
+
+
 class TeacherStore:
     """A folder of stores by one teacher: `documents/`, and `queries-NAME/` for each set of queries."""
 
@@ -234,7 +244,8 @@ class TeacherStore:
         folder = self.folder / f"queries-{name}"
         if not folder.exists():
             known = ", ".join(sorted(self.query_sets())) or "none"
-            raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill encode for them")
+            verb = "import" if "origin" in self.maker else "encode"
+            raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill {verb} for them")
         store = VectorStore(folder)
         check_texts(store, texts_fingerprint, f"the queries {name!r}")
         if store.maker["fingerprint"] != self.maker["fingerprint"]:

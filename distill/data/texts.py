@@ -231,7 +231,7 @@ def _scan(file: TextFile, chunk_bytes: int = 1 << 24) -> Iterator[Rows]:
 
 def _tsv_rows(file: TextFile, start: int, end: int) -> Rows:
     chunk = file.chunk(start, end)
-    line_starts, line_ends = _lines(chunk)
+    line_starts, line_ends = line_spans(chunk)
     tabs = np.append(np.flatnonzero(chunk == TAB), len(chunk))
     first_tabs = tabs[np.searchsorted(tabs, line_starts)]
     has_tab = first_tabs < line_ends
@@ -242,10 +242,10 @@ def _tsv_rows(file: TextFile, start: int, end: int) -> Rows:
     id_lengths = first_tabs - line_starts
     for line in np.flatnonzero((id_lengths == 0) | (id_lengths > LONGEST_ID_BYTES)):
         raise file.error(start + line_starts[line], _bad_id(int(id_lengths[line])))
-    return _cut_out(chunk, line_starts, id_lengths), start + first_tabs + 1, start + line_ends
+    return cut_out(chunk, line_starts, id_lengths), start + first_tabs + 1, start + line_ends
 
 
-def _lines(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def line_spans(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First byte and end of every line; the newline, and a carriage return before it, are left out."""
     ends = np.flatnonzero(chunk == NEWLINE)
     if chunk[-1] != NEWLINE:
@@ -254,7 +254,7 @@ def _lines(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, ends - ((ends > starts) & (chunk[ends - 1] == RETURN))
 
 
-def _cut_out(chunk: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def cut_out(chunk: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """[n] fixed-width byte strings that begin at `starts`, filled column by column."""
     columns = np.zeros((len(starts), max(1, lengths.max(initial=0))), np.uint8)
     for column in range(columns.shape[1]):

@@ -9,5 +9,7 @@ from distill.records import Encoded
 
 
 def dual(query: Tensor, document: Tensor, document_rows: Tensor) -> Encoded:
-    """`query` [B, D] against its own candidates `document` [B, K, D]; the scores are inner products."""
-    return Encoded(query, document, torch.einsum("bd,bkd->bk", query, document), document_rows)
+    """`query` [B, D] against its own candidates `document` [B, K, D]; the scores are inner products, under mixed precision too."""
+    with torch.autocast(query.device.type, enabled=False):  # a score rounded to bf16 and divided by a temperature is noise
+        scores = torch.einsum("bd,bkd->bk", query, document)
+    return Encoded(query, document, scores, document_rows)

@@ -24,6 +24,7 @@ from distill.records import BadInput
 OLD_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as releases before 6 name them
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no TensorFlow, no pickles
+IMPORTED = "were imported"  # `origin` of a maker that no model of this machine is, as messages word it
 MODULE_TYPES = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 
 
@@ -58,7 +59,9 @@ def _opened(name: str, pooling: Pooling | None, normalize: bool | None) -> Encod
 
 
 def load_maker(maker: dict[str, Any]) -> Encoder:
-    """The teacher that made a store; refuses a model that changed since it did."""
+    """The teacher that made a store; refuses a model that changed since it did, and one that was never here."""
+    if "origin" in maker:
+        raise BadInput(f"{maker['name']}: the model is not here, its vectors {maker['origin']}: a student starts from StudentFromBackbone")
     encoder = load_encoder(maker["name"], maker.get("pooling"), maker.get("normalize"), maker.get("prompts"))
     if encoder.fingerprint() != maker["fingerprint"]:
         raise BadInput(f"{maker['name']}: not the model that made the store (its fingerprint differs): encode again with it")
@@ -78,9 +81,10 @@ def local_folder(name: str) -> Path:
         raise BadInput(f"{name}: no such folder, and the hub did not give it ({type(error).__name__}{offline}): pass a folder") from None
 
 
-def is_at_hand(name: str) -> bool:
+def is_at_hand(maker: dict[str, Any]) -> bool:
+    """Whether the teacher that made a store can be loaded: a name that a user gave or an endpoint bears is not looked up."""
     try:
-        return local_folder(name).is_dir()
+        return "origin" not in maker and local_folder(maker["name"]).is_dir()
     except BadInput:
         return False
 

@@ -3,6 +3,17 @@
 from distill.losses.base import Loss
 from distill.losses.contrastive import OneHot
 from distill.losses.embedding import DocumentMatching, QueryMatching
-from distill.losses.score import ScoreDistillation
+from distill.losses.geometry import ContrastiveMatching, SimilarityMatching
+from distill.losses.score import MarginMSE, ScoreDistillation, ScoreMSE
 
-__all__ = ["DocumentMatching", "Loss", "OneHot", "QueryMatching", "ScoreDistillation"]
+__all__ = [
+    "ContrastiveMatching",
+    "DocumentMatching",
+    "Loss",
+    "MarginMSE",
+    "OneHot",
+    "QueryMatching",
+    "ScoreDistillation",
+    "ScoreMSE",
+    "SimilarityMatching",
+]

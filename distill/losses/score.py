@@ -1,4 +1,4 @@
-"""Learning from the teacher's scores."""
+"""Learning from the teacher's scores of each query's own candidates."""
 
 from __future__ import annotations
 
@@ -15,17 +15,50 @@ from distill.records import Encoded
 class ScoreDistillation(Loss):
     """Cross-entropy between the teacher's and the student's softmax over each query's own candidates (EmbedDistill).
 
-    Minus the teacher's entropy, so that it is the KL divergence: 0 when the student scores as the teacher does.
+    Minus the teacher's entropy, so that it is the KL divergence: 0 when the student scores as the teacher does. Its slope along a
+    student's score is the difference of the two shares over `temperature`, so halving that doubles the pull; no factor of
+    temperature squared takes it back, as in Hinton et al. (2015): `weight` does.
 
     Args:
-        temperature: both sides' scores are divided by it; 0.05 suits vectors of length 1.
+        temperature: the student's scores are divided by it; 0.05 suits vectors of length 1.
+        teacher_temperature: the teacher's scores are divided by it; by default `temperature`. A cross encoder's are logits: try 1.
     """
 
     temperature: float = 0.05
+    teacher_temperature: float | None = None
 
     min_candidates = 2  # a softmax over one document says nothing
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        targets = F.log_softmax(teacher.scores / self.temperature, dim=-1)  # [B, K]
+        theirs = self.temperature if self.teacher_temperature is None else self.teacher_temperature
+        targets = F.log_softmax(teacher.scores / theirs, dim=-1)  # [B, K]
         logits = F.log_softmax(student.scores / self.temperature, dim=-1)
         return F.kl_div(logits, targets, log_target=True, reduction="batchmean")
+
+
+@dataclass
+class MarginMSE(Loss):
+    """Mean squared difference of margins: how far column 0 scores above each other candidate (Hofstaetter et al., arXiv 2010.02666).
+
+    Margins, unlike scores, are comparable where teacher and student score on scales that are shifted, but not where they are stretched.
+    """
+
+    min_candidates = 2
+
+    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+        return F.mse_loss(margins(student.scores), margins(teacher.scores))
+
+
+@dataclass
+class ScoreMSE(Loss):
+    """Mean squared difference of scores, on one scale."""
+
+    min_candidates = 1
+
+    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+        return F.mse_loss(student.scores, teacher.scores)
+
+
+def margins(scores: Tensor) -> Tensor:
+    """[B, K] -> [B, K - 1]: the first candidate's score minus that of each other."""
+    return scores[:, :1] - scores[:, 1:]

@@ -68,8 +68,9 @@ class StudentModule(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         teacher = self.teacher(batch)
         student = dual(self(batch).float(), teacher.document, teacher.document_rows)  # documents are inherited
-        terms = self.terms(gather(student), gather(teacher))
-        loss = torch.stack([self.losses[name].weight * value for name, value in terms.items()]).sum()
+        with torch.autocast(self.device.type, enabled=False):  # losses take products too
+            terms = self.terms(gather(student), gather(teacher))
+            loss = torch.stack([self.losses[name].weight * value for name, value in terms.items()]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss

@@ -4,25 +4,72 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from tqdm import tqdm
 
+from distill.artefacts import read_json
 from distill.data.sources import QueryFile, TextSource
-from distill.data.store import StoreWriter
+from distill.data.store import StoreWriter, rows_written
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_token_ids
 from distill.encoders.encoder import Encoder, Role
-from distill.encoders.folder import load_encoder
+from distill.encoders.endpoint import ANSWERED, EndpointTeacher, is_address
+from distill.encoders.folder import IMPORTED, load_encoder
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+CHARACTERS_PER_TOKEN = 4  # of English text, for an estimate
+TEXTS_ESTIMATED_BY = 1000
+
+TextSet = tuple[str, Texts, Role]  # name of its store
+
+
+class TextTeacher(Protocol):
+    """Who turns texts into vectors: a model here or a server elsewhere."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def where(self) -> str: ...
+
+    def cut(self, texts: Sequence[str], role: Role) -> Sequence[Any]:
+        """What can be done to texts before their turn, in another thread."""
+
+    def vectors(self, cut: Sequence[Any], role: Role, progress: Callable[[int], object]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class LocalTeacher:
+    """A model on this machine."""
+
+    encoder: Encoder
+    precision: Precision
+
+    @property
+    def width(self) -> int:
+        return self.encoder.width
+
+    @property
+    def where(self) -> str:
+        return f"in {self.precision} on {self.encoder.device}"
+
+    def cut(self, texts: Sequence[str], role: Role) -> list[list[int]]:
+        return self.encoder.token_ids(texts, role)
+
+    def vectors(self, cut: Sequence[list[int]], role: Role, progress: Callable[[int], object]) -> np.ndarray:
+        return encode_token_ids(self.encoder, cut, self.precision, progress)
 
 
 def encode(
@@ -35,14 +82,18 @@ def encode(
     pooling: Pooling | None = None,
     normalize: bool | None = None,
     prompts: dict[str, str] | None = None,
+    model: str | None = None,
+    requests_per_minute: int | None = None,
+    price: float | None = None,
+    budget: float = 1.0,
 ) -> None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard.
 
     Run again after a kill it goes on with the missing shards; what is finished is skipped. Under torchrun every rank encodes
-    its own shards.
+    its own shards. A server with OpenAI's embeddings interface is a teacher too; its key is read from OPENAI_API_KEY.
 
     Args:
-        teacher: folder or hub name of the teacher.
+        teacher: folder or hub name of the teacher, or the address of a server, e.g. http://localhost:8080/v1.
         source: where documents and queries come from.
         out: store folder to write.
         splits: splits whose queries to encode; all of the source's by default.
@@ -51,11 +102,49 @@ def encode(
         pooling: only for a plain transformers folder, which does not say it.
         normalize: likewise, whether vectors are scaled to length 1.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
+        model: what a server calls its model; the options below are for servers too.
+        requests_per_minute: at most so many are sent.
+        price: what a million tokens cost there.
+        budget: nothing is sent when the estimated cost is above it.
     """
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
+    refuse_imported(Path(out))
+    if not is_address(teacher):
+        if model or requests_per_minute or price is not None:
+            raise BadInput(
+                "model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1"
+            )
+        local, maker = local_teacher(teacher, precision, pooling, normalize, prompts)
+        return encode_sets(local, text_sets(source, splits, queries), Path(out), maker)
+    if not model or pooling or normalize is not None or precision != "auto":
+        raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
+    server = EndpointTeacher(teacher, model, prompts, requests_per_minute, _planned_width(Path(out)))
+    sets = text_sets(source, splits, queries)
+    announce(server, sets, Path(out), price, budget)
+    maker = {"name": server.name, "fingerprint": server.fingerprint(), "origin": ANSWERED, "prompts": prompts}
+    encode_sets(server, sets, Path(out), maker)
+
+
+def local_teacher(
+    teacher: str, precision: Precision, pooling: Pooling | None, normalize: bool | None, prompts: dict[str, str] | None
+) -> tuple[LocalTeacher, dict[str, Any]]:
+    """A model of this machine, and what a store says of it."""
     encoder = load_encoder(teacher, pooling, normalize, prompts).prepare_for(best_device())
-    sets: list[tuple[str, Texts, Role]] = [("documents", source.documents(), "document")]
+    local = LocalTeacher(encoder, resolved(precision, encoder.device.type))
+    return local, {
+        "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
+        "fingerprint": encoder.fingerprint(),
+        "precision": local.precision,
+        "pooling": pooling,
+        "normalize": normalize,
+        "prompts": prompts,
+    }
+
+
+def text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None) -> list[TextSet]:
+    """Everything to encode: the documents, the splits' queries, the files of extra queries."""
+    sets: list[TextSet] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
     for path in queries or []:
@@ -64,36 +153,63 @@ def encode(
     names = [name for name, _, _ in sets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise BadInput(f"query sets: {', '.join(sorted(twice))} would be written twice: rename the file, or name each split once")
-    maker = {
-        "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
-        "fingerprint": encoder.fingerprint(),
-        "precision": resolved(precision, encoder.device.type),
-        "pooling": pooling,
-        "normalize": normalize,
-        "prompts": prompts,
-    }
+    return sets
+
+
+def announce(teacher: EndpointTeacher, sets: list[TextSet], out: Path, price: float | None, budget: float) -> None:
+    """Says what is about to be asked for and what that may cost; refuses what is above the budget."""
+    texts, tokens = 0, 0.0
+    for name, those, role in sets:
+        missing = len(those) - rows_written(out / name)
+        some = those.read(np.linspace(0, len(those) - 1, min(TEXTS_ESTIMATED_BY, len(those))).astype(int))
+        characters = sum(map(len, some)) / max(1, len(some)) + len(teacher.prompts.get(role, ""))
+        texts, tokens = texts + missing, tokens + missing * characters / CHARACTERS_PER_TOKEN
+    if not texts:
+        return
+    cost = None if price is None else price * tokens / 1e6
+    estimate = f"{texts} texts, about {tokens / 1e6:.3g} million tokens" + ("" if cost is None else f", about {cost:.2f} in all")
+    if cost is not None and cost > budget:
+        raise BadInput(f"budget: {teacher.name} would be asked for {estimate}, above {budget:g}: raise --budget or give fewer texts")
+    print(f"{teacher.name}: {estimate}" + (" (no --price given)" if price is None else ""), flush=True)
+
+
+def _planned_width(out: Path) -> int | None:
+    """How wide the vectors are that a store has already."""
+    plan = out / "documents" / "plan.json"
+    return read_json(plan, "store plan")["width"] if plan.exists() else None
+
+
+def encode_sets(teacher: TextTeacher, sets: list[TextSet], out: Path, maker: dict[str, Any]) -> None:
     for name, texts, role in sets:
-        encode_set(encoder, texts, role, Path(out) / name, maker)
+        encode_set(teacher, texts, role, out / name, maker)
 
 
-def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
+def refuse_imported(out: Path) -> None:
+    """Nobody knows which model made imported documents: the queries have to come from where those came from."""
+    plan = out / "documents" / "plan.json"
+    maker = read_json(plan, "store plan")["maker"] if plan.exists() else {}
+    if maker.get("origin") == IMPORTED:
+        raise BadInput(f"{out}: its documents were imported, no model of {maker['name']} is known: distill import its queries too")
+
+
+def encode_set(teacher: TextTeacher, texts: Texts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
     """One set of texts into one store; this process does every `WORLD_SIZE`-th shard, from `RANK`."""
-    writer = StoreWriter(folder, texts.ids, encoder.width, {**maker, "role": role}, texts.fingerprint)
+    writer = StoreWriter(folder, texts.ids, teacher.width, {**maker, "role": role}, texts.fingerprint)
     if writer.finished:
         writer.adopt()
         return print(f"{folder}: done before, {len(texts)} vectors")
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     missing = [(shard, rows) for shard, rows in writer.missing() if shard % world == rank]
     todo = sum(len(rows) for _, rows in missing)
-    print(f"{folder}: {todo} texts to encode in {maker['precision']} on {encoder.device}", flush=True)
+    print(f"{folder}: {todo} texts to encode {teacher.where}", flush=True)
     with tqdm(total=todo, desc=f"encode {folder.name}", unit=" texts", disable=None) as bar:
         shards = [shard for shard, _ in missing]
-        token_ids = ahead(lambda part: encoder.token_ids(texts.read(part[1]), role), missing)
-        vectors = (encode_token_ids(encoder, ids, maker["precision"], bar.update) for ids in token_ids)
+        cut = ahead(lambda part: teacher.cut(texts.read(part[1]), role), missing)
+        vectors = (teacher.vectors(texts_cut, role, bar.update) for texts_cut in cut)
         for _ in ahead(lambda part: writer.write(*part), zip(shards, vectors, strict=True)):
             pass
     writer.finish()
-    print(f"{folder}: {len(texts)} vectors, {encoder.width} wide")
+    print(f"{folder}: {len(texts)} vectors, {teacher.width} wide")
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from distill.artefacts import write_json
 from distill.data.datamodule import evaluation_queries
 from distill.data.ids import Ids
-from distill.data.sources import HOLDOUT, TextSource
-from distill.data.store import TeacherStore, check_texts
+from distill.data.sources import HOLDOUT, TextSource, check_documents
+from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.device import best_device
 from distill.encoders.batched import encode_texts
@@ -140,7 +140,7 @@ def _texts_and_store(run: RunFolder, source: TextSource | None, store: str | Non
         source, store = data.source, data.store_folder
     opened = run.teacher_store(store)
     opened.documents.verify()
-    check_texts(opened.documents, source.documents().fingerprint, f"the documents of {source.root}")
+    check_documents(opened.documents, source)
     return source, opened
 
 
@@ -191,7 +191,7 @@ def _agreement(bench: Bench, student: Encoder, student_vectors: Tensor, runs: di
 def _costs(bench: Bench, student: Encoder) -> dict[str, dict[str, Any]]:
     """Parameters and batch-1 latency; the teacher's only where its model is at hand."""
     maker, encoders = bench.store.maker, {STUDENT: student}
-    if is_at_hand(maker["name"]):
+    if is_at_hand(maker):
         encoders[TEACHER] = load_maker(maker).prepare_for(best_device())
     else:
         print(f"{maker['name']}: the teacher's model is not here: no size and latency of it")

@@ -21,13 +21,18 @@ from distill.records import BadInput
 from distill.verbs.run_folder import RunFolder
 from distill.verbs.serving import PYTORCH, add_serving, advice
 
+PAIR = """pair = SentenceTransformer("router")
+documents = pair.encode_document(["..."])  # the teacher
+scores = pair.similarity(pair.encode_query(["how do I ..."]), documents)  # the student
+"""
+
 
 def export(run: str, out: str | None = None) -> None:
     """Writes the student as a sentence-transformers folder, the pair of student and teacher as another, and a model card.
 
     `student/` embeds queries; with the extra `onnx` installed it holds ONNX models too, and `latency.json` says which to serve.
     `router/` embeds queries with the student (`encode_query`) and documents with the teacher (`encode_document`), both with
-    their own prompts.
+    their own prompts; there is none where the teacher's model is not known, only its vectors.
 
     Args:
         run: run folder, as `distill train` leaves it.
@@ -36,7 +41,7 @@ def export(run: str, out: str | None = None) -> None:
     folder = RunFolder(Path(run))
     student = load_encoder(str(folder.needs_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
-    teacher = load_maker(maker)
+    teacher = None if "origin" in maker else load_maker(maker)
     inputs = {"student": student.fingerprint(), "teacher": maker["fingerprint"]}
     destination = Path(out) if out else folder.path / "export"
     if destination.exists() and any(destination.iterdir()):
@@ -50,15 +55,19 @@ def export(run: str, out: str | None = None) -> None:
     with written_atomically(destination) as temporary:
         temporary.mkdir(parents=True)
         save_encoder(student, temporary / "student")
-        save_router(student, teacher, temporary / "router")
+        if teacher:
+            save_router(student, teacher, temporary / "router")
         add_serving(student, folder, temporary)
         write_card(temporary, folder, student, teacher, maker["name"])
         write_json(temporary / "export.json", inputs)
     print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
-    print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
+    if teacher:
+        print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
+    else:
+        print(f"{maker['name']}: its vectors {maker['origin']}, the model is not here: no router/ of student and teacher")
 
 
-def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str) -> None:
+def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str) -> None:
     latency = read_json(folder / "latency.json", "latency") if (folder / "latency.json").exists() else None
     card, path = model_card(run, student, teacher, teacher_name, latency), folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
@@ -86,8 +95,9 @@ def save_router(student: Encoder, teacher: Encoder, folder: Path) -> None:
     write_json(folder / "config_sentence_transformers.json", sentence_transformers_config(prompts))
 
 
-def model_card(run: RunFolder, student: Encoder, teacher: Encoder, teacher_name: str, latency: dict[str, Any] | None = None) -> str:
+def model_card(run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str, latency: dict[str, Any] | None = None) -> str:
     """README.md of an export: what it is, how to use it, what was measured."""
+    size = f" ({teacher.parameter_count() / 1e6:.1f}M parameters)" if teacher else ""
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -96,18 +106,16 @@ tags: [sentence-transformers, feature-extraction, distillation]
 # A small query encoder for the index of {named(teacher_name)}
 
 {student.parameter_count() / 1e6:.1f}M parameters, {student.width} dimensions, up to {student.settings.max_length} tokens. It writes
-query vectors into the embedding space of `{named(teacher_name)}` ({teacher.parameter_count() / 1e6:.1f}M parameters), so documents that
+query vectors into the embedding space of `{named(teacher_name)}`{size}, so documents that
 the teacher has embedded stay as they are.
 
 ```python
 from sentence_transformers import SentenceTransformer
 
 queries = SentenceTransformer("student").encode_query(["how do I ..."])
-pair = SentenceTransformer("router")
-documents = pair.encode_document(["..."])  # the teacher
-scores = pair.similarity(pair.encode_query(["how do I ..."]), documents)  # the student
-```
+{PAIR if teacher else ""}```
 {_serving(student, latency) if latency else ""}
+
 ## Measured
 {_measured(run.path / "results.json")}
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.data.store import check_texts
+from distill.data.sources import TextSource, check_documents
 from distill.device import best_device
 from distill.encoders.folder import load_encoder
 from distill.search import search
@@ -25,14 +25,22 @@ def search_documents(run: str, query: str, k: int = 5) -> None:
     folder = RunFolder(Path(run))
     student = load_encoder(str(folder.needs_student())).prepare_for(best_device())
     data = folder.data()
-    texts, store = data.source.documents(), folder.teacher_store(data.store_folder).documents
-    check_texts(store, texts.fingerprint, f"the documents of {data.source.root}")
+    store = folder.teacher_store(data.store_folder).documents
+    check_documents(store, data.source)
     for words in typed() if query == "-" else [query]:
         scores, rows = search(student.encode([words], "query"), store, min(k, len(store)))
         print(f"\n{words}")
         for rank, (score, row) in enumerate(zip(scores[0].tolist(), rows[0].tolist(), strict=True), start=1):
-            snippet = textwrap.shorten(texts[row], 160, placeholder=" ...")
-            print(f"  {rank}. {score:.3f}  {texts.title(row) or texts.ids[row]}\n     {snippet}")
+            print(f"  {rank}. {score:.3f}  {shown(data.source, store.ids[row])}")
+
+
+def shown(source: TextSource, document: str) -> str:
+    """Title and first words of a document; its id alone where its text is elsewhere."""
+    if not source.has_documents():
+        return document
+    texts = source.documents()
+    row = int(texts.ids.rows([document])[0])  # imported vectors may lie in another order than the texts
+    return f"{texts.title(row) or document}\n     {textwrap.shorten(texts[row], 160, placeholder=' ...')}"
 
 
 def typed() -> Iterator[str]:

@@ -98,3 +98,11 @@ def test_queries_that_the_query_file_lacks_are_refused():
         qrels.check(Ids.of(["q2"]), "queries.dev.tsv")
     with pytest.raises(BadInput, match=r"query 'q1' and 1 others not in queries"):
         qrels.check(Ids.of(["q"]), "queries.dev.tsv")
+
+
+def test_best_is_the_highest_grade_in_the_corpus_and_the_first_of_equals():
+    judgments = {"a": {"d0": 1, "d2": 3, "d1": 3}, "b": {"gone": 3, "d3": 1}, "c": {"d1": 0}, "d": {"gone": 2}}
+    corpus = Ids.of(["d3", "d2", "d1", "d0"])
+    queries = ["d", "c", "unjudged", "b", "a"]
+    np.testing.assert_array_equal(Qrels(judgments).best(queries, corpus), [-1, -1, -1, 0, 1])
+    np.testing.assert_array_equal(Qrels(judgments).best(queries, corpus, relevant_from=2), [-1, -1, -1, -1, 1])

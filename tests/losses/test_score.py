@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from distill.losses import ScoreDistillation
+from distill.losses import MarginMSE, ScoreDistillation, ScoreMSE
 from distill.records import Encoded
 
 
@@ -51,3 +51,45 @@ def test_a_teacher_sure_of_one_document_gives_a_finite_loss():
     loss = ScoreDistillation(temperature=0.01)(scored(student), scored(torch.tensor([[50.0, -50.0], [50.0, -50.0]])))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
+
+
+def test_the_teacher_may_have_a_temperature_of_its_own():
+    own = ScoreDistillation(temperature=0.5, teacher_temperature=2.0)(scored(0.5 * STUDENT), scored(2 * TEACHER))
+    torch.testing.assert_close(own, ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER)))
+
+
+def test_halving_the_temperature_doubles_the_slope_at_equal_shares():
+    slopes = []
+    for temperature in (0.1, 0.05):
+        student = (STUDENT * temperature).requires_grad_()
+        ScoreDistillation(temperature=temperature)(scored(student), scored(TEACHER * temperature)).backward()
+        slopes.append(student.grad)
+    torch.testing.assert_close(slopes[1], 2 * slopes[0])
+
+
+OURS, THEIRS = torch.tensor([[3.0, 1.0, 2.5], [0.0, 1.0, -1.0]]), torch.tensor([[10.0, 9.0, 4.0], [5.0, 5.0, 7.0]])
+
+
+def test_margins_to_the_first_candidate():
+    # ours 2 0.5, -1 1; theirs 1 6, 0 -2
+    by_hand = (1.0**2 + 5.5**2 + 1.0**2 + 3.0**2) / 4
+    assert MarginMSE()(scored(OURS), scored(THEIRS)).item() == pytest.approx(by_hand, rel=1e-6)
+    assert MarginMSE()(scored(OURS + 7), scored(THEIRS)).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_squared_differences_of_scores():
+    by_hand = (7.0**2 + 8.0**2 + 1.5**2 + 5.0**2 + 4.0**2 + 8.0**2) / 6
+    assert ScoreMSE()(scored(OURS), scored(THEIRS)).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_slopes_of_squared_differences():
+    student = OURS.clone().requires_grad_()
+    (margin,) = torch.autograd.grad(MarginMSE()(scored(student), scored(THEIRS)), student)
+    # 2 / 4 times each difference of margins: 1 -5.5, -1 3; the first candidate takes their sum
+    torch.testing.assert_close(margin, torch.tensor([[-2.25, -0.5, 2.75], [1.0, 0.5, -1.5]]))
+    (score,) = torch.autograd.grad(ScoreMSE()(scored(student), scored(THEIRS)), student)
+    torch.testing.assert_close(score, (OURS - THEIRS) / 3)
+
+
+def test_how_many_candidates_each_needs():
+    assert (ScoreDistillation.min_candidates, MarginMSE.min_candidates, ScoreMSE.min_candidates) == (2, 2, 1)

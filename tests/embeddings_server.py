@@ -1,0 +1,82 @@
+"""A real HTTP server with OpenAI's embeddings interface, which fails, throttles and breaks off as often as a test wants."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import xxhash
+
+WIDTH = 8
+Trouble = Callable[["Handler", int], bool]  # answers request number n itself and returns True, or leaves it to the server
+
+
+def vector(text: str) -> np.ndarray:
+    """[WIDTH] float32, another one for every text."""
+    return np.random.default_rng(xxhash.xxh3_64_intdigest(text.encode())).standard_normal(WIDTH).astype(np.float32)
+
+
+@dataclass
+class Server:
+    """What was asked, and how."""
+
+    address: str = ""
+    trouble: Trouble = lambda handler, number: False
+    answered: Counter[str] = field(default_factory=Counter)  # texts whose vectors went out whole
+    requests: list[tuple[float, str | None, str]] = field(default_factory=list)  # time, Authorization, model
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Handler(BaseHTTPRequestHandler):
+    state: Server
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.state.lock:
+            number = len(self.state.requests)
+            self.state.requests.append((time.monotonic(), self.headers["Authorization"], asked["model"]))
+        if self.path != "/v1/embeddings":
+            return self.answer(404, {"error": f"no {self.path}"})
+        if self.state.trouble(self, number):
+            return None
+        with self.state.lock:
+            self.state.answered.update(asked["input"])
+        self.answer(200, self.embeddings(asked["input"]))
+
+    def embeddings(self, texts: list[str]) -> dict[str, object]:
+        data = [{"object": "embedding", "index": i, "embedding": vector(text).tolist()} for i, text in enumerate(texts)]
+        return {"object": "list", "data": data[::-1], "usage": {"prompt_tokens": 1}}  # the index tells the order, not the place
+
+    def answer(self, status: int, content: object, headers: dict[str, str] | None = None, cut: int = 0) -> None:
+        """Sends JSON; `cut` leaves out that many of the promised bytes and hangs up."""
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: len(body) - cut])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(trouble: Trouble = lambda handler, number: False) -> Iterator[Server]:
+    state = Server(trouble=trouble)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"state": state}))
+    state.address = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
