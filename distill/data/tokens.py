@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.texts import Texts
+from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
 from distill.records import Tokens
 
@@ -39,10 +40,9 @@ class TokenArrays:
         return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)))
 
 
-def tokenized(texts: Texts, encoder: Encoder, role: Role) -> TokenArrays:
+def tokenized(texts: Texts, encoder: Encoder | CrossEncoder, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
-    settings = encoder.settings
-    key = fingerprint(texts.fingerprint, encoder.tokenizer_fingerprint(), settings.max_length, settings.prompts.get(role, ""))
+    key = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
     folder = cache_folder() / "tokens" / key
     if not (folder / "offsets.npy").exists():
         _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), folder)
