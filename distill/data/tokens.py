@@ -30,6 +30,10 @@ class TokenArrays:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def ids(self, row: int) -> np.ndarray:
+        """[L] int32 token ids of one text."""
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
     def batch(self, rows: np.ndarray) -> Tokens:
         """Tokens [B, L] of the texts in `rows` [B], padded on the right to the longest of them."""
         lengths = self.lengths[rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,7 +37,11 @@ def load_encoder(
     `pooling` and `normalize` must be given. `prompts` of queries and documents take the place of the folder's own.
     Raises BadInput when `name` is neither a folder nor a reachable hub repository.
     """
-    encoder = _opened(name, pooling, normalize)
+    return with_prompts(_opened(name, pooling, normalize), prompts)
+
+
+def with_prompts(encoder: Encoder, prompts: dict[str, str] | None) -> Encoder:
+    """The same encoder with other prompts, where there are any."""
     if prompts is not None:
         if unknown := set(prompts) - {"query", "document"}:
             raise BadInput(f"prompts: {', '.join(sorted(unknown))}: there is one for query and one for document")
@@ -56,14 +60,6 @@ def _opened(name: str, pooling: Pooling | None, normalize: bool | None) -> Encod
     backbone, tokenizer = load_transformer(folder)
     settings = TextSettings(pooling, longest_text(backbone, tokenizer, {}))
     return Encoder(backbone, tokenizer, settings, [Normalize()] if normalize else [])
-
-
-def load_maker(maker: dict[str, Any]) -> Encoder:
-    """The teacher that made a store; refuses a model that changed since it did."""
-    encoder = load_encoder(maker["name"], maker.get("pooling"), maker.get("normalize"), maker.get("prompts"))
-    if encoder.fingerprint() != maker["fingerprint"]:
-        raise BadInput(f"{maker['name']}: not the model that made the store (its fingerprint differs): encode again with it")
-    return encoder
 
 
 def local_folder(name: str) -> Path:
@@ -144,7 +140,12 @@ def _part_config(encoder: Encoder, layer: nn.Module | None) -> dict[str, Any]:
 
 def _load_modules(folder: Path) -> Encoder:
     """Reads a sentence-transformers folder module by module."""
-    parts = [(entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in read_json(folder / "modules.json", "module list")]
+    entries = read_json(folder / "modules.json", "module list")
+    return load_parts(folder, [(entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries])
+
+
+def load_parts(folder: Path, parts: Sequence[tuple[str, Path]]) -> Encoder:
+    """The encoder made of modules (kind, folder) in the order they run; prompts are those of the whole `folder`."""
     kinds = [kind for kind, _ in parts]
     unknown = set(kinds) - {"Transformer", "Pooling", "Dense", "Normalize"}
     if unknown or kinds[:2] != ["Transformer", "Pooling"]:

@@ -15,8 +15,8 @@ from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder, Role
-from distill.encoders.folder import load_encoder
 from distill.encoders.pooling import Pooling
+from distill.encoders.towers import load_towers
 from distill.records import BadInput
 
 
@@ -49,7 +49,7 @@ def encode(
     """
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
-    encoder = load_encoder(teacher, pooling, normalize, prompts).to(best_device()).eval()
+    towers = load_towers(teacher, pooling, normalize, prompts).to(best_device()).eval()
     sets: list[tuple[str, Texts, Role]] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
@@ -61,14 +61,14 @@ def encode(
         raise BadInput(f"query sets: {', '.join(sorted(twice))} would be written twice: rename the file, or name each split once")
     maker = {
         "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
-        "fingerprint": encoder.fingerprint(),
-        "precision": resolved(precision, encoder.device.type),
+        "fingerprint": towers.fingerprint(),
+        "precision": resolved(precision, towers.device.type),
         "pooling": pooling,
         "normalize": normalize,
         "prompts": prompts,
     }
     for name, texts, role in sets:
-        encode_set(encoder, texts, role, Path(out) / name, maker)
+        encode_set(towers.tower(role), texts, role, Path(out) / name, maker)
 
 
 def encode_set(encoder: Encoder, texts: Texts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
