@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 # verb: (module and function, what it does)
 VERBS = {
+    "teach": ("distill.verbs.teach:teach", "trains or fine-tunes a teacher on labels: a dual or a cross encoder"),
     "encode": ("distill.verbs.encode:encode", "a teacher's vectors of documents and queries, into a store"),
     "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
     "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),

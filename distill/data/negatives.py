@@ -129,15 +129,17 @@ class MinedNegatives(Negatives):
         return file_fingerprint(Path(self.path))
 
     def _lines(self) -> Iterator[dict[str, Any]]:
+        number = 0
         with open(self.path, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     record = json.loads(line)
-                    query, positive, negatives = record["query"], record["positive"], record["negatives"]
-                    yield {"query": str(query), "positive": str(positive), "negatives": [str(id_) for id_ in negatives]}
+                    query, positive, negatives = (record[key] for key in ("query", "positive", "negatives"))
+                    found = {"query": str(query), "positive": str(positive), "negatives": [str(id_) for id_ in negatives]}
                 except (json.JSONDecodeError, KeyError, TypeError):
                     wanted = '{"query": id, "positive": id, "negatives": [ids]}'
                     raise BadInput(f"{self.path}: line {number} is not {wanted}") from None
+                yield found
         if not number:
             raise BadInput(f"{self.path}: the file is empty")
 
@@ -185,7 +187,7 @@ class Draw:
         self.examples, self.documents, self.count, self.seed = examples, documents, count, seed
         judged = np.stack([np.concatenate([known[0], examples.queries]), np.concatenate([known[1], examples.positives])])
         self.known = np.unique(judged[0] * documents + judged[1])  # [M] pairs, ascending
-        most = int(np.bincount(judged[0]).max(initial=0))
+        most = int(np.bincount(self.known // documents).max(initial=0))
         if count + most > documents:
             raise BadInput(f"data.negatives_per_query: {count}, but the corpus has {documents} documents, up to {most} of them relevant")
         pairs = examples.queries[:, None] * documents + examples.pools

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,8 @@ from distill.encoders.cross import CrossEncoder, Head
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.encoder import Role
 from distill.encoders.pairs import PairTokens
-from distill.modules.optimizer import adamw
-from distill.modules.scheduled import ScheduledModule
 from distill.modules.start import folder_of, is_checkpoint, said, take_weights
+from distill.modules.teacher import Rows, TeacherModule
 from distill.records import BadInput
 
 REGULARISER = 0.1
@@ -39,7 +38,7 @@ class CrossBatch:
         return replace(self, pairs=self.pairs.to(device, **kwargs), alone=alone)
 
 
-class CrossTeacher(ScheduledModule):
+class CrossTeacher(TeacherModule):
     """A cross encoder, trained with softmax cross-entropy over a query's positive and its negatives.
 
     Args:
@@ -54,7 +53,7 @@ class CrossTeacher(ScheduledModule):
         warmup: share of all steps in which the learning rate rises.
     """
 
-    reranks: ClassVar[bool] = True
+    reranks = True
 
     def __init__(
         self,
@@ -76,7 +75,6 @@ class CrossTeacher(ScheduledModule):
         self.regulariser = (REGULARISER if head == "dual_pooling" else 0.0) if regulariser is None else regulariser
 
     def prepare(self, start: Path | None = None) -> None:
-        """Loads the cross encoder to train; `start` is the copy of it that a run made when it began."""
         if hasattr(self, "encoder"):
             return
         if start:
@@ -91,20 +89,14 @@ class CrossTeacher(ScheduledModule):
             settings["temperature"] = (self.given["temperature"], used.temperature)
         self.origin = said(self.start_from, **settings)
 
-    def setup(self, stage: str) -> None:
-        # the encoder stays in evaluation mode: without dropout a step depends on nothing but its batch
-        if self.trainer.strategy.root_device.type == "cpu":
-            # the fused kernel's bf16 backward is many times slower there than plain matrix products
-            self.encoder.backbone.set_attn_implementation("eager")
-
-    def reader(self, role: Role) -> CrossEncoder:
-        """Who cuts the texts of that role into tokens."""
+    @property
+    def model(self) -> CrossEncoder:
         return self.encoder
 
-    def training_batch(
-        self, queries: TokenArrays, documents: TokenArrays, rows: tuple[np.ndarray, np.ndarray], tokens_per_chunk: int
-    ) -> CrossBatch:
-        """`rows`: of the queries [B] and of their documents [B, K]."""
+    def reader(self, role: Role) -> CrossEncoder:
+        return self.encoder
+
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
         query_rows, document_rows = rows
         query_ids, document_ids = [queries.ids(row) for row in query_rows], [documents.ids(row) for row in document_rows.ravel()]
         repeated = [ids for ids in query_ids for _ in range(document_rows.shape[1])]
@@ -116,9 +108,7 @@ class CrossTeacher(ScheduledModule):
         pairs = pair_chunks(self.encoder, repeated, document_ids, tokens_per_chunk)
         return CrossBatch(pairs, alone, *map(torch.from_numpy, rows))
 
-    def dev_batch(
-        self, queries: TokenArrays, documents: TokenArrays, rows: tuple[np.ndarray, np.ndarray], tokens_per_chunk: int
-    ) -> CrossBatch:
+    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
         """Queries and the documents to re-rank; where there are fewer, row -1, any pair stands in."""
         query_rows, document_rows = rows
         query_ids = [queries.ids(row) for row in query_rows for _ in range(document_rows.shape[1])]
@@ -152,14 +142,10 @@ class CrossTeacher(ScheduledModule):
         order = scores.argsort(dim=1, descending=True, stable=True).cpu()
         return torch.from_numpy(data.dev_candidates[query_rows]).gather(1, order)
 
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        return adamw(self.encoder, self.learning_rate, bool(self.trainer.gradient_clip_val))
-
     def fingerprint(self) -> str:
         return self.encoder.fingerprint()
 
     def save(self, folder: Path) -> None:
-        """Writes the cross encoder's folder."""
         save_cross_encoder(self.encoder, folder)
 
     def _stacked(self, pairs: PairTokens) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from distill.encoders.encoder import Encoder, Role
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers, save_towers
 from distill.losses import OneHot
-from distill.modules.optimizer import adamw
-from distill.modules.scheduled import ScheduledModule
 from distill.modules.start import folder_of, said, take_weights
+from distill.modules.teacher import Rows, TeacherModule
 from distill.records import BadInput, Encoded, Tokens
 from distill.search import search
 
@@ -46,7 +45,7 @@ class DualBatch:
         return replace(self, queries=queries, documents=documents)
 
 
-class DualTeacher(ScheduledModule):
+class DualTeacher(TeacherModule):
     """A dual encoder, trained with softmax cross-entropy over the documents of the whole batch, all ranks together.
 
     Args:
@@ -62,7 +61,7 @@ class DualTeacher(ScheduledModule):
         warmup: share of all steps in which the learning rate rises.
     """
 
-    reranks: ClassVar[bool] = False
+    reranks = False
 
     def __init__(
         self,
@@ -83,7 +82,6 @@ class DualTeacher(ScheduledModule):
         self.recompute = recompute
 
     def prepare(self, start: Path | None = None) -> None:
-        """Loads the towers to train; `start` is the copy of them that a run made when it began."""
         if hasattr(self, "towers"):
             return
         if start:
@@ -100,21 +98,14 @@ class DualTeacher(ScheduledModule):
         used = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
         self.origin = said(self.start_from, towers=(self.kind, self.kind), **{k: (self.given.get(k), v) for k, v in used.items()})
 
-    def setup(self, stage: str) -> None:
-        # the towers stay in evaluation mode: without dropout a step depends on nothing but its batch
-        if self.trainer.strategy.root_device.type == "cpu":
-            # the fused kernel's bf16 backward is many times slower there than plain matrix products
-            for tower in {self.towers.query, self.towers.document}:
-                tower.backbone.set_attn_implementation("eager")
+    @property
+    def model(self) -> Towers:
+        return self.towers
 
     def reader(self, role: Role) -> Encoder:
-        """Who cuts the texts of that role into tokens."""
         return self.towers.tower(role)
 
-    def training_batch(
-        self, queries: TokenArrays, documents: TokenArrays, rows: tuple[np.ndarray, np.ndarray], tokens_per_chunk: int
-    ) -> DualBatch:
-        """`rows`: of the queries [B] and of their documents [B, K]."""
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> DualBatch:
         parts = (text_chunks(queries, rows[0], tokens_per_chunk), text_chunks(documents, rows[1].ravel(), tokens_per_chunk))
         return DualBatch(*parts, *map(torch.from_numpy, rows))
 
@@ -152,9 +143,6 @@ class DualTeacher(ScheduledModule):
         documents = every.transpose(0, 1).flatten(0, 1)[: len(corpus)] if world_size() > 1 else own
         _, found = search(vectors, documents, min(TOP, len(corpus)))
         return torch.from_numpy(corpus[found.cpu().numpy()])
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        return adamw(self.towers, self.learning_rate, bool(self.trainer.gradient_clip_val))
 
     def fingerprint(self) -> str:
         return self.towers.fingerprint()
