@@ -12,6 +12,7 @@ VERBS = {
     "encode": ("distill.verbs.encode:encode", "a teacher's vectors of documents and queries, into a store"),
     "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
     "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
+    "rerank": ("distill.verbs.rerank:rerank", "another system's documents in a teacher's order: metrics before and after"),
     "search": ("distill.verbs.search:search_documents", "answers a typed query with the student over the teacher's documents"),
     "export": ("distill.verbs.export:export", "the student, and the pair of student and teacher, for other programs"),
 }

@@ -14,9 +14,11 @@ from distill.cli import VERBS
 
 OPTIONS = {
     "encode": ["--teacher", "--source", "--out", "--splits", "--queries", "--precision", "--pooling", "--normalize"],
+    "teach": ["--model", "--data.source", "--data.negatives", "--data.first_stage", "--trainer.max_epochs", "--out", "--ckpt_path"],
     "train": ["--model.student", "--model.losses", "--model.learning_rate", "--data.store", "--data.candidates", "--trainer.max_epochs"]
     + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything"],
     "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],
+    "rerank": ["--teacher", "--source", "--first_stage", "--split", "--top", "--out", "--precision"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
 }
@@ -49,7 +51,7 @@ def test_help_of_a_verb_lists_its_options_with_a_text_each(verb: str, capsys: py
     assert f"usage: distill {verb}" in text
     for option in OPTIONS.get(verb, ["--out"]):
         assert f" {option} " in text, option
-    if verb in ("encode", "train"):
+    if verb in ("encode", "train", "teach", "rerank"):
         assert "MsMarcoTsv" in text  # the sources to choose from
 
 

@@ -14,7 +14,7 @@ LEVELS = [
     ["distill.artefacts", "distill.device", "distill.provenance"],
     ["distill.encoders", "distill.losses", "distill.metrics", "distill.distributed"],
     ["distill.data", "distill.latency", "distill.refusals"],
-    ["distill.teachers", "distill.search"],
+    ["distill.teachers", "distill.search", "distill.reranking"],
     ["distill.data.datamodule", "distill.data.negatives"],
     ["distill.data.pairs"],
     ["distill.modules"],

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from distill.artefacts import write_json, written_atomically
 from distill.encoders.cross import ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
-from distill.encoders.folder import load_transformer, local_folder, longest_text, optional_json
+from distill.encoders.folder import SCORER, load_transformer, local_folder, longest_text, optional_json
 from distill.records import BadInput
 
 SETTINGS = "cross_encoder.json"
@@ -55,6 +55,14 @@ def new_cross_encoder(
 
 def is_dual_pooled(folder: Path) -> bool:
     return (folder / SETTINGS).exists()
+
+
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether the folder scores pairs rather than embeds texts."""
+    if is_dual_pooled(folder) or (folder / "router_config.json").exists():
+        return is_dual_pooled(folder)
+    architectures = optional_json(_transformer_folder(folder) / "config.json").get("architectures") or [""]
+    return architectures[0].endswith(SCORER)
 
 
 def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> None:

@@ -42,5 +42,5 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     if trainer.is_global_zero:
         step = take_best(module, run)
         module.cpu().save(run.teacher)
-        following = f"distill rerank {run.teacher}" if module.reranks else f"distill encode --teacher {run.teacher}"
+        following = f"distill rerank --teacher {run.teacher}" if module.reranks else f"distill encode --teacher {run.teacher}"
         print(f"{run.teacher}: the teacher of step {step}, the best on dev by {BEST_BY}; next: {following}")
