@@ -15,6 +15,7 @@ from distill.data.ids import Ids
 from distill.data.negatives import Draw, Labelled, Negatives, first_stage_top
 from distill.data.qrels import Qrels
 from distill.data.sources import TextSource
+from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.data.tokens import tokenized
 from distill.metrics.runs import read_trec
@@ -89,6 +90,8 @@ class PairsData(LightningDataModule):
         self.dev_qrels = self._judged(self.dev_split)
         dev = self.source.queries(self.dev_split)
         self.dev_queries = dev.subset(self.dev_qrels.judged(list(dev.ids)))  # only those enter a mean
+        if not len(self.dev_queries):
+            raise BadInput(f"data.dev: {self.dev_split}: none of its queries is judged")
         self._is_set_up = True
 
     def prepare_for(self, teacher: Any) -> None:
@@ -106,8 +109,9 @@ class PairsData(LightningDataModule):
     def fingerprints(self) -> dict[str, str]:
         """Of every input of a training run beside its configuration."""
         found = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
-        if self.first_stage and Path(self.first_stage).is_file():
-            found["first_stage"] = file_fingerprint(Path(self.first_stage))
+        if self.first_stage is not None:
+            path = Path(self.first_stage)
+            found["first_stage"] = file_fingerprint(path) if path.is_file() else TeacherStore(path).maker["fingerprint"]
         return found | {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
 
     def train_dataloader(self) -> TrainingLoader:
@@ -136,6 +140,8 @@ class PairsData(LightningDataModule):
         batch = self._batches(self._teacher.dev_batch, self.dev_queries)
         lengths = tokenized(self.dev_queries, self._teacher.reader("query"), "query").lengths
         trainer = self._fitting
+        if len(lengths) < trainer.world_size:
+            raise BadInput(f"data.dev: {len(lengths)} judged queries are too few for {trainer.world_size} ranks: use fewer ranks")
         return EvaluationLoader(
             lambda rows: batch(rows, self.dev_candidates[rows]), lengths, EVALUATION_BATCH, trainer.global_rank, trainer.world_size
         )
