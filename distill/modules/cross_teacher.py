@@ -78,6 +78,7 @@ class CrossTeacher(TeacherModule):
         if hasattr(self, "encoder"):
             return
         if start:
+            self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.encoder = load_cross_encoder(str(start))
             return
         folder = folder_of(self.start_from)

@@ -85,6 +85,7 @@ class DualTeacher(TeacherModule):
         if hasattr(self, "towers"):
             return
         if start:
+            self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.towers = load_towers(str(start))
             return
         towers = load_towers(folder_of(self.start_from), **self.given)

@@ -35,9 +35,8 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
     if checkpoint:
         continue_from(checkpoint, trainer)
-        print(f"its weights and its place in the data win over model.start_from ({module.start_from})")
-    else:
-        print(module.origin if hasattr(module, "origin") else f"begins from {run.start}, its copy of {module.start_from}")
+    if trainer.is_global_zero:
+        print(f"its weights and its place in the data win over model.start_from: {module.start_from}" if checkpoint else module.origin)
     fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)
