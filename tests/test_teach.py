@@ -173,7 +173,8 @@ def test_start_from_begins_a_new_run_from_weights(kind, what, runs, arguments, t
     start = runs[kind] / what
     capsys.readouterr()
     assert distill(*arguments(kind, tmp_path / "run", "--trainer.max_epochs", 1, start=start)) == 0
-    assert f"begins from the weights of {start}: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"begins from the weights of {start}: " in printed and "trains on 576 judged pairs an epoch, 6 steps" in printed
     assert [line["step"] for line in lines(tmp_path / "run") if "train/loss" in line] == list(range(6))
     began = load_encoder(str(tmp_path / "run" / "start")) if kind == "DualTeacher" else load_cross_encoder(str(tmp_path / "run" / "start"))
     prefix = "towers.query." if kind == "DualTeacher" else "encoder."

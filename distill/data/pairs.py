@@ -128,6 +128,7 @@ class PairsData(LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
             batches_done=lambda: progress.current.processed,
+            what="judged pairs",
         )
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
