@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -28,6 +28,8 @@ def call(verb: str, target: str, arguments: list[str]) -> None:
     """Runs `module:function` with the arguments after the verb; raises BadInput for what its signature refuses."""
     if verb == "train":
         return _train(arguments)
+    if verb == "teach":
+        return _teach(arguments)
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
     parser = OneLineParser(prog=f"distill {verb}", description=first_line(function), allow_abbrev=False)
@@ -43,25 +45,48 @@ def _train(arguments: list[str]) -> None:
     from distill.data.datamodule import RetrievalData
     from distill.modules.student import StudentModule
     from distill.verbs.run_folder import RunFolder
-    from distill.verbs.train import TRAINER_DEFAULTS, quiet, train
+    from distill.verbs.train import train
+
+    cli, config = _parsed(TrainCLI, StudentModule, RetrievalData, arguments, "train", first_line(train))
+    train(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out)), config, cli.config.ckpt_path)
+
+
+def _teach(arguments: list[str]) -> None:
+    from distill.data.pairs import PairsData
+    from distill.modules.cross_teacher import CrossTeacher
+    from distill.modules.dual_teacher import DualTeacher
+    from distill.modules.teacher import TeacherModule
+    from distill.verbs.run_folder import RunFolder
+    from distill.verbs.teach import teach
+
+    assert issubclass(CrossTeacher, TeacherModule) and issubclass(DualTeacher, TeacherModule)  # known by name once they are imported
+    cli, config = _parsed(TeachCLI, TeacherModule, PairsData, arguments, "teach", first_line(teach), subclass_mode_model=True)
+    teach(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out), "teacher"), config, cli.config.ckpt_path)
+
+
+def _parsed(
+    kind: type[TrainCLI], module: Any, data: Any, arguments: list[str], verb: str, text: str, **more: Any
+) -> tuple[TrainCLI, dict[str, Any]]:
+    """The objects that the arguments describe, and the whole configuration as plain values."""
+    from distill.verbs.train import TRAINER_DEFAULTS, quiet
 
     quiet()
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
-    cli = TrainCLI(
-        StudentModule,
-        RetrievalData,
+    cli = kind(
+        module,
+        data,
         run=False,
         args=arguments,
         save_config_callback=None,
         seed_everything_default=0,
         trainer_defaults=TRAINER_DEFAULTS,
         parser_class=OneLineTrainParser,
-        parser_kwargs={"prog": "distill train", "description": first_line(train), "allow_abbrev": False},
+        parser_kwargs={"prog": f"distill {verb}", "description": text, "allow_abbrev": False},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
+        **more,
     )
-    config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
-    train(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out)), config, cli.config.ckpt_path)
+    return cli, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
 
 
 def first_line(function: Callable[..., Any]) -> str:
@@ -104,6 +129,12 @@ class OneLineTrainParser(_OneLine, LightningArgumentParser):
 class TrainCLI(LightningCLI):
     """`model`, `data` and `trainer` groups, plus the run folder; everything else is Lightning's."""
 
+    def evaluation(self) -> tuple[Callback, str]:
+        """What measures on dev, and the metric of it that says which epoch is kept."""
+        from distill.callbacks.retrieval_eval import RetrievalEval
+
+        return RetrievalEval(), "overlap@10"  # needs no labels, and few judged queries are noisy
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = self.parser_class(**kwargs)
         parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
@@ -118,8 +149,19 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         from distill.verbs.train import run_settings
 
-        settings = run_settings(Path(self.config.out), self.config_init["trainer"], self.config.checkpoint_every_n_steps)
+        given = (Path(self.config.out), self.config_init["trainer"], self.config.checkpoint_every_n_steps)
+        settings = run_settings(*given, *self.evaluation())
         try:
             return super().instantiate_trainer(**settings, **kwargs)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise BadInput(f"trainer: {' '.join(str(error).split())}") from None
+
+
+class TeachCLI(TrainCLI):
+    """The same for a teacher; `model` names its class."""
+
+    def evaluation(self) -> tuple[Callback, str]:
+        from distill.callbacks.teacher_eval import TeacherEval
+        from distill.verbs.teach import BEST_BY
+
+        return TeacherEval(), BEST_BY

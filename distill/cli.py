@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 # verb: (module and function, what it does)
 VERBS = {
+    "teach": ("distill.verbs.teach:teach", "trains or fine-tunes a teacher on labels: a dual or a cross encoder"),
     "encode": ("distill.verbs.encode:encode", "a teacher's vectors of documents and queries, into a store"),
     "import": ("distill.verbs.import_vectors:import_vectors", "vectors that already exist, into a store; no model is needed"),
     "mine": ("distill.verbs.mine:mine", "hard negatives from a teacher's store, into a folder"),
     "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
     "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
+    "rerank": ("distill.verbs.rerank:rerank", "another system's documents in a teacher's order: metrics before and after"),
     "search": ("distill.verbs.search:search_documents", "answers a typed query with the student over the teacher's documents"),
     "export": ("distill.verbs.export:export", "the student, and the pair of student and teacher, for other programs"),
 }

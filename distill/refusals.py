@@ -12,11 +12,17 @@ UNKNOWN_OPTION = re.compile(r"(?:Group '(?P<group>[\w.]+)' does not accept optio
 PLACES = re.compile(r"\s*Parser key \"([^\"]+)\"(?: element \d+)?:|\s*Problem with given class_path '[\w.]*?(\w+)':")
 # a text is tried as the path of a YAML file too, which nobody meant
 NOT_A_PATH = re.compile(r"\s*- Expected a path but .* either not accessible or invalid\n")
+# a class of ours, or nothing: what is said of nothing helps nobody
+OR_NOTHING = re.compile(
+    r"Does not validate against any of the Union subtypes\s+Subtypes: \[<class 'distill\.[\w.]+'>, <class 'NoneType'>\]\s+"
+    r"Errors:\s+- (.*?)\s+- Expected a <class 'NoneType'>.*",
+    re.DOTALL,
+)
 
 
 def one_line(message: str) -> str:
     """`model.losses: QueryMatching: distance: 'manhattan' is none of l2, squared_l2, cosine` for the parser's tree of remarks."""
-    remarks = NOT_A_PATH.sub("\n- ", message)
+    remarks = OR_NOTHING.sub(r"\1", NOT_A_PATH.sub("\n- ", message))
     places = [key or kind for key, kind in PLACES.findall(remarks)]
     rest = " ".join(PLACES.sub(" ", remarks).split()).lstrip("- ")
     return ": ".join([*places, _plainly(rest, places[0] if places else "")])

@@ -43,3 +43,12 @@ def furthest(one: Path, other: Path, without: str = "nothing") -> float:
     left, right = weights(one), weights(other)
     assert left.keys() == right.keys()
     return max(float((left[name].double() - right[name].double()).abs().max()) for name in left if without not in name)
+
+
+def teach_arguments(source: Path, teacher: Path, out: Path, *more: Any, model: str = "DualTeacher") -> list[Any]:
+    """Two epochs of 6 steps on every judged pair of 96; options in `more` win."""
+    kind = ["--model", model, "--model.start_from", teacher, *(["--model.head", "dual_pooling"] if model == "CrossTeacher" else [])]
+    data = ["--data.source", "MsMarcoTsv", "--data.source.root", source, "--data.negatives", "RandomNegatives", "--data.batch_size", 16]
+    trainer = ["--trainer.max_epochs", 2, "--trainer.precision", "32-true", "--trainer.log_every_n_steps", 1]
+    steps = ["--trainer.limit_train_batches", 6, "--trainer.accelerator", "cpu"]
+    return ["teach", *kind, "--model.learning_rate", 0.002, *data, *trainer, *steps, "--out", out, *more]

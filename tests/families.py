@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 from transformers import (
     AutoModel,
+    AutoModelForSequenceClassification,
     BertConfig,
     DistilBertConfig,
     ModernBertConfig,
@@ -18,6 +19,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from distill.encoders.cross import ClsHead, CrossEncoder, CrossSettings, DualPooling
 from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
 from distill.encoders.folder import build_options, save_encoder
 
@@ -43,7 +45,9 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
         core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     first, last = ("<s>", "</s>") if "bos_token" in specials else ("[CLS]", "[SEP]")
     ends = [(word, words.index(word)) for word in (first, last)]
-    core.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=ends)
+    between, side = (f"{last} {last}", "") if "bos_token" in specials else (last, "" if family == "modernbert" else ":1")
+    pair = f"{first} $A {between} $B{side} {last}{side}"
+    core.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", pair=pair, special_tokens=ends)
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if family == "bert" else ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=core, model_input_names=inputs, model_max_length=MAX_LENGTH, **specials)
 
@@ -87,6 +91,18 @@ def make_encoder(
 def make_dense(inputs: int, outputs: int, bias: bool = True, activation: str = "Identity", seed: int = 1) -> Dense:
     torch.manual_seed(seed)
     return Dense(inputs, outputs, bias, activation)
+
+
+def make_cross(family: str, head: str = "dual_pooling", layers=2, width=16, seed=0, max_length=MAX_LENGTH, labels=1) -> CrossEncoder:
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(family)
+    settings = make_config(family, len(tokenizer), layers, width)
+    if head == "cls":
+        settings.num_labels = labels
+        backbone = AutoModelForSequenceClassification.from_config(settings)
+        return ClsHead(backbone.eval(), tokenizer, CrossSettings(max_length)).eval()
+    backbone = AutoModel.from_config(settings, **build_options(settings))
+    return DualPooling(backbone.eval(), tokenizer, CrossSettings(max_length)).eval()
 
 
 def make_folder(folder: Path, family: str, **settings) -> Path:

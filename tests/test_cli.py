@@ -20,6 +20,8 @@ OPTIONS = {
     "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],
     "import": ["--vectors", "--ids", "--name", "--queries", "--out"],
     "mine": ["--store", "--source", "--out", "--split", "--negatives", "--first_rank", "--last_rank", "--margin"],
+    "teach": ["--model", "--data.source", "--data.negatives", "--data.first_stage", "--trainer.max_epochs", "--out", "--ckpt_path"],
+    "rerank": ["--teacher", "--source", "--first_stage", "--split", "--top", "--out", "--precision"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
 }
@@ -52,7 +54,7 @@ def test_help_of_a_verb_lists_its_options_with_a_text_each(verb: str, capsys: py
     assert f"usage: distill {verb}" in text
     for option in OPTIONS.get(verb, ["--out"]):
         assert f" {option} " in text, option
-    if verb in ("encode", "train"):
+    if verb in ("encode", "train", "teach", "rerank"):
         assert "MsMarcoTsv" in text  # the sources to choose from
 
 

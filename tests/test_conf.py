@@ -93,6 +93,26 @@ def test_students_train(student: str, here: Path, beir_store: str, tmp_path: Pat
     assert (tmp_path / "run" / "student" / "modules.json").exists()
 
 
+@pytest.mark.parametrize("teacher", [path for path in YAMLS if path.startswith("conf/teacher")])
+def test_teachers_are_taught(teacher: str, here: Path, beir_store: str, tmp_path: Path) -> None:
+    group = ["--model", teacher, "--data", "conf/data/labels.yaml", "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1"]
+    more = ["--model.start_from", "teacher", "--trainer.limit_train_batches", "2", "--data.first_stage", beir_store]
+    run(
+        "teach",
+        *group,
+        *more,
+        *([] if Path(teacher).name == "dual.yaml" else ["--model.max_length", "32"]),
+        "--out",
+        str(tmp_path / "run"),
+    )
+    given = yaml.safe_load((ROOT / teacher).read_text())
+    used = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
+    assert used["class_path"] == given["class_path"]
+    for key, value in given["init_args"].items():
+        assert key in ("start_from", "max_length") or used["init_args"][key] == value
+    assert (tmp_path / "run" / "teacher" / "config.json").exists()
+
+
 def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
     source = yaml.safe_load((here / "conf/data/msmarco.yaml").read_text())
     run("encode", "--teacher", "teacher", "--source", "MsMarcoTsv", "--source.root", "data/msmarco", "--out", source["store"])
@@ -150,9 +170,14 @@ def readme_commands() -> list[list[str]]:
 
 def test_readme_commands_run_in_order(here: Path) -> None:
     commands = readme_commands()
-    assert [command[0] for command in commands] == ["encode", "train", "evaluate", "search", "export", "import", "import", "import", "mine"]
+    expected = "encode train evaluate search export import import import mine teach rerank"
+    assert " ".join(command[0] for command in commands) == expected
+    # the small teacher reads 64 tokens
+    small = {"BAAI/bge-small-en-v1.5": "teacher", "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml"}
+    cross = (here / "conf/teacher/cross_dual.yaml").read_text().replace("max_length: 256", "max_length: 32")
+    (here / "conf/teacher/small.yaml").write_text(cross)
     for command in commands:
-        run(*["teacher" if word == "BAAI/bge-small-en-v1.5" else word for word in command])
+        run(*[small.get(word, word) for word in command])
     python = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     for block in python:
         namespace: dict = {}
@@ -161,7 +186,7 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 4, "data": 3, "trainer": 2, "quickstart": 2, "msmarco_dl": 2}
+    tested = {"student": 4, "teacher": 3, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 2}
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
 

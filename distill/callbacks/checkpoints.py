@@ -85,13 +85,13 @@ class LastCheckpoint(Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: the highest share of the teacher's top 10 found on dev. It needs no labels, and few judged queries are noisy."""
+    """`best.ckpt`: of the epoch that is highest in one dev metric."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, metric: str):
         super().__init__(
             folder,
             filename="best",
-            monitor="dev/overlap@10",
+            monitor=f"dev/{metric}",
             mode="max",
             enable_version_counter=False,
             save_on_train_epoch_end=False,  # right after the evaluation, so that last.ckpt knows what the best is

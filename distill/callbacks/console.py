@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
@@ -19,9 +20,10 @@ class Console(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
-        drawn = sum(count for _, count in trainer.train_dataloader.drawn)  # type: ignore[union-attr]
+        loader: Any = trainer.train_dataloader
+        drawn = sum(count for _, count in loader.drawn)
         steps = trainer.estimated_stepping_batches
-        print(f"trains on {drawn:,} queries an epoch, {steps:,} steps, in {trainer.precision}", flush=True)
+        print(f"trains on {drawn:,} {loader.what} an epoch, {steps:,} steps, in {trainer.precision}", flush=True)
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -60,7 +60,9 @@ class TrainingLoader:
         world_size: int = 1,
         batches_done: Callable[[], int] | None = None,
         drawn: Sequence[tuple[int, int]] | None = None,
+        what: str = "queries",
     ):
+        self.what = what  # a row is one of them
         self.collate = collate
         self.lengths = lengths
         self.epoch: int = 0

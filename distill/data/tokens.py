@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.texts import Texts
+from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
 from distill.records import Tokens
 
@@ -29,6 +30,10 @@ class TokenArrays:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def ids(self, row: int) -> np.ndarray:
+        """[L] int32 token ids of one text."""
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
     def batch(self, rows: np.ndarray) -> Tokens:
         """Tokens [B, L] of the texts in `rows` [B], padded on the right to the longest of them."""
         lengths = self.lengths[rows]
@@ -39,10 +44,9 @@ class TokenArrays:
         return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)), not real.all())
 
 
-def tokenized(texts: Texts, encoder: Encoder, role: Role) -> TokenArrays:
+def tokenized(texts: Texts, encoder: Encoder | CrossEncoder, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
-    settings = encoder.settings
-    key = fingerprint(texts.fingerprint, encoder.tokenizer_fingerprint(), settings.max_length, settings.prompts.get(role, ""))
+    key = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
     folder = cache_folder() / "tokens" / key
     if not (folder / "offsets.npy").exists():
         _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), folder)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 import xxhash
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.artefacts import fingerprint
 from distill.encoders.pooling import Pooling, pool
@@ -118,26 +118,38 @@ class Encoder(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
-        digest = xxhash.xxh3_64()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy())
         layers = [str(layer) for layer in self.head]
-        return fingerprint(digest.hexdigest(), self._architecture(), self.tokenizer_fingerprint(), asdict(self.settings), layers)
+        return fingerprint(
+            weights_digest(self), architecture(self.backbone.config), tokenizer_core(self.tokenizer), asdict(self.settings), layers
+        )
 
-    def _architecture(self) -> dict[str, Any]:
-        """What the config says about the computation: weights of equal shape can be read with other heads or activations."""
-        config = self.backbone.config.to_dict()
-        computed = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
-        return {key: value for key, value in config.items() if key[0] != "_" and any(word in key for word in computed)}
-
-    def tokenizer_fingerprint(self) -> str:
-        """Changes when the same text would be cut into other tokens."""
-        core = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        # the last call left its own there; ours are in the settings
-        for leftover in ("truncation", "padding"):
-            core.pop(leftover, None)
-        return fingerprint(core, self.tokenizer.truncation_side)
+    def tokens_fingerprint(self, role: Role) -> str:
+        """Changes when `token_ids` would: the same text would be cut into other tokens."""
+        return fingerprint(tokenizer_core(self.tokenizer), self.settings.max_length, self.settings.prompts.get(role, ""))
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def weights_digest(module: nn.Module) -> str:
+    """16 hex digits over every tensor of a module and its name."""
+    digest = xxhash.xxh3_64()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def architecture(config: PretrainedConfig) -> dict[str, Any]:
+    """What the config says about the computation: weights of equal shape can be read with other heads or activations."""
+    computed = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
+    return {key: value for key, value in config.to_dict().items() if key[0] != "_" and any(word in key for word in computed)}
+
+
+def tokenizer_core(tokenizer: PreTrainedTokenizerFast) -> str:
+    """16 hex digits that change when the same text would be cut into other tokens."""
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    # the last call left its own there; ours are in the settings
+    for leftover in ("truncation", "padding"):
+        core.pop(leftover, None)
+    return fingerprint(core, tokenizer.truncation_side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +23,7 @@ from distill.records import BadInput
 
 OLD_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as releases before 6 name them
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+SCORER = "ForSequenceClassification"  # what the name of a model with a classification head ends with
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no TensorFlow, no pickles
 IMPORTED = "were imported"  # `origin` of a maker that no model of this machine is, as messages word it
 MODULE_TYPES = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
@@ -37,7 +38,11 @@ def load_encoder(
     `pooling` and `normalize` must be given. `prompts` of queries and documents take the place of the folder's own.
     Raises BadInput when `name` is neither a folder nor a reachable hub repository.
     """
-    encoder = _opened(name, pooling, normalize)
+    return with_prompts(_opened(name, pooling, normalize), prompts)
+
+
+def with_prompts(encoder: Encoder, prompts: dict[str, str] | None) -> Encoder:
+    """The same encoder with other prompts, where there are any."""
     if prompts is not None:
         if unknown := set(prompts) - {"query", "document"}:
             raise BadInput(f"prompts: {', '.join(sorted(unknown))}: there is one for query and one for document")
@@ -53,19 +58,9 @@ def _opened(name: str, pooling: Pooling | None, normalize: bool | None) -> Encod
         return _load_modules(folder)
     if pooling is None or normalize is None:
         raise BadInput(f"{name}: a plain transformers folder does not say how it pools: set pooling (cls or mean) and normalize")
-    backbone, tokenizer = _load_transformer(folder)
-    settings = TextSettings(pooling, _max_length(backbone, tokenizer, {}))
+    backbone, tokenizer = load_transformer(folder)
+    settings = TextSettings(pooling, longest_text(backbone, tokenizer, {}))
     return Encoder(backbone, tokenizer, settings, [Normalize()] if normalize else [])
-
-
-def load_maker(maker: dict[str, Any]) -> Encoder:
-    """The teacher that made a store; refuses a model that changed since it did, and one that was never here."""
-    if "origin" in maker:
-        raise BadInput(f"{maker['name']}: the model is not here, its vectors {maker['origin']}: a student starts from StudentFromBackbone")
-    encoder = load_encoder(maker["name"], maker.get("pooling"), maker.get("normalize"), maker.get("prompts"))
-    if encoder.fingerprint() != maker["fingerprint"]:
-        raise BadInput(f"{maker['name']}: not the model that made the store (its fingerprint differs): encode again with it")
-    return encoder
 
 
 def local_folder(name: str) -> Path:
@@ -147,25 +142,34 @@ def _part_config(encoder: Encoder, layer: nn.Module | None) -> dict[str, Any]:
 
 def _load_modules(folder: Path) -> Encoder:
     """Reads a sentence-transformers folder module by module."""
-    parts = [(entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in read_json(folder / "modules.json", "module list")]
+    entries = read_json(folder / "modules.json", "module list")
+    return load_parts(folder, [(entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries])
+
+
+def load_parts(folder: Path, parts: Sequence[tuple[str, Path]]) -> Encoder:
+    """The encoder made of modules (kind, folder) in the order they run; prompts are those of the whole `folder`."""
     kinds = [kind for kind, _ in parts]
     unknown = set(kinds) - {"Transformer", "Pooling", "Dense", "Normalize"}
     if unknown or kinds[:2] != ["Transformer", "Pooling"]:
         raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: only Transformer > Pooling > Dense, Normalize can be read")
-    backbone, tokenizer = _load_transformer(parts[0][1])
-    config = _optional_json(parts[0][1] / "sentence_bert_config.json")
+    backbone, tokenizer = load_transformer(parts[0][1])
+    config = optional_json(parts[0][1] / "sentence_bert_config.json")
     if config.get("do_lower_case"):
         raise BadInput(f"{folder}: do_lower_case is not supported: lower-case in the tokenizer's normalizer instead")
-    prompts = _optional_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    prompts = optional_json(folder / "config_sentence_transformers.json").get("prompts") or {}
     document = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
     settings = TextSettings(
-        _pooling(parts[1][1]), _max_length(backbone, tokenizer, config), {"query": prompts.get("query", ""), "document": document}
+        _pooling(parts[1][1]), longest_text(backbone, tokenizer, config), {"query": prompts.get("query", ""), "document": document}
     )
     return Encoder(backbone, tokenizer, settings, [_load_dense(path) if kind == "Dense" else Normalize() for kind, path in parts[2:]])
 
 
-def _load_transformer(folder: Path):
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+def load_transformer(folder: Path, scorer: bool = False, new_head: bool = False):
+    """Backbone and tokenizer of a transformers folder, in float32 on the CPU; a `scorer` is the backbone with its classification head.
+
+    With `new_head` a head that the folder lacks is made, of one score and random numbers; any other missing weight is refused.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
     if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
         raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make one that knows no word
@@ -174,14 +178,19 @@ def _load_transformer(folder: Path):
     logging.set_verbosity_error()  # its report of unused weights; the ones that matter are checked below
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        options = build_options(AutoConfig.from_pretrained(folder))
-        backbone, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+        config = AutoConfig.from_pretrained(folder)
+        if scorer and new_head and not (config.architectures or [""])[0].endswith(SCORER):
+            config.num_labels = 1
+        model_class, options = (AutoModelForSequenceClassification, {}) if scorer else (AutoModel, build_options(config))
+        backbone, report = model_class.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{folder}: not a transformers model folder: {_first_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)
-    if report["missing_keys"]:
-        raise BadInput(f"{folder}: its weights lack {sorted(report['missing_keys'])[0]}: random numbers would stand in their place")
+    body = f"{backbone.base_model_prefix}."
+    missing = [name for name in report["missing_keys"] if not new_head or (name.startswith(body) and ".pooler." not in name)]
+    if missing:
+        raise BadInput(f"{folder}: its weights lack {min(missing)}: random numbers would stand in their place")
     return backbone.eval(), tokenizer
 
 
@@ -199,11 +208,11 @@ def build_options(config) -> dict[str, Any]:
     return pooler
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
+def optional_json(path: Path) -> dict[str, Any]:
     return read_json(path, "settings") if path.exists() else {}
 
 
-def _max_length(backbone, tokenizer, settings: dict[str, Any]) -> int:
+def longest_text(backbone, tokenizer, settings: dict[str, Any]) -> int:
     """The folder's own limit, or what the tokenizer and the position table allow."""
     positions = getattr(backbone.config, "max_position_embeddings", None) or 512
     if "roberta" in backbone.config.model_type or backbone.config.model_type == "mpnet":

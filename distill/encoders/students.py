@@ -11,8 +11,9 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from distill.encoders.encoder import Dense, Encoder, Normalize
-from distill.encoders.folder import build_options, load_encoder, load_maker, local_folder
+from distill.encoders.folder import build_options, load_encoder, local_folder
 from distill.encoders.pooling import Pooling
+from distill.encoders.towers import load_maker
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
@@ -49,7 +50,7 @@ class StudentFromTeacher(StudentSpec):
     teacher: str | None = None
 
     def build(self, teacher: TeacherSpace) -> Encoder:
-        encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker)
+        encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
         return Encoder(cut_layers(encoder.backbone, self.layers), encoder.tokenizer, encoder.settings, list(encoder.head))

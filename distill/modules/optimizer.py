@@ -53,11 +53,16 @@ class RowAdamW(torch.optim.AdamW):
 def make_optimizer(
     encoder: Encoder, learning_rate: float, sparse_rows: bool, clipped: bool = False, weight_decay: float = 0.01
 ) -> RowAdamW:
-    """Matrices decay; biases, norms and embedding tables do not. `sparse_rows` makes the word table's gradient sparse."""
+    """As `adamw`; `sparse_rows` makes the word table's gradient sparse."""
     encoder.word_table.sparse = sparse_rows
-    tables = {id(module.weight) for module in encoder.modules() if isinstance(module, torch.nn.Embedding)}
-    matrices = [p for p in encoder.parameters() if p.ndim > 1 and id(p) not in tables]
-    others = [p for p in encoder.parameters() if p.ndim <= 1 or id(p) in tables]
+    return adamw(encoder, learning_rate, clipped, weight_decay)
+
+
+def adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False, weight_decay: float = 0.01) -> RowAdamW:
+    """Matrices decay; biases, norms and embedding tables do not."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
+    others = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     # clipping needs the gradients as they were before the step, which a fused step under mixed precision takes over
     return RowAdamW(groups, lr=learning_rate, fused=not clipped)

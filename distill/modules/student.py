@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from distill.data.datamodule import RetrievalData
@@ -14,10 +11,11 @@ from distill.encoders.dual import dual
 from distill.encoders.students import StudentSpec
 from distill.losses import Loss
 from distill.modules.optimizer import make_optimizer
+from distill.modules.scheduled import ScheduledModule
 from distill.records import BadInput, Batch, Encoded
 
 
-class StudentModule(LightningModule):
+class StudentModule(ScheduledModule):
     """An asymmetric student: a small query encoder in front of the teacher's own, frozen document vectors.
 
     Args:
@@ -28,18 +26,14 @@ class StudentModule(LightningModule):
     """
 
     def __init__(self, student: StudentSpec, losses: dict[str, Loss], learning_rate: float = 1e-3, warmup: float = 0.05):
-        super().__init__()
+        super().__init__(learning_rate, warmup)
         if not losses:
             raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
-        if learning_rate <= 0 or not 0 <= warmup < 1:
-            raise BadInput(f"model: learning_rate {learning_rate} must be above 0, warmup {warmup} a share of the steps, 0 to below 1")
         for name, loss in losses.items():
             if loss.needs_document_tower:
                 raise BadInput(f"model.losses.{name}: this student inherits the teacher's documents, matching them is 0: remove it")
         self.spec = student
         self.losses = losses
-        self.learning_rate = learning_rate
-        self.warmup = warmup
 
     def setup(self, stage: str) -> None:
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
@@ -82,35 +76,9 @@ class StudentModule(LightningModule):
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         return self(batch).float()  # the retrieval evaluation searches with them
 
-    def on_train_start(self) -> None:
-        """The learning rate and its schedule as configured now win over those a checkpoint brings."""
-        scheduler: Any = self.lr_schedulers()
-        groups, schedule = scheduler.optimizer.param_groups, self._schedule()
-        scheduler.base_lrs, scheduler.lr_lambdas = [self.learning_rate] * len(groups), [schedule] * len(groups)
-        for group in groups:
-            group["initial_lr"], group["lr"] = self.learning_rate, self.learning_rate * schedule(scheduler.last_epoch)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.encoder, self.learning_rate, self._sparse_rows(), bool(self.trainer.gradient_clip_val))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule())
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.encoder, self.learning_rate, self._sparse_rows(), bool(self.trainer.gradient_clip_val))
 
     def _sparse_rows(self) -> bool:
         # a GPU updates a whole table in no time, and clipping has no sparse form
         return self.trainer.strategy.root_device.type == "cpu" and not self.trainer.gradient_clip_val
-
-    def _schedule(self) -> WarmupThenDecay:
-        total = int(self.trainer.estimated_stepping_batches)
-        return WarmupThenDecay(int(self.warmup * total), total)
-
-
-class WarmupThenDecay:
-    """Factor of the learning rate at a step: linear from 0 to 1, then linear to 0 at the last step."""
-
-    def __init__(self, warmup_steps: int, total_steps: int):
-        self.warmup_steps, self.total_steps = warmup_steps, total_steps
-
-    def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-
 from tqdm import tqdm
 
 from distill.artefacts import read_json
@@ -20,10 +19,11 @@ from distill.data.store import StoreWriter, rows_written
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_token_ids
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.encoder import Role
 from distill.encoders.endpoint import ANSWERED, EndpointTeacher, is_address
-from distill.encoders.folder import IMPORTED, load_encoder
+from distill.encoders.folder import IMPORTED
 from distill.encoders.pooling import Pooling
+from distill.encoders.towers import Towers, load_towers
 from distill.records import BadInput
 
 T = TypeVar("T")
@@ -54,22 +54,22 @@ class TextTeacher(Protocol):
 class LocalTeacher:
     """A model on this machine."""
 
-    encoder: Encoder
+    towers: Towers
     precision: Precision
 
     @property
     def width(self) -> int:
-        return self.encoder.width
+        return self.towers.width
 
     @property
     def where(self) -> str:
-        return f"in {self.precision} on {self.encoder.device}"
+        return f"in {self.precision} on {self.towers.device}"
 
     def cut(self, texts: Sequence[str], role: Role) -> list[list[int]]:
-        return self.encoder.token_ids(texts, role)
+        return self.towers.tower(role).token_ids(texts, role)
 
     def vectors(self, cut: Sequence[list[int]], role: Role, progress: Callable[[int], object]) -> np.ndarray:
-        return encode_token_ids(self.encoder, cut, self.precision, progress)
+        return encode_token_ids(self.towers.tower(role), cut, self.precision, progress)
 
 
 def encode(
@@ -130,11 +130,11 @@ def local_teacher(
     teacher: str, precision: Precision, pooling: Pooling | None, normalize: bool | None, prompts: dict[str, str] | None
 ) -> tuple[LocalTeacher, dict[str, Any]]:
     """A model of this machine, and what a store says of it."""
-    encoder = load_encoder(teacher, pooling, normalize, prompts).prepare_for(best_device())
-    local = LocalTeacher(encoder, resolved(precision, encoder.device.type))
+    towers = load_towers(teacher, pooling, normalize, prompts).prepare_for(best_device())
+    local = LocalTeacher(towers, resolved(precision, towers.device.type))
     return local, {
         "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
-        "fingerprint": encoder.fingerprint(),
+        "fingerprint": towers.fingerprint(),
         "precision": local.precision,
         "pooling": pooling,
         "normalize": normalize,

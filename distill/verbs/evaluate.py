@@ -21,7 +21,8 @@ from distill.data.texts import Texts
 from distill.device import best_device
 from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import is_at_hand, load_encoder, load_maker
+from distill.encoders.folder import is_at_hand, load_encoder
+from distill.encoders.towers import load_maker
 from distill.latency import eager, query_latency_ms
 from distill.metrics.ranking import cosine, judged_values, overlap
 from distill.metrics.retention import bootstrap_ratio
@@ -192,7 +193,7 @@ def _costs(bench: Bench, student: Encoder) -> dict[str, dict[str, Any]]:
     """Parameters and batch-1 latency; the teacher's only where its model is at hand."""
     maker, encoders = bench.store.maker, {STUDENT: student}
     if is_at_hand(maker):
-        encoders[TEACHER] = load_maker(maker).prepare_for(best_device())
+        encoders[TEACHER] = load_maker(maker).query.prepare_for(best_device())
     else:
         print(f"{maker['name']}: the teacher's model is not here: no size and latency of it")
     queries = bench.queries.read(np.arange(min(200, len(bench.queries))))

@@ -8,15 +8,8 @@ from typing import Any
 
 from distill.artefacts import read_json, write_json, written_atomically
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import (
-    MODULE_TYPES,
-    load_encoder,
-    load_maker,
-    module_entry,
-    save_encoder,
-    sentence_transformers_config,
-    write_parts,
-)
+from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.towers import load_maker, write_router
 from distill.records import BadInput
 from distill.verbs.run_folder import RunFolder
 from distill.verbs.serving import PYTORCH, add_serving, advice
@@ -41,7 +34,7 @@ def export(run: str, out: str | None = None) -> None:
     folder = RunFolder(Path(run))
     student = load_encoder(str(folder.needs_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
-    teacher = None if "origin" in maker else load_maker(maker)
+    teacher = None if "origin" in maker else load_maker(maker).document
     inputs = {"student": student.fingerprint(), "teacher": maker["fingerprint"]}
     destination = Path(out) if out else folder.path / "export"
     if destination.exists() and any(destination.iterdir()):
@@ -56,7 +49,7 @@ def export(run: str, out: str | None = None) -> None:
         temporary.mkdir(parents=True)
         save_encoder(student, temporary / "student")
         if teacher:
-            save_router(student, teacher, temporary / "router")
+            write_router(student, teacher, temporary / "router")
         add_serving(student, folder, temporary)
         write_card(temporary, folder, student, teacher, maker["name"])
         write_json(temporary / "export.json", inputs)
@@ -73,26 +66,6 @@ def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder 
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with written_atomically(path) as temporary:
             temporary.write_text(card, encoding="utf-8")
-
-
-def save_router(student: Encoder, teacher: Encoder, folder: Path) -> None:
-    """One sentence-transformers folder that sends queries to the student and documents to the teacher."""
-    folder.mkdir(parents=True)
-    routes = {
-        "query": list(write_parts(student, folder, prefix="query_")),
-        "document": list(write_parts(teacher, folder, prefix="document_")),
-    }
-    write_json(
-        folder / "router_config.json",
-        {
-            "types": {path: f"{MODULE_TYPES}.{kind}" for parts in routes.values() for path, kind in parts},
-            "structure": {route: [path for path, _ in parts] for route, parts in routes.items()},
-            "parameters": {"default_route": None, "allow_empty_key": False},  # no silent route: encode() must say which
-        },
-    )
-    write_json(folder / "modules.json", [module_entry(0, "", "Router")])
-    prompts = {"query": student.settings.prompts["query"], "document": teacher.settings.prompts["document"]}
-    write_json(folder / "config_sentence_transformers.json", sentence_transformers_config(prompts))
 
 
 def model_card(run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str, latency: dict[str, Any] | None = None) -> str:

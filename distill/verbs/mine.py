@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from distill.artefacts import fingerprint
 from distill.data.datamodule import evaluation_queries
-from distill.data.negatives import Mined, NegativesWriter
+from distill.data.mined import Mined, NegativesWriter
 from distill.data.qrels import Qrels
 from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from distill.artefacts import read_json, write_json, written_atomically
 from distill.data.datamodule import RetrievalData
 from distill.data.store import TeacherStore
+from distill.modules.start import START
 from distill.provenance import provenance
 from distill.records import BadInput
 
@@ -37,6 +38,7 @@ class RunFolder:
     """Paths of one run."""
 
     path: Path
+    result: Literal["student", "teacher"] = "student"
 
     @property
     def config(self) -> Path:
@@ -59,21 +61,31 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def start(self) -> Path:
+        """The model that a teacher's training began from."""
+        return self.path / START
+
+    @property
     def student(self) -> Path:
         return self.path / "student"
 
     @property
+    def teacher(self) -> Path:
+        return self.path / "teacher"
+
+    @property
     def finished(self) -> bool:
-        return self.student.exists()  # written last
+        return (self.path / self.result).exists()  # written last
 
-    def claim(self, config: dict[str, Any], precision: str, vectors: dict[str, str]) -> None:
-        """Takes the folder for a run of this configuration on these vectors, or goes on with one; refuses one made from other inputs.
+    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]]) -> None:
+        """Takes the folder for a run of this configuration on these inputs, or goes on with one; refuses one made from others.
 
-        `precision` is the number format in use, `vectors` the fingerprints of the teacher and of each set of its vectors.
+        `precision` is the number format in use, `fingerprints` those of inputs beside the configuration, by kind: the teacher and each
+        set of its vectors are `vectors`.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
-        inputs["vectors"] = vectors
+        inputs |= fingerprints
         if (self.path / "run.json").exists():
             if difference := first_difference(self.record()["inputs"], inputs):
                 raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")

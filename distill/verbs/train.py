@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
-from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
 from distill.data.datamodule import RetrievalData
 from distill.device import best_device, computes_bf16
 from distill.encoders.folder import save_encoder
+from distill.modules.start import read_checkpoint
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.verbs.run_folder import RunFolder
@@ -35,17 +33,17 @@ TRAINER_DEFAULTS = {
 }
 
 
-def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int) -> dict[str, Any]:
+def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluation: Callback, best_by: str) -> dict[str, Any]:
     """What every run sets of the trainer: where things go, what happens beside learning, the fastest exact-enough number format."""
     run = RunFolder(out)
     if checkpoint_every_n_steps < 1:
         raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
     accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
-    ours = [RetrievalEval(), BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps), Console()]
+    checkpoints = [BestCheckpoint(run.checkpoints, best_by), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
     return {
         "default_root_dir": out,
         "accelerator": accelerator,
-        "callbacks": [*listed(trainer["callbacks"]), *ours],
+        "callbacks": [*listed(trainer["callbacks"]), evaluation, *checkpoints, Console()],
         "logger": [RunLog(run.metrics), *(logger for logger in listed(trainer["logger"]) if not isinstance(logger, bool))],
         "plugins": [*listed(trainer["plugins"]), AtomicCheckpoints()],
         "precision": trainer["precision"] or ("bf16-mixed" if computes_bf16("cpu" if accelerator == "cpu" else "cuda") else "32-true"),
@@ -64,46 +62,53 @@ def train(
 
     Everything that can be refused is refused before the run folder is touched.
     """
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        raise BadInput("trainer.fast_dev_run: leaves no student: use --trainer.limit_train_batches for a short run")
-    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
-        raise BadInput("trainer.max_epochs: a schedule needs an end: set max_epochs or max_steps")
+    check_length(trainer)
     if ckpt_path:
-        checkpoint_step(ckpt_path)
+        read_checkpoint(ckpt_path)
     data.setup("fit")
     module.prepare(data)
     if trainer.is_global_zero:
-        run.claim(config, str(trainer.precision), data.vector_fingerprints())
+        run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
     if run.finished:
         return print(f"{run.student}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
     if checkpoint:
-        _continue_from(checkpoint, trainer)
+        continue_from(checkpoint, trainer)
+    fit(trainer, module, data, checkpoint)
+    if trainer.is_global_zero:
+        step = take_best(module, run)
+        save_encoder(module.encoder.cpu(), run.student)
+        print(f"{run.student}: the student of step {step}, the best on dev by overlap@10; next: distill evaluate {run.path}")
+
+
+def check_length(trainer: Trainer) -> None:
+    """Refuses a training that leaves nothing or has no end."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise BadInput("trainer.fast_dev_run: leaves no model: use --trainer.limit_train_batches for a short run")
+    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
+        raise BadInput("trainer.max_epochs: a schedule needs an end: set max_epochs or max_steps")
+
+
+def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, checkpoint: str | None) -> None:
+    """Trains to the end; a signal ends the process with its own exit code."""
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # how the trainer leaves after a signal, with code 0 or 1
         print(f"stopped at step {trainer.global_step}: the same command goes on", flush=True)
         raise (SystemExit(128 + signal.SIGTERM) if isinstance(end, SIGTERMException) else KeyboardInterrupt) from None
-    if trainer.is_global_zero:
-        kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint  # no evaluation, no best
-        best = torch.load(kept, map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"])
-        save_encoder(module.encoder.cpu(), run.student)
-        print(f"{run.student}: the student of step {best['global_step']}, the best on dev by overlap@10; next: distill evaluate {run.path}")
 
 
-def checkpoint_step(path: str) -> int:
-    """The step a checkpoint was written at; refuses what is no checkpoint."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)["global_step"]
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such checkpoint") from None
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
-        raise BadInput(f"{path}: not a checkpoint of a training run, or a damaged one") from None
+def take_best(module: LightningModule, run: RunFolder) -> int:
+    """Loads the weights that were best on dev; returns the step they are of."""
+    kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint  # no evaluation, no best
+    best = read_checkpoint(kept)
+    module.load_state_dict(best["state_dict"])
+    return best["global_step"]
 
 
-def _continue_from(checkpoint: str, trainer: Trainer) -> None:
-    step = checkpoint_step(checkpoint)
+def continue_from(checkpoint: str, trainer: Trainer) -> None:
+    """Says so, and forgets what was logged after it."""
+    step = read_checkpoint(checkpoint)["global_step"]
     print(f"continues from {checkpoint} at step {step}, with the configuration given now")
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):

@@ -20,9 +20,10 @@ from distill.data.store import StoreWriter, VectorStore
 from distill.data.texts import Texts
 from distill.data.tokens import TokenArrays, tokenized
 from distill.encoders.encoder import Encoder, TextSettings
+from distill.encoders.towers import Towers
 from distill.search import search
 from distill.teachers import StoredQueries, StoredTeacher
-from distill.verbs.encode import encode_set
+from distill.verbs.encode import LocalTeacher, encode_set
 
 ROWS = (10_000, 100_000, 1_000_000)
 QUERIES = 256
@@ -75,7 +76,9 @@ def seconds_to_encode(folder: Path, rows: int) -> float:
     )
     tiny = Encoder(BertModel(config, add_pooling_layer=False).eval(), tokenizer, TextSettings("mean", 64))
     start = time.perf_counter()
-    encode_set(tiny, Texts.open(path), "document", folder / f"encoded-{rows}", {"name": "tiny", "precision": "fp32"})
+    encode_set(
+        LocalTeacher(Towers(tiny), "fp32"), Texts.open(path), "document", folder / f"encoded-{rows}", {"name": "tiny", "precision": "fp32"}
+    )
     return time.perf_counter() - start
 
 

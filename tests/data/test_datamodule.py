@@ -10,6 +10,7 @@ from distill.data.sources import MsMarcoTsv, QueryFile
 from distill.data.store import TeacherStore
 from distill.encoders.batched import encode_texts
 from distill.encoders.folder import load_encoder
+from distill.encoders.towers import Towers
 from distill.records import BadInput, Batch, Tokens
 from distill.verbs.encode import LocalTeacher, encode_set
 
@@ -38,7 +39,7 @@ def with_extra(tmp_path_factory, source_root, store_folder, teacher):
     shutil.copytree(store_folder, root / "store")
     texts = QueryFile(str(root / "extra.tsv")).queries()
     maker = {key: value for key, value in TeacherStore(root / "store").maker.items() if key != "role"}
-    encode_set(LocalTeacher(teacher, "fp32"), texts, "query", root / "store" / "queries-extra", maker)
+    encode_set(LocalTeacher(Towers(teacher), "fp32"), texts, "query", root / "store" / "queries-extra", maker)
     return root
 
 

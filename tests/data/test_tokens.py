@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from families import make_encoder
+from families import make_cross, make_encoder
 
 from distill.data import tokens as token_module
 from distill.data.texts import Texts
@@ -91,3 +91,12 @@ def test_what_a_kill_left_half_written_is_made_again(texts, encoder, tmp_path):
 
 def test_no_texts_no_tokens(texts, encoder):
     assert len(tokenized(texts.subset([]), encoder, "query")) == 0
+
+
+def test_a_cross_encoder_takes_the_same_texts_without_special_tokens(texts, encoder):
+    """The same tokenizer, length and prompt, and yet other arrays than the encoder's in the cache."""
+    plain, cross = make_encoder("bert", max_length=9), make_cross("bert", max_length=9)
+    with_specials, alone = (arrays_of(tokenized(texts, reader, "document")) for reader in (plain, cross))
+    assert [row[1:-1] for row in with_specials] == [row[:7] for row in alone]
+    assert max(map(len, alone)) == 9
+    assert tokenized(texts, cross, "document").ids(1).tolist() == alone[1]

@@ -14,7 +14,7 @@ from commands import distill
 from distill.artefacts import read_json
 from distill.data import negatives
 from distill.data.ids import Ids
-from distill.data.negatives import Mined, read_negatives
+from distill.data.mined import Mined, read_negatives
 from distill.data.sources import MsMarcoTsv
 from distill.data.store import StoreWriter, VectorStore
 from distill.records import BadInput

@@ -1,0 +1,211 @@
+"""PairsData: labelled queries with positives and negatives to train a teacher on, and a dev split to measure it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning import LightningDataModule, Trainer
+
+from distill.artefacts import file_fingerprint
+from distill.data.collate import EvaluationLoader, TrainingLoader
+from distill.data.ids import Ids
+from distill.data.negatives import Draw, Labelled, Negatives, first_stage_top
+from distill.data.qrels import Qrels
+from distill.data.sources import TextSource
+from distill.data.store import TeacherStore
+from distill.data.texts import Texts
+from distill.data.tokens import tokenized
+from distill.metrics.runs import read_trec
+from distill.records import BadInput
+
+EVALUATION_BATCH = 32
+
+
+class PairsData(LightningDataModule):
+    """Labelled training queries, each with a positive and negatives, and a judged dev split.
+
+    Args:
+        source: where documents, queries and judgments come from.
+        negatives: where the negatives of a query come from; never a document that is judged relevant to it.
+        train: split to train on; every judged pair is an example.
+        dev: judged split to evaluate on during training.
+        negatives_per_query: documents beside the positive.
+        first_stage: for a cross encoder, whose documents it re-ranks on dev: a TREC run file, or a store as `distill encode` leaves it.
+        rerank: so many of them for each query.
+        dev_documents: a dual encoder searches the whole corpus on dev, or where it is larger than this, the judged documents and a random
+            rest.
+        batch_size: queries per rank and step.
+        tokens_per_chunk: padded tokens that pass through the model at once.
+        seed: of the order and of the negatives; the command line sets it by `--seed_everything`.
+    """
+
+    def __init__(
+        self,
+        source: TextSource,
+        negatives: Negatives,
+        train: str = "train",
+        dev: str = "dev",
+        negatives_per_query: int = 3,
+        first_stage: str | None = None,
+        rerank: int = 20,
+        dev_documents: int = 100_000,
+        batch_size: int = 32,
+        tokens_per_chunk: int = 16_384,
+        seed: int = 0,
+    ):
+        super().__init__()
+        numbers = {"negatives_per_query": (negatives_per_query, 0), "rerank": (rerank, 1), "dev_documents": (dev_documents, 1)}
+        for name, (value, least) in {**numbers, "batch_size": (batch_size, 1), "tokens_per_chunk": (tokens_per_chunk, 1)}.items():
+            if value < least:
+                raise BadInput(f"data.{name}: {value}: must be at least {least}")
+        self.source, self.negatives = source, negatives
+        self.train_split, self.dev_split = train, dev
+        self.negatives_per_query, self.batch_size, self.tokens_per_chunk, self.seed = (
+            negatives_per_query,
+            batch_size,
+            tokens_per_chunk,
+            seed,
+        )
+        self.first_stage, self.rerank, self.dev_documents = first_stage, rerank, dev_documents
+        self._is_set_up = False
+        self._loader: TrainingLoader | None = None
+        self._loader_state: dict[str, Any] = {}
+
+    def setup(self, stage: str) -> None:
+        if self._is_set_up:
+            return
+        parts = self.train_split.split("+")
+        if shared := set(parts) & set(self.dev_split.split("+")):
+            raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
+        self.corpus = self.source.documents().ids
+        self.train_queries = self.source.unseen(self.source.queries(self.train_split), parts)
+        labelled = Labelled(self.source, self.train_split, self.train_queries, self._judged(self.train_split), self.corpus)
+        examples = self.negatives.examples(labelled)
+        if not len(examples):
+            raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
+        self.draw = Draw(examples, labelled.pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
+        self.dev_qrels = self._judged(self.dev_split)
+        dev = self.source.queries(self.dev_split)
+        self.dev_queries = dev.subset(self.dev_qrels.judged(list(dev.ids)))  # only those enter a mean
+        if not len(self.dev_queries):
+            raise BadInput(f"data.dev: {self.dev_split}: none of its queries is judged")
+        self._is_set_up = True
+
+    def prepare_for(self, teacher: Any) -> None:
+        """What evaluating this kind of teacher needs: candidates to re-rank, or a corpus to search."""
+        if not teacher.reranks:
+            self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
+            self.dev_corpus = self._dev_corpus()
+        elif self.first_stage is None:
+            raise BadInput(
+                "data.first_stage: a cross encoder re-ranks: name a TREC run file of dev, or a store as distill encode leaves it"
+            )
+        else:
+            self.dev_candidates = first_stage_candidates(self.first_stage, self.source, self.dev_split, self.dev_queries, self.rerank)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of every input of a training run beside its configuration."""
+        found = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
+        if self.first_stage is not None:
+            path = Path(self.first_stage)
+            found["first_stage"] = file_fingerprint(path) if path.is_file() else TeacherStore(path).maker["fingerprint"]
+        return found | {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
+
+    def train_dataloader(self) -> TrainingLoader:
+        teacher, trainer = self._teacher, self._fitting
+        batch = self._batches(teacher.training_batch, self.train_queries)
+        examples = self.draw.examples
+        lengths = self._lengths(examples.queries, examples.positives)
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+        loader = TrainingLoader(
+            lambda rows: batch(examples.queries[rows], self.draw.candidates(rows, loader.epoch)),
+            lengths,
+            self.batch_size,
+            self.seed,
+            trainer.global_rank,
+            trainer.world_size,
+            batches_done=lambda: progress.current.processed,
+            what="judged pairs",
+        )
+        if self._loader_state:
+            loader.load_state_dict(self._loader_state)
+        self._loader = loader
+        if not len(loader):
+            raise BadInput(f"{len(examples)} training pairs are too few for {trainer.world_size} ranks: add some or use fewer ranks")
+        return loader
+
+    def val_dataloader(self) -> EvaluationLoader:
+        batch = self._batches(self._teacher.dev_batch, self.dev_queries)
+        lengths = tokenized(self.dev_queries, self._teacher.reader("query"), "query").lengths
+        trainer = self._fitting
+        if len(lengths) < trainer.world_size:
+            raise BadInput(f"data.dev: {len(lengths)} judged queries are too few for {trainer.world_size} ranks: use fewer ranks")
+        return EvaluationLoader(
+            lambda rows: batch(rows, self.dev_candidates[rows]), lengths, EVALUATION_BATCH, trainer.global_rank, trainer.world_size
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loader.state_dict() if self._loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loader_state = state_dict
+
+    def _batches(self, make: Callable[..., Any], queries: Texts) -> Callable[[np.ndarray, np.ndarray], Any]:
+        """A function from rows of queries [B] and documents [B, K] to the batch that the teacher reads."""
+        query_tokens = tokenized(queries, self._teacher.reader("query"), "query")
+        document_tokens = tokenized(self.source.documents(), self._teacher.reader("document"), "document")
+        return lambda rows, documents: make(query_tokens, document_tokens, (rows, documents), self.tokens_per_chunk)
+
+    def _lengths(self, queries: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        """[E] tokens of a query and its positive: what meets in a batch is of near-equal length."""
+        query_tokens = tokenized(self.train_queries, self._teacher.reader("query"), "query")
+        document_tokens = tokenized(self.source.documents(), self._teacher.reader("document"), "document")
+        return query_tokens.lengths[queries] + document_tokens.lengths[positives]
+
+    def _judged(self, split: str) -> Qrels:
+        qrels = self.source.qrels(split)
+        if qrels is None:
+            raise BadInput(
+                f"{self.source.root}: the split {split!r} has no judgments: a teacher learns from labels and is measured on them"
+            )
+        return qrels
+
+    def _dev_corpus(self) -> np.ndarray:
+        """[N] rows, ascending: all, or the judged ones and a random rest."""
+        if len(self.corpus) <= self.dev_documents:
+            return np.arange(len(self.corpus))
+        judged = self.corpus.rows([id_ for query in self.dev_queries.ids for id_ in self.dev_qrels.judgments[query]])
+        rest = np.random.default_rng(0).permutation(len(self.corpus))
+        chosen = np.concatenate([judged[judged >= 0], rest[~np.isin(rest, judged)]])
+        return np.sort(chosen[: max(self.dev_documents, len(np.unique(judged)))])
+
+    @property
+    def _fitting(self) -> Trainer:
+        assert self.trainer is not None, "loaders are made by a trainer"
+        return self.trainer
+
+    @property
+    def _teacher(self) -> Any:
+        return self._fitting.lightning_module
+
+
+def first_stage_candidates(name: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
+    """[Q, k] rows of the corpus to re-rank for each query, best first, -1 where there are fewer: of a TREC run file, or of a store."""
+    if Path(name).is_dir():
+        return first_stage_top(source, name, split, queries, k)
+    return candidates_of_run(read_trec(Path(name)), queries, source.documents().ids, k, name)
+
+
+def candidates_of_run(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus: Ids, k: int, name: str) -> np.ndarray:
+    rows = np.full((len(queries), k), -1, np.int64)
+    for query, id_ in enumerate(queries.ids):
+        found = corpus.rows([document for document, _ in run.get(id_, [])[:k]])
+        if (found < 0).any():
+            raise BadInput(f"{name}: query {id_!r}: document {run[id_][int(np.argmax(found < 0))][0]!r} is not in the corpus: wrong texts?")
+        rows[query, : len(found)] = found
+    if not (rows >= 0).any():
+        raise BadInput(f"{name}: ranks none of these queries: give a run of this split")
+    return rows

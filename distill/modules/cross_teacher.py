@@ -1,0 +1,168 @@
+"""Training a cross encoder to tell a query's answer from its negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.data.chunks import Chunks, pair_chunks
+from distill.data.tokens import TokenArrays
+from distill.encoders.cross import CrossEncoder, Head
+from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
+from distill.encoders.encoder import Role
+from distill.encoders.pairs import PairTokens
+from distill.modules.start import folder_of, is_checkpoint, said, take_weights
+from distill.modules.teacher import Rows, TeacherModule
+from distill.records import BadInput
+
+REGULARISER = 0.1
+
+
+@dataclass(frozen=True)
+class CrossBatch:
+    """B queries with K documents each, column 0 the positive, as B * K pairs."""
+
+    pairs: Chunks[PairTokens]  # [B * K]
+    alone: Chunks[PairTokens] | None  # [B + B * K]: each query without a document, then each document without a query
+    query_rows: Tensor  # [B] int64
+    document_rows: Tensor  # [B, K] int64; -1 where a query has fewer documents to re-rank
+
+    def to(self, device: torch.device, **kwargs) -> CrossBatch:
+        alone = self.alone and self.alone.to(device, **kwargs)
+        return replace(self, pairs=self.pairs.to(device, **kwargs), alone=alone)
+
+
+class CrossTeacher(TeacherModule):
+    """A cross encoder, trained with softmax cross-entropy over a query's positive and its negatives.
+
+    Args:
+        start_from: what to train: a hub name, an encoder's, cross encoder's or plain transformers folder, or a checkpoint of such a run.
+        head: dual_pooling pools the query's and the document's tokens apart and scores by their cosine, which gives targets for the towers
+            of a student too; cls scores the first token, as most cross encoders do.
+        max_length: tokens of a pair; longer documents are cut. By default what start_from says.
+        temperature: of dual pooling: the cosine is divided by it; 0.05 for a new head.
+        regulariser: weight of the dual-pooling regulariser: a query's vector beside a document stays close to its vector alone, and a
+            document's likewise; 0.1 by default. A cls head has no vectors and takes none.
+        learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
+        warmup: share of all steps in which the learning rate rises.
+    """
+
+    reranks = True
+
+    def __init__(
+        self,
+        start_from: str,
+        head: Head,
+        max_length: int | None = None,
+        temperature: float | None = None,
+        regulariser: float | None = None,
+        learning_rate: float = 2e-4,
+        warmup: float = 0.05,
+    ):
+        super().__init__(learning_rate, warmup)
+        if head == "cls" and (regulariser or temperature is not None):
+            raise BadInput("model.head: cls has neither a regulariser nor a temperature: leave them out, or set head: dual_pooling")
+        if regulariser is not None and regulariser < 0:
+            raise BadInput(f"model.regulariser: {regulariser}: a weight is 0 or more")
+        self.start_from, self.head = start_from, head
+        self.given: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
+        self.regulariser = (REGULARISER if head == "dual_pooling" else 0.0) if regulariser is None else regulariser
+
+    def prepare(self, start: Path | None = None) -> None:
+        if hasattr(self, "encoder"):
+            return
+        if start:
+            self.origin = f"begins from {start}, its copy of {self.start_from}"
+            self.encoder = load_cross_encoder(str(start))
+            return
+        folder = folder_of(self.start_from)
+        self.encoder = new_cross_encoder(folder, self.head, **self.given, new_head=not is_checkpoint(self.start_from))
+        take_weights(self.encoder, self.start_from, "encoder.")
+        used = self.encoder.settings
+        settings: dict[str, Any] = {"max_length": (self.given["max_length"], used.max_length)}
+        if self.head == "dual_pooling":
+            settings["temperature"] = (self.given["temperature"], used.temperature)
+        self.origin = said(self.start_from, **settings)
+
+    @property
+    def model(self) -> CrossEncoder:
+        return self.encoder
+
+    def reader(self, role: Role) -> CrossEncoder:
+        return self.encoder
+
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
+        query_rows, document_rows = rows
+        query_ids, document_ids = [queries.ids(row) for row in query_rows], [documents.ids(row) for row in document_rows.ravel()]
+        repeated = [ids for ids in query_ids for _ in range(document_rows.shape[1])]
+        nothing = np.empty(0, np.int32)
+        alone = None
+        if self.regulariser:
+            beside = [nothing] * len(query_ids) + document_ids
+            alone = pair_chunks(self.encoder, query_ids + [nothing] * len(document_ids), beside, tokens_per_chunk)
+        pairs = pair_chunks(self.encoder, repeated, document_ids, tokens_per_chunk)
+        return CrossBatch(pairs, alone, *map(torch.from_numpy, rows))
+
+    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
+        """Queries and the documents to re-rank; where there are fewer, row -1, any pair stands in."""
+        query_rows, document_rows = rows
+        query_ids = [queries.ids(row) for row in query_rows for _ in range(document_rows.shape[1])]
+        document_ids = [documents.ids(max(row, 0)) for row in document_rows.ravel()]
+        return CrossBatch(pair_chunks(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows))
+
+    def training_step(self, batch: CrossBatch, _: int) -> Tensor:
+        scored = batch.pairs.each(self._stacked)  # [B * K, 1 + 2 D]
+        scores, query, document = self._apart(scored)
+        terms = {"one_hot": self.one_hot(scores.view(batch.document_rows.shape))}
+        if batch.alone is not None:
+            query_alone, document_alone = self._apart(batch.alone.each(self._stacked))[1:]
+            count, candidates = batch.document_rows.shape
+            of_queries, of_documents = query_alone[:count].repeat_interleave(candidates, 0), document_alone[count:]
+            terms["regulariser"] = dual_pooling_regulariser(query, document, of_queries, of_documents)
+        loss = terms["one_hot"] if batch.alone is None else terms["one_hot"] + self.regulariser * terms["regulariser"]
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def one_hot(self, scores: Tensor) -> Tensor:
+        """Softmax cross-entropy of scores [B, K] whose column 0 is the positive."""
+        return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+
+    def validation_step(self, batch: CrossBatch, _: int) -> Tensor:
+        scores = batch.pairs.each(lambda pairs: self.encoder(pairs).scores).view(batch.document_rows.shape)
+        return scores.masked_fill(batch.document_rows.to(scores.device) < 0, -torch.inf)  # [B, K]
+
+    def ranked(self, data: Any, query_rows: np.ndarray, scores: Tensor) -> Tensor:
+        """[Q, K] rows of the corpus: the first stage's documents of each query, re-ranked by `scores` [Q, K]."""
+        order = scores.argsort(dim=1, descending=True, stable=True).cpu()
+        return torch.from_numpy(data.dev_candidates[query_rows]).gather(1, order)
+
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint()
+
+    def save(self, folder: Path) -> None:
+        save_cross_encoder(self.encoder, folder)
+
+    def _stacked(self, pairs: PairTokens) -> Tensor:
+        """[P, 1 + 2 D]: score, query vector, document vector."""
+        scored = self.encoder(pairs)
+        return torch.cat([scored.scores[:, None], scored.query, scored.document], dim=1)
+
+    def _apart(self, stacked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        width = stacked.shape[1] // 2
+        scores, query, document = stacked.split([1, width, width], dim=1)
+        return scores[:, 0], query, document
+
+
+def dual_pooling_regulariser(query: Tensor, document: Tensor, query_alone: Tensor, document_alone: Tensor) -> Tensor:
+    """How far pooled vectors [P, D] are from those of the same texts alone: 1 - cosine, the mean over pairs, of queries plus documents.
+
+    A query's target then depends little on its document, which a dual encoder does not see. Vectors have length 1.
+    """
+    return (2 - (query * query_alone).sum(-1) - (document * document_alone).sum(-1)).mean()

@@ -1,0 +1,153 @@
+"""Fine-tuning a dual encoder on labels: a query's answer against the other documents of the batch and its own hard negatives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from distill.data.chunks import Chunks, text_chunks
+from distill.data.tokens import TokenArrays
+from distill.device import Precision
+from distill.distributed import gather, rank, world_size
+from distill.encoders.batched import encode_texts
+from distill.encoders.dual import dual
+from distill.encoders.encoder import Encoder, Role
+from distill.encoders.pooling import Pooling
+from distill.encoders.towers import Towers, load_towers, save_towers
+from distill.losses import OneHot
+from distill.modules.start import folder_of, said, take_weights
+from distill.modules.teacher import Rows, TeacherModule
+from distill.records import BadInput, Encoded, Tokens
+from distill.search import search
+
+TOP = 100  # documents retrieved for each dev query
+
+
+@dataclass(frozen=True)
+class DualBatch:
+    """B queries with K documents each, column 0 the positive."""
+
+    queries: Chunks[Tokens]  # [B]
+    documents: Chunks[Tokens]  # [B * K]
+    query_rows: Tensor  # [B] int64
+    document_rows: Tensor  # [B, K] int64; K = 0 in evaluation
+
+    def to(self, device: torch.device, **kwargs) -> DualBatch:
+        queries, documents = (part.to(device, **kwargs) for part in (self.queries, self.documents))
+        return replace(self, queries=queries, documents=documents)
+
+
+class DualTeacher(TeacherModule):
+    """A dual encoder, trained with softmax cross-entropy over the documents of the whole batch, all ranks together.
+
+    Args:
+        start_from: what to train: a hub name, a sentence-transformers or plain transformers folder, or a checkpoint of such a run.
+        towers: shared embeds queries and documents with the same weights; separate gives each its own copy to train.
+        temperature: scores are divided by it; 0.05 suits vectors of length 1.
+        recompute: whether each chunk of texts is computed again for its gradient, as in GradCache (arXiv 2101.06983): memory is then
+            that of one chunk however large the batch, for one more forward pass.
+        pooling: only for a plain transformers folder, which does not say it.
+        normalize: likewise, whether vectors are scaled to length 1.
+        prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
+        learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
+        warmup: share of all steps in which the learning rate rises.
+    """
+
+    reranks = False
+
+    def __init__(
+        self,
+        start_from: str,
+        towers: Literal["shared", "separate"] = "shared",
+        temperature: float = 0.05,
+        recompute: bool = False,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        prompts: dict[str, str] | None = None,
+        learning_rate: float = 1e-4,
+        warmup: float = 0.05,
+    ):
+        super().__init__(learning_rate, warmup)
+        self.start_from, self.kind = start_from, towers
+        self.given: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompts": prompts}
+        self.loss = OneHot(temperature=temperature)
+        self.recompute = recompute
+
+    def prepare(self, start: Path | None = None) -> None:
+        if hasattr(self, "towers"):
+            return
+        if start:
+            self.origin = f"begins from {start}, its copy of {self.start_from}"
+            self.towers = load_towers(str(start))
+            return
+        towers = load_towers(folder_of(self.start_from), **self.given)
+        take_weights(towers, self.start_from, "towers.")
+        if self.kind == "separate" and towers.shared:
+            towers = Towers(towers.query, copy.deepcopy(towers.query))
+        elif self.kind == "shared" and not towers.shared:
+            raise BadInput(f"model.towers: {self.start_from} has two towers: set towers: separate, or start from one of its folders")
+        self.towers = towers
+        settings = towers.query.settings
+        used = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
+        self.origin = said(self.start_from, towers=(self.kind, self.kind), **{k: (self.given.get(k), v) for k, v in used.items()})
+
+    @property
+    def model(self) -> Towers:
+        return self.towers
+
+    def reader(self, role: Role) -> Encoder:
+        return self.towers.tower(role)
+
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> DualBatch:
+        parts = (text_chunks(queries, rows[0], tokens_per_chunk), text_chunks(documents, rows[1].ravel(), tokens_per_chunk))
+        return DualBatch(*parts, *map(torch.from_numpy, rows))
+
+    dev_batch = training_batch  # with K = 0: the corpus is embedded once for all queries
+
+    def training_step(self, batch: DualBatch, _: int) -> Tensor:
+        encoded = gather(self.encoded(batch))
+        loss = self.loss(encoded, encoded)
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def encoded(self, batch: DualBatch) -> Encoded:
+        """Vectors of the batch's queries [B, D] and documents [B, K, D] with their gradient."""
+        query = batch.queries.each(self._each(self.towers.query)).float()
+        document = batch.documents.each(self._each(self.towers.document)).float()
+        rows = batch.document_rows.to(query.device)
+        return dual(query, document.unflatten(0, tuple(rows.shape)), rows)
+
+    def _each(self, tower: Encoder) -> Callable[[Tokens], Tensor]:
+        if not self.recompute:
+            return tower
+        return lambda tokens: checkpoint(tower, tokens, use_reentrant=False)
+
+    def validation_step(self, batch: DualBatch, _: int) -> Tensor:
+        return batch.queries.each(self.towers.query).float()  # [B, D]
+
+    def ranked(self, data: Any, query_rows: np.ndarray, vectors: Tensor) -> Tensor:
+        """[Q, TOP] rows of the corpus nearest to query vectors [Q, D]; every rank embeds its share of the documents."""
+        corpus = data.dev_corpus  # [N] rows
+        share = np.resize(corpus[rank() :: world_size()], -(-len(corpus) // world_size()))  # equally many on every rank
+        precision: Precision = "bf16" if "bf16" in str(self.trainer.precision) else "fp32"
+        texts = data.source.documents().read(share)
+        own = torch.from_numpy(encode_texts(self.towers.document, texts, "document", precision)).to(vectors.device)  # [n, D]
+        every: Any = self.all_gather(own)
+        documents = every.transpose(0, 1).flatten(0, 1)[: len(corpus)] if world_size() > 1 else own
+        _, found = search(vectors, documents, min(TOP, len(corpus)))
+        return torch.from_numpy(corpus[found.cpu().numpy()])
+
+    def fingerprint(self) -> str:
+        return self.towers.fingerprint()
+
+    def save(self, folder: Path) -> None:
+        """Writes the folder that `distill encode --teacher` takes."""
+        save_towers(self.towers, folder)

@@ -1,0 +1,71 @@
+"""What `distill teach` trains: a model that reads labelled queries and documents, and ranks documents on dev."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distill.data.tokens import TokenArrays
+from distill.encoders.cross import CrossEncoder
+from distill.encoders.encoder import Encoder, Role
+from distill.modules.optimizer import adamw
+from distill.modules.scheduled import ScheduledModule
+
+Rows = tuple[np.ndarray, np.ndarray]  # of queries [B] and of the documents of each [B, K]
+
+
+class TeacherModule(ScheduledModule):
+    """A teacher to train; one subclass for each architecture."""
+
+    reranks: ClassVar[bool]  # whether dev is measured by re-ranking a first stage, or by searching the corpus
+    start_from: str
+    origin: str  # one line on where weights and settings come from
+
+    def prepare(self, start: Path | None = None) -> None:
+        """Loads the model to train; `start` is the copy of it that a run made when it began."""
+        raise NotImplementedError
+
+    @property
+    def model(self) -> nn.Module:
+        """All that learns."""
+        raise NotImplementedError
+
+    def reader(self, role: Role) -> Encoder | CrossEncoder:
+        """Who cuts the texts of that role into tokens."""
+        raise NotImplementedError
+
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> Any:
+        """What `training_step` takes; column 0 of the documents is the positive."""
+        raise NotImplementedError
+
+    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> Any:
+        """What `validation_step` takes; the documents are those to re-rank, -1 where there are fewer, or none."""
+        raise NotImplementedError
+
+    def ranked(self, data: Any, query_rows: np.ndarray, outputs: Tensor) -> Tensor:
+        """[Q, k] rows of the corpus, best first, for dev queries [Q] out of what `validation_step` returned for them."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Of weights, tokenizer and settings."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Writes the model's folder."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        # the model stays in evaluation mode: without dropout a step depends on nothing but its batch
+        if self.trainer.strategy.root_device.type == "cpu":
+            for module in self.model.modules():
+                if isinstance(module, PreTrainedModel):
+                    # the fused kernel's bf16 backward is many times slower there than plain matrix products
+                    module.set_attn_implementation("eager")
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return adamw(self.model, self.learning_rate, bool(self.trainer.gradient_clip_val))
