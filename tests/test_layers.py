@@ -15,6 +15,7 @@ LEVELS = [
     ["distill.encoders", "distill.losses", "distill.metrics", "distill.distributed"],
     ["distill.data", "distill.latency", "distill.refusals"],
     ["distill.teachers", "distill.search"],
+    ["distill.faiss_index"],
     ["distill.data.datamodule"],
     ["distill.modules"],
     ["distill.callbacks"],
@@ -27,7 +28,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # a package and the only modules that may import it
 DOORS = {
     "torch.distributed": ["distill.distributed"],
-    "faiss": ["distill.search"],
+    "faiss": ["distill.faiss_index"],
     "jsonargparse": ["distill.arguments", "distill.cli"],
     "pytorch_lightning.cli": ["distill.arguments", "distill.cli"],
 }
