@@ -1,9 +1,9 @@
-"""Exact top k over stored document vectors, on the device of the queries, in bounded memory."""
+"""Top k over document vectors: exact on the device of the queries and in bounded memory, or as a faiss index has it."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,9 +23,24 @@ NUMBERS_PER_CHUNK = {"cpu": 12 << 20, "cuda": 1 << 28}
 SCORES_PER_BLOCK = {"cpu": 12 << 20, "cuda": 1 << 28}
 
 
+@runtime_checkable
+class Index(Protocol):
+    """A faiss index, as far as it is asked here; `distill.faiss_index` builds them."""
+
+    d: int
+    ntotal: int
+    metric_type: int  # 0 is the inner product
+
+    def search(self, x: np.ndarray, k: int, /) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 @torch.no_grad()
 def search(
-    queries: Tensor, documents: np.ndarray | Tensor | VectorStore, k: int, chunk_documents: int | None = None, progress: bool = False
+    queries: Tensor,
+    documents: np.ndarray | Tensor | VectorStore | Index,
+    k: int,
+    chunk_documents: int | None = None,
+    progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The `k` documents of highest inner product with each query, in fp32 whatever the stored type or the mixed precision around.
 
@@ -36,8 +51,13 @@ def search(
 
     Where the device multiplies bf16 natively, products of rounded vectors say which documents can be among the best: those whose
     rounded score is not below the k-th by more than rounding can explain. Only these are scored in fp32, so nothing is missed.
+
+    `documents` may be a faiss index by inner product too: it answers on its own device, as exactly as it was built to, and which of
+    equal scores comes first is its choice.
     """
-    _check_shapes(queries, documents, k)
+    if isinstance(documents, Index):
+        return _ask(documents, queries, k)
+    _check_shapes(queries, documents.shape[1], k)
     queries, device = queries.float(), queries.device
     _finite_lengths(queries, "query vectors", 0)
     best_scores = torch.full((len(queries), k), -torch.inf, device=device)  # [Q, k]
@@ -165,11 +185,21 @@ def _even(total: int, most: int) -> int:
     return max(1, -(-total // (8 * parts))) * 8
 
 
-def _check_shapes(queries: Tensor, documents: np.ndarray | Tensor | VectorStore, k: int) -> None:
+def _ask(index: Index, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What a faiss index finds, in the words of `search`: its missing hits score -3.4e38."""
+    _check_shapes(queries, index.d, k)
+    _finite_lengths(queries.float(), "query vectors", 0)
+    if index.metric_type != 0:
+        raise BadInput(f"the index ranks by faiss metric {index.metric_type}, not by inner product: build it with distill export --index")
+    scores, rows = (torch.from_numpy(found) for found in index.search(queries.float().contiguous().cpu().numpy(), k))
+    return scores.masked_fill(rows < 0, -torch.inf).to(queries.device), rows.to(queries.device)
+
+
+def _check_shapes(queries: Tensor, width: int, k: int) -> None:
     if k < 1:
         raise BadInput(f"k is {k}: ask for at least 1 document")
-    if queries.shape[1] != documents.shape[1]:
-        raise BadInput(f"query vectors are {queries.shape[1]} wide, document vectors {documents.shape[1]}: use the encoder they belong to")
+    if queries.shape[1] != width:
+        raise BadInput(f"query vectors are {queries.shape[1]} wide, document vectors {width}: use the encoder they belong to")
 
 
 def _finite_lengths(vectors: Tensor, what: str, start: int) -> Tensor:

@@ -15,6 +15,7 @@ LEVELS = [
     ["distill.encoders", "distill.losses", "distill.metrics", "distill.distributed"],
     ["distill.data", "distill.latency", "distill.refusals"],
     ["distill.teachers", "distill.search", "distill.reranking"],
+    ["distill.faiss_index"],
     ["distill.data.datamodule", "distill.data.negatives"],
     ["distill.data.pairs"],
     ["distill.modules"],
@@ -28,7 +29,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # a package and the only modules that may import it
 DOORS = {
     "torch.distributed": ["distill.distributed"],
-    "faiss": ["distill.search", "distill.data.vector_files"],
+    "faiss": ["distill.faiss_index", "distill.data.vector_files"],
     "jsonargparse": ["distill.arguments", "distill.cli"],
     "pytorch_lightning.cli": ["distill.arguments", "distill.cli"],
 }

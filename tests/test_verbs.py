@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -344,6 +345,79 @@ def test_a_graph_that_differs_is_not_exported(left: Left, tmp_path: Path, monkey
     with pytest.raises(RuntimeError, match="ONNX Runtime's vectors differ from PyTorch's"):
         distill("export", left.run, "--out", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_export_with_an_index(
+    left: Left, student: Any, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added to an export that was made without; checked with faiss alone, and by what the card says."""
+    pytest.importorskip("faiss", reason="install the extra `cpu`")
+    monkeypatch.setattr("distill.verbs.index.SECONDS", 0.01)
+    out = Path(shutil.copytree(left.run / "export", tmp_path / "export"))
+    before = files(out)
+    assert distill("export", left.run, "--out", out, "--index", kind) == 0
+    now = files(out)
+    assert now.keys() - before.keys() == {"index/documents.faiss", "index/ids.txt", "index/index.json"}
+    assert {name for name in before if before[name][0] != now[name][0]} == {"README.md"}
+    assert (out / "index" / "ids.txt").read_text().splitlines() == list(left.texts("collection.tsv"))
+    found = json.loads((out / "index" / "index.json").read_text())
+    assert (found["kind"], found["documents"], found["queries"]) == (kind, 240, 30)
+    assert found["recall@10"] >= (1.0 if kind == "flat" else 0.9)
+    assert all(speed > 0 for way in ("exact", "index") for speed in found["queries_per_second"][way].values())
+    assert f"{kind}, 240 documents: recall@10 {found['recall@10']:.4f} of exact search on 30 dev queries" in capsys.readouterr().out
+
+    monkeypatch.chdir(out)
+    block = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)[-1]
+    shown: dict[str, Any] = {}
+    exec(block, shown)
+    expected = rankings(student.encode(["how do I ..."]), left.documents())[0, :10]
+    ids = list(left.texts("collection.tsv"))
+    assert len(set(shown["found"]) & {ids[row] for row in expected}) >= 9
+
+    assert distill("export", left.run, "--out", out, "--index", kind) == 0  # again: nothing to do
+    assert files(out) == now
+    other = "ivf" if kind == "flat" else "flat"
+    assert distill("export", left.run, "--out", out, "--index", other) == 2
+    assert f"{out / 'index'}: holds another index ({kind}" in capsys.readouterr().err
+    assert files(out) == now
+
+
+def test_export_with_an_index_at_once(left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="install the extra `cpu`")
+    monkeypatch.setattr("distill.verbs.index.SECONDS", 0.01)
+    monkeypatch.setattr("distill.encoders.graph.find_spec", lambda name: None)  # without ONNX the card shows PyTorch
+    assert distill("export", left.run, "--out", tmp_path / "out", "--index", "flat") == 0
+    monkeypatch.chdir(tmp_path / "out")
+    shown: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)[-1], shown)
+    assert len(shown["found"]) == 10
+
+
+def test_export_with_an_index_needs_faiss(
+    left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert distill("export", left.run, "--out", tmp_path / "out", "--index", "flat") == 2
+    assert "install the extra `cpu`, or `gpu`" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()  # said before the work, not after it
+
+
+def test_an_export_broken_off_while_indexing_has_no_index(left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="install the extra `cpu`")
+    out = Path(shutil.copytree(left.run / "export", tmp_path / "export"))
+    before = files(out)
+    monkeypatch.setattr("distill.verbs.index.SECONDS", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.verbs.index.write_ids", raise_interrupt)
+        assert distill("export", left.run, "--out", out, "--index", "flat") == 130
+    assert files(out) == before
+    assert distill("export", left.run, "--out", out, "--index", "flat") == 0
+    assert (out / "index" / "index.json").is_file()
+
+
+def raise_interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

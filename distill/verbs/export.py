@@ -10,7 +10,9 @@ from distill.artefacts import read_json, write_json, written_atomically
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder, save_encoder
 from distill.encoders.towers import load_maker, write_router
+from distill.faiss_index import Kind, require_faiss
 from distill.records import BadInput
+from distill.verbs.index import add_index, summary
 from distill.verbs.run_folder import RunFolder
 from distill.verbs.serving import PYTORCH, add_serving, advice
 
@@ -20,7 +22,7 @@ scores = pair.similarity(pair.encode_query(["how do I ..."]), documents)  # the 
 """
 
 
-def export(run: str, out: str | None = None) -> None:
+def export(run: str, out: str | None = None, index: Kind | None = None) -> None:
     """Writes the student as a sentence-transformers folder, the pair of student and teacher as another, and a model card.
 
     `student/` embeds queries; with the extra `onnx` installed it holds ONNX models too, and `latency.json` says which to serve.
@@ -30,7 +32,11 @@ def export(run: str, out: str | None = None) -> None:
     Args:
         run: run folder, as `distill train` leaves it.
         out: folder to write; `export` in the run folder by default.
+        index: also write a faiss index of the documents into `index/`, tuned and measured against exact search: flat compares with
+            every document, ivf and hnsw with a part of them. Needs the extra `cpu` or `gpu`; may be added to an earlier export.
     """
+    if index:
+        require_faiss()
     folder = RunFolder(Path(run))
     student = load_encoder(str(folder.needs_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
@@ -43,32 +49,44 @@ def export(run: str, out: str | None = None) -> None:
         if read_json(destination / "export.json", "earlier export") != inputs:
             raise BadInput(f"{destination}: exported from another student or teacher: choose another --out or delete it")
         add_serving(student, folder, destination)  # the extra was installed since, perhaps
-        write_card(destination, folder, student, teacher, maker["name"])  # evaluated since, perhaps
-        return print(f"{destination}: done before, the model card as of now")
-    with written_atomically(destination) as temporary:
-        temporary.mkdir(parents=True)
-        save_encoder(student, temporary / "student")
-        if teacher:
-            write_router(student, teacher, temporary / "router")
-        add_serving(student, folder, temporary)
-        write_card(temporary, folder, student, teacher, maker["name"])
-        write_json(temporary / "export.json", inputs)
-    print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
-    if teacher:
-        print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
+        print(f"{destination}: done before, the model card as of now")
     else:
-        print(f"{maker['name']}: its vectors {maker['origin']}, the model is not here: no router/ of student and teacher")
+        with written_atomically(destination) as temporary:
+            temporary.mkdir(parents=True)
+            save_encoder(student, temporary / "student")
+            if teacher:
+                write_router(student, teacher, temporary / "router")
+            add_serving(student, folder, temporary)
+            write_card(temporary, folder, student, teacher, maker["name"])
+            write_json(temporary / "export.json", inputs)
+        print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
+        if teacher:
+            print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
+        else:
+            print(f"{maker['name']}: its vectors {maker['origin']}, the model is not here: no router/ of student and teacher")
+    if index:
+        add_index(student, folder, destination, index)
+    write_card(destination, folder, student, teacher, maker["name"])  # evaluated or indexed since, perhaps
 
 
 def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str) -> None:
-    latency = read_json(folder / "latency.json", "latency") if (folder / "latency.json").exists() else None
-    card, path = model_card(run, student, teacher, teacher_name, latency), folder / "README.md"
+    latency, index = (
+        read_json(folder / name, "measurements") if (folder / name).exists() else None for name in ("latency.json", "index/index.json")
+    )
+    card, path = model_card(run, student, teacher, teacher_name, latency, index), folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with written_atomically(path) as temporary:
             temporary.write_text(card, encoding="utf-8")
 
 
-def model_card(run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str, latency: dict[str, Any] | None = None) -> str:
+def model_card(
+    run: RunFolder,
+    student: Encoder,
+    teacher: Encoder | None,
+    teacher_name: str,
+    latency: dict[str, Any] | None = None,
+    index: dict[str, Any] | None = None,
+) -> str:
     """README.md of an export: what it is, how to use it, what was measured."""
     size = f" ({teacher.parameter_count() / 1e6:.1f}M parameters)" if teacher else ""
     return f"""---
@@ -87,8 +105,7 @@ from sentence_transformers import SentenceTransformer
 
 queries = SentenceTransformer("student").encode_query(["how do I ..."])
 {PAIR if teacher else ""}```
-{_serving(student, latency) if latency else ""}
-
+{_serving(student, latency) if latency else ""}{_searching(index, latency) if index else ""}
 ## Measured
 {_measured(run.path / "results.json")}
 
@@ -115,6 +132,34 @@ One query at a time on one core of {latency["processor"]}, from text to vector, 
 
 {advice(latency)}
 {_onnx_example(student, latency["paths"][latency["serve"]]["file"]) if latency["serve"] != PYTORCH else ""}"""
+
+
+def _searching(index: dict[str, Any], latency: dict[str, Any] | None) -> str:
+    """How to ask the index with the student, by the way that is recommended to serve it."""
+    served = latency["paths"][latency["serve"]]["file"] if latency and latency["serve"] != PYTORCH else None
+    if served:
+        package, model = (
+            "from distill.encoders.onnx import OnnxEncoder",
+            f'OnnxEncoder("student", model="{served.removeprefix("student/")}")',
+        )
+    else:
+        package, model = "from sentence_transformers import SentenceTransformer", 'SentenceTransformer("student")'
+    encode = "encode" if served else "encode_query"
+    return f"""
+## Index
+`index/documents.faiss` holds the teacher's vectors of {index["documents"]} documents; row i is the document on line i of `index/ids.txt`.
+{summary(index)}
+
+```python
+import faiss
+{package}
+
+student, index = {model}, faiss.read_index("index/documents.faiss")
+ids = open("index/ids.txt", encoding="utf-8").read().split("\\n")
+scores, rows = index.search(student.{encode}(["how do I ..."]), 10)
+found = [ids[row] for row in rows[0] if row >= 0]
+```
+"""
 
 
 def _onnx_example(student: Encoder, file: str) -> str:

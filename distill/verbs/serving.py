@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from distill.artefacts import write_json, written_atomically
+from distill.data.texts import Texts
 from distill.encoders.encoder import Encoder
 from distill.encoders.graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.encoders.onnx import MODEL, OnnxEncoder
@@ -45,8 +46,12 @@ def add_serving(student: Encoder, run: RunFolder, folder: Path) -> None:
 def sample_queries(run: RunFolder) -> list[str]:
     """Some of the run's dev queries, from all over the split."""
     data = run.data()
-    texts = data.source.queries(data.dev_split)
-    return texts.read(np.unique(np.linspace(0, len(texts) - 1, min(QUERIES, len(texts))).astype(np.int64)))
+    return spread(data.source.queries(data.dev_split), QUERIES)
+
+
+def spread(texts: Texts, most: int) -> list[str]:
+    """Up to `most` of `texts`, from all over them."""
+    return texts.read(np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(np.int64)))
 
 
 def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None:
