@@ -102,7 +102,7 @@ def test_a_recall_out_of_reach_ends_at_every_cluster(documents, monkeypatch):
     assert found == {"nlist": 4000 // 39, "nprobe": 4000 // 39}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["flat", "ivf"])  # a graph depends on which documents arrive together
 def test_a_store_in_chunks_equals_an_array_at_once(store, documents, queries, kind, monkeypatch):
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # several insert into a graph in any order

@@ -16,7 +16,7 @@ from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, Las
 from distill.callbacks.console import Console
 from distill.callbacks.run_log import RunLog
 from distill.data.datamodule import RetrievalData
-from distill.device import best_device, computes_bf16
+from distill.device import best_device, computes_bf16, fp32_products
 from distill.encoders.folder import save_encoder
 from distill.modules.start import read_checkpoint
 from distill.modules.student import StudentModule
@@ -92,7 +92,8 @@ def check_length(trainer: Trainer) -> None:
 def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, checkpoint: str | None) -> None:
     """Trains to the end; a signal ends the process with its own exit code."""
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        with fp32_products(trainer.strategy.root_device):  # those that mixed precision leaves, or all of them
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # how the trainer leaves after a signal, with code 0 or 1
         print(f"stopped at step {trainer.global_step}: the same command goes on", flush=True)
         raise (SystemExit(128 + signal.SIGTERM) if isinstance(end, SIGTERMException) else KeyboardInterrupt) from None

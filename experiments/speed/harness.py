@@ -144,7 +144,7 @@ def report(
     print(f"\n{script}  {json.dumps(settings, default=str)}  {origin['processor']}")
     for row in rows:
         ratios = [f"{row[f'ratio_to_{other}']:7.2f}x {other}" for other in ("peer", "bare") if row[f"ratio_to_{other}"]]
-        print(f"  {row['name']:<54}{row['value']:>12,.4g} {row['unit']:<20}{''.join(ratios)}")
+        print(f"  {row['name']:<54}{row['value']:>12,.5g} {row['unit']:<20}{''.join(ratios)}")
     if gemm_fraction:
         print(f"  {gemm_fraction:.0%} of the matrix product rate measured in this run")
     print(f"  peak memory {result['peak_rss_mb']:,.0f} MB", flush=True)
