@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -45,14 +45,20 @@ def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def fp32_products(device: torch.device) -> Iterator[None]:
-    """Exact and fast fp32 products whatever is set around: TF32 or bf16 scores change a ranking."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(exact_matmul_precision(device))
+    """Exact and fast fp32 products whatever is set around: TF32 or bf16 scores change a ranking.
+
+    The setting is the process's: one thread at a time.
+    """
+    sums: Any = torch.backends.cuda.matmul
+    before, reduced = torch.get_float32_matmul_precision(), sums.allow_bf16_reduced_precision_reduction
     try:
         with torch.autocast(device.type, enabled=False):
+            torch.set_float32_matmul_precision(exact_matmul_precision(device))
+            sums.allow_bf16_reduced_precision_reduction = False  # products of bf16 are summed in fp32
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+        sums.allow_bf16_reduced_precision_reduction = reduced
 
 
 def exact_matmul_precision(device: torch.device) -> Literal["medium", "highest"]:
@@ -66,6 +72,7 @@ def _medium_is_exact() -> bool:
     left, right = torch.randn(2, 256, 384, generator=torch.Generator().manual_seed(0)).unbind()
     exact, before = left.double() @ right.double().T, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
-    error = (left @ right.T - exact).abs().max() / exact.abs().max()
+    with torch.autocast("cpu", enabled=False):
+        error = (left @ right.T - exact).abs().max() / exact.abs().max()
     torch.set_float32_matmul_precision(before)
     return float(error) < 1e-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +48,7 @@ def faiss_index(documents: VectorStore | np.ndarray, kind: Kind, queries: np.nda
             index.add(vectors)
             bar.update(len(vectors))
     if kind != "flat":
-        asked = _rows(documents, SAMPLE) if queries is None else queries[:SAMPLE]
+        asked = _sample(documents, SAMPLE) if queries is None else queries[:SAMPLE]
         _tune(index, kind, documents, torch.from_numpy(asked))
     return index
 
@@ -86,12 +86,12 @@ def _empty(documents: VectorStore | np.ndarray, kind: Kind) -> Any:
     if kind == "hnsw":
         index = faiss.IndexHNSWSQ(width, stored, NEIGHBOURS, metric)
         index.hnsw.efConstruction = CONSTRUCTION
-        index.train(_rows(documents, 1))  # fp16 has nothing to learn, but faiss asks for it
+        index.train(_sample(documents, 1))  # fp16 has nothing to learn, but faiss asks for it
         return index  # not placed: faiss walks graphs on the CPU only
     lists = max(1, min(round(4 * count**0.5), count // TRAINED_ON))
     # not by residual: a document's distance to its cluster would be rounded anew
     index = _placed(faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), width, lists, stored, metric, False))
-    index.train(_finite(_rows(documents, lists * TRAINED_ON)))
+    index.train(_sample(documents, lists * TRAINED_ON))
     return index
 
 
@@ -122,18 +122,20 @@ def _tune(index: Any, kind: Kind, documents: VectorStore | np.ndarray, queries: 
         effort = min(2 * effort, most)
 
 
-def _rows(documents: VectorStore | np.ndarray, most: int) -> np.ndarray:
+def _sample(documents: VectorStore | np.ndarray, most: int) -> np.ndarray:
     """Up to `most` documents [n, D] float32 drawn without repetition, the same ones each time, in row order."""
     rows = np.sort(np.random.default_rng(0).permutation(len(documents))[:most])
-    return (documents[rows] if isinstance(documents, np.ndarray) else documents.take(rows)).astype(np.float32)
+    return _checked(documents[rows] if isinstance(documents, np.ndarray) else documents.take(rows), rows)
 
 
 def _chunks(documents: VectorStore | np.ndarray) -> Iterator[np.ndarray]:
+    """All documents [n, D] float32, some at a time."""
     size = max(1, NUMBERS_PER_CHUNK // documents.shape[1])
-    return (_finite(documents[start : start + size].astype(np.float32), start) for start in range(0, len(documents), size))
+    return (_checked(documents[start : start + size], range(start, start + size)) for start in range(0, len(documents), size))
 
 
-def _finite(vectors: np.ndarray, start: int = 0) -> np.ndarray:
-    for row in np.flatnonzero(~(np.abs(vectors) <= HALF).all(axis=1))[:1]:
-        raise BadInput(f"document vectors: row {start + row} is not finite in float16: encode it again")
-    return vectors
+def _checked(vectors: np.ndarray, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """`vectors` in float32; refuses what float16 cannot hold, by its row of the documents."""
+    for place in np.flatnonzero(~(np.abs(vectors) <= HALF).all(axis=1))[:1]:
+        raise BadInput(f"document vectors: row {rows[place]} is not finite in float16: encode it again")
+    return vectors.astype(np.float32)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # A chunk of documents is held three times, as stored, in fp32 and rounded: 100 MB on a CPU. The scores of a block of queries against it
 # should stay in a CPU's cache until the best are selected; a GPU wants larger products.
 NUMBERS_PER_CHUNK = {"cpu": 12 << 20, "cuda": 1 << 28}
-SCORES_PER_BLOCK = {"cpu": 12 << 20, "cuda": 1 << 28}
+SCORES_PER_BLOCK = {"cpu": 12 << 20, "cuda": 1 << 26}
+MOST_ENTERING = 4  # times k: documents a query that rounded products may let in, before exact ones are cheaper
 
 
 @runtime_checkable
@@ -63,52 +64,67 @@ def search(
     best_scores = torch.full((len(queries), k), -torch.inf, device=device)  # [Q, k]
     best_rows = torch.full((len(queries), k), -1, device=device)  # [Q, k]
     chunk_documents = chunk_documents or _even(len(documents), NUMBERS_PER_CHUNK[device.type] // queries.shape[1])
-    rounded_type = torch.bfloat16 if computes_bf16(device.type) else torch.float32
-    rounded = queries.to(rounded_type)
+    rounding = computes_bf16(device.type)
     queries_per_block = max(1, SCORES_PER_BLOCK[device.type] // chunk_documents)
-    room = Room(min(chunk_documents, len(documents)), queries.shape[1], rounded_type, device)
+    room = Room(min(chunk_documents, len(documents)), queries.shape[1], device)
     with fp32_products(device), tqdm(total=len(documents), unit="doc", desc="search", disable=None if progress else True) as bar:
         for start in range(0, len(documents), chunk_documents):
-            chunk, chunk_rounded = room.take(documents[start : start + chunk_documents])  # [C, D]
-            longest = _finite_lengths(chunk, "document vectors", start).amax()
-            off = _off(queries, rounded, longest)
-            per_query = (queries, rounded, off, best_scores, best_rows)
-            for block, block_rounded, block_off, *best in zip(*(each.split(queries_per_block) for each in per_query), strict=True):
-                query, column = _can_enter(block_rounded, chunk_rounded, len(chunk), block_off, best[0][:, -1:], k)
-                _enter(query, column + start, _scores(block, chunk, query, column), *best)
+            chunk = room.take(documents[start : start + chunk_documents])  # [C, D]
+            room.longest = _finite_lengths(chunk, "document vectors", start).amax()
+            for block, *best in zip(*(each.split(queries_per_block) for each in (queries, best_scores, best_rows)), strict=True):
+                places = _can_enter(block, room.rounded, room, best[0][:, -1:], k) if rounding else None
+                if places is None:  # or so many that rounding only costs: vectors that are all alike
+                    rounding = False
+                    places = _can_enter(block, room.exact, room, best[0][:, -1:], k)
+                assert places is not None  # exact products let in whatever there is
+                query, column = places
+                if len(query):
+                    _enter(query, column + start, _scores(block, chunk, query, column), *best)
             bar.update(len(chunk))
     return best_scores, best_rows
 
 
 class Room:
-    """Where a chunk of documents lies in fp32 and rounded; taken once, as fresh memory of that size costs more than filling it."""
+    """Where a chunk of documents lies in fp32 and rounded; taken once, as fresh memory of that size costs more than filling it.
 
-    def __init__(self, documents: int, width: int, rounded_type: torch.dtype, device: torch.device):
-        per_word = 8 // rounded_type.itemsize  # see _where_at_least
-        self.exact = torch.empty(documents, width, device=device)
-        self.rounded = torch.zeros(-(-documents // per_word) * per_word, width, dtype=rounded_type, device=device)
+    Behind the chunk's `count` rows lie some of no meaning, which make its scores a whole number of words (see _where_at_least).
+    """
 
-    def take(self, documents: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """[C, D] fp32 and rounded, the latter with rows of no meaning behind that make C a whole number of words."""
-        count = len(documents)
+    count: int
+    longest: Tensor  # length of the longest document
+
+    def __init__(self, documents: int, width: int, device: torch.device):
+        size = (-(-documents // 8) * 8, width)
+        self.exact = torch.zeros(size, device=device)
+        self.rounded = torch.zeros(size if computes_bf16(device.type) else (0, width), dtype=torch.bfloat16, device=device)
+
+    def take(self, documents: np.ndarray | Tensor) -> Tensor:
+        """`documents` [C, D] in fp32."""
+        self.count = len(documents)
         if not isinstance(documents, Tensor):
             # rows of a read-only memory map are copied first: a tensor over them is one write away from a crash
-            documents = torch.from_numpy(documents if documents.flags.writeable else documents.copy())
-        exact = self.exact[:count].copy_(documents)
-        self.rounded[:count].copy_(exact)
-        return exact, self.rounded[: count + -count % (8 // self.rounded.element_size())]
+            plain = documents.flags.writeable and documents.flags.c_contiguous
+            documents = torch.from_numpy(documents if plain else documents.copy())
+        exact = self.exact[: self.count].copy_(documents)
+        if len(self.rounded):
+            self.rounded[: self.count].copy_(exact)
+        return exact
 
 
-def _can_enter(queries: Tensor, documents: Tensor, count: int, off: Tensor, kth: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _can_enter(queries: Tensor, documents: Tensor, room: Room, kth: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
     """Query and column [M] of each pair whose exact score may reach `kth` [B, 1], the k-th best so far, or the k-th of these scores.
 
-    `queries` [B, D] and `documents` [C, D] are rounded, which puts their products `off` [B, 1] at most; documents from `count` on are none.
+    `documents` are the room's, in the number format of the products; None where these are rounded and let in more than can be used.
     """
-    scores = queries @ documents.T  # [B, C]
+    rounded = queries.to(documents.dtype)
+    off = _off(queries, rounded, room.longest)
+    words = -(-room.count // 8) * 8
+    scores = rounded @ documents[:words].T  # [B, C]
     # who only equals the k-th so far may enter too: the lower row wins
-    least = torch.maximum(kth, _below(_kth_or_less(scores[:, :count], k), scores.dtype) - off)
-    scores[:, count:] = torch.nan  # reaches nothing
-    return _where_at_least(scores, _below(least - off, scores.dtype).to(scores.dtype))
+    least = torch.maximum(kth, _below(_kth_or_less(scores[:, : room.count], k), scores.dtype) - off)
+    scores[:, room.count :] = torch.nan  # reaches nothing
+    most = len(queries) * max(MOST_ENTERING * k, room.count // 32) if scores.dtype == torch.bfloat16 else None
+    return _where_at_least(scores, _below(least - off, scores.dtype).to(scores.dtype), most)
 
 
 def _off(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
@@ -127,16 +143,18 @@ def _below(scores: Tensor, dtype: torch.dtype) -> Tensor:
     return scores - 0.51 * torch.finfo(dtype).eps * scores.abs()
 
 
-def _where_at_least(scores: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+def _where_at_least(scores: Tensor, least: Tensor, most: int | None) -> tuple[Tensor, Tensor] | None:
     """Query and column of each score [B, C] from `least` [B, 1] up, ordered by query, then by column; overwrites the scores.
 
-    Few are: to look at eight bytes at a time as one number, and only then at the scores in them, is several times faster.
+    Few are: to look at eight bytes at a time as one number, and only then at the scores in them, is several times faster. None where
+    more than `most` words hold one.
     """
-    per_word = 8 // scores.element_size()
-    reached = scores.ge_(least).unflatten(1, (-1, per_word))  # 1 or 0
+    reached = scores.ge_(least).unflatten(1, (-1, 8 // scores.element_size()))  # 1 or 0
     query, word = reached.view(torch.int64).squeeze(2).nonzero(as_tuple=True)
+    if most is not None and len(query) > most:
+        return None
     which, place = reached[query, word].nonzero(as_tuple=True)
-    return query[which], word[which] * per_word + place
+    return query[which], word[which] * reached.shape[2] + place
 
 
 def _scores(queries: Tensor, documents: Tensor, query: Tensor, column: Tensor) -> Tensor:
@@ -152,8 +170,6 @@ def _scores(queries: Tensor, documents: Tensor, query: Tensor, column: Tensor) -
 
 def _enter(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, best_rows: Tensor) -> None:
     """Merges M scored documents, ordered by query, then by row, into the best so far [B, k], in place."""
-    if not len(query):
-        return
     k = best_scores.shape[1]
     entering = query.bincount(minlength=len(best_scores))  # [B]
     place = torch.arange(len(query), device=query.device) - (entering.cumsum(0) - entering)[query]  # [M] among those of its query
@@ -206,5 +222,5 @@ def _finite_lengths(vectors: Tensor, what: str, start: int) -> Tensor:
     """The length [N] of each of `vectors` [N, D]; refuses NaN and infinity, which survive in it."""
     lengths = vectors.norm(dim=1)
     for row in (~lengths.isfinite()).nonzero()[:1, 0].tolist():
-        raise BadInput(f"{what}: row {start + row} has NaN or infinite values: encode it again")
+        raise BadInput(f"{what}: row {start + row} has NaN or infinite values, or a length that is infinite in fp32: encode it again")
     return lengths

@@ -160,3 +160,21 @@ def test_a_gpu_finds_what_the_cpu_finds():
     scores, rows = search(queries.cuda(), documents.half().numpy(), 20, chunk_documents=300)
     assert torch.equal(rows.cpu(), by_full_sort(queries, documents, 20)[1])
     assert scores.device.type == "cuda"
+
+
+@pytest.mark.parametrize("together", [0.5, 0.9, 0.999])
+def test_vectors_so_alike_that_rounding_hides_their_order(together):
+    """Rounded scores would let nearly everything in; exact ones take over within the search."""
+    generator = torch.Generator().manual_seed(0)
+    common, own = torch.randn(1, 64, generator=generator), torch.randn(3000, 64, generator=generator)
+    documents = torch.nn.functional.normalize(together**0.5 * common + (1 - together) ** 0.5 * own, dim=1)
+    scores, rows = search(documents[:20], documents, 10, chunk_documents=1100)
+    expected_scores, expected_rows = by_full_sort(documents[:20], documents, 10)
+    torch.testing.assert_close(scores, expected_scores, rtol=0, atol=1e-6)
+    assert (rows == expected_rows).float().mean() > 0.99  # the rest: neighbours closer than fp32 can tell
+
+
+@pytest.mark.parametrize("view", [lambda d: d[::-1], lambda d: np.asfortranarray(d), lambda d: d[:, ::-1].copy()[:, ::-1]])
+def test_arrays_that_lie_in_memory_in_another_order(view):
+    queries, documents = small_integers(5), small_integers(50, seed=1).numpy()
+    assert torch.equal(search(queries, view(documents), 7)[1], by_full_sort(queries, torch.from_numpy(view(documents).copy()), 7)[1])

@@ -220,7 +220,9 @@ def test_a_first_stage_can_be_a_trec_run(arguments, source_root, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_equal_one(kind, teacher_folder, tmp_path):
-    source = make_source(tmp_path / "texts", documents=61, train=80, dev=13, seed=5)
+    source = make_source(
+        tmp_path / "texts", documents=61, train=80, dev=13, seed=6
+    )  # in which no two documents are so close that rounding orders them
     encode = ["--source", "MsMarcoTsv", "--source.root", source, "--precision", "fp32", "--out", tmp_path / "store"]
     assert distill("encode", "--teacher", teacher_folder, *encode) == 0
     more = ["--data.first_stage", tmp_path / "store"] if kind == "CrossTeacher" else []

@@ -83,7 +83,9 @@ class VectorStore:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """A run of rows [n, D] float16. Read, not mapped: a scan of the corpus leaves nothing in this process's memory."""
-        start, stop, _ = rows.indices(self._rows)
+        start, stop, step = rows.indices(self._rows)
+        if step != 1:
+            raise IndexError(f"a run of rows has step 1, not {step}: use take for others")
         vectors, size = np.empty((max(0, stop - start), self.width), np.float16), self._rows_per_shard
         for shard in range(start // size, -(-stop // size)):
             first, last = max(start, shard * size), min(stop, (shard + 1) * size)
@@ -118,6 +120,9 @@ class VectorStore:
 
 def _read(shard: np.memmap, row: int, into: np.ndarray) -> None:
     """The rows of a shard from `row` on, as many as `into` [n, D] takes."""
+    if not shard.flags.c_contiguous or shard.dtype != into.dtype:
+        into[:] = shard[row : row + len(into)]
+        return
     with open(str(shard.filename), "rb", buffering=0) as file:
         file.seek(shard.offset + row * into.shape[1] * into.itemsize)
         view, done = into.reshape(-1).view(np.uint8).data, 0
@@ -190,7 +195,7 @@ class StoreWriter:
 
     def write(self, shard: int, vectors: np.ndarray) -> None:
         """One whole shard [n, D]; refuses numbers that are not finite in float16."""
-        halves = vectors.astype(np.float16)
+        halves = vectors.astype(np.float16, order="C")  # rows are read as they lie in the file
         if not np.isfinite(halves).all():
             row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0]) + shard * self.rows_per_shard
             raise BadInput(f"{self.folder}: the vector of {self.ids[row]!r} is not finite in float16: check the teacher or its precision")

@@ -25,7 +25,7 @@ def sample(lengths: np.ndarray, device: str) -> np.ndarray:
 
 
 def main() -> None:
-    given = arguments(__doc__)
+    given = arguments(__doc__, devices=("cpu", "cuda"))
     from sentence_transformers import SentenceTransformer
 
     texts, encoder, theirs = passages(given.data), teacher(), SentenceTransformer(TEACHER, device=given.device)

@@ -141,7 +141,7 @@ def prepared(data: Path, folder: Path) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    given = arguments(__doc__)
+    given = arguments(__doc__, devices=("cpu", "cuda"))
     with tempfile.TemporaryDirectory() as folder:
         seconds, _, memory = alone(prepared, given.data, Path(folder))
         texts = queries(given.data)

@@ -78,6 +78,26 @@ def test_slices_across_shards(folder, start, stop):
     np.testing.assert_array_equal(VectorStore(folder)[start:stop], HALVES[start:stop])
 
 
+def test_vectors_given_column_by_column_come_back_in_rows(tmp_path):
+    writer = writer_in(tmp_path / "store")
+    for shard, rows in writer.missing():
+        writer.write(shard, np.asfortranarray(VECTORS[rows]))
+    writer.finish()
+    assert np.array_equal(VectorStore(tmp_path / "store")[:], HALVES)
+
+
+def test_shards_that_lie_column_by_column_are_read_as_they_lie(folder):
+    for shard in range(4):
+        path = folder / shard_name(shard)
+        np.save(path, np.asfortranarray(np.load(path)))
+    assert np.array_equal(VectorStore(folder)[3:17], HALVES[3:17])
+
+
+def test_a_slice_with_steps_is_refused(folder):
+    with pytest.raises(IndexError, match="use take"):
+        VectorStore(folder)[::2]
+
+
 @pytest.mark.parametrize("rows", [[0], [6, 7], [22, 0, 13, 14, 13, 7], list(range(ROWS))[::-1], []], ids=str)
 def test_take_any_rows_in_any_order(folder, rows):
     rows = np.array(rows, np.int64)

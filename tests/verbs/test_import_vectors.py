@@ -121,7 +121,7 @@ def test_search_shows_the_text_that_bears_the_id(run: Path, source_root: Path, c
 
 def test_export_without_a_teacher_is_the_student_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert distill("export", run, "--out", tmp_path / "export") == 0 == distill("export", run, "--out", tmp_path / "export")
-    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["README.md", "export.json", "student"]
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["README.md", "export.json", "latency.json", "student"]
     assert NAME in capsys.readouterr().out
     card = (tmp_path / "export" / "README.md").read_text()
     assert NAME in card and "router" not in card

@@ -12,9 +12,8 @@ import pytest
 from commands import distill
 
 from distill.artefacts import read_json
-from distill.data import negatives
 from distill.data.ids import Ids
-from distill.data.mined import Mined, read_negatives
+from distill.data.mined import Mined, NegativesWriter, read_negatives
 from distill.data.sources import MsMarcoTsv
 from distill.data.store import StoreWriter, VectorStore
 from distill.records import BadInput
@@ -124,15 +123,15 @@ def test_without_the_words_the_same_vector_is_the_same_document(world: Path) -> 
 def test_shards_are_joined_and_a_stopped_one_goes_on(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mine(world, out="whole") == 0
     monkeypatch.setattr(mine_verb, "QUERIES_PER_SHARD", 1)
-    write, calls = negatives.NegativesWriter.write, []
+    write, calls = NegativesWriter.write, []
 
-    def stops(self: negatives.NegativesWriter, shard: int, mined: list[Mined]) -> None:
+    def stops(self: NegativesWriter, shard: int, mined: list[Mined]) -> None:
         calls.append(shard)
         if calls == [0, 1]:
             raise KeyboardInterrupt
         write(self, shard, mined)
 
-    monkeypatch.setattr(negatives.NegativesWriter, "write", stops)
+    monkeypatch.setattr(NegativesWriter, "write", stops)
     assert mine(world) == 130
     assert sorted(path.name for path in (world / "out").iterdir()) == ["00000.jsonl", "plan.json"]
     assert mine(world) == 0
