@@ -179,8 +179,8 @@ def test_readme_commands_run_in_order(here: Path) -> None:
     for command in commands:
         run(*[small.get(word, word) for word in command])
     python = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    namespace: dict = {}  # a later block goes on where an earlier one ended
     for block in python:
-        namespace: dict = {}
         exec(block, namespace)
         assert np.linalg.norm(namespace["vectors"]) == pytest.approx(1, abs=1e-5)
 

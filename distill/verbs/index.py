@@ -104,6 +104,6 @@ def summary(found: dict[str, Any]) -> str:
     exact, index = found["queries_per_second"]["exact"], found["queries_per_second"]["index"]
     return (
         f"{found['kind']}, {found['documents']} documents: recall@{TOP} {found[f'recall@{TOP}']:.4f} of exact search on {found['queries']} "
-        f"dev queries; queries/s all at once {index['together']:.0f} (exact {exact['together']:.0f}), one by one {index['alone']:.0f} "
-        f"(exact {exact['alone']:.0f})"
+        f"dev queries; queries/s of the index and of exact search over the store: all at once {index['together']:.0f} and "
+        f"{exact['together']:.0f}, one by one {index['alone']:.0f} and {exact['alone']:.0f}"
     )
