@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # A chunk of documents is held three times, as stored, in fp32 and rounded: 100 MB on a CPU. The scores of a block of queries against it
 # should stay in a CPU's cache until the best are selected; a GPU wants larger products.
-NUMBERS_PER_CHUNK = {"cpu": 12 << 20, "cuda": 1 << 28}
-SCORES_PER_BLOCK = {"cpu": 12 << 20, "cuda": 1 << 26}
+NUMBERS_PER_CHUNK = {"cpu": 16 << 20, "cuda": 1 << 28}
+SCORES_PER_BLOCK = {"cpu": 16 << 20, "cuda": 1 << 26}
 MOST_ENTERING = 4  # times k: documents a query that rounded products may let in, before exact ones are cheaper
 
 
