@@ -129,11 +129,11 @@ class OneLineTrainParser(_OneLine, LightningArgumentParser):
 class TrainCLI(LightningCLI):
     """`model`, `data` and `trainer` groups, plus the run folder; everything else is Lightning's."""
 
-    def evaluation(self) -> tuple[Callback, str]:
-        """What measures on dev, and the metric of it that says which epoch is kept."""
+    def evaluation(self) -> Callback:
+        """What measures on dev."""
         from distill.callbacks.retrieval_eval import RetrievalEval
 
-        return RetrievalEval(), "overlap@10"  # needs no labels, and few judged queries are noisy
+        return RetrievalEval()
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = self.parser_class(**kwargs)
@@ -150,7 +150,7 @@ class TrainCLI(LightningCLI):
         from distill.verbs.train import run_settings
 
         given = (Path(self.config.out), self.config_init["trainer"], self.config.checkpoint_every_n_steps)
-        settings = run_settings(*given, *self.evaluation())
+        settings = run_settings(*given, self.evaluation())
         try:
             return super().instantiate_trainer(**settings, **kwargs)
         except (ValueError, TypeError, MisconfigurationException) as error:
@@ -160,8 +160,7 @@ class TrainCLI(LightningCLI):
 class TeachCLI(TrainCLI):
     """The same for a teacher; `model` names its class."""
 
-    def evaluation(self) -> tuple[Callback, str]:
+    def evaluation(self) -> Callback:
         from distill.callbacks.teacher_eval import TeacherEval
-        from distill.verbs.teach import BEST_BY
 
-        return TeacherEval(), BEST_BY
+        return TeacherEval()

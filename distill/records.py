@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,17 +34,19 @@ class Batch:
     queries: Tokens
     query_rows: Tensor  # [B] int64, number of each query among all queries of its loader
     document_rows: Tensor  # [B, K] int64, rows of the document store; K = 0 when only queries are matched
+    documents: Any = None  # Chunks of Tokens [B * K], for a student that embeds documents itself
 
     def to(self, device: torch.device, **kwargs) -> Batch:
         # rows stay on the host: they index memory-mapped files there
-        return Batch(self.queries.to(device, **kwargs), self.query_rows, self.document_rows)
+        documents = self.documents and self.documents.to(device, **kwargs)
+        return replace(self, queries=self.queries.to(device, **kwargs), documents=documents)
 
 
 @dataclass(frozen=True)
 class Encoded:
     """What a teacher or a student says about a batch; teachers and students return the same type."""
 
-    query: Tensor  # [B, D]     one vector per query
+    query: Tensor  # [B, D]     one vector per query; from a cross encoder [B, K, D], one beside each candidate
     document: Tensor  # [B, K, D]  candidates, column 0 the positive where there is one; K = 0 when only queries are matched
     scores: Tensor  # [B, K]     each query against its own K candidates
     document_rows: Tensor  # [B, K]     ids of the candidates: the same document twice in a batch is not its own negative

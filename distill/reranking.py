@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from distill.encoders.batched import TOKENS_PER_BATCH, encode_texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder
 from distill.encoders.folder import local_folder
+from distill.encoders.pairs import PairTokens
 from distill.encoders.towers import Towers, load_towers
 from distill.records import Run
 
@@ -50,15 +51,27 @@ def cross_scores(encoder: CrossEncoder, queries: Texts, corpus: Texts, rows: np.
         documents, place = np.unique(part[query, column], return_inverse=True)
         query_ids = encoder.token_ids(queries.read(np.arange(start, start + len(part))), "query")
         document_ids = encoder.token_ids(corpus.read(documents), "document")
-        beside = [np.asarray(query_ids[i]) for i in query], [np.asarray(document_ids[i]) for i in place]
-        with autocast(precision, encoder.device):
-            found = pair_chunks(encoder, *beside, TOKENS_PER_BATCH[encoder.device.type]).to(encoder.device).each(_scores_of(encoder))
-        scores[start + query, column] = found.cpu().numpy()
+        pairs = [(query_ids[q], document_ids[d]) for q, d in zip(query, place, strict=True)]
+        scores[start + query, column] = opinions(encoder, pairs, precision)[:, 0]
     return scores
 
 
-def _scores_of(encoder: CrossEncoder) -> Callable[..., Tensor]:
-    return lambda pairs: encoder(pairs).scores
+@torch.inference_mode()
+def opinions(
+    encoder: CrossEncoder,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    precision: Precision = "fp32",
+    progress: Callable[[int], object] = lambda done: None,
+) -> np.ndarray:
+    """[P, 1 + 2 D] float32: score, query and document vector of every pair of token ids of texts alone."""
+
+    def read(batch: PairTokens) -> Tensor:
+        progress(len(batch.input_ids))
+        return encoder(batch.to(encoder.device)).stacked().cpu()
+
+    queries, documents = ([np.asarray(ids) for ids in texts] for texts in zip(*pairs, strict=True))
+    with autocast(precision, encoder.device):
+        return pair_chunks(encoder, queries, documents, TOKENS_PER_BATCH[encoder.device.type]).each(read).numpy()
 
 
 def dual_scores(towers: Towers, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:

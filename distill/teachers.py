@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from distill.data.store import VectorStore
+from distill.encoders.cross import apart
 from distill.encoders.dual import dual
 from distill.records import Batch, Encoded
+
+
+class Teacher(Protocol):
+    """Who is learnt from."""
+
+    @property
+    def width(self) -> int:
+        """Of its vectors; 0 where it has scores only."""
+
+    reads_pairs: bool  # a cross encoder's vectors of a query depend on the document
+
+    @property
+    def stores(self) -> Sequence[VectorStore]:
+        """What it reads."""
+
+    def __call__(self, batch: Batch) -> Encoded: ...
 
 
 class StoredQueries:
@@ -36,9 +54,19 @@ class StoredQueries:
 class StoredTeacher:
     """A teacher whose vectors are on disk: each batch costs a look-up in memory-mapped files."""
 
+    reads_pairs = False
+
     def __init__(self, queries: StoredQueries, documents: VectorStore):
         self.queries = queries
         self.documents = documents
+
+    @property
+    def width(self) -> int:
+        return self.documents.width
+
+    @property
+    def stores(self) -> list[VectorStore]:
+        return [self.documents, *self.queries.stores]
 
     def __call__(self, batch: Batch) -> Encoded:
         """Vectors of the batch's queries and candidates by their rows, float32, on the device of the batch's tokens."""
@@ -48,3 +76,34 @@ class StoredTeacher:
         documents = self.documents.take(rows.ravel()).reshape(*rows.shape, self.documents.width)  # [B, K, D]
         query, document = (torch.from_numpy(vectors).to(device, torch.float32) for vectors in (queries, documents))
         return dual(query, document, batch.document_rows.to(device))
+
+
+class StoredPairs:
+    """A cross encoder whose opinion of every query and its candidates is on disk.
+
+    Args:
+        parts: stores of pairs, their ids aside rows of score, query vector and document vector.
+        rows: [n, K] rows of the pairs within each store; their queries follow one another as the training queries do.
+    """
+
+    reads_pairs = True
+
+    def __init__(self, parts: Sequence[VectorStore], rows: Sequence[np.ndarray]):
+        self.pairs = StoredQueries(parts, [part.ravel() for part in rows])
+        self.candidates = rows[0].shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.pairs.stores[0].width // 2
+
+    @property
+    def stores(self) -> Sequence[VectorStore]:
+        return self.pairs.stores
+
+    def __call__(self, batch: Batch) -> Encoded:
+        """Scores [B, K], query vectors [B, K, D] and document vectors [B, K, D]: each depends on the other text of its pair."""
+        device = batch.queries.input_ids.device
+        rows = batch.query_rows.numpy()[:, None] * self.candidates + np.arange(self.candidates)  # [B, K]
+        stacked = self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)
+        scores, query, document = apart(torch.from_numpy(stacked).to(device, torch.float32))
+        return Encoded(query, document, scores, batch.document_rows.to(device))

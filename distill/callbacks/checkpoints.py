@@ -85,14 +85,17 @@ class LastCheckpoint(Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: of the epoch that is highest in one dev metric."""
+    """`best.ckpt`: of the epoch that is highest in the dev metric which the module names, `best_by`."""
 
-    def __init__(self, folder: Path, metric: str):
+    def __init__(self, folder: Path):
         super().__init__(
             folder,
             filename="best",
-            monitor=f"dev/{metric}",
             mode="max",
             enable_version_counter=False,
             save_on_train_epoch_end=False,  # right after the evaluation, so that last.ckpt knows what the best is
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.monitor = f"dev/{pl_module.best_by}"
+        super().setup(trainer, pl_module, stage)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall
+from distill.modules.documents import embedded
 from distill.records import Batch
 from distill.search import search
 
@@ -24,7 +25,8 @@ class RetrievalEval(Callback):
     `mrr@10`, `ndcg@10`, `recall@100` and their retention (student over teacher) where dev is judged; `overlap@10` (share of the
     teacher's top 10 that the student finds too) and `cosine` (to the teacher's query vectors) always; `seconds` it took.
 
-    Only queries are encoded: the documents are the teacher's stored vectors. Every rank searches its own share of the queries,
+    Only queries are encoded, as the documents are the teacher's stored vectors; where the student embeds documents itself, both search
+    `data.dev_documents` of them. Every rank searches its own share of the queries,
     each query is counted once, and all ranks log the same numbers.
     """
 
@@ -42,25 +44,35 @@ class RetrievalEval(Callback):
         self._encoded.append((batch.query_rows.numpy(), outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         share = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in self._encoded)])
         vectors = torch.cat([vectors for _, vectors in self._encoded] or [torch.empty(0, data.store.documents.width)])
         vectors = vectors.to(pl_module.device)
         teacher = torch.from_numpy(data.dev_vectors.take(share)).to(vectors)
-        documents = data.store.documents
-        top = min(TOP, len(documents))
-        _, rows = search(vectors, documents, top)
+        corpus, theirs, ours = self._documents(data, pl_module)
+        top = min(TOP, len(corpus))
+        rows = search(vectors, ours, top)[1]
         if self._teacher_rows is None or len(self._teacher_rows) != len(share):
-            _, self._teacher_rows = search(teacher, documents, top)
+            self._teacher_rows = search(teacher, theirs, top)[1]
         values = self._agreement(rows, self._teacher_rows, vectors, teacher)
         if data.dev_qrels is not None:
             ids = [data.dev_texts.ids[row] for row in share]
             judged = torch.from_numpy(data.dev_qrels.judged(ids)).to(rows.device)
             ids = [ids[query] for query in judged.tolist()]
-            ours, theirs = (self._judged(data, ids, found[judged]) for found in (rows, self._teacher_rows))
+            ours, theirs = (
+                self._judged(data, ids, corpus[found[judged].cpu().numpy()], rows.device) for found in (rows, self._teacher_rows)
+            )
             values |= ours | {f"retention_{name}": ours[name] / theirs[name] for name in ours if theirs[name] > 0}
         values["seconds"] = time.perf_counter() - self._started
         pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=max(1, len(share)))
+
+    def _documents(self, data: Any, student: Any) -> tuple[np.ndarray, Any, Any]:
+        """Rows of the documents that are searched, the teacher's vectors of them, and the student's, which may be the same."""
+        stored = data.store.documents
+        if student.document_tower is None:
+            return np.arange(len(stored)), stored, stored
+        corpus = data.dev_corpus
+        return corpus, torch.from_numpy(stored.take(corpus)), embedded(student, student.document_tower, data.document_texts, corpus)
 
     def _agreement(self, rows: Tensor, teacher_rows: Tensor, vectors: Tensor, teacher: Tensor) -> dict[str, float]:
         overlap, cosine = Overlap(10).to(rows.device), MeanCosine().to(rows.device)
@@ -68,11 +80,11 @@ class RetrievalEval(Callback):
         cosine.update(teacher, vectors)
         return {"overlap@10": float(overlap.compute()), "cosine": float(cosine.compute())}
 
-    def _judged(self, data: Any, query_ids: list[str], rows: Tensor) -> dict[str, float]:
-        ranked, judged = data.dev_qrels.graded(query_ids, data.store.documents.ids, rows.cpu().numpy())
+    def _judged(self, data: Any, query_ids: list[str], rows: np.ndarray, device: torch.device) -> dict[str, float]:
+        grades = [torch.from_numpy(part).to(device) for part in data.dev_qrels.graded(query_ids, data.store.documents.ids, rows)]
         metrics = judged_metrics(data.source.relevant_from)
         for metric in metrics.values():
-            metric.to(rows.device).update(torch.from_numpy(ranked).to(rows.device), torch.from_numpy(judged).to(rows.device))
+            metric.to(device).update(*grades)  # where the ranks can add theirs
         return {name: float(metric.compute()) for name, metric in metrics.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.data.candidates import holds_pairs, pair_rows, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
+from distill.data.qrels import Qrels
 from distill.data.sources import QueryFile, TextSource, check_documents
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.texts import Texts, concatenated
@@ -20,7 +23,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.records import BadInput
 from distill.search import search
-from distill.teachers import StoredQueries, StoredTeacher
+from distill.teachers import StoredPairs, StoredQueries, StoredTeacher, Teacher
 
 EVALUATION_BATCH = 256
 
@@ -36,6 +39,10 @@ class RetrievalData(LightningDataModule):
         queries: files of extra training queries (TSV or JSON lines), unlabelled; those that an evaluation split asks too are dropped.
             A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
         candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
+        teachers: more teachers by name, for losses to learn from: other stores of the same texts, and stores of pairs by cross encoders.
+            Queries and their candidates are then those that the first cross encoder has read.
+        dev_documents: a student that embeds documents itself searches the whole corpus on dev, or where it is larger than this, the
+            judged documents and a random rest.
         batch_size: queries per rank and step.
         seed: of the order of training queries; the command line sets it by `--seed_everything`.
     """
@@ -48,17 +55,20 @@ class RetrievalData(LightningDataModule):
         dev: str = "dev",
         queries: list[str] | dict[str, float] | None = None,
         candidates: int = 0,
+        teachers: dict[str, str] | None = None,
+        dev_documents: int = 100_000,
         batch_size: int = 64,
         seed: int = 0,
     ):
         super().__init__()
-        if batch_size < 1 or candidates < 0:
-            raise BadInput(f"data: batch_size {batch_size} must be at least 1 and candidates {candidates} at least 0")
+        if batch_size < 1 or candidates < 0 or dev_documents < 1:
+            raise BadInput(f"data: batch_size {batch_size} and dev_documents must be at least 1 and candidates {candidates} at least 0")
         self.source, self.store_folder = source, store
         self.train_split, self.dev_split = train, dev
         self.query_files = list(queries or [])
         self.mixing = queries if isinstance(queries, dict) else {}
         self.candidates, self.batch_size, self.seed = candidates, batch_size, seed
+        self.teacher_folders, self.dev_documents = teachers or {}, dev_documents
         self._is_set_up = False
         self._loader: TrainingLoader | None = None
         self._loader_state: dict[str, Any] = {}
@@ -67,28 +77,35 @@ class RetrievalData(LightningDataModule):
         if self._is_set_up:
             return
         self.store = TeacherStore(self.store_folder)
+        self._listed = self._scored_candidates()
         self.train_sets = self._train_sets()
-        stores = [self.store.queries(texts.name, whole) for texts, whole in self.train_sets]
-        rows = [rows_in(store, texts) for store, (texts, _) in zip(stores, self.train_sets, strict=True)]
-        self.teacher = StoredTeacher(StoredQueries(stores, rows), self.store.documents)
+        self.teacher = self._dual(self.store)
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
+        self.candidate_rows = self._candidate_rows()  # [N, K]
+        self.teachers: dict[str, Teacher] = {name: self._further(folder) for name, folder in self.teacher_folders.items()}
         if is_leader():
             check_documents(self.store.documents, self.source)
-            for store in {id(s): s for s in [self.store.documents, *stores, *self.dev_vectors.stores]}.values():
+            for store in {id(store): store for store in self._stores().values()}.values():
                 store.verify()
-        self.candidate_rows = self._candidate_rows()  # [N, K]
         self._is_set_up = True
+
+    def _stores(self) -> dict[str, VectorStore]:
+        """Every store that a training run reads; those of further teachers after their name."""
+        own = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
+        found = {store.folder.name: store for store in own}
+        for name, teacher in self.teachers.items():
+            found |= {f"{name}/{store.folder.name}": store for store in teacher.stores}
+        return found
 
     def vector_fingerprints(self) -> dict[str, str]:
         """Of the teacher, and of every set of its vectors that a training run reads."""
-        stores = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
-        return {"teacher": self.store.maker["fingerprint"]} | {store.folder.name: fingerprint(store.checksums) for store in stores}
+        return {"teacher": self.store.maker["fingerprint"]} | {name: fingerprint(store.checksums) for name, store in self._stores().items()}
 
     @property
     def labelled(self) -> bool:
         """Whether every training query has a judged document in column 0 of its candidates."""
-        return bool(self.candidates) and not self.query_files and bool((self._positives() >= 0).all())
+        return bool(self.candidates) and not self.query_files and bool((self._positives() == self.candidate_rows[:, 0]).all())
 
     @property
     def teacher_space(self) -> TeacherSpace:
@@ -97,10 +114,11 @@ class RetrievalData(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         tokens = _stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
+        tower = self._module.document_tower
         trainer = self._fitting
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader = TrainingLoader(
-            collated(tokens, self.candidate_rows),
+            collated(tokens, self.candidate_rows, tower and (tokenized(self.source.documents(), tower, "document"), self._text_rows())),
             tokens.lengths,
             self.batch_size,
             self.seed,
@@ -134,8 +152,61 @@ class RetrievalData(LightningDataModule):
         return self.trainer
 
     def _student(self) -> Encoder:
-        module: Any = self._fitting.lightning_module
-        return module.encoder  # the texts are cut by the tokenizer of who reads them
+        return self._module.encoder  # the texts are cut by the tokenizer of who reads them
+
+    @property
+    def _module(self) -> Any:
+        return self._fitting.lightning_module
+
+    @cached_property
+    def dev_corpus(self) -> np.ndarray:
+        """[N] rows of the documents that a student which embeds them itself searches on dev."""
+        return (self.dev_qrels or Qrels({})).corpus_sample(self.dev_texts.ids, self.store.documents.ids, self.dev_documents)
+
+    def document_texts(self, rows: np.ndarray) -> list[str]:
+        """Texts of the documents in `rows` [n] of the store."""
+        return self.source.documents().read(self._rows_of_texts(rows))
+
+    def _rows_of_texts(self, rows: np.ndarray) -> np.ndarray:
+        """Rows among the source's documents of rows [n] of the store; imported vectors may lie in another order."""
+        if self.store.documents.texts is not None:
+            return rows
+        return self.source.documents().ids.rows([self.store.documents.ids[row] for row in rows])
+
+    def _text_rows(self) -> np.ndarray:
+        """[N, K] rows of the candidates among the source's documents."""
+        used, place = np.unique(self.candidate_rows, return_inverse=True)
+        return self._rows_of_texts(used)[place.reshape(self.candidate_rows.shape)]
+
+    def _scored_candidates(self) -> dict[str, dict[str, list[str]]]:
+        """By split and query, the candidates that the first cross encoder has read; nothing without one."""
+        folder = next(filter(holds_pairs, self.teacher_folders.values()), None)
+        if folder is None:
+            return {}
+        if not self.candidates or self.query_files:
+            raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
+        parts = self.train_split.split("+")
+        stores = pair_stores(folder, self.source, parts)
+        return {part: scored_candidates(store, self.candidates) for part, store in zip(parts, stores, strict=True)}
+
+    def _dual(self, store: TeacherStore) -> StoredTeacher:
+        """A dual encoder's vectors of the training queries and the corpus."""
+        stores = [store.queries(texts.name, whole) for texts, whole in self.train_sets]
+        rows = [rows_in(part, texts) for part, (texts, _) in zip(stores, self.train_sets, strict=True)]
+        return StoredTeacher(StoredQueries(stores, rows), store.documents)
+
+    def _further(self, folder: str) -> Teacher:
+        if not holds_pairs(folder):
+            store = TeacherStore(folder)
+            if not np.array_equal(store.documents.ids.raw, self.store.documents.ids.raw):
+                raise BadInput(f"data.teachers: {folder}: not the documents of {self.store_folder}, or in another order: encode them again")
+            check_documents(store.documents, self.source)
+            return self._dual(store)
+        stores = pair_stores(folder, self.source, self.train_split.split("+"))
+        queries, ids = [list(texts.ids) for texts, _ in self.train_sets], self.store.documents.ids
+        sizes = np.cumsum([len(part) for part in queries])[:-1]
+        candidates = [[[ids[row] for row in rows] for rows in part] for part in np.split(self.candidate_rows, sizes)]
+        return StoredPairs(stores, [pair_rows(*part) for part in zip(stores, queries, candidates, strict=True)])
 
     def _train_sets(self) -> list[tuple[Texts, str]]:
         """Each set of training queries with the fingerprint of the whole set it was encoded from."""
@@ -146,7 +217,7 @@ class RetrievalData(LightningDataModule):
         for part in parts:
             whole = self.source.queries(part)
             texts = self.source.unseen(whole, parts)
-            sets.append((texts.subset(np.arange(len(texts)), part), whole.fingerprint))
+            sets.append((texts.subset(self._read_rows(texts, part), part), whole.fingerprint))
         for path in self.query_files:
             whole = QueryFile(path).queries()
             texts = self.source.unseen(whole, parts)
@@ -157,6 +228,15 @@ class RetrievalData(LightningDataModule):
         if len(set(names)) < len(names):
             raise BadInput(f"data: query sets {', '.join(names)}: two of them share a name: rename a file")
         return sets
+
+    def _read_rows(self, texts: Texts, part: str) -> np.ndarray:
+        """Rows of the queries to train on: all, or those whose candidates a cross encoder has read."""
+        if not self._listed:
+            return np.arange(len(texts))
+        read = np.flatnonzero([id_ in self._listed[part] for id_ in texts.ids])
+        if is_leader() and len(read) < len(texts):
+            print(f"{part}: {len(texts) - len(read)} queries left out, of which fewer than {self.candidates} documents were read")
+        return read
 
     def _drawn(self) -> list[tuple[int, int]]:
         """(size, queries drawn an epoch) of each training set."""
@@ -183,12 +263,10 @@ class RetrievalData(LightningDataModule):
             return np.empty((len(self.teacher.queries), 0), np.int64)
         if self.candidates > len(self.store.documents):
             raise BadInput(f"data.candidates: {self.candidates}, but the corpus has {len(self.store.documents)} documents")
-        positives = self._positives()[:, None]  # [N, 1]
-        top = self._teacher_top(self.candidates)  # [N, K]
-        # the positive leaves its place among the top documents, then leads the row; a stable sort keeps the others' order
-        later = np.argsort(top == positives, axis=1, kind="stable")
-        others = np.take_along_axis(top, later, axis=1)
-        return np.where(positives >= 0, np.concatenate([positives, others], axis=1)[:, : self.candidates], top[:, : self.candidates])
+        if self._listed:
+            read = [self._listed[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
+            return self.store.documents.ids.rows([id_ for documents in read for id_ in documents]).reshape(-1, self.candidates)
+        return positive_first(self._positives(), self._teacher_top(self.candidates))
 
     def _teacher_top(self, k: int) -> np.ndarray:
         """[N, k] rows of the teacher's top documents of every training query, searched once and kept."""

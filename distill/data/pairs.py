@@ -98,7 +98,7 @@ class PairsData(LightningDataModule):
         """What evaluating this kind of teacher needs: candidates to re-rank, or a corpus to search."""
         if not teacher.reranks:
             self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
-            self.dev_corpus = self._dev_corpus()
+            self.dev_corpus = self.dev_qrels.corpus_sample(self.dev_queries.ids, self.corpus, self.dev_documents)
         elif self.first_stage is None:
             raise BadInput(
                 "data.first_stage: a cross encoder re-ranks: name a TREC run file of dev, or a store as distill encode leaves it"
@@ -172,15 +172,6 @@ class PairsData(LightningDataModule):
                 f"{self.source.root}: the split {split!r} has no judgments: a teacher learns from labels and is measured on them"
             )
         return qrels
-
-    def _dev_corpus(self) -> np.ndarray:
-        """[N] rows, ascending: all, or the judged ones and a random rest."""
-        if len(self.corpus) <= self.dev_documents:
-            return np.arange(len(self.corpus))
-        judged = self.corpus.rows([id_ for query in self.dev_queries.ids for id_ in self.dev_qrels.judgments[query]])
-        rest = np.random.default_rng(0).permutation(len(self.corpus))
-        chosen = np.concatenate([judged[judged >= 0], rest[~np.isin(rest, judged)]])
-        return np.sort(chosen[: max(self.dev_documents, len(np.unique(judged)))])
 
     @property
     def _fitting(self) -> Trainer:

@@ -53,6 +53,15 @@ class Qrels:
             best[query] = row if grade >= relevant_from else -1
         return best
 
+    def corpus_sample(self, query_ids: Iterable[str], corpus: Ids, size: int) -> np.ndarray:
+        """[N] rows of `corpus`, ascending: all, or where there are more than `size`, the judged ones and a random rest."""
+        if len(corpus) <= size:
+            return np.arange(len(corpus))
+        judged = corpus.rows([document for query in query_ids for document in self.judgments.get(query, {})])
+        rest = np.random.default_rng(0).permutation(len(corpus))
+        chosen = np.concatenate([np.unique(judged[judged >= 0]), rest[~np.isin(rest, judged)]])
+        return np.sort(chosen[: max(size, len(np.unique(judged[judged >= 0])))])
+
     def graded(self, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Grades of what was retrieved, and all grades there were to win.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,16 @@ class Scored:
     scores: Tensor  # [P] float32
     query: Tensor  # [P, D] float32, of length 1, pooled from the query's tokens; D = 0 from a [CLS] head
     document: Tensor  # [P, D] float32, of length 1, pooled from the document's tokens
+
+    def stacked(self) -> Tensor:
+        """[P, 1 + 2 D]: score, query vector, document vector."""
+        return torch.cat([self.scores[:, None], self.query, self.document], dim=1)
+
+
+def apart(stacked: Any) -> tuple[Any, Any, Any]:
+    """Scores [...], query [..., D] and document [..., D] vectors out of [..., 1 + 2 D]."""
+    width = stacked.shape[-1] // 2
+    return stacked[..., 0], stacked[..., 1 : 1 + width], stacked[..., 1 + width :]
 
 
 class CrossEncoder(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -32,6 +32,17 @@ class TeacherSpace:
 class StudentSpec:
     """How to make the student; one subclass for each way."""
 
+    max_length: int | None = None  # tokens of a text; None is what the model reads that the student is made from
+
+    def student(self, teacher: TeacherSpace) -> Encoder:
+        """A new student for the teacher's space, which reads texts of `max_length`."""
+        encoder = self.build(teacher)
+        if self.max_length is not None:
+            if not 3 <= self.max_length <= encoder.settings.max_length:
+                raise BadInput(f"model.student.max_length: {self.max_length}: must be from 3 to {encoder.settings.max_length}")
+            encoder.settings = replace(encoder.settings, max_length=self.max_length)
+        return encoder
+
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""
         raise NotImplementedError
@@ -44,10 +55,12 @@ class StudentFromTeacher(StudentSpec):
     Args:
         layers: which of the teacher's layers to keep, counted from 0, e.g. [0, 5]. Keep the last one: the head was trained on it.
         teacher: folder or hub name to cut; by default the model that made the store.
+        max_length: tokens of a text, special tokens included; by default as many as the teacher reads.
     """
 
     layers: list[int] = field(default_factory=list)
     teacher: str | None = None
+    max_length: int | None = None
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
@@ -64,11 +77,13 @@ class StudentFromBackbone(StudentSpec):
         name: folder or hub name.
         projection: linear adds a trained layer from the student's width to the teacher's; it is saved with the student.
         pooling: cls or mean; only for a plain transformers folder, a sentence-transformers folder says it itself.
+        max_length: tokens of a text, special tokens included; by default as many as the folder says.
     """
 
     name: str
     projection: Projection = "none"
     pooling: Pooling | None = None
+    max_length: int | None = None
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         if not self.pooling and not (local_folder(self.name) / "modules.json").exists():

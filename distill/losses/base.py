@@ -17,13 +17,17 @@ class Loss:
 
     Args:
         weight: factor of this term in the sum that is minimised.
+        teacher: whom it learns from: a name in data.teachers, or ensemble; by default the teacher that made data.store.
     """
 
     weight: float = 1.0
+    teacher: str | None = None
 
     min_candidates: ClassVar[int] = 0  # documents a query needs beside it, judged or the teacher's own
     needs_labels: ClassVar[bool] = False  # column 0 of the candidates must be a judged positive
     needs_document_tower: ClassVar[bool] = False  # the student must embed documents itself
+    needs_vectors: ClassVar[bool] = False  # the teacher must have vectors, in the student's own space
+    needs_queries_apart: ClassVar[bool] = False  # a query's vector must not depend on a document: no cross encoder's
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         """A scalar: the mean over the queries of the batch, before `weight`."""

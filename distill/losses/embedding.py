@@ -25,8 +25,12 @@ class QueryMatching(Loss):
 
     distance: Distance = "l2"
 
+    needs_vectors = True
+
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        return distances(student.query, teacher.query, self.distance).mean()
+        # a cross encoder has a vector of the query beside each candidate
+        ours = student.query if teacher.query.ndim == 2 else student.query[:, None]
+        return distances(ours, teacher.query, self.distance).mean()
 
 
 @dataclass
@@ -41,6 +45,7 @@ class DocumentMatching(Loss):
 
     min_candidates = 1
     needs_document_tower = True
+    needs_vectors = True
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         return distances(student.document, teacher.document, self.distance).mean()

@@ -22,6 +22,8 @@ class SimilarityMatching(Loss):
     stretching all of a student's vectors alike changes nothing, so it places them only beside a loss that matches them.
     """
 
+    needs_queries_apart = True
+
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         difference = similarities(student) - similarities(teacher)  # [B, B + B * K]
         # to itself every query is 1 on both sides
@@ -40,6 +42,9 @@ class ContrastiveMatching(Loss):
     """
 
     temperature: float = 0.05
+
+    needs_vectors = True
+    needs_queries_apart = True
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         ours, theirs = F.normalize(student.query, dim=-1), F.normalize(teacher.query, dim=-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.data.chunks import Chunks, pair_chunks
 from distill.data.tokens import TokenArrays
-from distill.encoders.cross import CrossEncoder, Head
+from distill.encoders.cross import CrossEncoder, Head, apart
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.encoder import Role
 from distill.encoders.pairs import PairTokens
@@ -117,11 +117,10 @@ class CrossTeacher(TeacherModule):
         return CrossBatch(pair_chunks(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows))
 
     def training_step(self, batch: CrossBatch, _: int) -> Tensor:
-        scored = batch.pairs.each(self._stacked)  # [B * K, 1 + 2 D]
-        scores, query, document = self._apart(scored)
+        scores, query, document = apart(batch.pairs.each(self._stacked))  # of B * K pairs
         terms = {"one_hot": self.one_hot(scores.view(batch.document_rows.shape))}
         if batch.alone is not None:
-            query_alone, document_alone = self._apart(batch.alone.each(self._stacked))[1:]
+            query_alone, document_alone = apart(batch.alone.each(self._stacked))[1:]
             count, candidates = batch.document_rows.shape
             of_queries, of_documents = query_alone[:count].repeat_interleave(candidates, 0), document_alone[count:]
             terms["regulariser"] = dual_pooling_regulariser(query, document, of_queries, of_documents)
@@ -150,14 +149,7 @@ class CrossTeacher(TeacherModule):
         save_cross_encoder(self.encoder, folder)
 
     def _stacked(self, pairs: PairTokens) -> Tensor:
-        """[P, 1 + 2 D]: score, query vector, document vector."""
-        scored = self.encoder(pairs)
-        return torch.cat([scored.scores[:, None], scored.query, scored.document], dim=1)
-
-    def _apart(self, stacked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        width = stacked.shape[1] // 2
-        scores, query, document = stacked.split([1, width, width], dim=1)
-        return scores[:, 0], query, document
+        return self.encoder(pairs).stacked()
 
 
 def dual_pooling_regulariser(query: Tensor, document: Tensor, query_alone: Tensor, document_alone: Tensor) -> Tensor:

@@ -15,14 +15,13 @@ from torch.utils.checkpoint import checkpoint
 
 from distill.data.chunks import Chunks, text_chunks
 from distill.data.tokens import TokenArrays
-from distill.device import Precision
-from distill.distributed import gather, rank, world_size
-from distill.encoders.batched import encode_texts
+from distill.distributed import gather
 from distill.encoders.dual import dual
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers, save_towers
 from distill.losses import OneHot
+from distill.modules.documents import embedded
 from distill.modules.start import folder_of, said, take_weights
 from distill.modules.teacher import Rows, TeacherModule
 from distill.records import BadInput, Encoded, Tokens
@@ -134,14 +133,9 @@ class DualTeacher(TeacherModule):
         return batch.queries.each(self.towers.query).float()  # [B, D]
 
     def ranked(self, data: Any, query_rows: np.ndarray, vectors: Tensor) -> Tensor:
-        """[Q, TOP] rows of the corpus nearest to query vectors [Q, D]; every rank embeds its share of the documents."""
+        """[Q, TOP] rows of the corpus nearest to query vectors [Q, D]."""
         corpus = data.dev_corpus  # [N] rows
-        share = np.resize(corpus[rank() :: world_size()], -(-len(corpus) // world_size()))  # equally many on every rank
-        precision: Precision = "bf16" if "bf16" in str(self.trainer.precision) else "fp32"
-        texts = data.source.documents().read(share)
-        own = torch.from_numpy(encode_texts(self.towers.document, texts, "document", precision)).to(vectors.device)  # [n, D]
-        every: Any = self.all_gather(own)
-        documents = every.transpose(0, 1).flatten(0, 1)[: len(corpus)] if world_size() > 1 else own
+        documents = embedded(self, self.towers.document, data.source.documents().read, corpus)
         _, found = search(vectors, documents, min(TOP, len(corpus)))
         return torch.from_numpy(corpus[found.cpu().numpy()])
 

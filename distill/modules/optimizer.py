@@ -51,11 +51,13 @@ class RowAdamW(torch.optim.AdamW):
 
 
 def make_optimizer(
-    encoder: Encoder, learning_rate: float, sparse_rows: bool, clipped: bool = False, weight_decay: float = 0.01
+    model: torch.nn.Module, learning_rate: float, sparse_rows: bool, clipped: bool = False, weight_decay: float = 0.01
 ) -> RowAdamW:
-    """As `adamw`; `sparse_rows` makes the word table's gradient sparse."""
-    encoder.word_table.sparse = sparse_rows
-    return adamw(encoder, learning_rate, clipped, weight_decay)
+    """As `adamw`; `sparse_rows` makes the gradients of word tables sparse."""
+    for encoder in model.modules():
+        if isinstance(encoder, Encoder):
+            encoder.word_table.sparse = sparse_rows
+    return adamw(model, learning_rate, clipped, weight_decay)
 
 
 def adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False, weight_decay: float = 0.01) -> RowAdamW:

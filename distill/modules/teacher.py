@@ -23,6 +23,7 @@ class TeacherModule(ScheduledModule):
     """A teacher to train; one subclass for each architecture."""
 
     reranks: ClassVar[bool]  # whether dev is measured by re-ranking a first stage, or by searching the corpus
+    best_by: ClassVar[str] = "ndcg@10"  # what on dev says which epoch is kept
     start_from: str
     origin: str  # one line on where weights and settings come from
 

@@ -14,17 +14,20 @@ import numpy as np
 from tqdm import tqdm
 
 from distill.artefacts import read_json
+from distill.data.ids import Ids
 from distill.data.sources import QueryFile, TextSource
 from distill.data.store import StoreWriter, rows_written
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_token_ids
+from distill.encoders.cross_folder import is_cross_encoder
 from distill.encoders.encoder import Role
 from distill.encoders.endpoint import ANSWERED, EndpointTeacher, is_address
-from distill.encoders.folder import IMPORTED
+from distill.encoders.folder import IMPORTED, local_folder
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers
 from distill.records import BadInput
+from distill.verbs.pairs import pair_sets, pair_teacher
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,7 +39,7 @@ TextSet = tuple[str, Texts, Role]  # name of its store
 
 
 class TextTeacher(Protocol):
-    """Who turns texts into vectors: a model here or a server elsewhere."""
+    """Who turns texts, or pairs of them, into vectors: a model here or a server elsewhere."""
 
     @property
     def width(self) -> int: ...
@@ -44,10 +47,23 @@ class TextTeacher(Protocol):
     @property
     def where(self) -> str: ...
 
-    def cut(self, texts: Sequence[str], role: Role) -> Sequence[Any]:
+    def cut(self, texts: Sequence[Any], role: Role) -> Sequence[Any]:
         """What can be done to texts before their turn, in another thread."""
 
     def vectors(self, cut: Sequence[Any], role: Role, progress: Callable[[int], object]) -> np.ndarray: ...
+
+
+class TextsToEncode(Protocol):
+    """Texts, or pairs of texts, by row."""
+
+    ids: Ids
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: np.ndarray) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,8 @@ def encode(
     pooling: Pooling | None = None,
     normalize: bool | None = None,
     prompts: dict[str, str] | None = None,
+    candidates: str | None = None,
+    candidates_per_query: int = 4,
     model: str | None = None,
     requests_per_minute: int | None = None,
     price: float | None = None,
@@ -89,6 +107,7 @@ def encode(
 ) -> None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard.
 
+    A cross encoder reads pairs: the store then holds its scores, and where it pools them apart its vectors, of each query's candidates.
     Run again after a kill it goes on with the missing shards; what is finished is skipped. Under torchrun every rank encodes
     its own shards. A server with OpenAI's embeddings interface is a teacher too; its key is read from OPENAI_API_KEY.
 
@@ -102,15 +121,26 @@ def encode(
         pooling: only for a plain transformers folder, which does not say it.
         normalize: likewise, whether vectors are scaled to length 1.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
+        candidates: only for a cross encoder: which documents it reads beside each query: mined negatives, a TREC run file, or a dual
+            encoder's store, whose highest ranking ones are taken. A judged query's positive is always the first of them.
+        candidates_per_query: so many, the positive included.
         model: what a server calls its model; the options below are for servers too.
         requests_per_minute: at most so many are sent.
         price: what a million tokens cost there.
         budget: nothing is sent when the estimated cost is above it.
     """
+    is_local = not is_address(teacher)
+    if is_local and is_cross_encoder(local_folder(teacher)):
+        pairs, of_pairs = pair_teacher(teacher, precision)
+        for name, texts in pair_sets(source, splits, candidates, candidates_per_query):
+            encode_set(pairs, texts, "query", Path(out) / name, of_pairs)
+        return
+    if candidates:
+        raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
     refuse_imported(Path(out))
-    if not is_address(teacher):
+    if is_local:
         if model or requests_per_minute or price is not None:
             raise BadInput(
                 "model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1"
@@ -192,7 +222,7 @@ def refuse_imported(out: Path) -> None:
         raise BadInput(f"{out}: its documents were imported, no model of {maker['name']} is known: distill import its queries too")
 
 
-def encode_set(teacher: TextTeacher, texts: Texts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
+def encode_set(teacher: TextTeacher, texts: TextsToEncode, role: Role, folder: Path, maker: dict[str, Any]) -> None:
     """One set of texts into one store; this process does every `WORLD_SIZE`-th shard, from `RANK`."""
     writer = StoreWriter(folder, texts.ids, teacher.width, {**maker, "role": role}, texts.fingerprint)
     if writer.finished:

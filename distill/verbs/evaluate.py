@@ -16,13 +16,13 @@ from distill.artefacts import write_json
 from distill.data.datamodule import evaluation_queries
 from distill.data.ids import Ids
 from distill.data.sources import HOLDOUT, TextSource, check_documents
-from distill.data.store import TeacherStore
+from distill.data.store import TeacherStore, VectorStore, check_texts
 from distill.data.texts import Texts
-from distill.device import best_device
+from distill.device import best_device, resolved
 from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import is_at_hand, load_encoder
-from distill.encoders.towers import load_maker
+from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.latency import eager, query_latency_ms
 from distill.metrics.ranking import cosine, judged_values, overlap
 from distill.metrics.retention import bootstrap_ratio
@@ -30,6 +30,7 @@ from distill.metrics.runs import read_trec, write_trec
 from distill.provenance import provenance
 from distill.records import BadInput, Run
 from distill.search import search
+from distill.verbs.encode import LocalTeacher, encode_set
 from distill.verbs.run_folder import RunFolder
 
 TOP = 100  # documents retrieved for each query
@@ -51,11 +52,14 @@ class Bench:
         self.query_ids = list(self.queries.ids)
         self.teacher_vectors = torch.from_numpy(teacher.take(np.arange(len(teacher)))).float()  # [Q, D]
 
-    def ranked(self, name: str, vectors: Tensor) -> Run:
-        """The documents nearest to query vectors [Q, D]."""
-        documents = self.store.documents
-        scores, rows = search(vectors.to(best_device()), documents, min(TOP, len(documents)))
-        return Run(self.query_ids, rows.cpu().numpy(), scores.cpu().numpy(), name)
+    def ranked(self, name: str, vectors: Tensor, documents: VectorStore | None = None) -> Run:
+        """The documents nearest to query vectors [Q, D]: among the teacher's vectors, or those of another store of the same texts."""
+        stored = self.store.documents
+        scores, rows = (found.cpu().numpy() for found in search(vectors.to(best_device()), documents or stored, min(TOP, len(stored))))
+        if documents is not None and stored.texts is None:  # imported vectors may lie in another order than the texts
+            used, place = np.unique(rows, return_inverse=True)
+            rows = stored.ids.rows([documents.ids[row] for row in used])[place.reshape(rows.shape)]
+        return Run(self.query_ids, rows, scores, name)
 
     def judged(self, run: Run) -> dict[str, np.ndarray]:
         """Values of each metric for a run, one a judged query; empty where the split is not judged."""
@@ -93,10 +97,12 @@ def evaluate(
     """
     folder = RunFolder(Path(run))
     check_names(baselines or {})
-    student = load_encoder(str(folder.needs_student())).prepare_for(best_device())
+    towers = load_towers(str(folder.needs_student())).prepare_for(best_device())
+    student = towers.query
     bench = Bench(*_texts_and_store(folder, source, store), split)
+    documents = None if folder.inherits_documents else own_documents(folder, towers, bench.source)
     vectors = {TEACHER: bench.teacher_vectors, STUDENT: _encoded(student, bench.queries)}
-    runs = {name: bench.ranked(name, found) for name, found in vectors.items()}
+    runs = {TEACHER: bench.ranked(TEACHER, vectors[TEACHER]), STUDENT: bench.ranked(STUDENT, vectors[STUDENT], documents)}
     for name, path in (baselines or {}).items():
         runs[name] = _baseline(name, path, bench)
     values = {name: bench.judged(found) for name, found in runs.items()}
@@ -106,7 +112,7 @@ def evaluate(
         "judged_queries": len(next(iter(values[TEACHER].values()), [])),
         "systems": {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()},
         "retention": _retention(values),
-        "agreement": _agreement(bench, student, vectors[STUDENT], runs),
+        "agreement": _agreement(bench, student, documents, vectors[STUDENT], runs),
         "provenance": {
             **provenance(),
             "device": str(best_device()),
@@ -124,6 +130,17 @@ def evaluate(
         write_trec(found, bench.store.documents.ids.__getitem__, destination.parent / "runs" / split / f"{name}.trec")
     write_json(destination, results)
     print(table(results) + f"\n{destination}")
+
+
+def own_documents(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:
+    """The vectors of the corpus by the student of a run that embeds documents itself; made once, in the run folder."""
+    teacher = LocalTeacher(towers, resolved("auto", towers.device.type))
+    folder, maker = run.path / f"documents-{source.name}", {"name": str(run.student), "fingerprint": towers.fingerprint()}
+    if not (folder / "manifest.json").exists():
+        encode_set(teacher, source.documents(), "document", folder, {**maker, "precision": teacher.precision})
+    store = VectorStore(folder)
+    check_texts(store, source.documents().fingerprint, f"the documents of {source.root}")
+    return store
 
 
 def check_names(baselines: dict[str, str]) -> None:
@@ -173,14 +190,16 @@ def _retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
     return {metric: {"value": found.value, "ci95": [found.low, found.high]} for metric, found in intervals.items()}
 
 
-def _agreement(bench: Bench, student: Encoder, student_vectors: Tensor, runs: dict[str, Run]) -> dict[str, Any]:
+def _agreement(
+    bench: Bench, student: Encoder, documents: VectorStore | None, student_vectors: Tensor, runs: dict[str, Run]
+) -> dict[str, Any]:
     """Student against teacher without labels, on the queries held out of training where there are any."""
     if HOLDOUT not in bench.source.splits() or bench.split == HOLDOUT:
         teacher_vectors, teacher_run, student_run, split = bench.teacher_vectors, runs[TEACHER], runs[STUDENT], bench.split
     else:
         held = Bench(bench.source, bench.store, HOLDOUT)
         teacher_vectors, student_vectors, split = held.teacher_vectors, _encoded(student, held.queries), HOLDOUT
-        teacher_run, student_run = held.ranked(TEACHER, teacher_vectors), held.ranked(STUDENT, student_vectors)
+        teacher_run, student_run = held.ranked(TEACHER, teacher_vectors), held.ranked(STUDENT, student_vectors, documents)
     return {
         "overlap@10": float(overlap(torch.from_numpy(teacher_run.rows), torch.from_numpy(student_run.rows), 10).mean()),
         "cosine": float(cosine(teacher_vectors, student_vectors).mean()),

@@ -38,6 +38,9 @@ def export(run: str, out: str | None = None, index: Kind | None = None) -> None:
     if index:
         require_faiss()
     folder = RunFolder(Path(run))
+    if not folder.inherits_documents:
+        whole = folder.needs_student()
+        raise BadInput(f"{run}: its student embeds documents itself: {whole} is the whole model, for sentence-transformers too")
     student = load_encoder(str(folder.needs_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
     teacher = None if "origin" in maker else load_maker(maker).document

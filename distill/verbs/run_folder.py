@@ -119,6 +119,11 @@ class RunFolder:
         """The data module the run was trained with."""
         return RetrievalData(**instantiated(self.settings()["data"]))
 
+    @property
+    def inherits_documents(self) -> bool:
+        """Whether the student searches the teacher's vectors; another embeds the documents itself."""
+        return self.settings()["model"].get("documents", "inherited") == "inherited"
+
     def needs_student(self) -> Path:
         self.settings()
         if not self.finished:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from distill.data.sources import TextSource, check_documents
 from distill.device import best_device
-from distill.encoders.folder import load_encoder
+from distill.encoders.towers import load_towers
 from distill.search import search
+from distill.verbs.evaluate import own_documents
 from distill.verbs.run_folder import RunFolder
 
 
@@ -23,10 +24,12 @@ def search_documents(run: str, query: str, k: int = 5) -> None:
         k: documents to show.
     """
     folder = RunFolder(Path(run))
-    student = load_encoder(str(folder.needs_student())).prepare_for(best_device())
-    data = folder.data()
+    towers = load_towers(str(folder.needs_student())).prepare_for(best_device())
+    student, data = towers.query, folder.data()
     store = folder.teacher_store(data.store_folder).documents
     check_documents(store, data.source)
+    if not folder.inherits_documents:
+        store = own_documents(folder, towers, data.source)
     for words in typed() if query == "-" else [query]:
         scores, rows = search(student.encode([words], "query"), store, min(k, len(store)))
         print(f"\n{words}")

@@ -12,8 +12,6 @@ from distill.modules.teacher import TeacherModule
 from distill.verbs.run_folder import RunFolder
 from distill.verbs.train import check_length, continue_from, fit, take_best
 
-BEST_BY = "ndcg@10"
-
 
 def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None) -> None:
     """Trains a dual or a cross encoder on labels; the same command goes on with an unfinished run.
@@ -42,4 +40,4 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
         step = take_best(module, run)
         module.cpu().save(run.teacher)
         following = f"distill rerank --teacher {run.teacher}" if module.reranks else f"distill encode --teacher {run.teacher}"
-        print(f"{run.teacher}: the teacher of step {step}, the best on dev by {BEST_BY}; next: {following}")
+        print(f"{run.teacher}: the teacher of step {step}, the best on dev by {module.best_by}; next: {following}")

@@ -17,7 +17,6 @@ from distill.callbacks.console import Console
 from distill.callbacks.run_log import RunLog
 from distill.data.datamodule import RetrievalData
 from distill.device import best_device, computes_bf16, fp32_products
-from distill.encoders.folder import save_encoder
 from distill.modules.start import read_checkpoint
 from distill.modules.student import StudentModule
 from distill.records import BadInput
@@ -33,13 +32,13 @@ TRAINER_DEFAULTS = {
 }
 
 
-def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluation: Callback, best_by: str) -> dict[str, Any]:
+def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluation: Callback) -> dict[str, Any]:
     """What every run sets of the trainer: where things go, what happens beside learning, the fastest exact-enough number format."""
     run = RunFolder(out)
     if checkpoint_every_n_steps < 1:
         raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
     accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
-    checkpoints = [BestCheckpoint(run.checkpoints, best_by), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
+    checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
     return {
         "default_root_dir": out,
         "accelerator": accelerator,
@@ -77,8 +76,8 @@ def train(
     fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)
-        save_encoder(module.encoder.cpu(), run.student)
-        print(f"{run.student}: the student of step {step}, the best on dev by overlap@10; next: distill evaluate {run.path}")
+        module.save(run.student)
+        print(f"{run.student}: the student of step {step}, the best on dev by {module.best_by}; next: distill evaluate {run.path}")
 
 
 def check_length(trainer: Trainer) -> None:

@@ -230,7 +230,7 @@ def attached(module: RetrievalData, encoder, rank: int = 0, world_size: int = 1)
     """With as much of a trainer as the loaders ask for."""
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     loop = SimpleNamespace(epoch_loop=progress)
-    student = SimpleNamespace(encoder=encoder)
+    student = SimpleNamespace(encoder=encoder, document_tower=None)
     module.trainer = SimpleNamespace(lightning_module=student, fit_loop=loop, global_rank=rank, world_size=world_size)
     return module
 
