@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from distill.artefacts import fingerprint
 from distill.encoders.pooling import Pooling, pool
-from distill.records import Tokens
+from distill.records import BadInput, Tokens
 
 Role = Literal["query", "document"]
 
@@ -84,6 +84,14 @@ class Encoder(nn.Module):
             # plain matrix products; the fused kernel is slower at these lengths and its bf16 backward many times so
             self.backbone.set_attn_implementation("eager")
         return self.to(device)
+
+    def shorten(self, max_length: int | None) -> Encoder:
+        """Cuts texts to `max_length` tokens from now on, special tokens included; None leaves it as it is."""
+        if max_length is not None:
+            if not 3 <= max_length <= self.settings.max_length:
+                raise BadInput(f"max_length: {max_length}: must be from 3 to {self.settings.max_length}, what the model reads")
+            self.settings = replace(self.settings, max_length=max_length)
+        return self
 
     def forward(self, tokens: Tokens) -> Tensor:
         return self.head(pool(self.states(tokens), tokens.attention_mask, self.settings.pooling))

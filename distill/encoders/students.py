@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
@@ -36,12 +36,7 @@ class StudentSpec:
 
     def student(self, teacher: TeacherSpace) -> Encoder:
         """A new student for the teacher's space, which reads texts of `max_length`."""
-        encoder = self.build(teacher)
-        if self.max_length is not None:
-            if not 3 <= self.max_length <= encoder.settings.max_length:
-                raise BadInput(f"model.student.max_length: {self.max_length}: must be from 3 to {encoder.settings.max_length}")
-            encoder.settings = replace(encoder.settings, max_length=self.max_length)
-        return encoder
+        return self.build(teacher).shorten(self.max_length)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""

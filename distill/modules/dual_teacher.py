@@ -56,6 +56,7 @@ class DualTeacher(TeacherModule):
         pooling: only for a plain transformers folder, which does not say it.
         normalize: likewise, whether vectors are scaled to length 1.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
+        max_length: tokens of a text, special tokens included; by default the folder's own.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """
@@ -71,12 +72,14 @@ class DualTeacher(TeacherModule):
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         prompts: dict[str, str] | None = None,
+        max_length: int | None = None,
         learning_rate: float = 1e-4,
         warmup: float = 0.05,
     ):
         super().__init__(learning_rate, warmup)
         self.start_from, self.kind = start_from, towers
         self.given: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompts": prompts}
+        self.max_length = max_length
         self.loss = OneHot(temperature=temperature)
         self.recompute = recompute
 
@@ -93,10 +96,13 @@ class DualTeacher(TeacherModule):
             towers = Towers(towers.query, copy.deepcopy(towers.query))
         elif self.kind == "shared" and not towers.shared:
             raise BadInput(f"model.towers: {self.start_from} has two towers: set towers: separate, or start from one of its folders")
+        for tower in (towers.query, towers.document):
+            tower.shorten(self.max_length)
         self.towers = towers
         settings = towers.query.settings
         used = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
-        self.origin = said(self.start_from, towers=(self.kind, self.kind), **{k: (self.given.get(k), v) for k, v in used.items()})
+        given = {**self.given, "max_length": self.max_length}
+        self.origin = said(self.start_from, towers=(self.kind, self.kind), **{k: (given[k], v) for k, v in used.items()})
 
     @property
     def model(self) -> Towers:

@@ -1,0 +1,52 @@
+# One function for each step of run.sh; each is skipped where it was done before. $root is the folder everything goes to, $teacher the
+# dual encoder that all begin from.
+source_options="--source Beir --source.root $root/data"
+data_options="--data.source.init_args.root $root/data"
+here=experiments/medquad
+
+prepare() {  # splits, the teacher's vectors, hard negatives of both training splits
+    [ -d "$root/data" ] || python $here/splits.py "$1" "$root/data"
+    distill encode --teacher "$teacher" $source_options --splits "[teach,student,dev,test]" --out "$root/teacher"
+    for split in teach student; do
+        distill mine --store "$root/teacher" $source_options --split $split --out "$root/negatives-$split"
+    done
+}
+
+cross() {  # cross NAME SEED [OPTION...]: a cross encoder taught on labels, and the test queries' documents in its order
+    local run="$root/$1-$2"
+    distill teach --config $here/cross.yaml --model.init_args.start_from "$teacher" $data_options "${@:3}" --seed_everything "$2" \
+        --data.negatives.init_args.path "$root/negatives-teach/negatives.jsonl" --data.first_stage "$root/teacher" --out "$run"
+    rerank "$1-$2" "$run/teacher"
+}
+
+dual() {  # dual NAME SEED [OPTION...]: the teacher fine-tuned on the same labels, documents as long as a cross encoder's
+    local run="$root/$1-$2"
+    distill teach --model DualTeacher --model.start_from "$teacher" --data.source Beir --data.source.root "$root/data" --data.train teach \
+        --data.negatives MinedNegatives --data.negatives.path "$root/negatives-teach/negatives.jsonl" --data.dev_documents 2000 \
+        --trainer.max_epochs 1 --seed_everything "$2" "${@:3}" --out "$run"
+    distill encode --teacher "$run/teacher" $source_options --splits "[test]" --out "$root/vectors/$1-$2"
+}
+
+rerank() {  # rerank NAME FOLDER
+    [ -e "$root/rerank/$1/results.json" ] ||
+        distill rerank --teacher "$2" $source_options --first_stage "$root/teacher" --split test --top 20 --out "$root/rerank/$1"
+}
+
+read_pairs() {  # read_pairs NAME-SEED: what a cross encoder says of the student's queries, which it never saw, and their candidates
+    distill encode --teacher "$root/$1/teacher" $source_options --splits "[student]" --candidates "$root/negatives-student" \
+        --out "$root/pairs/$1"
+}
+
+student() {  # student NAME SEED CROSS LOSSES [OPTION...]: trained beside the cross encoder CROSS, measured on the whole corpus
+    local run="$root/$1-$2"
+    distill train --config $here/student.yaml $data_options --data.store "$root/teacher" --data.teachers "{\"ce\": \"$root/pairs/$3\"}" \
+        --model.losses "$4" "${@:5}" --seed_everything "$2" --out "$run"
+    [ -e "$run/results.json" ] || distill evaluate "$run" --split test
+}
+
+labels='"one_hot": {"class_path": "OneHot"}'
+scores='"score": {"class_path": "ScoreDistillation", "init_args": {"teacher": "ce", "teacher_temperature": 1.0}}'
+matching() {  # matching TEACHER [WEIGHT]: query and document vectors of that teacher as targets
+    local given="{\"teacher\": \"$1\", \"weight\": ${2:-1.0}}"
+    echo "\"query\": {\"class_path\": \"QueryMatching\", \"init_args\": $given}, \"document\": {\"class_path\": \"DocumentMatching\", \"init_args\": $given}"
+}
