@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -161,6 +162,45 @@ def test_msmarco_dl_on_small_texts(here: Path, tmp_path: Path) -> None:
     run("evaluate", out, "--split", "dl19")
 
 
+def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiment's YAMLs and its two programs, one system of each kind."""
+    config, root = ROOT / "experiments" / "medquad", tmp_path / "medquad"
+    monkeypatch.syspath_prepend(config)
+    splits, results = importlib.import_module("splits"), importlib.import_module("results")
+    monkeypatch.setattr(splits, "SIZES", {"teach": ("train", 40), "student": ("train", 40), "dev": ("dev", 12), "test": ("test", 12)})
+    splits.split(here / "data" / "beir", root / "data")
+    texts, store, data = (
+        ["--source", "Beir", "--source.root", f"{root}/data"],
+        f"{root}/teacher",
+        ["--data.source.init_args.root", f"{root}/data"],
+    )
+    run("encode", "--teacher", "teacher", *texts, "--out", store)
+    for split in ("teach", "student"):
+        run("mine", "--store", store, *texts, "--split", split, "--out", f"{root}/negatives-{split}")
+    taught = ["--model.init_args.start_from", "teacher", *data, "--model.init_args.max_length", "32"]
+    taught += ["--data.negatives.init_args.path", f"{root}/negatives-teach/negatives.jsonl"]
+    run("teach", "-c", f"{config}/cross.yaml", *taught, "--data.first_stage", store, "--out", f"{root}/ce_dual-0")
+    run("rerank", "--teacher", f"{root}/ce_dual-0/teacher", *texts, "--first_stage", store, "--out", f"{root}/rerank/ce_dual-0")
+    run("teach", "-c", f"{config}/dual.yaml", *taught, "--out", f"{root}/de_labels-0")
+    run("encode", "--teacher", f"{root}/de_labels-0/teacher", *texts, "--splits", "[test]", "--out", f"{root}/vectors/de_labels-0")
+    pairs = f"{root}/pairs/ce_dual-0"
+    candidates = ["--splits", "[student]", "--candidates", f"{root}/negatives-student"]
+    run("encode", "--teacher", f"{root}/ce_dual-0/teacher", *texts, *candidates, "--out", pairs)
+    options = ["--data.store", store, "--data.teachers", json.dumps({"ce": pairs}), "--model.student.init_args.max_length", "32"]
+    run("train", "-c", f"{config}/student.yaml", *data, *options, "--out", f"{root}/student_labels-0")
+    run("evaluate", f"{root}/student_labels-0")
+    results.main(root)
+    found = json.loads((root / "results.json").read_text())
+    assert set(found["systems"]) == {"de_teacher", "de_labels", "ce_dual", "student_labels"}
+    # what the verbs measured of the same runs
+    reranked = json.loads((root / "rerank/ce_dual-0/results.json").read_text())["systems"]
+    assert found["systems"]["ce_dual"]["reranking"]["mrr@10"] == pytest.approx(reranked["reranked"]["mrr@10"], abs=1e-9)
+    assert found["systems"]["de_teacher"]["reranking"]["mrr@10"] == pytest.approx(reranked["first_stage"]["mrr@10"], abs=1e-9)
+    evaluated = json.loads((root / "student_labels-0/results.json").read_text())["systems"]
+    for name, system in (("de_teacher", "teacher"), ("student_labels", "student")):
+        assert found["systems"][name]["full_corpus"]["mrr@10"] == pytest.approx(evaluated[system]["mrr@10"], abs=1e-9)
+
+
 def readme_commands() -> list[list[str]]:
     """The `distill` commands of the README's bash blocks, continued lines joined."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -186,7 +226,7 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 4, "teacher": 3, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 2}
+    tested = {"student": 4, "teacher": 3, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 2, "medquad": 3}
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
 

@@ -16,28 +16,28 @@ from distill.data.texts import plain_or_packed
 SIZES = {"teach": ("train", 2000), "student": ("train", 2000), "dev": ("dev", 300), "test": ("test", 500)}
 
 
-def main() -> None:
+def split(data: Path, out: Path) -> None:
+    """Links the texts of `data` into `out` and writes the judgments of each split."""
+    source = Beir(str(data))
+    (out / "qrels").mkdir(parents=True, exist_ok=True)
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        path = plain_or_packed(data / name).resolve()
+        (out / path.name).unlink(missing_ok=True)
+        (out / path.name).symlink_to(path)
+    taken: set[str] = set()
+    for name, (part, size) in SIZES.items():
+        qrels, queries = source.qrels(part), source.unseen(source.queries(part), [part])
+        assert qrels is not None, f"{part} is not judged"
+        ids = [id_ for id_ in np.random.default_rng(0).permutation(sorted(queries.ids)).tolist() if id_ not in taken][:size]
+        taken |= set(ids)
+        lines = [f"{query}\t{document}\t{grade}\n" for query in ids for document, grade in qrels.judgments[query].items()]
+        (out / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+        print(f"{out}: {len(ids)} queries for {name}")
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder in BEIR layout with the splits train, dev and test")
     parser.add_argument("out", type=Path, help="folder to write")
     arguments = parser.parse_args()
-    source = Beir(str(arguments.data))
-    (arguments.out / "qrels").mkdir(parents=True, exist_ok=True)
-    for name in ("corpus.jsonl", "queries.jsonl"):
-        path = plain_or_packed(arguments.data / name).resolve()
-        link = arguments.out / path.name
-        if not link.exists():
-            link.symlink_to(path)
-    taken: set[str] = set()
-    for name, (split, size) in SIZES.items():
-        qrels, queries = source.qrels(split), source.unseen(source.queries(split), [split])
-        assert qrels is not None, f"{split} is not judged"
-        ids = [id_ for id_ in np.random.default_rng(0).permutation(sorted(queries.ids)).tolist() if id_ not in taken][:size]
-        taken |= set(ids)
-        lines = [f"{query}\t{document}\t{grade}\n" for query in ids for document, grade in qrels.judgments[query].items()]
-        (arguments.out / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
-        print(f"{arguments.out}: {len(ids)} queries for {name}")
-
-
-if __name__ == "__main__":
-    main()
+    split(arguments.data, arguments.out)

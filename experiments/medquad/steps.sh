@@ -1,5 +1,6 @@
 # One function for each step of run.sh; each is skipped where it was done before. $root is the folder everything goes to, $teacher the
 # dual encoder that all begin from.
+regulariser=0.1
 source_options="--source Beir --source.root $root/data"
 data_options="--data.source.init_args.root $root/data"
 here=experiments/medquad
@@ -19,11 +20,10 @@ cross() {  # cross NAME SEED [OPTION...]: a cross encoder taught on labels, and 
     rerank "$1-$2" "$run/teacher"
 }
 
-dual() {  # dual NAME SEED [OPTION...]: the teacher fine-tuned on the same labels, documents as long as a cross encoder's
+dual() {  # dual NAME SEED [OPTION...]: the teacher fine-tuned on the same labels
     local run="$root/$1-$2"
-    distill teach --model DualTeacher --model.start_from "$teacher" --data.source Beir --data.source.root "$root/data" --data.train teach \
-        --data.negatives MinedNegatives --data.negatives.path "$root/negatives-teach/negatives.jsonl" --data.dev_documents 2000 \
-        --trainer.max_epochs 1 --seed_everything "$2" "${@:3}" --out "$run"
+    distill teach --config $here/dual.yaml --model.init_args.start_from "$teacher" $data_options "${@:3}" --seed_everything "$2" \
+        --data.negatives.init_args.path "$root/negatives-teach/negatives.jsonl" --out "$run"
     distill encode --teacher "$run/teacher" $source_options --splits "[test]" --out "$root/vectors/$1-$2"
 }
 
@@ -49,4 +49,15 @@ scores='"score": {"class_path": "ScoreDistillation", "init_args": {"teacher": "c
 matching() {  # matching TEACHER [WEIGHT]: query and document vectors of that teacher as targets
     local given="{\"teacher\": \"$1\", \"weight\": ${2:-1.0}}"
     echo "\"query\": {\"class_path\": \"QueryMatching\", \"init_args\": $given}, \"document\": {\"class_path\": \"DocumentMatching\", \"init_args\": $given}"
+}
+
+students() {  # students SEED: each objective once; column by column what the cross encoder adds to labels, and what it is worth without
+    student student_labels $1 ce_dual_regularised-$1 "{$labels}"
+    student student_scores $1 ce_dual_regularised-$1 "{$labels, $scores}"
+    student student_embeddings $1 ce_dual_regularised-$1 "{$labels, $scores, $(matching ce)}"
+    student student_embeddings_plain $1 ce_dual-$1 "{$labels, $scores, $(matching ce)}"
+    student student_scores_cls $1 ce_cls-$1 "{$labels, $scores}"
+    student student_labels_matching $1 ce_dual_regularised-$1 "{$labels, $(matching store)}"
+    student student_only_regularised $1 ce_dual_regularised-$1 "{$(matching ce)}"
+    student student_only_plain $1 ce_dual-$1 "{$(matching ce)}"
 }
