@@ -95,7 +95,8 @@ def systems(bench: Bench) -> dict[str, list[dict[str, Values]]]:
 
 
 def named(folder: Path) -> str:
-    return re.sub(r"-\d+$", "", folder.name)
+    """A system's name: without its seed, and without the weight of the regulariser where it is the default."""
+    return re.sub(r"-\d+$", "", folder.name).replace("_0.5", "_regularised")
 
 
 def difference(ours: list[dict[str, Values]], theirs: list[dict[str, Values]], way: str, metric: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 # One function for each step of run.sh; each is skipped where it was done before. $root is the folder everything goes to, $teacher the
 # dual encoder that all begin from.
-regulariser=0.1
 source_options="--source Beir --source.root $root/data"
 data_options="--data.source.init_args.root $root/data"
 here=experiments/medquad
@@ -51,13 +50,18 @@ matching() {  # matching TEACHER [WEIGHT]: query and document vectors of that te
     echo "\"query\": {\"class_path\": \"QueryMatching\", \"init_args\": $given}, \"document\": {\"class_path\": \"DocumentMatching\", \"init_args\": $given}"
 }
 
-students() {  # students SEED: each objective once; column by column what the cross encoder adds to labels, and what it is worth without
-    student student_labels $1 ce_dual_regularised-$1 "{$labels}"
-    student student_scores $1 ce_dual_regularised-$1 "{$labels, $scores}"
-    student student_embeddings $1 ce_dual_regularised-$1 "{$labels, $scores, $(matching ce)}"
+regularised() {  # regularised WEIGHT SEED: and the student that learns from its vectors alone, which tells what they are worth
+    cross ce_dual_$1 $2 --model.init_args.regulariser $1
+    read_pairs ce_dual_$1-$2
+    student student_only_$1 $2 ce_dual_$1-$2 "{$(matching ce)}"
+}
+
+students() {  # students SEED CROSS: each objective once: what CROSS, a regularised cross encoder, adds to labels, and is worth without
+    student student_labels $1 $2-$1 "{$labels}"
+    student student_scores $1 $2-$1 "{$labels, $scores}"
+    student student_embeddings $1 $2-$1 "{$labels, $scores, $(matching ce)}"
     student student_embeddings_plain $1 ce_dual-$1 "{$labels, $scores, $(matching ce)}"
     student student_scores_cls $1 ce_cls-$1 "{$labels, $scores}"
-    student student_labels_matching $1 ce_dual_regularised-$1 "{$labels, $(matching store)}"
-    student student_only_regularised $1 ce_dual_regularised-$1 "{$(matching ce)}"
+    student student_labels_matching $1 $2-$1 "{$labels, $(matching store)}"
     student student_only_plain $1 ce_dual-$1 "{$(matching ce)}"
 }
