@@ -40,17 +40,9 @@ class World:
     source: Path
     store: Path
 
-    def encode(self, teacher: str, *more: Any, out: str | None = None) -> list[Any]:
-        texts = [
-            "--source",
-            "MsMarcoTsv",
-            "--source.root",
-            self.source,
-            "--precision",
-            "fp32",
-            "--out",
-            self.root / (out or f"{teacher}-store"),
-        ]
+    def encode(self, teacher: str, *more: Any, out: str | Path | None = None) -> list[Any]:
+        out = self.root / (out or f"{teacher}-store")
+        texts = ["--source", "MsMarcoTsv", "--source.root", self.source, "--precision", "fp32", "--out", out]
         return ["encode", "--teacher", self.root / teacher, *texts, *more]
 
     def pairs(self, teacher: str, *more: Any, out: str | None = None, candidates: str = "mined.jsonl") -> list[Any]:
@@ -249,14 +241,14 @@ def test_queries_with_too_few_scored_candidates_are_left_out_and_said(world, cap
         assert kept == [f"train{i}" for i in range(96) if f"train{i}" not in left_out] and len(data.candidate_rows) == len(kept)
         said = f"train: {len(left_out)} queries left out, of which fewer than {k} documents were read\n"
         assert capsys.readouterr().out == (said if left_out else "")
-    with pytest.raises(BadInput, match="data.candidates: train: 96 queries left out.* set fewer, or encode with more"):
+    with pytest.raises(BadInput, match=r"data\.candidates: train: 96 queries left out.* set fewer, or encode with more"):
         world.data("ce", candidates=6)
 
 
 def test_teachers_that_do_not_fit_the_data_are_refused(world, tmp_path):
-    with pytest.raises(BadInput, match="ce-store has read candidates of the train split: set data.candidates"):
+    with pytest.raises(BadInput, match=r"ce-store has read candidates of the train split: set data\.candidates"):
         world.data("ce", candidates=0)
-    with pytest.raises(BadInput, match="leave data.queries out"):
+    with pytest.raises(BadInput, match=r"leave data\.queries out"):
         world.data("ce", queries=["more.tsv"])
     other = World(tmp_path, make_source(tmp_path / "texts", seed=9), world.store)
     assert distill("encode", "--teacher", world.root / "narrow", *other.encode("narrow")[3:]) == 0
