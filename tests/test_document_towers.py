@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import distill, train_arguments, weights
+from commands import distill, furthest, in_process, train_arguments, weights
 from conftest import make_source
+from test_resume import assert_same, stopped
 
 from distill.data.datamodule import RetrievalData
 from distill.data.sources import MsMarcoTsv
