@@ -83,14 +83,15 @@ class StoredPairs:
 
     Args:
         parts: stores of pairs, their ids aside rows of score, query vector and document vector.
-        rows: [n, K] rows of the pairs within each store; their queries follow one another as the training queries do.
+        rows: [n * K] rows of the pairs within each store, query after query; these follow one another as the training queries do.
+        candidates: K.
     """
 
     reads_pairs = True
 
-    def __init__(self, parts: Sequence[VectorStore], rows: Sequence[np.ndarray]):
-        self.pairs = StoredQueries(parts, [part.ravel() for part in rows])
-        self.candidates = rows[0].shape[1]
+    def __init__(self, parts: Sequence[VectorStore], rows: Sequence[np.ndarray], candidates: int):
+        self.pairs = StoredQueries(parts, rows)
+        self.candidates = candidates
 
     @property
     def width(self) -> int:

@@ -19,6 +19,7 @@ LEVELS = [
     ["distill.data.negatives"],
     ["distill.data.pairs"],
     ["distill.data.candidates"],
+    ["distill.data.stored_teachers"],
     ["distill.data.datamodule"],
     ["distill.modules"],
     ["distill.callbacks"],

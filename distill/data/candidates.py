@@ -5,7 +5,7 @@ A store of pairs, `pairs-SPLIT/`, is a VectorStore: ids are `query<TAB>document`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,9 @@ class PairTexts:
         self.query_rows, column = np.nonzero(candidates >= 0)  # [P], [P]
         self.document_rows = candidates[self.query_rows, column]  # [P]
         query_ids, document_ids = queries.ids.raw[self.query_rows], documents.ids.raw[self.document_rows]
+        for ids in (query_ids, document_ids):
+            if (tabs := np.char.find(ids, TAB.encode()) >= 0).any():  # JSON allows it; a pair could not be told apart
+                raise BadInput(f"candidates: the id {Ids(ids)[int(np.argmax(tabs))]!r} has a tab in it: rename it")
         self.ids = Ids(np.char.add(np.char.add(query_ids, TAB.encode()), document_ids))
         if twice := self.ids.first_duplicate():
             raise BadInput("candidates: query {!r} has the document {!r} twice: list it once".format(*twice.split(TAB)))
@@ -67,6 +70,8 @@ def read_candidates(name: str, source: TextSource, split: str, k: int) -> np.nda
     mined = Path(name) / "negatives.jsonl" if Path(name).is_dir() else Path(name)
     if mined.suffix == ".jsonl" and mined.is_file():
         examples = MinedNegatives(str(mined)).examples(Labelled(source, split, queries, qrels or Qrels({}, split), corpus))
+        if twice := Ids(queries.ids.raw[examples.queries]).first_duplicate():
+            raise BadInput(f"{mined}: query {twice!r} has several lines: keep one of them")
         found = np.concatenate([examples.positives[:, None], examples.pools], axis=1)[:, :k]
         rows = np.full((len(queries), found.shape[1]), -1, np.int64)
         rows[examples.queries] = found
@@ -93,22 +98,24 @@ def scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
     return {query: documents[:k] for query, documents in found.items() if len(documents) >= k}
 
 
-def pair_rows(store: VectorStore, queries: Sequence[str], candidates: Sequence[Sequence[str]]) -> np.ndarray:
-    """[N, K] rows of the pairs of each query and its candidates, by id; refuses a pair that was not scored."""
+def pair_rows(store: VectorStore, queries: Iterable[str], candidates: Iterable[Sequence[str]]) -> np.ndarray:
+    """[N * K] rows of the pairs of N queries and the K candidates of each, by id; refuses a pair that was not scored."""
     ids = [query + TAB + document for query, documents in zip(queries, candidates, strict=True) for document in documents]
     rows = store.ids.rows(ids)
     if (rows < 0).any():
         query, document = ids[int(np.argmax(rows < 0))].split(TAB)
         raise BadInput(f"{store.folder}: no score of query {query!r} and document {document!r}: encode the same candidates")
-    return rows.reshape(len(queries), -1)
+    return rows
 
 
-def pair_stores(folder: str, source: TextSource, parts: Sequence[str]) -> list[VectorStore]:
-    """A cross encoder's opinion of some splits; refuses that of other texts."""
-    stores = []
-    for part in parts:
+def pair_stores(folder: str, source: TextSource, split: str) -> list[VectorStore]:
+    """A cross encoder's opinion of each part of a split; refuses that of other texts, and that of two cross encoders."""
+    stores: list[VectorStore] = []
+    for part in split.split("+"):
         store = VectorStore(Path(folder) / f"pairs-{part}")
         check_texts(store, pairs_fingerprint(source.queries(part), source.documents()), f"the pairs of {part!r}")
+        if store.maker["fingerprint"] != (stores or [store])[0].maker["fingerprint"]:
+            raise BadInput(f"{store.folder}: by another cross encoder than {stores[0].folder}: encode one of them into another --out")
         stores.append(store)
     return stores
 

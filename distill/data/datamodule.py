@@ -10,20 +10,21 @@ import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
-from distill.data.candidates import holds_pairs, pair_rows, pair_stores, positive_first, scored_candidates
+from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.qrels import Qrels
 from distill.data.sources import QueryFile, TextSource, check_documents
 from distill.data.store import TeacherStore, VectorStore
-from distill.data.texts import Texts, concatenated
-from distill.data.tokens import TokenArrays, tokenized
+from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher
+from distill.data.texts import Texts
+from distill.data.tokens import stacked, tokenized
 from distill.device import best_device
 from distill.distributed import is_leader
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.records import BadInput
 from distill.search import search
-from distill.teachers import StoredPairs, StoredQueries, StoredTeacher, Teacher
+from distill.teachers import Teacher
 
 EVALUATION_BATCH = 256
 
@@ -77,15 +78,16 @@ class RetrievalData(LightningDataModule):
         if self._is_set_up:
             return
         self.store = TeacherStore(self.store_folder)
+        if is_leader():
+            check_documents(self.store.documents, self.source)
         self._listed = self._scored_candidates()
         self.train_sets = self._train_sets()
-        self.teacher = self._dual(self.store)
+        self.teacher = stored_teacher(self.store, self.train_sets)
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
         self.candidate_rows = self._candidate_rows()  # [N, K]
-        self.teachers: dict[str, Teacher] = {name: self._further(folder) for name, folder in self.teacher_folders.items()}
+        self.teachers = {name: self._further(folder) for name, folder in self.teacher_folders.items()}
         if is_leader():
-            check_documents(self.store.documents, self.source)
             for store in {id(store): store for store in self._stores().values()}.values():
                 store.verify()
         self._is_set_up = True
@@ -113,7 +115,7 @@ class RetrievalData(LightningDataModule):
         return TeacherSpace(documents.maker, documents.width, documents.normalized)
 
     def train_dataloader(self) -> TrainingLoader:
-        tokens = _stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
+        tokens = stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
         tower = self._module.document_tower
         trainer = self._fitting
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
@@ -185,28 +187,13 @@ class RetrievalData(LightningDataModule):
             return {}
         if not self.candidates or self.query_files:
             raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
-        parts = self.train_split.split("+")
-        stores = pair_stores(folder, self.source, parts)
-        return {part: scored_candidates(store, self.candidates) for part, store in zip(parts, stores, strict=True)}
-
-    def _dual(self, store: TeacherStore) -> StoredTeacher:
-        """A dual encoder's vectors of the training queries and the corpus."""
-        stores = [store.queries(texts.name, whole) for texts, whole in self.train_sets]
-        rows = [rows_in(part, texts) for part, (texts, _) in zip(stores, self.train_sets, strict=True)]
-        return StoredTeacher(StoredQueries(stores, rows), store.documents)
+        stores = pair_stores(folder, self.source, self.train_split)
+        return {part: scored_candidates(store, self.candidates) for part, store in zip(self.train_split.split("+"), stores, strict=True)}
 
     def _further(self, folder: str) -> Teacher:
         if not holds_pairs(folder):
-            store = TeacherStore(folder)
-            if not np.array_equal(store.documents.ids.raw, self.store.documents.ids.raw):
-                raise BadInput(f"data.teachers: {folder}: not the documents of {self.store_folder}, or in another order: encode them again")
-            check_documents(store.documents, self.source)
-            return self._dual(store)
-        stores = pair_stores(folder, self.source, self.train_split.split("+"))
-        queries, ids = [list(texts.ids) for texts, _ in self.train_sets], self.store.documents.ids
-        sizes = np.cumsum([len(part) for part in queries])[:-1]
-        candidates = [[[ids[row] for row in rows] for rows in part] for part in np.split(self.candidate_rows, sizes)]
-        return StoredPairs(stores, [pair_rows(*part) for part in zip(stores, queries, candidates, strict=True)])
+            return further_teacher(folder, self.store, self.source, self.train_sets)
+        return pairs_teacher(pair_stores(folder, self.source, self.train_split), self.store, self.train_sets, self.candidate_rows)
 
     def _train_sets(self) -> list[tuple[Texts, str]]:
         """Each set of training queries with the fingerprint of the whole set it was encoded from."""
@@ -234,8 +221,11 @@ class RetrievalData(LightningDataModule):
         if not self._listed:
             return np.arange(len(texts))
         read = np.flatnonzero([id_ in self._listed[part] for id_ in texts.ids])
+        left_out = f"{len(texts) - len(read)} queries left out, of which fewer than {self.candidates} documents were read"
+        if not len(read):
+            raise BadInput(f"data.candidates: {part}: {left_out}: none is left: set fewer, or encode with more --candidates_per_query")
         if is_leader() and len(read) < len(texts):
-            print(f"{part}: {len(texts) - len(read)} queries left out, of which fewer than {self.candidates} documents were read")
+            print(f"{part}: {left_out}")
         return read
 
     def _drawn(self) -> list[tuple[int, int]]:
@@ -279,29 +269,3 @@ class RetrievalData(LightningDataModule):
             with written_atomically(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, rows.cpu().numpy())
         return np.load(path)
-
-
-def evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> tuple[Texts, StoredQueries]:
-    """The queries of a split, `dl19+dl20` in that order, and the teacher's vectors of them."""
-    parts = [(part, source.queries(part)) for part in split.split("+")]
-    stores = [store.queries(part, texts.fingerprint) for part, texts in parts]
-    rows = [rows_in(part, texts) for part, (_, texts) in zip(stores, parts, strict=True)]
-    return concatenated([texts for _, texts in parts]), StoredQueries(stores, rows)
-
-
-def rows_in(store: VectorStore, texts: Texts) -> np.ndarray:
-    """[N] row of each text in its store; refuses texts without a vector."""
-    rows = np.concatenate([store.ids.rows(chunk) for chunk in texts.ids.chunks()])
-    if (rows < 0).any():
-        missing = texts.ids[int(np.argmax(rows < 0))]
-        raise BadInput(f"{store.folder}: no vector of {int((rows < 0).sum())} of {len(texts)} queries, {missing!r} for one: encode them")
-    return rows
-
-
-def _stacked(parts: list[TokenArrays]) -> TokenArrays:
-    """Several sets as one, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0] + [len(part.flat) for part in parts])
-    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
-    return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)

@@ -14,8 +14,8 @@ import torch
 from distill.artefacts import cache_folder, file_fingerprint, fingerprint, written_atomically
 from distill.data.ids import Ids
 from distill.data.qrels import Qrels
-from distill.data.sources import TextSource
-from distill.data.store import TeacherStore, check_texts
+from distill.data.sources import TextSource, check_documents
+from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.device import best_device
 from distill.records import BadInput
@@ -154,7 +154,7 @@ class MinedNegatives(Negatives):
 def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, k: int) -> np.ndarray:
     """[Q, k] rows of a stored teacher's top documents for `queries` of a split, -1 beyond the corpus; searched once and kept."""
     opened = TeacherStore(store)
-    check_texts(opened.documents, source.documents().fingerprint, f"the documents of {source.root}")
+    check_documents(opened.documents, source)
     stores = [opened.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
     key = fingerprint([part.checksums for part in [opened.documents, *stores]], queries.fingerprint, k)
     path = cache_folder() / "teacher-top" / f"{key}.npy"
@@ -170,7 +170,12 @@ def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, 
         _, found = search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)
         with written_atomically(path) as temporary, open(temporary, "wb") as file:
             np.save(file, found.cpu().numpy())
-    return np.load(path)
+    found = np.load(path)
+    if opened.documents.texts is not None:
+        return found
+    used, place = np.unique(found, return_inverse=True)  # imported vectors may lie in another order than the texts
+    rows = source.documents().ids.rows([opened.documents.ids[row] for row in used])
+    return np.where(used >= 0, rows, -1)[place.reshape(found.shape)]
 
 
 class Draw:

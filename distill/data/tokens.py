@@ -65,3 +65,12 @@ def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]
     for name, array in (("flat", np.concatenate(chunks)), ("offsets", np.cumsum(np.concatenate(lengths)))):
         with written_atomically(folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
             np.save(file, array)
+
+
+def stacked(parts: list[TokenArrays]) -> TokenArrays:
+    """Several sets as one, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0] + [len(part.flat) for part in parts])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
+    return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)

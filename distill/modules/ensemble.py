@@ -61,5 +61,5 @@ class Mixture(nn.Module):
         return (shares / shares.sum(dim=-1, keepdim=True)).log()
 
     def loss(self, mixture: Encoded) -> Tensor:
-        """What learned weights minimise: minus the log share of the positive, column 0."""
-        return -mixture.scores[:, 0].mean()
+        """What learned weights minimise: minus the log share of the positive, column 0; 0 where none are."""
+        return -mixture.scores[:, 0].mean() if self.ensemble.weights == "learned" else mixture.scores.new_zeros(())

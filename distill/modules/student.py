@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -69,10 +70,15 @@ class StudentModule(ScheduledModule):
             tower.word_table.sparse = self._sparse_rows()
             tower.prepare_for(self.trainer.strategy.root_device)
 
-    def prepare(self, data: RetrievalData) -> None:
-        """Meets the data: refuses losses it cannot feed, takes its teachers, builds the student for their space."""
+    def prepare(self, data: RetrievalData, begins: bool = True) -> None:
+        """Meets the data: refuses losses it cannot feed, takes its teachers, builds the student for their space.
+
+        A run that `begins` takes the weights of `start_from`; one that goes on has a checkpoint's.
+        """
         if hasattr(self, "encoder"):
             return
+        if taken := {STORE, ENSEMBLE} & set(data.teachers):
+            raise BadInput(f"data.teachers: {min(taken)}: this name has a meaning of its own: choose another")
         self.teachers = {STORE: data.teacher, **data.teachers}
         for name, loss in self.losses.items():
             kind = type(loss).__name__
@@ -84,16 +90,19 @@ class StudentModule(ScheduledModule):
         self._check_ensemble(data)
         if self.kind != "inherited" and not data.candidates:
             raise BadInput(f"model.documents: {self.kind} learns from documents, but data.candidates is 0: set 1 or more")
+        if self.kind in ("separate", "teacher") and not any(loss.min_candidates for loss in self.losses.values()):
+            raise BadInput(f"model.documents: {self.kind}: none of the losses reads documents, its tower would learn nothing: add one")
         self.encoder = self.spec.student(data.teacher_space)
         if self.kind == "separate":
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.kind == "teacher":
             self.own_documents = load_maker(data.teacher_space.maker).document
         self._check_teachers()
-        self._take_weights()
+        if begins and self.start_from:
+            self._take_weights(self.start_from)
         # labels and other teachers lead away from the one that made the store
         follows_store = all(loss.teacher in (None, STORE) and not loss.needs_labels for loss in self.losses.values())
-        self.best_by = "overlap@10" if follows_store or data.dev_qrels is None else "ndcg@10"
+        self.best_by = "overlap@10" if follows_store or not data.dev_qrels else "ndcg@10"
 
     @property
     def document_tower(self) -> Encoder | None:
@@ -112,12 +121,13 @@ class StudentModule(ScheduledModule):
         teachers = {name: teacher(batch) for name, teacher in self.teachers.items()}
         student = self.student(batch, teachers[STORE])
         with torch.autocast(self.device.type, enabled=False):  # losses take products too
+            of_mixture = student.scores.new_zeros(())
             if self.mixture:
-                teachers[ENSEMBLE] = self.mixture(teachers)
+                mixed = self.mixture(teachers)
+                of_mixture = self.mixture.loss(mixed)
+                teachers[ENSEMBLE] = replace(mixed, scores=mixed.scores.detach())  # a teacher does not follow its student
             terms = self.terms(gather(student), {name: gather(encoded) for name, encoded in teachers.items()})
-            loss = torch.stack([self.losses[name].weight * value for name, value in terms.items()]).sum()
-            if self.mixture and self.mixture.ensemble.weights == "learned":
-                loss = loss + self.mixture.loss(teachers[ENSEMBLE])
+            loss = torch.stack([of_mixture, *(self.losses[name].weight * value for name, value in terms.items())]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
@@ -163,24 +173,26 @@ class StudentModule(ScheduledModule):
             if teacher not in widths:
                 raise BadInput(f"{place}.teacher: no teacher {teacher!r}: there are {', '.join(widths)}")
             if loss.needs_vectors and widths[teacher] != self.encoder.width:
-                ours, theirs = self.encoder.width, widths[teacher] or "no vectors"
-                raise BadInput(f"{place}: {teacher} has vectors of {theirs} numbers, the student of {ours}: match another teacher")
+                theirs = f"vectors {widths[teacher]} wide, the student {self.encoder.width}" if widths[teacher] else "scores, no vectors"
+                raise BadInput(f"{place}: {teacher} has {theirs}: match another teacher")
             if loss.needs_queries_apart and (teacher == ENSEMBLE or self.teachers[teacher].reads_pairs):
                 raise BadInput(f"{place}: a cross encoder has no vector of a query alone: name a dual encoder as teacher")
 
-    def _take_weights(self) -> None:
-        if self.start_from is None:
-            return
+    def _take_weights(self, name: str) -> None:
+        """Those of the towers; an ensemble begins anew."""
         try:
-            if is_checkpoint(self.start_from):
-                self.load_state_dict(read_checkpoint(self.start_from)["state_dict"])
-            else:
-                found = load_towers(self.start_from)
-                for tower, theirs in zip(self.towers(), (found.query, found.document), strict=False):
-                    tower.load_state_dict(theirs.state_dict())
+            if is_checkpoint(name):
+                mixture = {key: tensor for key, tensor in self.state_dict().items() if key.startswith("mixture.")}
+                towers = {key: t for key, t in read_checkpoint(name)["state_dict"].items() if not key.startswith("mixture.")}
+                self.load_state_dict(towers | mixture)
+                return
+            found = load_towers(name)
+            if not found.shared and self.own_documents is None:
+                raise BadInput(f"model.start_from: {name}: has a document tower of its own: set documents: separate or teacher")
+            for tower, theirs in zip(self.towers(), (found.query, found.document), strict=False):
+                tower.load_state_dict(theirs.state_dict())
         except RuntimeError:
-            raise BadInput(f"model.start_from: {self.start_from}: its weights are of another kind of student than model says") from None
-        print(f"begins from the weights of {self.start_from}; everything else as model says")
+            raise BadInput(f"model.start_from: {name}: its weights are of another kind of student than model says") from None
 
     def _sparse_rows(self) -> bool:
         # a GPU updates a whole table in no time, and clipping has no sparse form

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distill.artefacts import read_json
+from distill.data.candidates import PairTexts, holds_pairs
 from distill.data.ids import Ids
 from distill.data.sources import QueryFile, TextSource
 from distill.data.store import StoreWriter, rows_written
@@ -131,10 +132,9 @@ def encode(
     """
     is_local = not is_address(teacher)
     if is_local and is_cross_encoder(local_folder(teacher)):
-        pairs, of_pairs = pair_teacher(teacher, precision)
-        for name, texts in pair_sets(source, splits, candidates, candidates_per_query):
-            encode_set(pairs, texts, "query", Path(out) / name, of_pairs)
-        return
+        if queries or pooling or normalize is not None or prompts or model or requests_per_minute or price is not None:
+            raise BadInput("a cross encoder takes neither queries, pooling, normalize, prompts nor the options of servers: leave them out")
+        return encode_pairs(teacher, pair_sets(source, splits, candidates, candidates_per_query), Path(out), precision)
     if candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
@@ -154,6 +154,15 @@ def encode(
     announce(server, sets, Path(out), price, budget)
     maker = {"name": server.name, "fingerprint": server.fingerprint(), "origin": ANSWERED, "prompts": prompts}
     encode_sets(server, sets, Path(out), maker)
+
+
+def encode_pairs(teacher: str, sets: list[tuple[str, PairTexts]], out: Path, precision: Precision) -> None:
+    """What a cross encoder says about pairs, a store for each split."""
+    if out.exists() and any(out.iterdir()) and not holds_pairs(str(out)):
+        raise BadInput(f"{out}: not a store of pairs and not empty: choose another --out")
+    reader, maker = pair_teacher(teacher, precision)
+    for name, texts in sets:
+        encode_set(reader, texts, "query", out / name, maker)
 
 
 def local_teacher(

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.artefacts import write_json
-from distill.data.datamodule import evaluation_queries
+from distill.artefacts import fingerprint, write_json
 from distill.data.ids import Ids
 from distill.data.sources import HOLDOUT, TextSource, check_documents
-from distill.data.store import TeacherStore, VectorStore, check_texts
+from distill.data.store import TeacherStore, VectorStore
+from distill.data.stored_teachers import evaluation_queries
 from distill.data.texts import Texts
 from distill.device import best_device, resolved
 from distill.encoders.batched import encode_texts
@@ -134,13 +134,13 @@ def evaluate(
 
 def own_documents(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:
     """The vectors of the corpus by the student of a run that embeds documents itself; made once, in the run folder."""
-    teacher = LocalTeacher(towers, resolved("auto", towers.device.type))
-    folder, maker = run.path / f"documents-{source.name}", {"name": str(run.student), "fingerprint": towers.fingerprint()}
+    mixed = "bf16" in run.record()["inputs"]["trainer"]["precision"]  # as training measured it
+    teacher = LocalTeacher(towers, resolved("auto" if mixed else "fp32", towers.device.type))
+    documents, maker = source.documents(), {"name": str(run.student), "fingerprint": towers.fingerprint()}
+    folder = run.path / "documents" / fingerprint(documents.fingerprint, maker["fingerprint"])
     if not (folder / "manifest.json").exists():
-        encode_set(teacher, source.documents(), "document", folder, {**maker, "precision": teacher.precision})
-    store = VectorStore(folder)
-    check_texts(store, source.documents().fingerprint, f"the documents of {source.root}")
-    return store
+        encode_set(teacher, documents, "document", folder, {**maker, "precision": teacher.precision})
+    return VectorStore(folder)
 
 
 def check_names(baselines: dict[str, str]) -> None:

@@ -12,11 +12,11 @@ import torch
 from tqdm import tqdm
 
 from distill.artefacts import fingerprint
-from distill.data.datamodule import evaluation_queries
 from distill.data.mined import Mined, NegativesWriter
 from distill.data.qrels import Qrels
 from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore
+from distill.data.stored_teachers import evaluation_queries
 from distill.data.texts import Texts, hashes
 from distill.device import best_device
 from distill.provenance import provenance

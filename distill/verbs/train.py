@@ -64,15 +64,18 @@ def train(
     check_length(trainer)
     if ckpt_path:
         read_checkpoint(ckpt_path)
+    checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
     data.setup("fit")
-    module.prepare(data)
+    module.prepare(data, begins=checkpoint is None)
     if trainer.is_global_zero:
         run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
     if run.finished:
         return print(f"{run.student}: done before")
-    checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
     if checkpoint:
         continue_from(checkpoint, trainer)
+    if module.start_from and trainer.is_global_zero:
+        begins = f"begins from the weights of {module.start_from}; everything else as model says"
+        print(f"its weights win over model.start_from: {module.start_from}" if checkpoint else begins)
     fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)

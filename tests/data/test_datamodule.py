@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.datamodule import RetrievalData, evaluation_queries, rows_in
+from distill.data.datamodule import RetrievalData
 from distill.data.sources import MsMarcoTsv, QueryFile
 from distill.data.store import TeacherStore
+from distill.data.stored_teachers import evaluation_queries, rows_in
 from distill.encoders.batched import encode_texts
 from distill.encoders.folder import load_encoder
 from distill.encoders.towers import Towers

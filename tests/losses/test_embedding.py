@@ -19,6 +19,23 @@ def test_query_matching_by_hand(distance, mean):
     assert QueryMatching(distance=distance)(queries(OURS), queries(THEIRS)).item() == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("distance", "mean"), [("l2", (5 + 2 + 0 + 3) / 4), ("squared_l2", (25 + 4 + 0 + 9) / 4), ("cosine", (0 + 0.4 + 0 + 1) / 4)]
+)
+def test_query_matching_to_a_vector_beside_each_candidate(distance, mean):
+    """One vector of ours to K of the cross encoder's, [B, K, D]; every pair counts alike."""
+    ours = queries(torch.tensor([[3.0, 4.0], [2.0, 0.0]]))
+    beside = torch.tensor([[[6.0, 8.0], [3.0, 2.0]], [[2.0, 0.0], [2.0, 3.0]]])
+    if distance == "cosine":
+        beside = torch.tensor([[[6.0, 8.0], [1.0, 0.0]], [[7.0, 0.0], [0.0, 3.0]]])
+    theirs = Encoded(beside, torch.zeros(2, 2, 2), torch.zeros(2, 2), torch.zeros(2, 2).long())
+    assert QueryMatching(distance=distance)(ours, theirs).item() == pytest.approx(mean, rel=1e-6)
+    # the same vector beside every candidate is a dual encoder's
+    same = Encoded(theirs.query[:, :1].expand(2, 2, 2), theirs.document, theirs.scores, theirs.document_rows)
+    alone = QueryMatching(distance=distance)(ours, queries(theirs.query[:, 0]))
+    torch.testing.assert_close(QueryMatching(distance=distance)(ours, same), alone)
+
+
 def test_cosine_ignores_length():
     ours, theirs = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 3.0]]), torch.tensor([[0.0, 5.0], [7.0, 0.0], [-1.0, -1.0]])
     torch.testing.assert_close(distances(ours, theirs, "cosine"), torch.tensor([1.0, 0.0, 2.0]))
