@@ -15,11 +15,13 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from distill.generate import Generator
 from distill.losses import Loss
 from distill.records import BadInput
 from distill.refusals import one_line, unknown_option
 
-set_parsing_settings(subclasses_enabled=[Loss])  # jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
+# jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
+set_parsing_settings(subclasses_enabled=[Loss, Generator])
 
 CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
 

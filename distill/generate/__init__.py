@@ -1,0 +1,7 @@
+"""Queries where real ones are sparse: a generator turns queries or documents into more of them, filters say which are kept."""
+
+from distill.generate.crop import Crop
+from distill.generate.generator import Generator
+from distill.generate.noise import Noise
+
+__all__ = ["Crop", "Generator", "Noise"]
