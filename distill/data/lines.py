@@ -37,8 +37,6 @@ class LinesWriter:
             self._check(read_json(path, f"plan of {what}"))
         elif self.folder.exists() and self._holds_files():
             raise BadInput(f"{folder}: not a folder of {what} and not empty: choose another --out")
-        else:
-            write_json(path, plan)
 
     def _check(self, before: dict[str, Any]) -> None:
         for key, value in self.plan.items():
@@ -49,6 +47,11 @@ class LinesWriter:
 
     def _holds_files(self) -> bool:
         return any(not path.name.startswith(".") for path in self.folder.iterdir())
+
+    def begin(self) -> None:
+        """Takes the folder."""
+        if not (self.folder / "plan.json").exists():
+            write_json(self.folder / "plan.json", self.plan)
 
     @property
     def finished(self) -> bool:

@@ -2,6 +2,7 @@
 
 from distill.generate.crop import Crop
 from distill.generate.generator import Generator
+from distill.generate.llm import Llm
 from distill.generate.noise import Noise
 
-__all__ = ["Crop", "Generator", "Noise"]
+__all__ = ["Crop", "Generator", "Llm", "Noise"]

@@ -202,6 +202,7 @@ def generate(
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     missing = [shard for shard in writer.missing() if shard % world == rank]
     generator.announce(plan.texts, np.concatenate([plan.rows(shard) for shard in missing] or [np.empty(0, np.int64)]))
+    writer.begin()
     size = generator.queries_per_shard
     with tqdm(total=len(missing) * size, desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
         for shard in missing:
