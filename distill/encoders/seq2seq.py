@@ -42,13 +42,17 @@ class Seq2SeqModel:
 
         folder = local_folder(name)
         own = read_json(folder / SETTINGS, "settings") if (folder / SETTINGS).exists() else {}
+        verbosity = logging.get_verbosity()
         try:
             logging.disable_progress_bar()
+            logging.set_verbosity_error()  # its report of missing weights; those that matter are refused below
             model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
             tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(f"{name}: no sequence-to-sequence model such as BART or T5: {str(error).splitlines()[0]}") from None
-        if missing := report["missing_keys"]:
+        finally:
+            logging.set_verbosity(verbosity)
+        if missing := [name for name in report["missing_keys"] if ".pooler." not in name]:  # which no decoder looks at
             raise BadInput(f"{name}: its weights lack {min(missing)}: random numbers would stand in their place")
         settings = Seq2SeqSettings(**{**own, **{key: value for key, value in given.items() if value is not None}})
         return cls(model.eval(), tokenizer, settings)
