@@ -6,7 +6,6 @@ Leaves RUN/results.json: a system for each row, BASE_best for each set of real q
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 import yaml
 
+from distill import cli
 from distill.artefacts import read_json, write_json
 from distill.data.sources import TextSource
 from distill.metrics.ranking import judged_values, overlap
@@ -23,20 +23,22 @@ from distill.metrics.runs import read_trec
 from distill.verbs.run_folder import instantiated
 
 HERE, RUN = Path(__file__).parent, Path("runs/generation")
+ROWS = RUN / "rows"
 HOLDOUT = "holdout"
 
 
 def distill(*arguments: Any) -> None:
-    subprocess.run([sys.executable, "-m", "distill", *map(str, arguments)], check=True)
+    if code := cli.main([str(argument) for argument in arguments]):
+        sys.exit(code)
 
 
 def make(name: str, row: dict[str, Any], part: dict[str, Any]) -> None:
     """A row's student and its results; what is done is skipped."""
-    out = RUN / name
+    out = ROWS / name
     files = {str(RUN / file / f"{file}.jsonl"): share for file, share in row.get("queries", {}).items()}
     data = {**part["data"], "train": row["train"]} | ({"queries": files} if files else {})
     out.mkdir(parents=True, exist_ok=True)
-    config = RUN / f"{name}.yaml"
+    config = ROWS / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"data": data}))
     distill("train", "-c", HERE / "train.yaml", "-c", config, "--out", out)
     splits = {"results.json": part["split"]} | ({"holdout.json": HOLDOUT} if part["name"] == "msmarco_dl" else {})
@@ -46,7 +48,7 @@ def make(name: str, row: dict[str, Any], part: dict[str, Any]) -> None:
 
 
 def dev_overlap(name: str) -> float:
-    lines = map(json.loads, (RUN / name / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (ROWS / name / "metrics.jsonl").read_text().splitlines())
     return max(line["dev/overlap@10"] for line in lines if "dev/overlap@10" in line)
 
 
@@ -56,7 +58,7 @@ def per_query(name: str, part: dict[str, Any], source: TextSource) -> dict[str, 
     documents = source.documents().ids
     found = {}
     for metric, split in splits.items():
-        runs = {system: read_trec(RUN / name / "runs" / split / f"{system}.trec") for system in ("teacher", "student")}
+        runs = {system: read_trec(ROWS / name / "runs" / split / f"{system}.trec") for system in ("teacher", "student")}
         queries = [query for query in source.queries(split).ids if metric != "ndcg@10" or query in source.qrels(split).judgments]
         rows = {
             system: np.stack([documents.rows([document for document, _ in run[query][:100]]) for query in queries])
@@ -75,11 +77,11 @@ def collected(parts: list[dict[str, Any]]) -> dict[str, Any]:
     systems: dict[str, Any] = {}
     differences: dict[str, Any] = {}
     for part in parts:
-        done = [name for name in part["rows"] if (RUN / name / "results.json").exists()]
+        done = [name for name in part["rows"] if (ROWS / name / "results.json").exists()]
         source = instantiated(part["data"]["source"])
         values = {name: per_query(name, part, source) for name in done}
         for name in done:
-            result = read_json(RUN / name / "results.json", "results")
+            result = read_json(ROWS / name / "results.json", "results")
             systems[name] = {
                 "dataset": result["dataset"],
                 **part["rows"][name],
