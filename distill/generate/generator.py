@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -57,7 +58,7 @@ Progress = Callable[[int], object]  # told how many queries more are made
 
 
 @dataclass
-class Generator:
+class Generator(ABC):
     """Makes queries; one subclass for each way."""
 
     reads: ClassVar[Literal["queries", "documents"]]
@@ -67,19 +68,19 @@ class Generator:
     def name(self) -> str:
         return type(self).__name__.lower()
 
-    def prepare(self, material: Material) -> None:
+    def prepare(self, material: Material) -> None:  # noqa: B027, most need nothing
         """Called once before `write`: statistics, weights, examples."""
 
     def settings(self) -> dict[str, Any]:
         """What decides which queries come out, beside the texts and the seed."""
         return {"name": self.name, **asdict(self)}
 
-    def announce(self, texts: Texts, rows: np.ndarray) -> None:
+    def announce(self, texts: Texts, rows: np.ndarray) -> None:  # noqa: B027, most cost nothing
         """Says, or refuses, what making a query of each of `texts[rows]` costs."""
 
+    @abstractmethod
     def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
         """For each text up to `counts` new queries; `draw` is the only source of chance."""
-        raise NotImplementedError
 
 
 def checked(name: str, holds: bool, otherwise: str) -> None:
