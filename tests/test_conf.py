@@ -225,7 +225,13 @@ def test_readme_commands_run_in_order(here: Path) -> None:
     expected = "encode train evaluate search export generate encode train teach generate import import import mine teach rerank"
     assert " ".join(command[0] for command in commands) == expected
     # the small teacher reads 64 tokens
-    small = {"BAAI/bge-small-en-v1.5": "teacher", "facebook/bart-base": "writer", "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml"}
+    small = {
+        "BAAI/bge-small-en-v1.5": "teacher",
+        "facebook/bart-base": "writer",
+        "100000": "300",
+        "1000": "50",
+        "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml",
+    }
     cross = (here / "conf/teacher/cross_dual.yaml").read_text().replace("max_length: 256", "max_length: 32")
     (here / "conf/teacher/small.yaml").write_text(cross)
     for command in commands:
