@@ -7,7 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
@@ -15,12 +15,16 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from distill.generate import Generator
 from distill.losses import Loss
 from distill.records import BadInput
 from distill.refusals import one_line, unknown_option
 
-set_parsing_settings(subclasses_enabled=[Loss])  # jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
+# jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
+set_parsing_settings(subclasses_enabled=[Loss, Generator])
 
+# what `teach --task query-generation` stands for
+WRITING = ["--model", "QueryGenerator", "--data.negatives", "RandomNegatives", "--data.negatives_per_query", "0"]
 CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
 
 
@@ -55,11 +59,15 @@ def _teach(arguments: list[str]) -> None:
     from distill.data.pairs import PairsData
     from distill.modules.cross_teacher import CrossTeacher
     from distill.modules.dual_teacher import DualTeacher
+    from distill.modules.query_generator import QueryGenerator
     from distill.modules.teacher import TeacherModule
     from distill.verbs.run_folder import RunFolder
     from distill.verbs.teach import teach
 
-    assert issubclass(CrossTeacher, TeacherModule) and issubclass(DualTeacher, TeacherModule)  # known by name once they are imported
+    # known by name once they are imported
+    assert all(issubclass(kind, TeacherModule) for kind in (CrossTeacher, DualTeacher, QueryGenerator))
+    if "query-generation" in arguments or "--task=query-generation" in arguments:
+        arguments = [*WRITING, *arguments]  # what else is given wins
     cli, config = _parsed(TeachCLI, TeacherModule, PairsData, arguments, "teach", first_line(teach), subclass_mode_model=True)
     teach(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out), "teacher"), config, cli.config.ckpt_path)
 
@@ -163,4 +171,9 @@ class TeachCLI(TrainCLI):
     def evaluation(self) -> Callback:
         from distill.callbacks.teacher_eval import TeacherEval
 
-        return TeacherEval()
+        teacher: Any = self.model
+        return Callback() if teacher.writes else TeacherEval()
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--task", type=Literal["query-generation"] | None, default=None, help=f"short for {' '.join(WRITING)}")

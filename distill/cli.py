@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 # verb: (module and function, what it does)
 VERBS = {
-    "teach": ("distill.verbs.teach:teach", "trains or fine-tunes a teacher on labels: a dual or a cross encoder"),
+    "teach": (
+        "distill.verbs.teach:teach",
+        "trains or fine-tunes a teacher on labels: a dual or a cross encoder, or a generator of queries",
+    ),
     "encode": ("distill.verbs.encode:encode", "a teacher's vectors of documents and queries, into a store"),
     "import": ("distill.verbs.import_vectors:import_vectors", "vectors that already exist, into a store; no model is needed"),
     "mine": ("distill.verbs.mine:mine", "hard negatives from a teacher's store, into a folder"),
+    "generate": ("distill.verbs.generate:generate", "more queries to match on, made of real ones or of documents, into a folder"),
     "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
     "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
     "rerank": ("distill.verbs.rerank:rerank", "another system's documents in a teacher's order: metrics before and after"),

@@ -1,4 +1,4 @@
-"""A real HTTP server with OpenAI's embeddings interface, which fails, throttles and breaks off as often as a test wants."""
+"""A real HTTP server with OpenAI's embeddings and chat interfaces, which fails, throttles and breaks off as often as a test wants."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def vector(text: str) -> np.ndarray:
     return np.random.default_rng(xxhash.xxh3_64_intdigest(text.encode())).standard_normal(WIDTH).astype(np.float32)
 
 
+def queries(document: str) -> list[str]:
+    """Three, of every document others; the last has a line end in it."""
+    words = document.split()
+    return [f"what is {words[0]}", f"{' '.join(words)} price", f"why\n{words[-1]} {len(document)}"]
+
+
 @dataclass
 class Server:
     """What was asked, and how."""
@@ -42,13 +48,28 @@ class Handler(BaseHTTPRequestHandler):
         with self.state.lock:
             number = len(self.state.requests)
             self.state.requests.append((time.monotonic(), self.headers["Authorization"], asked["model"]))
-        if self.path != "/v1/embeddings":
+        self.asked = asked
+        if self.path not in ("/v1/embeddings", "/v1/chat/completions"):
             return self.answer(404, {"error": f"no {self.path}"})
         if self.state.trouble(self, number):
             return None
         with self.state.lock:
-            self.state.answered.update(asked["input"])
-        self.answer(200, self.embeddings(asked["input"]))
+            self.state.answered.update(asked["input"] if "input" in asked else [asked["messages"][-1]["content"]])
+        if "input" in asked:
+            return self.answer(200, self.embeddings(asked["input"]))
+        self.say(json.dumps({"queries": queries(asked["messages"][-1]["content"])}))
+
+    def say(self, content: str, done: bool = True) -> None:
+        """A chat completion, in pieces if that was asked for; without `done` the pieces end too soon."""
+        if not self.asked["stream"]:
+            return self.answer(200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]})
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for piece in (None, *(content[i : i + 7] for i in range(0, len(content), 7))):
+            delta = {"role": "assistant"} if piece is None else {"content": piece}
+            self.wfile.write(b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n")
+        self.wfile.write(b"data: [DONE]\n\n" if done else b"")
 
     def embeddings(self, texts: list[str]) -> dict[str, object]:
         data = [{"object": "embedding", "index": i, "embedding": vector(text).tolist()} for i, text in enumerate(texts)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import runpy
 import shlex
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 import yaml
 from conftest import make_source, make_teacher
 from pyarrow import parquet
+from writers import make_writer
 
 from distill.cli import main
 from distill.encoders.cross_folder import new_cross_encoder, save_cross_encoder
@@ -30,6 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     make_teacher(root / "teacher", layers=6)
     make_teacher(root / "backbone", width=16, layers=1, seed=1)
+    make_writer(root / "writer", "bart")
     make_source(root / "data" / "msmarco")
     make_source(root / "data" / "msmarco-dl")
     for split in ("dl19", "dl20"):
@@ -103,20 +106,17 @@ def test_students_train(student: str, here: Path, beir_store: str, tmp_path: Pat
 @pytest.mark.parametrize("teacher", [path for path in YAMLS if path.startswith("conf/teacher")])
 def test_teachers_are_taught(teacher: str, here: Path, beir_store: str, tmp_path: Path) -> None:
     group = ["--model", teacher, "--data", "conf/data/labels.yaml", "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1"]
-    more = ["--model.start_from", "teacher", "--trainer.limit_train_batches", "2", "--data.first_stage", beir_store]
-    run(
-        "teach",
-        *group,
-        *more,
-        *([] if Path(teacher).name == "dual.yaml" else ["--model.max_length", "32"]),
-        "--out",
-        str(tmp_path / "run"),
-    )
+    more = ["--trainer.limit_train_batches", "2", "--data.first_stage", beir_store]
+    small = {  # the small teacher reads 64 tokens
+        "dual.yaml": ["--model.start_from", "teacher"],
+        "query_generator.yaml": ["--model.start_from", "writer", "--model.longest_text", "32", "--data.negatives_per_query", "0"],
+    }.get(Path(teacher).name, ["--model.start_from", "teacher", "--model.max_length", "32"])
+    run("teach", *group, *more, *small, "--out", str(tmp_path / "run"))
     given = yaml.safe_load((ROOT / teacher).read_text())
     used = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
     assert used["class_path"] == given["class_path"]
     for key, value in given["init_args"].items():
-        assert key in ("start_from", "max_length") or used["init_args"][key] == value
+        assert key in ("start_from", "max_length", "longest_text") or used["init_args"][key] == value
     assert (tmp_path / "run" / "teacher" / "config.json").exists()
 
 
@@ -156,11 +156,10 @@ def test_quickstart_on_a_small_package_tree(here: Path, tmp_path: Path) -> None:
 
 def test_msmarco_dl_on_small_texts(here: Path, tmp_path: Path) -> None:
     config = ROOT / "experiments" / "msmarco_dl"
-    spans, store, out = (str(tmp_path / name) for name in ("spans.tsv", "store", "run"))
-    namespace: dict = {"__name__": "experiment"}
-    exec(compile((config / "spans.py").read_text(), "spans.py", "exec"), namespace)
-    namespace["main"]("data/msmarco-dl/collection.tsv", "data/msmarco-dl/queries.train.tsv", spans)
+    store, out, spans = str(tmp_path / "store"), str(tmp_path / "run"), f"{tmp_path}/spans/spans.jsonl"
     texts, holdout = ["source.init_args.root", "data/msmarco-dl"], ["source.init_args.holdout", "10"]
+    run("generate", "-c", f"{config}/generate.yaml", f"--{texts[0]}", texts[1], f"--{holdout[0]}", holdout[1], "--count", "200",
+        "--out", str(tmp_path / "spans"))  # fmt: skip
     run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{texts[0]}", texts[1], f"--{holdout[0]}", holdout[1],
         "--queries", f"[{spans}]", "--out", store)  # fmt: skip
     run("train", "-c", f"{config}/train.yaml", f"--data.{texts[0]}", texts[1], f"--data.{holdout[0]}", holdout[1],
@@ -207,6 +206,59 @@ def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.
         assert found["systems"][name]["full_corpus"]["mrr@10"] == pytest.approx(evaluated[system]["mrr@10"], abs=1e-9)
 
 
+@pytest.mark.slow
+def test_generation_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every YAML and script of the ablation in the order of its run.sh, with few steps and few queries."""
+    config = tmp_path / "experiments" / "generation"
+    shutil.copytree(ROOT / "experiments" / "generation", config)
+    smaller = [
+        ("1600", "4"),
+        ("200", "2"),
+        (r"count: \d+", "count: 150"),
+        (": (12|8|6)}", ": 1}"),
+        ("max_epochs: 4", "max_epochs: 1"),
+        (r"dl19\+dl20", "dl19"),
+    ]
+    smaller += [("longest_text: 128", "longest_text: 32"), ("longest_query: 32", "longest_query: 8")]
+    for path in config.glob("*.yaml"):
+        text = path.read_text()
+        for pattern, value in smaller:
+            text = re.sub(pattern, value, text)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    world = runpy.run_path(str(config / "texts.py"))
+    world["PARTS"].update(holdout=10, dev=10, real_1k=20, more_5k=20)
+    world["main"](here / "data" / "msmarco-dl", tmp_path / "runs" / "generation" / "texts")
+    made = Path("runs/generation")
+    shutil.copytree(here / "data" / "beir", made / "medquad")
+    for name in ("crop", "snippets"):
+        run("generate", "-c", f"{config}/{name}.yaml")
+    for size, split in (("1k", "real_1k"), ("5k", "real_1k+more_5k"), ("all", "real_1k+more_5k+more_all")):
+        run("generate", "-c", f"{config}/noise.yaml", "--split", split, "--out", f"{made}/noise_{size}")
+    files = [f"{made}/{name}/{name}.jsonl" for name in ("crop", "snippets", "noise_1k", "noise_5k", "noise_all")]
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", f"{here}/teacher", "--queries", f"[{','.join(files)}]")
+    runpy.run_path(str(config / "writer.py"))["main"](f"{here}/teacher", made / "writer_start")
+    run("teach", "-c", f"{config}/teach.yaml")
+    run("generate", "-c", f"{config}/seq2seq.yaml")
+    file = f"[{made}/medquad_seq2seq/medquad_seq2seq.jsonl]"
+    texts = ["--source", "Beir", "--source.root", f"{made}/medquad"]
+    run("encode", "--teacher", f"{here}/teacher", *texts, "--queries", file, "--out", f"{made}/medquad_teacher")
+    runpy.run_path(str(config / "round_trip.py"))["main"]()
+    assert set(json.loads((made / "round_trip.json").read_text())) == {"fine-tuned", "untrained", "spans of equal length", "real"}
+    ablation = runpy.run_path(str(config / "ablation.py"))["main"]
+    rows = ["real_1k", "real_1k_crop", "medquad", "medquad_seq2seq"]
+    ablation(rows)
+    results = json.loads((made / "results.json").read_text())
+    assert set(results["systems"]) == {*rows, "real_1k_best", "medquad_best"}
+    difference = results["differences_to_real"]["real_1k_crop"]["overlap@10"]
+    crop, real = (results["systems"][name]["agreement"]["overlap@10"] for name in ("real_1k_crop", "real_1k"))
+    assert difference["value"] == pytest.approx(crop - real) and difference["ci95"][0] <= difference["value"] <= difference["ci95"][1]
+    before = (made / "rows" / "real_1k" / "student" / "model.safetensors").stat().st_mtime_ns
+    ablation(["real_1k"])  # done before
+    assert (made / "rows" / "real_1k" / "student" / "model.safetensors").stat().st_mtime_ns == before
+    assert json.loads((made / "results.json").read_text())["systems"] == results["systems"]
+
+
 def readme_commands() -> list[list[str]]:
     """The `distill` commands of the README's bash blocks, continued lines joined."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -216,10 +268,16 @@ def readme_commands() -> list[list[str]]:
 
 def test_readme_commands_run_in_order(here: Path) -> None:
     commands = readme_commands()
-    expected = "encode train evaluate search export import import import mine teach rerank encode train train evaluate"
-    assert " ".join(command[0] for command in commands) == expected
+    expected = "encode train evaluate search export generate encode train teach generate import import import mine teach rerank "
+    assert " ".join(command[0] for command in commands) == expected + "encode train train evaluate"
     # the small teacher reads 64 tokens
-    small = {"BAAI/bge-small-en-v1.5": "teacher", "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml"}
+    small = {
+        "BAAI/bge-small-en-v1.5": "teacher",
+        "facebook/bart-base": "writer",
+        "100000": "300",
+        "1000": "50",
+        "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml",
+    }
     cross = (here / "conf/teacher/cross_dual.yaml").read_text().replace("max_length: 256", "max_length: 32")
     (here / "conf/teacher/small.yaml").write_text(cross)
     for command in commands:
@@ -232,7 +290,7 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 6, "teacher": 3, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 2, "medquad": 3}
+    tested = {"student": 6, "teacher": 4, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
 

@@ -16,7 +16,7 @@ LEVELS = [
     ["distill.data", "distill.latency", "distill.refusals"],
     ["distill.teachers", "distill.search", "distill.reranking"],
     ["distill.faiss_index"],
-    ["distill.data.negatives"],
+    ["distill.data.negatives", "distill.generate"],
     ["distill.data.pairs"],
     ["distill.data.candidates"],
     ["distill.data.stored_teachers"],

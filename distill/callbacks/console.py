@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-SHOWN = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine")
+SHOWN = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", "log_likelihood")
 
 
 class Console(Callback):

@@ -1,22 +1,15 @@
-"""Mined hard negatives on disk: a line of JSON a query, made a shard at a time.
-
-negatives/
-  plan.json         what is being made and from what; written first
-  00000.jsonl ...   shards, until the whole is there
-  negatives.jsonl   {"query": ..., "positive": ..., "positive_score": ..., "negatives": [...], "scores": [...]} on every line
-  manifest.json     the plan, counts and the file's checksum; written last: its existence means that the file is complete
-"""
+"""Mined hard negatives on disk: `negatives.jsonl`, a line of JSON a query, in a folder that `lines.py` describes."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.artefacts import file_fingerprint, read_json, write_json, written_atomically
+from distill.artefacts import file_fingerprint, read_json
+from distill.data.lines import LinesWriter
 from distill.records import BadInput
 
 
@@ -35,50 +28,23 @@ class NegativesWriter:
     """Writes a folder of hard negatives; started again after a kill it goes on with the shards that are missing."""
 
     def __init__(self, folder: Path, plan: dict[str, Any], shards: int):
-        self.folder, self.plan, self.shards = Path(folder), plan, shards
-        path = self.folder / "plan.json"
-        if path.exists():
-            before = read_json(path, "plan of hard negatives")
-            for key, value in plan.items():
-                if before.get(key) != value:
-                    raise BadInput(
-                        f"{folder}: made from other inputs ({key} was {before.get(key)}, now {value}): choose another --out or delete it"
-                    )
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise BadInput(f"{folder}: not a folder of hard negatives and not empty: choose another --out")
-        else:
-            write_json(path, plan)
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "negatives.jsonl"
+        self.lines = LinesWriter(folder, "negatives", plan, shards, "hard negatives")
+        self.lines.begin()
+        self.file, self.missing = self.lines.file, self.lines.missing
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "manifest.json").exists()
-
-    def missing(self) -> list[int]:
-        return [] if self.finished else [shard for shard in range(self.shards) if not self._shard(shard).exists()]
+        return self.lines.finished
 
     def write(self, shard: int, mined: Iterable[Mined]) -> None:
-        with written_atomically(self._shard(shard)) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in mined)
+        self.lines.write(shard, (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in mined))
 
     def finish(self, more: dict[str, Any]) -> int:
         """Joins the shards; `more` goes into the manifest beside plan, counts and checksum. Returns how many negatives there are."""
-        with written_atomically(self.file) as temporary, open(temporary, "wb") as whole:
-            for shard in range(self.shards):
-                with open(self._shard(shard), "rb") as part:
-                    shutil.copyfileobj(part, whole)
+        self.lines.join(line for _, shard in self.lines.read() for line in shard)
         counts = [len(mined.negatives) for mined in _lines(self.file)]
-        found = {"lines": len(counts), "hard_negatives": sum(counts), "checksum": file_fingerprint(self.file)}
-        write_json(self.folder / "manifest.json", {**self.plan, **found, **more})
-        for shard in range(self.shards):
-            self._shard(shard).unlink()
+        self.lines.finish({"lines": len(counts), "hard_negatives": sum(counts), **more})
         return sum(counts)
-
-    def _shard(self, shard: int) -> Path:
-        return self.folder / f"{shard:05d}.jsonl"
 
 
 def read_negatives(folder: str | Path) -> Iterator[Mined]:

@@ -96,7 +96,11 @@ class PairsData(LightningDataModule):
 
     def prepare_for(self, teacher: Any) -> None:
         """What evaluating this kind of teacher needs: candidates to re-rank, or a corpus to search."""
-        if not teacher.reranks:
+        if teacher.writes:
+            positives = self.dev_qrels.best(list(self.dev_queries.ids), self.corpus, self.source.relevant_from)
+            self.dev_queries = self.dev_queries.subset(np.flatnonzero(positives >= 0))
+            self.dev_candidates = positives[positives >= 0][:, None]
+        elif not teacher.reranks:
             self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
             self.dev_corpus = self.dev_qrels.corpus_sample(self.dev_queries.ids, self.corpus, self.dev_documents)
         elif self.first_stage is None:

@@ -13,6 +13,7 @@ from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.texts import Texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
+from distill.encoders.seq2seq import Seq2SeqModel
 from distill.records import Tokens
 
 TEXTS_PER_CHUNK = 16_384
@@ -44,7 +45,7 @@ class TokenArrays:
         return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)), not real.all())
 
 
-def tokenized(texts: Texts, encoder: Encoder | CrossEncoder, role: Role) -> TokenArrays:
+def tokenized(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
     key = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
     folder = cache_folder() / "tokens" / key

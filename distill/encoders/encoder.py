@@ -119,10 +119,7 @@ class Encoder(nn.Module):
 
     def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
         """One batch, padded on the right to its longest text."""
-        rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
-        lengths = torch.tensor([len(row) for row in rows])
-        return Tokens(ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long(), bool((lengths < ids.shape[1]).any()))
+        return padded(token_ids, self.tokenizer.pad_token_id)
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
@@ -137,6 +134,14 @@ class Encoder(nn.Module):
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def padded(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
+    """One batch [B, L], padded on the right to its longest text."""
+    rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    lengths = torch.tensor([len(row) for row in rows])
+    return Tokens(ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long(), bool((lengths < ids.shape[1]).any()))
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""A teacher behind an OpenAI-compatible embeddings server: texts go out, vectors come back, whatever happens on the way."""
+"""OpenAI-compatible servers: asked until they answer, and one of embeddings as a teacher: texts go out, vectors come back."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,6 +22,9 @@ import numpy as np
 from distill.artefacts import fingerprint
 from distill.encoders.encoder import Role
 from distill.records import BadInput
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 KEY = "OPENAI_API_KEY"  # the environment variable that every client of such servers reads; the key is kept nowhere else
 ANSWERED = "came from an endpoint"  # `origin` of a maker that no model of this machine is, as messages word it
@@ -40,10 +43,88 @@ def is_address(teacher: str) -> bool:
     return teacher.startswith(("http://", "https://"))
 
 
-class EndpointTeacher:
-    """Texts to vectors [N, D] by asking a server, in order and each once.
+class Endpoint:
+    """One path of a server, asked by several threads at a time.
 
     Failed, throttled and broken answers are asked for again, with waits that double, or as long as the server says in Retry-After.
+
+    Args:
+        address: of the server, e.g. http://localhost:8080/v1.
+        path: below it, e.g. embeddings.
+        requests_per_minute: at most so many, failed ones included; None is no limit.
+        timeout: seconds without a word from the server.
+    """
+
+    def __init__(self, address: str, path: str, requests_per_minute: int | None = None, timeout: float = TIMEOUT):
+        parts = urlsplit(address)
+        if parts.username or parts.password or parts.query:
+            raise BadInput(f"{path}: an address holds no key or password: put the key into the environment as {KEY}")
+        if requests_per_minute is not None and requests_per_minute < 1:
+            raise BadInput(f"requests_per_minute: {requests_per_minute}: must be at least 1")
+        self.address, self.path = address.rstrip("/").removesuffix(f"/{path}"), path
+        self.timeout = timeout
+        self._pace = Pace(requests_per_minute)
+        self._stopped = threading.Event()
+        self._key = _key()
+
+    def each(self, ask: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`ask` of every item, in their order; several at once, until one fails."""
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            answers = [pool.submit(ask, item) for item in items]
+            try:
+                for answer in answers:
+                    yield answer.result()
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def ask(self, asked: dict[str, Any], parsed: Callable[[bytes], R], attempts: int = ATTEMPTS) -> R:
+        """What `parsed` makes of the answer's body; it raises TryAgain for one that is not what was asked for."""
+        why = ""
+        for attempt in range(attempts):
+            self._pace.wait(self._stopped)
+            if self._stopped.is_set():
+                break
+            try:
+                return parsed(self._posted(asked))
+            except TryAgain as error:
+                why = str(error)
+                if error.after is not None:
+                    self._pace.hold(error.after)  # everyone's: the server is tired of us, not of this request
+                else:
+                    self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1))
+        raise BadInput(f"{self.address}: gave up after {attempts} tries ({why}): the same command goes on when it answers again")
+
+    def _posted(self, asked: dict[str, Any]) -> bytes:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        request = urllib.request.Request(f"{self.address}/{self.path}", json.dumps(asked).encode(), headers)
+        try:
+            with _opener().open(request, timeout=self.timeout) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise self._refusal(error) from None
+        except (OSError, http.client.HTTPException) as error:  # no connection, or it broke in the middle
+            raise TryAgain(str(error) or type(error).__name__) from None
+
+    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
+        if error.code in MEND_THE_KEY:  # what such an answer says may repeat the key
+            return BadInput(f"{self.address}: HTTP {error.code}: the server wants a valid key in the environment variable {KEY}")
+        try:
+            said = " ".join(error.read().decode(errors="replace").split())[:300]
+        except (OSError, http.client.HTTPException):
+            said = ""
+        said = f"HTTP {error.code} {said.replace(self._key, '***') if self._key else said}".strip()
+        if error.code not in COMES_BACK and error.code < 500:
+            return BadInput(f"{self.address}: {said}: check the address, --model and the texts")
+        after = seconds(error.headers.get("Retry-After"))
+        if after is not None and after > LONGEST_PAUSE:
+            return BadInput(f"{self.address}: wants to be left alone for {after:.0f} s ({said}): run the same command after that")
+        return TryAgain(said, after)
+
+
+class EndpointTeacher:
+    """Texts to vectors [N, D] by asking a server, in order and each once.
 
     Args:
         address: of the server, e.g. http://localhost:8080/v1.
@@ -61,18 +142,11 @@ class EndpointTeacher:
         requests_per_minute: int | None = None,
         width: int | None = None,
     ):
-        parts = urlsplit(address)
-        if parts.username or parts.password or parts.query:
-            raise BadInput(f"teacher: an address holds no key or password: put the key into the environment as {KEY}")
-        if requests_per_minute is not None and requests_per_minute < 1:
-            raise BadInput(f"requests_per_minute: {requests_per_minute}: must be at least 1")
-        self.address = address.rstrip("/").removesuffix("/embeddings")
+        self._server = Endpoint(address, "embeddings", requests_per_minute)
+        self.address = self._server.address
         self.model, self.prompts = model, prompts or {}
         self.name = f"{model} at {self.address}"
         self._width = width
-        self._pace = Pace(requests_per_minute)
-        self._stopped = threading.Event()
-        self._key = _key()
 
     @property
     def where(self) -> str:
@@ -97,60 +171,14 @@ class EndpointTeacher:
         prompted = [self.prompts.get(role, "") + text or " " for text in texts]
         batches = [prompted[start : start + TEXTS_PER_REQUEST] for start in range(0, len(prompted), TEXTS_PER_REQUEST)]
         found = [np.empty((0, self.width), np.float32)]
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            answers = [pool.submit(self._asked, batch) for batch in batches]
-            try:
-                for batch, answer in zip(batches, answers, strict=True):
-                    found.append(answer.result())
-                    progress(len(batch))
-            except BaseException:
-                self._stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        for answer in self._server.each(self._asked, batches):
+            found.append(answer)
+            progress(len(answer))
         return np.concatenate(found)
 
     def _asked(self, texts: list[str], attempts: int = ATTEMPTS) -> np.ndarray:
-        why = ""
-        for attempt in range(attempts):
-            self._pace.wait(self._stopped)
-            if self._stopped.is_set():
-                break
-            try:
-                return self._parsed(self._posted(texts), len(texts))
-            except _TryAgain as error:
-                why = str(error)
-                if error.after is not None:
-                    self._pace.hold(error.after)  # everyone's: the server is tired of us, not of this request
-                else:
-                    self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1))
-        raise BadInput(f"{self.address}: gave up after {attempts} tries ({why}): the same command goes on when it answers again")
-
-    def _posted(self, texts: list[str]) -> bytes:
-        body = json.dumps({"model": self.model, "input": texts, "encoding_format": "float"}).encode()
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        request = urllib.request.Request(f"{self.address}/embeddings", body, headers)
-        try:
-            with _opener().open(request, timeout=TIMEOUT) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            raise self._refusal(error) from None
-        except (OSError, http.client.HTTPException) as error:  # no connection, or it broke in the middle
-            raise _TryAgain(str(error) or type(error).__name__) from None
-
-    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        if error.code in MEND_THE_KEY:  # what such an answer says may repeat the key
-            return BadInput(f"{self.address}: HTTP {error.code}: the server wants a valid key in the environment variable {KEY}")
-        try:
-            said = " ".join(error.read().decode(errors="replace").split())[:300]
-        except (OSError, http.client.HTTPException):
-            said = ""
-        said = f"HTTP {error.code} {said.replace(self._key, '***') if self._key else said}".strip()
-        if error.code not in COMES_BACK and error.code < 500:
-            return BadInput(f"{self.address}: {said}: check the address, --model and the texts")
-        after = seconds(error.headers.get("Retry-After"))
-        if after is not None and after > LONGEST_PAUSE:
-            return BadInput(f"{self.address}: wants to be left alone for {after:.0f} s ({said}): run the same command after that")
-        return _TryAgain(said, after)
+        asked = {"model": self.model, "input": texts, "encoding_format": "float"}
+        return self._server.ask(asked, lambda body: self._parsed(body, len(texts)), attempts)
 
     def _parsed(self, body: bytes, count: int) -> np.ndarray:
         """[count, D] float32, by the index that each vector bears."""
@@ -158,9 +186,9 @@ class EndpointTeacher:
             by_index = {item["index"]: item["embedding"] for item in json.loads(body)["data"]}
             found = np.array([by_index[index] for index in range(count)], np.float32)
         except (ValueError, TypeError, LookupError) as error:
-            raise _TryAgain(f"an answer that is not {count} vectors: {type(error).__name__}") from None
+            raise TryAgain(f"an answer that is not {count} vectors: {type(error).__name__}") from None
         if found.ndim != 2 or not np.isfinite(found).all():
-            raise _TryAgain(f"an answer that is not {count} vectors")
+            raise TryAgain(f"an answer that is not {count} vectors")
         if self._width not in (None, found.shape[1]):
             raise BadInput(f"{self.address}: answers with {found.shape[1]} numbers a text, {self._width} before: not the same model")
         return found
@@ -191,7 +219,9 @@ class Pace:
             self._next = max(self._next, time.monotonic() + pause)
 
 
-class _TryAgain(Exception):
+class TryAgain(Exception):
+    """An answer to ask for again; `after` so many seconds, where the server says so."""
+
     def __init__(self, why: str, after: float | None = None):
         super().__init__(why)
         self.after = after

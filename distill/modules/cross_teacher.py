@@ -54,6 +54,7 @@ class CrossTeacher(TeacherModule):
     """
 
     reranks = True
+    following = "rerank --teacher"
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class DualTeacher(TeacherModule):
     """
 
     reranks = False
+    following = "encode --teacher"
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from distill.data.tokens import TokenArrays
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
+from distill.encoders.seq2seq import Seq2SeqModel
 from distill.modules.optimizer import adamw
 from distill.modules.scheduled import ScheduledModule
 
@@ -23,7 +24,9 @@ class TeacherModule(ScheduledModule):
     """A teacher to train; one subclass for each architecture."""
 
     reranks: ClassVar[bool]  # whether dev is measured by re-ranking a first stage, or by searching the corpus
-    best_by: ClassVar[str] = "ndcg@10"  # what on dev says which epoch is kept
+    writes: ClassVar[bool] = False  # or by the likelihood of each query after its document
+    best_by: ClassVar[str] = "ndcg@10"  # the dev metric that says which epoch is kept
+    following: ClassVar[str]  # the verb that takes the teacher's folder
     start_from: str
     origin: str  # one line on where weights and settings come from
 
@@ -36,7 +39,7 @@ class TeacherModule(ScheduledModule):
         """All that learns."""
         raise NotImplementedError
 
-    def reader(self, role: Role) -> Encoder | CrossEncoder:
+    def reader(self, role: Role) -> Encoder | CrossEncoder | Seq2SeqModel:
         """Who cuts the texts of that role into tokens."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from distill.verbs.train import check_length, continue_from, fit, take_best
 
 
 def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None) -> None:
-    """Trains a dual or a cross encoder on labels; the same command goes on with an unfinished run.
+    """Trains a dual or a cross encoder, or a generator of queries, on labels; the same command goes on with an unfinished run.
 
     Everything that can be refused is refused before the run folder is touched.
     """
@@ -39,5 +39,5 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     if trainer.is_global_zero:
         step = take_best(module, run)
         module.cpu().save(run.teacher)
-        following = f"distill rerank --teacher {run.teacher}" if module.reranks else f"distill encode --teacher {run.teacher}"
+        following = f"distill {module.following} {run.teacher}"
         print(f"{run.teacher}: the teacher of step {step}, the best on dev by {module.best_by}; next: {following}")

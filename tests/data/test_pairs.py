@@ -12,11 +12,11 @@ from distill.records import BadInput
 
 
 class Reranks:
-    reranks = True
+    reranks, writes = True, False
 
 
 class Searches:
-    reranks = False
+    reranks, writes = False, False
 
 
 def data(root: Path, **settings) -> PairsData:

@@ -1,0 +1,86 @@
+"""A file of JSON lines made a shard at a time.
+
+folder/
+  plan.json         what is being made and from what; written first
+  00000.jsonl ...   shards, until the whole is there
+  NAME.jsonl        the shards one after the other
+  manifest.json     the plan, counts and the file's checksum; written last: its existence means that the file is complete
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.artefacts import file_fingerprint, read_json, write_json, written_atomically
+from distill.records import BadInput
+
+
+class LinesWriter:
+    """Writes such a folder; started again after a kill it goes on with the shards that are missing.
+
+    Args:
+        folder: to write.
+        name: of the file, without its ending.
+        plan: what is being made and from what; a folder with another plan is refused.
+        shards: how many there are.
+        what: they hold, for messages.
+    """
+
+    def __init__(self, folder: Path, name: str, plan: dict[str, Any], shards: int, what: str):
+        self.folder, self.plan, self.shards = Path(folder), plan, shards
+        self.file = self.folder / f"{name}.jsonl"
+        path = self.folder / "plan.json"
+        # looked for again after the folder was found not empty: another rank may be writing the plan right now
+        if path.exists() or (self.folder.exists() and self._holds_files() and path.exists()):
+            self._check(read_json(path, f"plan of {what}"))
+        elif self.folder.exists() and self._holds_files():
+            raise BadInput(f"{folder}: not a folder of {what} and not empty: choose another --out")
+
+    def _check(self, before: dict[str, Any]) -> None:
+        for key, value in self.plan.items():
+            if before.get(key) != value:
+                raise BadInput(
+                    f"{self.folder}: made from other inputs ({key} was {before.get(key)}, now {value}): choose another --out or delete it"
+                )
+
+    def _holds_files(self) -> bool:
+        return any(not path.name.startswith(".") for path in self.folder.iterdir())
+
+    def begin(self) -> None:
+        """Takes the folder."""
+        if not (self.folder / "plan.json").exists():
+            write_json(self.folder / "plan.json", self.plan)
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "manifest.json").exists()
+
+    def missing(self) -> list[int]:
+        return [] if self.finished else [shard for shard in range(self.shards) if not self.shard(shard).exists()]
+
+    def write(self, shard: int, lines: Iterable[str]) -> None:
+        """One whole shard; every line ends with a line end."""
+        with written_atomically(self.shard(shard)) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+
+    def read(self) -> Iterator[tuple[int, Iterator[str]]]:
+        """Every shard and its lines."""
+        for shard in range(self.shards):
+            with open(self.shard(shard), encoding="utf-8") as file:
+                yield shard, file
+
+    def join(self, lines: Iterable[str]) -> None:
+        """Writes the whole file."""
+        with written_atomically(self.file) as temporary, open(temporary, "w", encoding="utf-8") as whole:
+            whole.writelines(lines)
+
+    def finish(self, more: dict[str, Any]) -> None:
+        """`more` goes into the manifest beside plan and checksum; the shards are removed."""
+        write_json(self.folder / "manifest.json", {**self.plan, "checksum": file_fingerprint(self.file), **more})
+        for shard in range(self.shards):
+            self.shard(shard).unlink()
+
+    def shard(self, shard: int) -> Path:
+        return self.folder / f"{shard:05d}.jsonl"

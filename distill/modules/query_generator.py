@@ -1,0 +1,105 @@
+"""Fine-tuning a sequence-to-sequence model to write the query that a document answers (doc2query, arXiv 1904.08375)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from distill.data.tokens import TokenArrays
+from distill.encoders.encoder import Role
+from distill.encoders.seq2seq import Seq2SeqModel
+from distill.modules.start import folder_of, said, take_weights
+from distill.modules.teacher import Rows, TeacherModule
+from distill.records import Tokens
+
+
+@dataclass(frozen=True)
+class WritingBatch:
+    """B documents to read and the queries to write."""
+
+    documents: Tokens  # [B, L]
+    queries: Tokens  # [B, M]
+
+    def to(self, device: torch.device, **kwargs) -> WritingBatch:
+        return replace(self, documents=self.documents.to(device, **kwargs), queries=self.queries.to(device, **kwargs))
+
+
+class QueryGenerator(TeacherModule):
+    """A BART or T5 that learns to write a query for a document, from judged pairs, by the likelihood of its tokens.
+
+    Args:
+        start_from: what to train: a hub name, a folder, or a checkpoint of such a run.
+        prefix: put before every document, e.g. what a T5 was trained with; by default what start_from says.
+        longest_text: tokens of a document; likewise.
+        longest_query: tokens of a query; likewise.
+        learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
+        warmup: share of all steps in which the learning rate rises.
+    """
+
+    reranks = False
+    writes = True
+    best_by = "log_likelihood"
+    following = "generate --generator Seq2Seq --generator.model"
+
+    def __init__(
+        self,
+        start_from: str,
+        prefix: str | None = None,
+        longest_text: int | None = None,
+        longest_query: int | None = None,
+        learning_rate: float = 3e-4,
+        warmup: float = 0.05,
+    ):
+        super().__init__(learning_rate, warmup)
+        self.start_from = start_from
+        self.given: dict[str, Any] = {"prefix": prefix, "longest_text": longest_text, "longest_query": longest_query}
+        self.likelihood = MeanMetric()
+
+    def prepare(self, start: Path | None = None) -> None:
+        if hasattr(self, "writer"):
+            return
+        self._load(Seq2SeqModel.load(str(start or folder_of(self.start_from)), **({} if start else self.given)))
+        if start:
+            self.origin = f"begins from {start}, its copy of {self.start_from}"
+            return
+        take_weights(self.network, self.start_from, "network.")
+        used = vars(self.writer.settings)
+        self.origin = said(self.start_from, **{key: (given, repr(used[key])) for key, given in self.given.items()})
+
+    def _load(self, writer: Seq2SeqModel) -> None:
+        self.writer, self.network = writer, writer.model
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network
+
+    def reader(self, role: Role) -> Seq2SeqModel:
+        return self.writer
+
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> WritingBatch:
+        query_rows, document_rows = rows
+        return WritingBatch(documents.batch(document_rows[:, 0]), queries.batch(query_rows))
+
+    dev_batch = training_batch
+
+    def training_step(self, batch: WritingBatch, _: int) -> Tensor:
+        loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / batch.queries.attention_mask.sum()
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: WritingBatch, _: int) -> None:
+        """Mean log-likelihood of a token over the queries of all ranks."""
+        counts = batch.queries.attention_mask.sum(1)
+        self.likelihood.update(self.writer.log_likelihoods(batch.documents, batch.queries) / counts, counts)
+        self.log("dev/log_likelihood", self.likelihood)
+
+    def fingerprint(self) -> str:
+        return self.writer.fingerprint()
+
+    def save(self, folder: Path) -> None:
+        self.writer.save(folder)

@@ -1,0 +1,213 @@
+"""`distill generate`: more queries, made of real ones or of documents, into a file that `train` mixes in."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from distill.artefacts import fingerprint, written_atomically
+from distill.data.lines import LinesWriter
+from distill.data.sources import TextSource, check_documents
+from distill.data.store import TeacherStore
+from distill.data.texts import Texts
+from distill.generate import Generator
+from distill.generate.filters import REASONS, Filters, Known, repeats, sieved
+from distill.generate.generator import Material
+from distill.generate.minhash import near_repeats, signatures
+from distill.generate.round_trip import RoundTrip, diversity
+from distill.provenance import provenance
+from distill.records import BadInput
+
+SAMPLE = 1000  # queries that the diversity of a file is estimated by
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`count` queries to make: number `i` out of text `i * texts // count`, so that all texts get their share."""
+
+    generator: Generator
+    material: Material
+    count: int
+    seed: int
+    filters: Filters
+
+    @cached_property
+    def texts(self) -> Texts:
+        return self.material.queries if self.generator.reads == "queries" else self.material.documents
+
+    @property
+    def shards(self) -> int:
+        return -(-self.count // self.generator.queries_per_shard)
+
+    def rows(self, shard: int) -> np.ndarray:
+        """[n] the text of each of a shard's queries, ascending."""
+        size = self.generator.queries_per_shard
+        return np.arange(shard * size, min(self.count, (shard + 1) * size)) * len(self.texts) // self.count
+
+    def inputs(self) -> dict[str, Any]:
+        return {
+            "version": 1,
+            "generator": self.generator.settings(),
+            "queries": self.count,
+            "queries_per_shard": self.generator.queries_per_shard,
+            "seed": self.seed,
+            "split": self.material.split,
+            "filters": asdict(self.filters),
+            "texts": [self.texts.fingerprint, self.material.queries.fingerprint],
+            "evaluation_queries": fingerprint(*(texts.fingerprint for texts in self.material.evaluation_queries())),
+        }
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes shards of a plan, each from the seed and its number alone."""
+
+    plan: Plan
+    known: Known
+    teacher: RoundTrip | None
+    writer: LinesWriter
+
+    def make(self, shard: int, progress: Callable[[int], object]) -> None:
+        plan, name = self.plan, self.plan.generator.name
+        rows, counts = np.unique(plan.rows(shard), return_counts=True)
+        draw = random.Random(fingerprint(plan.seed, shard))
+        made = plan.generator.write(plan.texts.read(rows), counts.tolist(), draw, progress)
+        texts = [text for those in made for text in those]
+        sources = [plan.texts.ids[row] for row, those in zip(rows, made, strict=True) for _ in those]
+        reasons, keys = sieved(texts, plan.filters, self.known)
+        self._refuse_lost(texts, sources, reasons)
+        kept = np.array([reason is None for reason in reasons], bool)
+        first = shard * plan.generator.queries_per_shard
+        quoted = json.encoder.encode_basestring
+        lines = [
+            f'{{"id": "{name}-{first + i}", "text": {quoted(texts[i])}, "generator": "{name}", '
+            f'"source": {quoted(sources[i])}, "seed": {plan.seed}}}\n'
+            for i in np.flatnonzero(kept)
+        ]
+        dropped = Counter(reasons)
+        near = signatures([texts[i] for i in np.flatnonzero(kept)]) if plan.filters.near_duplicates else np.empty((0, 0), np.uint32)
+        with written_atomically(self.beside(shard)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, keys=keys[kept], signatures=near, dropped=[dropped[reason] for reason in REASONS])
+        self.writer.write(shard, lines)
+
+    def _refuse_lost(self, texts: list[str], sources: list[str], reasons: list[str | None]) -> None:
+        """Drops what the teacher does not find again."""
+        k, kept = self.plan.filters.round_trip, [i for i, reason in enumerate(reasons) if reason is None]
+        if k and kept and self.teacher:
+            found = self.teacher.found([texts[i] for i in kept], [sources[i] for i in kept], k)
+            for i in np.array(kept)[~found]:
+                reasons[i] = "round trip"
+
+    def join(self) -> None:
+        """The whole file out of its shards; refuses to write one in which a query of an evaluation split is."""
+        beside = [np.load(self.beside(shard)) for shard in range(self.plan.shards)]
+        dropped = dict(zip(REASONS, np.sum([part["dropped"] for part in beside], axis=0).tolist(), strict=True))
+        again = repeats(np.concatenate([part["keys"] for part in beside]))
+        dropped["duplicate"] = int(again.sum())
+        if similarity := self.plan.filters.near_duplicates:
+            near = near_repeats(np.concatenate([part["signatures"] for part in beside]), similarity) & ~again
+            dropped["near duplicate"] = int(near.sum())
+            again |= near
+        sample: list[str] = []
+        kept = int((~again).sum())
+        if not kept:
+            raise BadInput(f"{self.writer.folder}: nothing is left of {self.plan.count} queries: {said(dropped)}: loosen the filters")
+        self.writer.join(self._checked(iter(again), max(1, kept // SAMPLE), sample))
+        diversity = self._diversity(sample)
+        self.writer.finish({"lines": kept, "dropped": dropped, "diversity": diversity, "provenance": provenance()})
+        for shard in range(self.plan.shards):
+            self.beside(shard).unlink()
+        print(f"{self.writer.file}: {kept} queries; dropped: {said(dropped)}")
+        for name, values in diversity.items():
+            print(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
+
+    def _checked(self, again: Iterator[bool], every: int, sample: list[str]) -> Iterator[str]:
+        """The lines that are no repeats; a text of every so many goes into `sample`."""
+        kept = 0
+        for shard, lines in self.writer.read():
+            for line in lines:
+                if next(again):
+                    continue
+                text = json.loads(line)["text"]
+                if self.known.leaks(text):
+                    raise BadInput(f"{self.writer.shard(shard)}: {text!r} is a query of an evaluation split: delete the folder")
+                if kept % every == 0:
+                    sample.append(text)
+                kept += 1
+                yield line
+
+    def _diversity(self, sample: list[str]) -> dict[str, dict[str, float]]:
+        real = self.plan.material.queries
+        return diversity(sample, real.read(np.linspace(0, len(real) - 1, min(SAMPLE, len(real))).astype(int)), self.teacher)
+
+    def beside(self, shard: int) -> Path:
+        return self.writer.folder / f"{shard:05d}.npz"
+
+
+def said(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count) or "none"
+
+
+def generate(
+    generator: Generator,
+    source: TextSource,
+    out: str,
+    count: int,
+    split: str = "train",
+    seed: int = 0,
+    filters: Filters = Filters(),  # noqa: B008, frozen
+    store: str | None = None,
+) -> None:
+    """Writes queries made by a generator, without duplicates and without any query that another split asks.
+
+    Leaves OUT/NAME.jsonl, where NAME is the folder's, for `distill encode --queries` and `--data.queries` of train. Run again after a
+    kill it goes on and leaves the same bytes; under torchrun every rank makes its own shards.
+
+    Args:
+        generator: who makes them: Noise, Crop, ...
+        source: where documents and real queries come from.
+        out: folder to write.
+        count: queries to make; the filters leave fewer.
+        split: the real queries to learn from, a+b for two splits; those of all others, the holdout too, are never written.
+        seed: of every choice.
+        filters: which of the made queries are kept.
+        store: the teacher's store, for filters.round_trip and to say how near to real queries the generated ones are.
+    """
+    if count < 1:
+        raise BadInput(f"count: {count}: must be at least 1")
+    if filters.round_trip and (generator.reads != "documents" or store is None):
+        raise BadInput("filters.round_trip: asks a teacher for the document a query came from: give --store and a generator of documents")
+    asked = None if store is None else TeacherStore(store)
+    if asked:
+        check_documents(asked.documents, source)
+    material = Material(source, split)
+    plan = Plan(generator, material, count, seed, filters)
+    folder = Path(out)
+    writer = LinesWriter(folder, folder.resolve().name, plan.inputs(), plan.shards, "generated queries")
+    if writer.finished:
+        return print(f"{writer.file}: done before")
+    maker = Maker(plan, Known(material.evaluation_queries(), material.queries), RoundTrip(asked) if asked else None, writer)
+    generator.prepare(material)
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    missing = [shard for shard in writer.missing() if shard % world == rank]
+    generator.announce(plan.texts, np.concatenate([plan.rows(shard) for shard in missing] or [np.empty(0, np.int64)]))
+    writer.begin()
+    size = generator.queries_per_shard
+    with tqdm(total=len(missing) * size, desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
+        for shard in missing:
+            maker.make(shard, bar.update)
+    if rank == 0:
+        while writer.missing():  # other ranks are still at theirs
+            time.sleep(1)
+        maker.join()

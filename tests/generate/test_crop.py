@@ -1,0 +1,89 @@
+"""Every kind of crop is made of its document's words, in their order and at a real query's length."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from distill.data.sources import MsMarcoTsv
+from distill.generate import Crop
+from distill.generate.generator import Material
+from distill.records import BadInput
+
+DOCUMENT = "The Mute Swan (Cygnus olor) is large. It was brought to North America, in 1876! Its wings beat with a throbbing sound."
+PLAIN = "the mute swan cygnus olor is large it was brought to north america in 1876 its wings beat with a throbbing sound"
+WORDS = PLAIN.split()
+QUERIES = ["how large is a swan", "what is a swan", "how large are wings", "sound of wings", "what is a mute"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> MsMarcoTsv:
+    root: Path = tmp_path_factory.mktemp("texts")
+    common = "".join(f"{i}\tthe bird is a {name} with wings\n" for i, name in enumerate(["owl", "crow", "finch", "heron"]))
+    (root / "collection.tsv").write_text(f"swan\t{DOCUMENT}\nempty\t\n{common}")
+    (root / "queries.train.tsv").write_text("".join(f"q{i}\t{query}\n" for i, query in enumerate(QUERIES)))
+    return MsMarcoTsv(str(root))
+
+
+def cut(source: MsMarcoTsv, kind: str, count: int = 300, text: str = DOCUMENT) -> list[list[str]]:
+    crop = Crop({kind: 1.0})
+    crop.prepare(Material(source, "train"))
+    return [query.split() for query in crop.write([text], [count], random.Random(0), lambda done: None)[0]]
+
+
+def runs_of(words: list[str], size: int) -> list[list[str]]:
+    return [words[i : i + size] for i in range(len(words) - size + 1)]
+
+
+def test_spans_are_as_long_as_real_queries_and_about_words_that_say_something(source):
+    found = cut(source, "spans", 1000)
+    assert {len(span) for span in found} == {3, 4, 5}
+    assert all(span in runs_of(WORDS, len(span)) for span in found)
+    holds = {word: sum(word in span for span in found) for word in ("cygnus", "is")}
+    assert holds["cygnus"] > holds["is"]  # every document but one has that
+
+
+def test_questions_begin_as_real_ones_do(source):
+    for question in cut(source, "questions"):
+        text = " ".join(question)
+        opening = next(opening for opening in ("how large is a ", "what is a ", "how large are ", "sound of ") if text.startswith(opening))
+        rest = text.removeprefix(opening).split()
+        assert rest in runs_of(WORDS, len(rest)) and len(question) <= 5
+
+
+def test_openings_are_the_common_first_words(source):
+    """A query's last word is what it is about; four words are the most that an opening has."""
+    assert Material(source, "train").statistics.openings == ["how large is a", "what is a", "how large are", "sound of", "what is a"]
+
+
+def test_keywords_are_in_the_documents_order(source):
+    for keywords in cut(source, "keywords"):
+        rest = iter(WORDS)
+        assert all(word in rest for word in keywords) and len(keywords) <= 5
+
+
+def test_titles_sentences_and_snippets(source):
+    assert {" ".join(title) for title in cut(source, "titles")} == {"the mute swan", "the mute swan cygnus", "the mute swan cygnus olor"}
+    sentences = {" ".join(sentence) for sentence in cut(source, "sentences")}
+    assert sentences == {" ".join(WORDS[:7]), " ".join(WORDS[7:15]), " ".join(WORDS[15:])}
+    long = " ".join(["one two three four."] * 40)
+    assert {len(snippet) for snippet in cut(source, "snippets", 1000, long)} >= {16, 40, 64}
+
+
+def test_words_are_spelt_as_in_real_queries(source, tmp_path):
+    (tmp_path / "collection.tsv").write_text(f"swan\t{DOCUMENT}\n")
+    (tmp_path / "queries.train.tsv").write_text("1\tWhat is Cygnus olor?\n2\tHow large is a Swan?\n")
+    spelt = {word for span in cut(MsMarcoTsv(str(tmp_path)), "spans") for word in span}
+    assert {"Swan", "(Cygnus", "large.", "1876!"} <= spelt
+    assert {"swan", "cygnus", "large", "1876"} <= {word for span in cut(source, "spans") for word in span}
+
+
+def test_an_empty_document_gives_nothing(source):
+    assert cut(source, "spans", 5, "") == cut(source, "keywords", 5, "()") == []
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(BadInput, match="kinds: summaries: there are spans"):
+        Crop({"summaries": 1.0})

@@ -1,0 +1,85 @@
+"""What is dropped and why, by hand; near duplicates against their true similarity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.data.texts import Texts
+from distill.generate.filters import Filters, Known, repeats, sieved
+from distill.generate.minhash import near_repeats, signatures
+from distill.records import BadInput
+
+
+def texts(path: Path, lines: list[str]) -> Texts:
+    path.write_text("".join(f"{i}\t{line}\n" for i, line in enumerate(lines)))
+    return Texts.open(path)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Known:
+    evaluation = texts(tmp_path / "test.tsv", ["Who was J. S. Bach?", "naïve bayes"])
+    return Known([evaluation], texts(tmp_path / "train.tsv", ["how old is the sun"]))
+
+
+def test_reasons_by_hand(known):
+    given = {
+        "how old is the moon": None,
+        "who was j s bach": "evaluation query",
+        "Bach, J.S.: who was?": "evaluation query",  # the same words in another order
+        "NAÏVE   Bayes!": "evaluation query",
+        "who was bach": None,
+        "How old is the sun?": "real query",
+        "is the sun old how": None,  # in another order it is a new query of a text that is trained on
+        "alone": "length",
+        "one two three four five six seven": "length",
+        "a b !!!!!!!!": "letters",
+        "?!": "length",
+    }
+    reasons, _ = sieved(list(given), Filters(least_words=2, most_words=6), known)
+    assert dict(zip(given, reasons, strict=True)) == given
+
+
+def test_duplicates_are_of_the_same_words_in_order(known):
+    _, keys = sieved(["red car", "Red  car!", "car red", "red car"], Filters(), known)
+    assert repeats(keys).tolist() == [False, True, False, True]
+
+
+def pieces(text: str) -> set[str]:
+    return {text[i : i + 4] for i in range(len(text) - 3)}
+
+
+def jaccard(one: str, other: str) -> float:
+    return len(pieces(one) & pieces(other)) / len(pieces(one) | pieces(other))
+
+
+def test_minhash_estimates_the_jaccard_similarity():
+    pairs = [("where do swans live in winter", "where do swans live in winters"), ("how to bake bread", "how to bake good bread")]
+    pairs += [("where do swans live", "price of a new car"), ("ab", "ab"), ("abc", "abd")]
+    for one, other in pairs:
+        found = signatures([one, other])
+        estimate = (found[0] == found[1]).mean()
+        true = jaccard(one.ljust(4), other.ljust(4))
+        assert estimate == pytest.approx(true, abs=0.15), (one, other)
+    assert signatures([]).shape == (0, 64)
+
+
+def test_a_texts_signature_does_not_depend_on_its_neighbours():
+    given = ["where do swans live", "a", "how to bake bread", "é"]
+    together = signatures(given)
+    np.testing.assert_array_equal(together, np.concatenate([signatures([text]) for text in given]))
+
+
+def test_near_duplicates_leave_the_first():
+    given = ["where do mute swans live in the winter", "price of a new car", "where do mute swans live in the winters"]
+    given += ["price of a used car in germany", "where do mute swans live in the winter?"]
+    assert near_repeats(signatures(given), 0.8).tolist() == [False, False, True, False, True]
+    assert not near_repeats(signatures(given[:2]), 0.1).any()
+
+
+@pytest.mark.parametrize("settings", [{"least_words": 0}, {"least_words": 9, "most_words": 8}, {"near_duplicates": 0}, {"round_trip": 0}])
+def test_filters_that_make_no_sense_are_refused(settings):
+    with pytest.raises(BadInput, match="filters"):
+        Filters(**settings)
