@@ -90,7 +90,7 @@ def systems(bench: Bench) -> dict[str, list[dict[str, Values]]]:
     for folder in sorted(root.glob("student_*")):
         if (folder / "results.json").exists():
             vectors = encode_texts(load_towers(str(folder / "student")).query, list(bench.queries), "query")
-            found[named(folder)].append(bench.of_vectors(vectors, VectorStore(folder / "documents-data")))
+            found[named(folder)].append(bench.of_vectors(vectors, VectorStore(next((folder / "documents").iterdir()))))
     return dict(found)
 
 
