@@ -72,7 +72,8 @@ class RetrievalEval(Callback):
         if student.document_tower is None:
             return np.arange(len(stored)), stored, stored
         corpus = data.dev_corpus
-        return corpus, torch.from_numpy(stored.take(corpus)), embedded(student, student.document_tower, data.document_texts, corpus)
+        own = embedded(student, student.document_tower, data.document_texts, corpus).half()  # as exact as a store's
+        return corpus, torch.from_numpy(stored.take(corpus)), own
 
     def _agreement(self, rows: Tensor, teacher_rows: Tensor, vectors: Tensor, teacher: Tensor) -> dict[str, float]:
         overlap, cosine = Overlap(10).to(rows.device), MeanCosine().to(rows.device)
