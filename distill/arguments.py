@@ -34,8 +34,12 @@ def call(verb: str, target: str, arguments: list[str]) -> None:
     function = getattr(importlib.import_module(module), name)
     parser = OneLineParser(prog=f"distill {verb}", description=first_line(function), allow_abbrev=False)
     parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
-    # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`
-    parser.add_function_arguments(function, as_positional="run" in inspect.signature(function).parameters, fail_untyped=True)
+    # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`, `distill report runs/one runs/two`
+    parameters = inspect.signature(function).parameters
+    several = [name for name in ("runs",) if name in parameters]
+    for name in several:
+        parser.add_argument(name, nargs="+", type=str, help="run folders that `distill evaluate` has measured; several are compared")
+    parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=set(several))
     config = parser.instantiate_classes(parser.parse_args(arguments))
     config.pop("config", None)
     function(**config)

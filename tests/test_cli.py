@@ -24,6 +24,7 @@ OPTIONS = {
     "rerank": ["--teacher", "--source", "--first_stage", "--split", "--top", "--out", "--precision"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
+    "report": ["runs", "--out", "--hour_price"],
 }
 
 

@@ -170,7 +170,7 @@ def readme_commands() -> list[list[str]]:
 
 def test_readme_commands_run_in_order(here: Path) -> None:
     commands = readme_commands()
-    expected = "encode train evaluate search export import import import mine teach rerank"
+    expected = "encode train evaluate report search export import import import mine teach rerank"
     assert " ".join(command[0] for command in commands) == expected
     # the small teacher reads 64 tokens
     small = {"BAAI/bge-small-en-v1.5": "teacher", "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml"}
