@@ -24,6 +24,7 @@ OPTIONS = {
     "rerank": ["--teacher", "--source", "--first_stage", "--split", "--top", "--out", "--precision"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
+    "sweep": ["file", "--out", "--trials"],
     "report": ["runs", "--out", "--hour_price"],
 }
 

@@ -34,7 +34,7 @@ def comparison(runs: Sequence[Evidence], metric: str) -> list[Chart]:
         points = [{"x": cost, "y": value, "label": name} for cost, value, name in sorted(known)]
         series = [{"name": "Pareto front", "joined": True, "points": [point for point in points if point["label"] in front]}]
         if beaten := [point for point in points if point["label"] not in front]:
-            series.append({"name": "beaten on both", "points": beaten})
+            series.append({"name": "not on the front", "points": beaten})
         if (teacher := _cost(runs[0], TEACHER, field, unit)) is not None:
             series.append({"name": "teacher", "points": [{"x": teacher, "y": 1, "label": "teacher"}]})
         kind = {"kind": "scatter", "share": True, "x": title, "y": f"kept {NAMES[metric]}"}
@@ -76,7 +76,7 @@ def _by_group(run: Evidence) -> Iterator[Chart]:
     splits = [(name, np.array([split == name for split in queries.splits])) for name in dict.fromkeys(queries.splits)]
     groups = {
         "by query length": (list(bins(queries.words, whole=True)), "words in the query"),
-        "by the teacher's margin": (list(bins(queries.margins)), "score of the teacher's first document above its second"),
+        "by the teacher's margin": (list(bins(queries.margins)), "first score less the second"),
         "by dataset": (splits, ""),
     }
     for title, (parts, x) in groups.items():
