@@ -17,6 +17,7 @@ from conftest import make_source, make_teacher
 from pyarrow import parquet
 
 from distill.cli import main
+from distill.verbs.sweep import arguments, grid, read_plan
 
 ROOT = Path(__file__).parents[1]
 YAMLS = sorted(str(path.relative_to(ROOT)) for folder in ("conf", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
@@ -113,6 +114,14 @@ def test_teachers_are_taught(teacher: str, here: Path, beir_store: str, tmp_path
     assert (tmp_path / "run" / "teacher" / "config.json").exists()
 
 
+def test_sweep_names_what_there_is(here: Path, beir_store: str, tmp_path: Path) -> None:
+    plan = read_plan(Path("conf/sweep/learning_rate.yaml"))
+    choice = next(grid(plan["parameters"]))
+    run(*arguments(plan["command"], choice, tmp_path / "run"), "--trainer.max_epochs", "1")
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert plan["metric"]["name"] in logged[-1]
+
+
 def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
     source = yaml.safe_load((here / "conf/data/msmarco.yaml").read_text())
     run("encode", "--teacher", "teacher", "--source", "MsMarcoTsv", "--source.root", "data/msmarco", "--out", source["store"])
@@ -186,7 +195,7 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 4, "teacher": 3, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 2}
+    tested = {"student": 4, "teacher": 3, "data": 4, "trainer": 2, "sweep": 1, "quickstart": 2, "msmarco_dl": 2}
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
 

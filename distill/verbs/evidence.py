@@ -80,6 +80,13 @@ class Evidence:
         return read_lines(self.folder.metrics) if self.folder.metrics.exists() else []
 
     @cached_property
+    def warnings(self) -> list[str]:
+        """What training warned of."""
+        path = self.folder.path / "health.jsonl"
+        lines = read_lines(path) if path.exists() else []
+        return [f"Training warned at step {line['step']}: {line['message']}" for line in lines]
+
+    @cached_property
     def elsewhere(self) -> list[dict[str, Any]]:
         """Results of other texts or splits, which `evaluate --out RUN/results-NAME.json` left here."""
         return [read_json(path, "evaluation results") for path in sorted(self.folder.path.glob("results-*.json"))]

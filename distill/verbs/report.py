@@ -67,7 +67,7 @@ def _percent(run: Evidence, metric: str) -> str:
 
 def _of_one(run: Evidence, hour_price: float | None) -> dict[str, Any]:
     drawn = charts(run)  # first: what is missing is known after it
-    notes = [f"Left out, as it could not be read: {reason}" for reason in run.missing]
+    notes = run.warnings + [f"Left out, as it could not be read: {reason}" for reason in run.missing]
     tables = [table for table in (_metrics(run), _costs(run, hour_price)) if table["rows"]]
     subtitle = f"{run.results['dataset']}, {run.results['queries']} queries"
     said = {"title": f"distill: {run.name}", "subtitle": subtitle, "verdict": verdict(run), "notes": notes}
@@ -168,7 +168,8 @@ def _of_several(runs: Sequence[Evidence]) -> dict[str, Any]:
     table["note"] = f"Brackets: 95% intervals, paired over queries. p: randomisation test against {first.name}."
     subtitle = f"{len(runs)} runs on {first.results['dataset']}, {first.results['queries']} queries"
     drawn = comparison(runs, metric)
-    notes = [f"Left out, as it could not be read: {reason}" for run in runs for reason in run.missing]
+    notes = [f"{run.name}: {warning}" for run in runs for warning in run.warnings]
+    notes += [f"Left out, as it could not be read: {reason}" for run in runs for reason in run.missing]
     said = {"title": f"distill: {len(runs)} runs", "subtitle": subtitle, "verdict": verdict(best), "notes": notes}
     return {**said, "tables": [table], "charts": drawn, "ranked": None}
 

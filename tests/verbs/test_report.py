@@ -152,9 +152,11 @@ def test_without_its_texts_a_run_still_has_a_page(root: Path, tmp_path: Path) ->
     run = Path(shutil.copytree(root / "two", tmp_path / "run"))
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace(str(root / "texts"), str(tmp_path / "gone")))
+    (run / "health.jsonl").write_text('{"step": 7, "fault": "norms", "message": "too <long>"}\n')
     assert distill("report", run, "--out", tmp_path / "page.html") == 0
     page = Words((tmp_path / "page.html").read_text())
     assert f"Left out, as it could not be read: {tmp_path / 'gone'}" in page.text
+    assert "Training warned at step 7: too <long>" in page.text
     assert page.text.count("Losers and winners") == 0 and "Latency of one query" in page.text
 
 
