@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ def records(folder: Path) -> Iterator[Any]:
             record = wandb_internal_pb2.Record()
             record.ParseFromString(part)
             yield record
+
+
+def wait_for_the_end(folders: list[Path], seconds: float = 60) -> None:
+    """wandb's own process writes the last records after the run has been told to finish."""
+    end = time.monotonic() + seconds
+    while not all(any(record.WhichOneof("record_type") == "exit" for record in records(folder)) for folder in folders):
+        assert time.monotonic() < end, "the run was never finished"
+        time.sleep(0.1)
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

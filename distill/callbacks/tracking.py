@@ -53,19 +53,22 @@ def check_installed(kind: Tracking) -> None:
 
 def log_lineage(loggers: list[Logger], student: Path, store: Path, metadata: dict[str, Any]) -> None:
     """The student's folder, and which store it learnt from, as artifacts of wandb; the store stays where it is."""
-    for logger in loggers:
-        if type(logger).__name__ == "WandbLogger":
-            import wandb
+    for run in wandb_runs(loggers):
+        import wandb
 
-            run: Any = logger.experiment  # type: ignore[attr-defined]
-            vectors = wandb.Artifact(f"store-{metadata['teacher']}", "dataset", metadata={**metadata, "folder": str(store.resolve())})
-            vectors.add_file(str(store / "documents" / "manifest.json"), name="documents.json")
-            # offline nothing can be looked up: there the store is an output too
-            (run.log_artifact if run.settings._offline else run.use_artifact)(vectors)
-            model = wandb.Artifact(f"student-{run.id}", "model", metadata=metadata)
-            model.add_dir(str(student))
-            run.log_artifact(model)
-            run.finish()
+        vectors = wandb.Artifact(f"store-{metadata['teacher']}", "dataset", metadata={**metadata, "folder": str(store.resolve())})
+        vectors.add_file(str(store / "documents" / "manifest.json"), name="documents.json")
+        # offline nothing can be looked up: there the store is an output too
+        (run.log_artifact if run.settings._offline else run.use_artifact)(vectors)
+        model = wandb.Artifact(f"student-{run.id}", "model", metadata=metadata)
+        model.add_dir(str(student))
+        run.log_artifact(model)
+
+
+def wandb_runs(loggers: list[Logger]) -> list[Any]:
+    from pytorch_lightning.loggers import WandbLogger
+
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
 
 
 class Meter(Callback):
@@ -148,7 +151,11 @@ class Examples(Watch):
         found = [self._first(data, vectors[chosen]) for vectors in (teacher, student)]
         queries = data.dev_texts.read(rows[chosen])
         table = [[query, *shown] for query, *shown in zip(queries, *found, strict=True)]
-        columns, picture, step = ["query", "teacher", "student"], similarities(teacher[:32], student[:32]), trainer.global_step
+        columns, picture, step = (
+            ["query", "teacher", "student"],
+            similarities(teacher[:32], student[:32]),
+            trainer.global_step - 1,
+        )  # as dev's
         for logger in wanting:
             experiment: Any = getattr(logger, "experiment", None)
             if hasattr(logger, "log_table"):

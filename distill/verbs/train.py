@@ -6,6 +6,8 @@ import logging
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from distill.callbacks.progress import Progress
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
 from distill.callbacks.theory import Theory
-from distill.callbacks.tracking import Examples, Meter, log_lineage, tracker
+from distill.callbacks.tracking import Examples, Meter, Tracking, log_lineage, tracker, wandb_runs
 from distill.data.datamodule import RetrievalData
 from distill.device import best_device, computes_bf16, fp32_products
 from distill.encoders.folder import save_encoder
@@ -85,20 +87,21 @@ def train(
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
     if checkpoint:
         continue_from(checkpoint, trainer)
-    track(trainer, module, run, config)
-    fit(trainer, module, data, checkpoint)
+    with tracked(trainer, module, run, config):
+        fit(trainer, module, data, checkpoint)
+        if trainer.is_global_zero:
+            step = take_best(module, run)
+            save_encoder(module.encoder.cpu(), run.student)
+            log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
-        step = take_best(module, run)
-        save_encoder(module.encoder.cpu(), run.student)
-        log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
         print(f"{run.student}: the student of step {step}, the best on dev by overlap@10; next: distill evaluate {run.path}")
 
 
-def track(trainer: Trainer, module: LightningModule, run: RunFolder, config: dict[str, Any]) -> None:
-    """Adds the tracker that was asked for, once the folder is the run's, and tells it what the run is made from."""
-    if not trainer.is_global_zero:
-        return
-    if added := tracker(config["tracking"], run.path, run.record()["provenance"]):
+@contextmanager
+def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: dict[str, Any]) -> Iterator[None]:
+    """With the tracker that was asked for, added once the folder is the run's and told what the run is made from."""
+    kind: Tracking = config["tracking"] if trainer.is_global_zero else "none"
+    if added := tracker(kind, run.path, run.record()["provenance"] if trainer.is_global_zero else None):
         trainer.loggers = [*trainer.loggers, added]
         parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
         weights = {name: loss.weight for name, loss in getattr(module, "losses", {}).items()}
@@ -106,6 +109,11 @@ def track(trainer: Trainer, module: LightningModule, run: RunFolder, config: dic
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Meter) and config["tracking"] == "csv":
             callback.csv_file = run.path / "metrics.csv"
+    try:
+        yield
+    finally:
+        for tracking in wandb_runs(trainer.loggers):
+            tracking.finish()  # or a later run of this process would be taken for the same
 
 
 def check_length(trainer: Trainer) -> None:

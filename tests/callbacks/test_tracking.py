@@ -75,12 +75,13 @@ def test_tensorboard_goes_on(source_root: Path, store_folder: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_wandb_offline_goes_on(source_root: Path, store_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="install the extra `track`")
-    from wandb_file import history, records
+    from wandb_file import history, records, wait_for_the_end
 
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "run"
     trained_in_two_goes(source_root, store_folder, run, "wandb-offline")
     parts = sorted((run / "wandb").glob("offline-run-*"))
+    wait_for_the_end(parts)
     ids = {record.run.run_id for part in parts for record in records(part) if record.WhichOneof("record_type") == "run"}
     assert len(parts) == 2 and len(ids) == 1  # `wandb sync` joins them
     logged = [line for part in parts for line in history(part)]
