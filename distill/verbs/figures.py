@@ -124,7 +124,9 @@ def curves(runs: Sequence[Evidence]) -> Iterator[Chart]:
         "Loss": ("train/loss",) if not one else None,
         "Agreement with the teacher on dev": ("dev/overlap@10", "dev/cosine") if one else ("dev/overlap@10",),
         "Kept on dev": tuple(f"dev/retention_{name}" for name in (("ndcg@10", "mrr@10", "recall@100") if one else ("ndcg@10",))),
-        "Terms of the bound on the gap": tuple(f"theory/{name}" for name in ("r_emb_q", "r_emb_d", "teacher_deviation", "gap")),
+        "Terms of the bound on the gap": tuple(
+            f"theory/{name}" for name in ("r_emb_q", "r_emb_q_train", "r_emb_d_train", "teacher_deviation", "gap")
+        ),
     }
     for title, names in shown.items():
         series = []

@@ -23,7 +23,17 @@ from distill.verbs.evidence import Evidence, bins
 from distill.verbs.figures import charts, dominates
 
 NASTY = '</script><img src=x onerror="document.title=1"> & "quotes" river'
-SECTIONS = ["query length", "the teacher's margin", "dataset", "of every query", "Alignment", "Loss", "Agreement", "Kept on dev"]
+SECTIONS = [
+    "query length",
+    "the teacher's margin",
+    "dataset",
+    "of every query",
+    "Alignment",
+    "Loss",
+    "Agreement",
+    "Kept on dev",
+    "bound on the gap",
+]
 
 
 @pytest.fixture(scope="module")
