@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from distill.callbacks.tracking import Tracking, check_installed
 from distill.generate import Generator
 from distill.losses import Loss
 from distill.records import BadInput
@@ -25,6 +26,11 @@ set_parsing_settings(subclasses_enabled=[Loss, Generator])
 
 # what `teach --task query-generation` stands for
 WRITING = ["--model", "QueryGenerator", "--data.negatives", "RandomNegatives", "--data.negatives_per_query", "0"]
+# arguments without a flag beside options that must be given, or of any number
+POSITIONAL: dict[str, dict[str, Any]] = {
+    "runs": {"nargs": "+", "help": "run folders that `distill evaluate` has measured; several are compared"},
+    "file": {"help": "YAML in the form of wandb's sweeps: command, method (grid or random), metric, parameters; nothing is sent to wandb"},
+}
 CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
 
 
@@ -38,8 +44,12 @@ def call(verb: str, target: str, arguments: list[str]) -> None:
     function = getattr(importlib.import_module(module), name)
     parser = OneLineParser(prog=f"distill {verb}", description=first_line(function), allow_abbrev=False)
     parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
-    # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`
-    parser.add_function_arguments(function, as_positional="run" in inspect.signature(function).parameters, fail_untyped=True)
+    # what a verb works on is named first, without a flag: `distill evaluate runs/quickstart`, `distill report runs/one runs/two`
+    parameters = inspect.signature(function).parameters
+    named = {name: POSITIONAL[name] for name in POSITIONAL if name in parameters}
+    for name, options in named.items():
+        parser.add_argument(name, type=str, **options)
+    parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=set(named))
     config = parser.instantiate_classes(parser.parse_args(arguments))
     config.pop("config", None)
     function(**config)
@@ -151,12 +161,15 @@ class TrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str, required=True, help="run folder to write; the same command goes on with an unfinished run")
         parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to continue from instead of the run's own last one")
+        kinds = "beside metrics.jsonl, to watch the run by; only wandb sends anything anywhere"
+        parser.add_argument("--tracking", type=Tracking, default="none", help=kinds)
         parser.add_argument("--checkpoint_every_n_steps", type=int, default=500, help="steps between two writings of last.ckpt")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         from distill.verbs.train import run_settings
 
+        check_installed(self.config.tracking)
         given = (Path(self.config.out), self.config_init["trainer"], self.config.checkpoint_every_n_steps)
         settings = run_settings(*given, self.evaluation())
         try:

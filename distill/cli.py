@@ -17,8 +17,10 @@ VERBS = {
     "mine": ("distill.verbs.mine:mine", "hard negatives from a teacher's store, into a folder"),
     "generate": ("distill.verbs.generate:generate", "more queries to match on, made of real ones or of documents, into a folder"),
     "train": ("distill.verbs.train:train", "a student of that teacher, into a run folder"),
+    "sweep": ("distill.verbs.sweep:sweep", "many trainings of a sweep file, here and without an account, and a table of them"),
     "evaluate": ("distill.verbs.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
     "rerank": ("distill.verbs.rerank:rerank", "another system's documents in a teacher's order: metrics before and after"),
+    "report": ("distill.verbs.report:report", "one HTML page of a run, or comparing several: what is kept, where it loses, what it costs"),
     "search": ("distill.verbs.search:search_documents", "answers a typed query with the student over the teacher's documents"),
     "export": ("distill.verbs.export:export", "the student, and the pair of student and teacher, for other programs"),
 }

@@ -43,6 +43,19 @@ class _Gather(torch.autograd.Function):
         return gradient[context.own] * world_size()
 
 
+def all_rows(rows: Tensor) -> Tensor:
+    """Every rank's rows [n, ...], in rank order, however many each brings; without gradient."""
+    if world_size() == 1:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    padded = rows.new_zeros((max(map(int, counts)), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
 def gather(encoded: Encoded) -> Encoded:
     """The batch of all ranks as one, differentiable in every rank's own part; on one process the same object."""
     if world_size() == 1:

@@ -130,6 +130,12 @@ def test_files_of_extra_queries(world: World, refused: Callable, content: str, w
     refused(world.train("--data.queries", f"[{path}]"), *words)
 
 
+def test_reports(world: World, refused: Callable) -> None:
+    refused(["report", world.run], "no results.json", "run distill evaluate")
+    refused(["report", world.root / "none"], "no run folder", "run distill train")
+    refused(["report"], "runs must be given")
+
+
 def test_extra_queries_without_vectors(world: World, refused: Callable) -> None:
     path = world.root / "more.tsv"
     path.write_text("1\tthe old river\n")

@@ -16,7 +16,7 @@ OPTIONS = {
     "encode": ["--teacher", "--source", "--out", "--splits", "--queries", "--precision", "--pooling", "--normalize"]
     + ["--model", "--requests_per_minute", "--price", "--budget"],
     "train": ["--model.student", "--model.losses", "--model.learning_rate", "--data.store", "--data.candidates", "--trainer.max_epochs"]
-    + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything"],
+    + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything", "--tracking"],
     "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],
     "import": ["--vectors", "--ids", "--name", "--queries", "--out"],
     "mine": ["--store", "--source", "--out", "--split", "--negatives", "--first_rank", "--last_rank", "--margin"],
@@ -24,6 +24,8 @@ OPTIONS = {
     "rerank": ["--teacher", "--source", "--first_stage", "--split", "--top", "--out", "--precision"],
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
+    "sweep": ["file", "--out", "--trials"],
+    "report": ["runs", "--out", "--hour_price"],
 }
 
 

@@ -21,6 +21,7 @@ from writers import make_writer
 
 from distill.cli import main
 from distill.encoders.cross_folder import new_cross_encoder, save_cross_encoder
+from distill.verbs.sweep import arguments, grid, read_plan
 
 ROOT = Path(__file__).parents[1]
 YAMLS = sorted(str(path.relative_to(ROOT)) for folder in ("conf", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
@@ -118,6 +119,14 @@ def test_teachers_are_taught(teacher: str, here: Path, beir_store: str, tmp_path
     for key, value in given["init_args"].items():
         assert key in ("start_from", "max_length", "longest_text") or used["init_args"][key] == value
     assert (tmp_path / "run" / "teacher" / "config.json").exists()
+
+
+def test_sweep_names_what_there_is(here: Path, beir_store: str, tmp_path: Path) -> None:
+    plan = read_plan(Path("conf/sweep/learning_rate.yaml"))
+    choice = next(grid(plan["parameters"]))
+    run(*arguments(plan["command"], choice, tmp_path / "run"), "--trainer.max_epochs", "1")
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert plan["metric"]["name"] in logged[-1]
 
 
 def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
@@ -268,7 +277,7 @@ def readme_commands() -> list[list[str]]:
 
 def test_readme_commands_run_in_order(here: Path) -> None:
     commands = readme_commands()
-    expected = "encode train evaluate search export generate encode train teach generate import import import mine teach rerank "
+    expected = "encode train evaluate report search export generate encode train teach generate import import import mine teach rerank "
     assert " ".join(command[0] for command in commands) == expected + "encode train train evaluate"
     # the small teacher reads 64 tokens
     small = {
@@ -290,7 +299,8 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 6, "teacher": 4, "data": 4, "trainer": 2, "quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
+    tested = {"student": 6, "teacher": 4, "data": 4, "trainer": 2, "sweep": 1}
+    tested |= {"quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ class Console(Callback):
 
     def __init__(self) -> None:
         self._started = time.monotonic()
+        self._values: dict[str, list[float]] = {}
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -26,9 +28,24 @@ class Console(Callback):
         print(f"trains on {drawn:,} {loader.what} an epoch, {steps:,} steps, in {trainer.precision}", flush=True)
 
     @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A table of the evaluations' last and best values, where somebody looks."""
+        if not sys.stdout.isatty() or not self._values:
+            return
+        from rich.console import Console as Terminal
+        from rich.table import Table
+
+        table = Table("dev", "last", "best")
+        for name, values in self._values.items():
+            table.add_row(name, f"{values[-1]:.4f}", f"{max(values):.4f}")
+        Terminal().print(table)
+
+    @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
         values = [f"{name} {float(metrics['dev/' + name]):.3f}" for name in SHOWN if "dev/" + name in metrics]
+        for name in (name for name in SHOWN if "dev/" + name in metrics):
+            self._values.setdefault(name, []).append(float(metrics["dev/" + name]))
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         seconds = time.monotonic() - self._started
         loss = float(metrics.get("train/loss", float("nan")))

@@ -10,7 +10,7 @@ from distill.data.pairs import PairsData
 from distill.modules.start import read_checkpoint
 from distill.modules.teacher import TeacherModule
 from distill.verbs.run_folder import RunFolder
-from distill.verbs.train import check_length, continue_from, fit, take_best
+from distill.verbs.train import check_length, continue_from, fit, take_best, tracked
 
 
 def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None) -> None:
@@ -35,7 +35,8 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
         continue_from(checkpoint, trainer)
     if trainer.is_global_zero:
         print(f"its weights and its place in the data win over model.start_from: {module.start_from}" if checkpoint else module.origin)
-    fit(trainer, module, data, checkpoint)
+    with tracked(trainer, module, run, config):
+        fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)
         module.cpu().save(run.teacher)

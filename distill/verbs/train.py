@@ -6,6 +6,8 @@ import logging
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
+from distill.callbacks.health import Health
+from distill.callbacks.progress import Progress
+from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
+from distill.callbacks.theory import Theory
+from distill.callbacks.tracking import Examples, Meter, Tracking, log_lineage, tracker, wandb_runs
 from distill.data.datamodule import RetrievalData
 from distill.device import best_device, computes_bf16, fp32_products
 from distill.modules.start import read_checkpoint
@@ -28,7 +35,7 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # our loaders shard over ranks themselves, and count every query once
-    "enable_progress_bar": sys.stderr.isatty(),
+    "enable_progress_bar": sys.stderr.isatty(),  # quiet where nobody looks
 }
 
 
@@ -39,14 +46,20 @@ def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluat
         raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
     accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
     checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
+    bar = [Progress()] if trainer["enable_progress_bar"] else []
     return {
         "default_root_dir": out,
         "accelerator": accelerator,
-        "callbacks": [*listed(trainer["callbacks"]), evaluation, *checkpoints, Console()],
+        "callbacks": [*listed(trainer["callbacks"]), evaluation, *watchers(evaluation, out), *checkpoints, Console(), *bar],
         "logger": [RunLog(run.metrics), *(logger for logger in listed(trainer["logger"]) if not isinstance(logger, bool))],
         "plugins": [*listed(trainer["plugins"]), AtomicCheckpoints()],
         "precision": trainer["precision"] or ("bf16-mixed" if computes_bf16("cpu" if accelerator == "cpu" else "cuda") else "32-true"),
     }
+
+
+def watchers(evaluation: Callback, out: Path) -> list[Callback]:
+    """What looks at a student while it learns; a teacher's training has no other to be compared with."""
+    return [Health(out), Theory(), Meter(), Examples()] if isinstance(evaluation, RetrievalEval) else []
 
 
 def listed(given: Any) -> list[Any]:
@@ -76,11 +89,33 @@ def train(
     if module.start_from and trainer.is_global_zero:
         begins = f"begins from the weights of {module.start_from}; everything else as model says"
         print(f"its weights win over model.start_from: {module.start_from}" if checkpoint else begins)
-    fit(trainer, module, data, checkpoint)
+    with tracked(trainer, module, run, config):
+        fit(trainer, module, data, checkpoint)
+        if trainer.is_global_zero:
+            step = take_best(module, run)
+            module.save(run.student)
+            log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
-        step = take_best(module, run)
-        module.save(run.student)
         print(f"{run.student}: the student of step {step}, the best on dev by {module.best_by}; next: distill evaluate {run.path}")
+
+
+@contextmanager
+def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: dict[str, Any]) -> Iterator[None]:
+    """With the tracker that was asked for, added once the folder is the run's and told what the run is made from."""
+    kind: Tracking = config["tracking"] if trainer.is_global_zero else "none"
+    if added := tracker(kind, run.path, run.record()["provenance"] if trainer.is_global_zero else None):
+        trainer.loggers = [*trainer.loggers, added]
+        parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
+        weights = {name: loss.weight for name, loss in getattr(module, "losses", {}).items()}
+        added.log_hyperparams({**config, **run.record(), "parameters": parameters, "loss_weights": weights})
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Meter) and config["tracking"] == "csv":
+            callback.csv_file = run.path / "metrics.csv"
+    try:
+        yield
+    finally:
+        for tracking in wandb_runs(trainer.loggers):
+            tracking.finish()  # or a later run of this process would be taken for the same
 
 
 def check_length(trainer: Trainer) -> None:

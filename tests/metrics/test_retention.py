@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.metrics import retention
-from distill.metrics.retention import bootstrap_mean, bootstrap_ratio
+from distill.metrics.retention import bootstrap_mean, bootstrap_ratio, randomisation_test
 from distill.records import BadInput
 
 
@@ -44,12 +44,35 @@ def test_mean_interval_is_the_normal_one():
 
 def test_intervals_hold_the_true_ratio_95_times_in_100():
     generator, held = np.random.default_rng(2), 0
-    for _ in range(400):
-        teacher = generator.random(80)  # mean 1/2
-        student = teacher * generator.uniform(0.6, 1.0, size=80)  # true ratio 0.8
-        interval = bootstrap_ratio(student, teacher, resamples=500)
+    for _ in range(500):
+        teacher = generator.random(200)  # mean 1/2
+        student = teacher * generator.uniform(0.6, 1.0, size=200)  # true ratio 0.8
+        interval = bootstrap_ratio(student, teacher, resamples=1000)
         held += interval.low <= 0.8 <= interval.high
-    assert 0.91 <= held / 400 <= 0.985  # three standard errors around .95, less the small-sample shortfall
+    assert 0.93 <= held / 500 <= 0.97
+
+
+def test_randomisation_by_hand():
+    # all three differences are 1: of the 8 choices of sign, two put the sum at 3 or -3
+    assert randomisation_test([1, 1, 1], [0, 0, 0], 20_000) == pytest.approx(2 / 8, abs=0.01)
+    # differences 1, 1, -1, 0: the sum is 1, and no choice of signs for three ones sums to less
+    assert randomisation_test([1, 1, 0, 1], [0, 0, 1, 1]) == 1
+    assert randomisation_test([0.5, 0.7], [0.5, 0.7]) == 1
+
+
+def test_randomisation_finds_a_real_difference():
+    generator = np.random.default_rng(3)
+    teacher = generator.random(200)
+    assert randomisation_test(teacher - 0.05 + 0.1 * generator.normal(size=200), teacher) < 0.001
+
+
+def test_randomisation_calls_equal_systems_different_5_times_in_100():
+    generator, called = np.random.default_rng(4), 0
+    for _ in range(1000):
+        hard = generator.random(100)  # what a query is like for both
+        one, other = (np.clip(hard + 0.2 * generator.normal(size=100), 0, 1) for _ in range(2))
+        called += randomisation_test(one, other, 500) <= 0.05
+    assert 0.03 <= called / 1000 <= 0.07
 
 
 def test_chunks_cover_every_resample(monkeypatch):

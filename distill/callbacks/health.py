@@ -1,0 +1,219 @@
+"""What goes wrong in a distillation without an error: each fault is told in one line, and again to a tracker that takes alerts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from distill.artefacts import write_json
+from distill.callbacks.watch import Watch
+from distill.data.store import VectorStore
+from distill.data.texts import Texts
+from distill.encoders.batched import encode_texts
+from distill.encoders.folder import is_at_hand
+from distill.encoders.towers import load_maker
+from distill.records import BadInput, Batch, Encoded
+from distill.search import search
+
+SAMPLE = 32  # texts embedded again
+DEV_SAMPLE = 256  # dev queries looked at
+SAME = 0.99  # cosine from which two vectors are of one text by one maker, precision aside
+COPY = 0.999  # cosine from which two queries are one
+LEAST_RANK, LEAST_SPREAD = 0.25, 0.1  # shares of the teacher's effective rank and of its angles that a student must have
+NORMS = (0.5, 2.0)  # student's mean norm over the teacher's
+STEPS_UNCHECKED = 20  # of a loss on a GPU, where every look waits for the device
+
+
+class Health(Watch):
+    """Warns of what spoils a student, stops where going on is useless. Each fault is told once.
+
+    After every evaluation: collapse and drift of norms; on the next step: a loss term without gradient. On every step: a loss that is
+    no number, whose batch is kept. At the start: dev queries among the training queries; vectors that the teacher does not write, or
+    that belong to other texts.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+        self._told: set[str] = set()
+        self._terms_due = True
+        self._faults: dict[str, str] = {}  # seen where there is no trainer to tell it to
+        self._recent: list[tuple[int, list[int], Tensor]] = []  # step, queries and loss of batches not looked at yet
+        self._previous: list[int] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and trainer.global_step == 0:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            for fault, message in (*leaks(data), *misfits(data)):
+                self.warn(trainer, fault, message)
+
+    def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
+        self._terms_due = True
+        ours, theirs = (spread(vectors[:DEV_SAMPLE]) for vectors in (student, teacher))
+        module.log_dict({f"health/{name}": value for name, value in ours.items()}, batch_size=len(rows))
+        rank, cosine, norm = (ours[name] for name in ("effective_rank", "pairwise_cosine", "norm"))
+        if rank < LEAST_RANK * theirs["effective_rank"] or 1 - cosine < LEAST_SPREAD * (1 - theirs["pairwise_cosine"]):
+            teacher_says = f"the teacher's {theirs['effective_rank']:.1f} and {theirs['pairwise_cosine']:.3f}"
+            told = f"the student's vectors collapse: effective rank {rank:.1f}, mean cosine between queries {cosine:.3f}, {teacher_says}"
+            self.warn(trainer, "collapse", f"{told}: lower the learning rate, or add query matching")
+        if not NORMS[0] <= norm / theirs["norm"] <= NORMS[1]:
+            told = f"the student's vectors have length {norm:.3g} on average, the teacher's {theirs['norm']:.3g}"
+            self.warn(trainer, "norms", f"{told}: end the student's head with Normalize, or match by l2")
+
+    def on_term(self, name: str, weight: float, student: Encoded, teacher: Encoded, value: Tensor) -> None:
+        if not (self._terms_due and torch.is_grad_enabled()):
+            return
+        sources = [vectors for vectors in (student.query, student.document) if vectors.requires_grad]
+        gradients: Any = [None]
+        if value.requires_grad and sources:
+            gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
+        if not weight or not any(gradient is not None and bool(gradient.any()) for gradient in gradients):
+            why = "its weight is 0" if not weight else "its gradient is 0"
+            self._faults[f"gradient of {name}"] = f"model.losses.{name} teaches the student nothing: {why}: remove or mend it"
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        self._terms_due = False
+        for fault, message in self._faults.items():
+            self.warn(trainer, fault, message)
+        self._faults = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self._rows = batch.query_rows.tolist()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self._recent.append((trainer.global_step, self._rows, outputs["loss"].detach()))
+        if pl_module.device.type == "cpu" or len(self._recent) >= STEPS_UNCHECKED:
+            self._refuse_nan(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._refuse_nan(trainer)
+
+    def _refuse_nan(self, trainer: Trainer) -> None:
+        for step, rows, loss in self._recent:
+            if not torch.isfinite(loss):
+                path = self.folder / f"nan-step-{step}.json"
+                ids = query_ids(trainer.datamodule)  # type: ignore[attr-defined]
+                named = {"step": step, "queries": [ids(row) for row in rows], "batch_before": [ids(row) for row in self._previous]}
+                write_json(path, named)
+                message = f"step {step}: the loss is {float(loss)}; the queries of that batch, and of the one before, are in {path}"
+                self.warn(trainer, "loss", message)
+                raise BadInput(f"{message}: lower model.learning_rate, clip gradients or train in fp32, into another --out")
+            self._previous = rows
+        self._recent = []
+
+    def warn(self, trainer: Trainer, fault: str, message: str) -> None:
+        """Tells a fault once: on the terminal, in health.jsonl, and to every tracker that sends alerts."""
+        if fault in self._told or not trainer.is_global_zero:
+            return
+        self._told.add(fault)
+        print(f"warning: {message}", flush=True)
+        with open(self.folder / "health.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": trainer.global_step, "fault": fault, "message": message}) + "\n")
+        for logger in trainer.loggers:
+            experiment = getattr(logger, "experiment", None)
+            if alert := getattr(experiment, "alert", None):
+                alert(title=f"distill: {fault}", text=message)
+            elif add_text := getattr(experiment, "add_text", None):
+                add_text(f"alert/{fault}", message, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"told": sorted(self._told)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._told = set(state_dict["told"])
+
+
+def spread(vectors: Tensor) -> dict[str, float]:
+    """How much of the space vectors [Q, D] use.
+
+    `effective_rank` is the exponential of the entropy of their singular values (Roy and Vetterli, EUSIPCO 2007), 1 where all point one
+    way; `pairwise_cosine` the mean over pairs; `norm` the mean length.
+    """
+    norms = vectors.norm(dim=1)
+    unit = vectors / norms.clamp(min=1e-12)[:, None]
+    shares = torch.linalg.svdvals(unit)
+    shares = shares / shares.sum().clamp(min=1e-12)
+    count = len(unit)
+    pairs = (unit.sum(0).square().sum() - unit.square().sum()) / max(1, count * (count - 1))
+    rank = torch.special.entr(shares).sum().exp()
+    return {"effective_rank": float(rank), "pairwise_cosine": float(pairs), "norm": float(norms.mean())}
+
+
+def leaks(data: Any) -> list[tuple[str, str]]:
+    """Dev queries that the teacher cannot tell from a training query; those of the same words are dropped before."""
+    random = np.random.default_rng(0)
+    rows = np.sort(random.permutation(len(data.dev_vectors))[:DEV_SAMPLE])
+    dev = torch.nn.functional.normalize(torch.from_numpy(data.dev_vectors.take(rows)).float(), dim=1)
+    found, queries = [], data.teacher.queries
+    for start in range(0, len(queries), 65_536):
+        chunk = torch.from_numpy(queries.take(np.arange(start, min(start + 65_536, len(queries))))).float()
+        best, place = (dev @ torch.nn.functional.normalize(chunk, dim=1).T).max(dim=1)
+        found += [(rows[i], start + int(place[i])) for i in torch.nonzero(best >= COPY).flatten().tolist()]
+    if not found:
+        return []
+    (one, other), ids = found[0], query_ids(data)
+    share = len({row for row, _ in found}) / len(rows)
+    message = f"{share:.1%} of the dev queries are training queries to the teacher, {data.dev_texts.ids[one]!r} is {ids(other)!r} for one"
+    return [("leakage", f"{message}: what dev says is too good")]
+
+
+def misfits(data: Any) -> list[tuple[str, str]]:
+    """Stored vectors that the teacher, where it is at hand, does not write from the texts as they are now."""
+    maker = data.store.maker
+    if not is_at_hand(maker):
+        return []
+    try:
+        teacher = load_maker(maker).prepare_for(torch.device("cpu"))
+    except BadInput as error:
+        return [("teacher", str(error))]
+    sets: list[tuple[str, VectorStore, Texts]] = []
+    if data.source.has_documents():
+        sets.append(("document", data.store.documents, data.source.documents()))
+    sets.append(("query", data.teacher.queries.stores[0], data.train_sets[0][0]))
+    for role, store, texts in sets:
+        rows = np.sort(np.random.default_rng(0).permutation(len(texts))[:SAMPLE])
+        ids = [texts.ids[row] for row in rows]
+        stored = torch.from_numpy(store.take(store.ids.rows(ids))).float()
+        again = torch.from_numpy(encode_texts(teacher.tower(role), texts.read(rows), role))  # type: ignore[arg-type]
+        _, first = search(again, store, 1)
+        nearest = torch.from_numpy(store.take(first[:, 0].numpy())).float()
+        if fault := misfit(stored, again, nearest):
+            where = f"{store.folder}: of {len(ids)} sampled vectors"
+            return [(fault[0], f"{where} {fault[1]}")]
+    return []
+
+
+def misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> tuple[str, str] | None:
+    """What is wrong with stored vectors [n, D] of texts that were embedded `again`; None where they agree.
+
+    `nearest` [n, D] are the stored vectors, of any text, that a search finds for those embedded again: their own, were all well.
+    """
+    own = torch.cosine_similarity(again, stored)
+    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
+    wrong = own < SAME
+    if not wrong.any() and bool(((lengths - 1).abs() < 0.02).all()):
+        return None
+    # what another prompt or pooling writes is nowhere in the store; a vector in another row is
+    strangers = wrong & (torch.cosine_similarity(again, nearest) >= SAME)
+    if strangers.sum() > wrong.sum() / 2:
+        return "misalignment", f"{int(strangers.sum())} belong to other texts (mean cosine {own.mean():.3f}): encode or import them again"
+    what = f"mean cosine {own.mean():.3f}, length {float(lengths.mean()):.3g} times"
+    return "teacher", f"none but differs from what the teacher writes now ({what}): its prompt, pooling or normalisation is another"
+
+
+def query_ids(data: Any) -> Any:
+    """Id of a row of all training queries."""
+    sizes = np.cumsum([len(texts) for texts, _ in data.train_sets])
+
+    def id_of(row: int) -> str:
+        part = int(np.searchsorted(sizes, row, side="right"))
+        texts = data.train_sets[part][0]
+        return texts.ids[row - int(sizes[part]) + len(texts)]
+
+    return id_of

@@ -1,0 +1,158 @@
+"""Each fault is planted, and found within one evaluation interval; a clean run raises none."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import distill, train_arguments
+
+from distill.artefacts import file_fingerprint
+from distill.callbacks.health import misfit, spread
+
+MATCHING = {"match": {"class_path": "QueryMatching"}}
+
+
+def alerts(run: Path) -> dict[str, dict[str, Any]]:
+    path = run / "health.jsonl"
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else []
+    return {line["fault"]: line for line in lines}
+
+
+def trained(source: Path, store: Path, run: Path, *more: Any, losses: dict[str, Any] = MATCHING, code: int = 0) -> dict[str, Any]:
+    arguments = train_arguments(source, store, run, "--trainer.max_epochs", 1, *more, losses=json.dumps(losses))
+    assert distill(*arguments) == code
+    return alerts(run)
+
+
+def altered(store: Path, name: str, change: Any) -> Path:
+    """A store whose vectors were changed, with checksums that fit."""
+    shard, manifest = store / name / "00000.npy", store / name / "manifest.json"
+    np.save(shard, change(np.load(shard)))
+    said = json.loads(manifest.read_text())
+    said["checksums"]["00000.npy"] = file_fingerprint(shard)
+    manifest.write_text(json.dumps(said))
+    return store
+
+
+@pytest.fixture
+def store(store_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store_folder, tmp_path / "store"))
+
+
+def test_a_clean_run_is_silent(source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained(source_root, store_folder, tmp_path / "run", "--trainer.max_epochs", 2) == {}
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_collapse(source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = {"point": {"class_path": "faults.ToOnePoint"}}
+    found = trained(source_root, store_folder, tmp_path / "run", "--data.batch_size", 4, losses=losses)
+    assert list(found) == ["collapse"] and found["collapse"]["step"] == 24  # the first evaluation
+    assert "effective rank 1" in found["collapse"]["message"]
+    assert capsys.readouterr().out.count("warning: the student's vectors collapse") == 1
+
+
+def test_norms(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    losses = {"match": {"class_path": "QueryMatching", "init_args": {"distance": "cosine"}}}
+    found = trained(source_root, store_folder, tmp_path / "run", "--model.student", "faults.Unnormalised", losses=losses)
+    assert list(found) == ["norms"] and "Normalize" in found["norms"]["message"]
+
+
+@pytest.mark.parametrize(("name", "weight", "why"), [("Detached", 1, "gradient"), ("Flat", 1, "gradient"), ("QueryMatching", 0, "weight")])
+def test_a_term_without_gradient(source_root: Path, store_folder: Path, tmp_path: Path, name: str, weight: float, why: str) -> None:
+    path = name if name == "QueryMatching" else f"faults.{name}"
+    losses = MATCHING | {"idle": {"class_path": path, "init_args": {"weight": weight}}}
+    found = trained(source_root, store_folder, tmp_path / "run", losses=losses)
+    assert list(found) == ["gradient of idle"] and found["gradient of idle"]["step"] == 0
+    assert f"model.losses.idle teaches the student nothing: its {why} is 0" in found["gradient of idle"]["message"]
+
+
+def test_no_number(source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    found = trained(source_root, store_folder, run, losses=MATCHING | {"broken": {"class_path": "faults.BreaksAt"}}, code=2)
+    assert list(found) == ["loss"]
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and str(run / "nan-step-3.json") in said and "learning_rate" in said
+    kept = json.loads((run / "nan-step-3.json").read_text())
+    texts = dict(line.split("\t") for line in (source_root / "queries.train.tsv").read_text().splitlines())
+    assert kept["step"] == 3 and len(kept["queries"]) == len(kept["batch_before"]) == 16
+    assert set(kept["queries"]) < set(texts) and not set(kept["queries"]) & set(kept["batch_before"])
+    assert not (run / "student").exists()
+
+
+def test_other_normalisation(source_root: Path, store: Path, tmp_path: Path) -> None:
+    altered(store, "documents", lambda vectors: 3 * vectors)
+    found = trained(source_root, store, tmp_path / "run")
+    assert list(found) == ["teacher"] and "length 0.333 times" in found["teacher"]["message"]
+
+
+def test_other_prompt(source_root: Path, store: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    prompts = ["--prompts", '{"document": "find the old letter near "}']
+    source = ["--source", "MsMarcoTsv", "--source.root", source_root]
+    assert distill("encode", "--teacher", teacher_folder, *source, "--precision", "fp32", *prompts, "--out", tmp_path / "other") == 0
+    altered(store, "documents", lambda _: np.load(tmp_path / "other" / "documents" / "00000.npy"))
+    found = trained(source_root, store, tmp_path / "run")
+    assert list(found) == ["teacher"] and "prompt, pooling or normalisation" in found["teacher"]["message"]
+
+
+def test_a_teacher_that_changed_since(source_root: Path, store: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    """A student from its own backbone does not need the teacher; that it is another by now is still worth a line."""
+    moved = Path(shutil.copytree(teacher_folder, tmp_path / "teacher"))
+    for part in ("documents", "queries-train", "queries-dev", "queries-test"):
+        manifest = store / part / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(str(teacher_folder), str(moved)))
+    settings = moved / "config_sentence_transformers.json"
+    settings.write_text(settings.read_text().replace('"query": ""', '"query": "find "'))
+    student = ["--model.student", "StudentFromBackbone", "--model.student.name", teacher_folder]
+    arguments = train_arguments(source_root, store, tmp_path / "run", "--trainer.max_epochs", 1)
+    place = arguments.index("--model.student")
+    assert distill(*arguments[:place], *student, *arguments[place + 4 :]) == 0
+    assert "not the model that made the store" in alerts(tmp_path / "run")["teacher"]["message"]
+
+
+@pytest.mark.parametrize("name", ["documents", "queries-train"])
+def test_misalignment(source_root: Path, store: Path, tmp_path: Path, name: str) -> None:
+    altered(store, name, lambda vectors: np.roll(vectors, 1, axis=0))
+    found = trained(source_root, store, tmp_path / "run")
+    assert list(found) == ["misalignment"] and f"{store / name}: of 32 sampled vectors" in found["misalignment"]["message"]
+
+
+def test_leakage(source_root: Path, store_folder: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    """`what,` and `what` are one to the tokenizer only after a change of words that hashes do not see."""
+    source = Path(shutil.copytree(source_root, tmp_path / "texts"))
+    first = (source / "queries.dev.tsv").read_text().splitlines()[0].split("\t")[1]
+    with open(source / "queries.train.tsv", "a") as file:
+        file.write(f"copy\t\u200b{first}\n")  # a space of no width
+    arguments = ["--source", "MsMarcoTsv", "--source.root", source, "--precision", "fp32", "--out", tmp_path / "store"]
+    assert distill("encode", "--teacher", teacher_folder, *arguments) == 0
+    found = trained(source, tmp_path / "store", tmp_path / "run")
+    assert list(found) == ["leakage"]
+    assert "8.3% of the dev queries" in found["leakage"]["message"] and "'dev0' is 'copy' for one" in found["leakage"]["message"]
+
+
+def test_spread_by_hand() -> None:
+    axes = spread(2 * torch.eye(4))  # four directions alike: rank 4, all at right angles
+    assert axes == pytest.approx({"effective_rank": 4, "pairwise_cosine": 0, "norm": 2}, abs=1e-6)
+    point = spread(torch.tensor([[3.0, 4.0]]).repeat(5, 1))
+    assert point == pytest.approx({"effective_rank": 1, "pairwise_cosine": 1, "norm": 5}, abs=1e-5)
+    # singular values sqrt(2) and 1: shares p and 1 - p
+    p = math.sqrt(2) / (math.sqrt(2) + 1)
+    three = spread(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    assert three["effective_rank"] == pytest.approx(math.exp(-p * math.log(p) - (1 - p) * math.log(1 - p)), rel=1e-5)
+    assert three["pairwise_cosine"] == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_misfit_by_hand() -> None:
+    vectors = torch.eye(4)
+    assert misfit(vectors, vectors + 1e-4, vectors) is None
+    fault = misfit(vectors[[1, 0, 2, 3]], vectors, vectors)
+    assert fault is not None and fault[0] == "misalignment" and "2 belong to other texts (mean cosine 0.500)" in fault[1]
+    fault = misfit(vectors + 0.3, vectors, vectors + 0.3)  # every vector is nearest its own, but not on it
+    assert fault is not None and fault[0] == "teacher"
