@@ -37,6 +37,14 @@ class LastCheckpoint(Callback):
         self._stop_asked = False
         self._handler: Any = None
 
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Counts what is done of the epoch in batches of now: a checkpoint of another number of ranks has larger or smaller ones."""
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+        loader: Any = trainer.train_dataloader
+        shift = loader.position - progress.current.processed
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress.current, name, getattr(progress.current, name) + shift)
+
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == self._saved_step:
             self._stop_if_asked()  # not sooner: the batch before is in metrics.jsonl now

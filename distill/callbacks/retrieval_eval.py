@@ -60,7 +60,7 @@ class RetrievalEval(Callback):
             ours, theirs = (self._judged(data, ids, found[judged]) for found in (rows, self._teacher_rows))
             values |= ours | {f"retention_{name}": ours[name] / theirs[name] for name in ours if theirs[name] > 0}
         values["seconds"] = time.perf_counter() - self._started
-        pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=max(1, len(share)))
+        pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a weight would round it
 
     def _agreement(self, rows: Tensor, teacher_rows: Tensor, vectors: Tensor, teacher: Tensor) -> dict[str, float]:
         overlap, cosine = Overlap(10).to(rows.device), MeanCosine().to(rows.device)

@@ -138,7 +138,7 @@ def test_a_network_that_is_down_is_one_line(tmp_path, capfd, monkeypatch):
     pytest.importorskip("ir_datasets")
     source = IrDatasets("msmarco-passage", {"dev": "msmarco-passage/trec-dl-2020/judged"})
     with pytest.raises(
-        BadInput, match="msmarco-passage/trec-dl-2020/judged: no such data set, or no way to it.*mend the name or the network"
+        BadInput, match=r"msmarco-passage/trec-dl-2020/judged: no such data set, or no way to it.*mend the name or the network"
     ):
         source.queries("dev")
     assert capfd.readouterr().err == ""
