@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; it takes its name only when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # machines that share a disk may have processes of one number
+    temporary, old = (path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     _remove(temporary)  # of a killed process that had this number
     try:
         yield temporary
@@ -49,10 +51,11 @@ def written_atomically(path: Path) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
-            shutil.rmtree(path)  # os.replace does not replace a folder that has files
+            os.replace(path, old)  # nothing replaces a folder that has files; half of one must not be left under its name
         os.replace(temporary, path)
     finally:
         _remove(temporary)
+        _remove(old)
 
 
 def _remove(path: Path) -> None:

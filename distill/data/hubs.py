@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class HfDataset(TextSource):
         """The same in BEIR layout."""
         for split in self.names:
             judged = ((row["query-id"], row["corpus-id"], row["score"]) for row in self._rows(None, split))
-            written(self.root / "qrels" / f"{split}.tsv", lambda judged=judged: map(judgment_line, judged))
+            written(self.root / "qrels" / f"{split}.tsv", partial(map, judgment_line, judged))
         written(self.root / "queries.jsonl", lambda: map(json.dumps, map(plain, self._rows("queries", "queries"))))
         return Beir(str(self.root), relevant_from=self.relevant_from)
 

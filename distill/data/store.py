@@ -10,6 +10,7 @@ documents/
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ from distill.records import BadInput
 
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
 AGAIN = "delete the store and run distill encode or import again"
+MAPPED_PER_ROW = 1 << 16  # bytes that a look-up makes part of this process's memory: the system maps what lies around it too
+MOST_MAPPED = 1 << 30
 MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
 
@@ -35,6 +38,7 @@ class VectorStore:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
+        self._mapped = 0
         if not (self.folder / "manifest.json").exists():
             found = "this store is unfinished" if (self.folder / "plan.json").exists() else "no vector store"
             raise BadInput(f"{folder}: {found}: run distill encode or import")
@@ -100,7 +104,17 @@ class VectorStore:
         for shard in np.unique(shards):
             here = shards == shard
             vectors[here] = self._shards[shard][within[here]]
+        self._let_go(len(rows))
         return vectors
+
+    def _let_go(self, rows: int) -> None:
+        """Unmaps what look-ups have mapped before it is too much; it stays in the system's cache of files."""
+        self._mapped += rows * MAPPED_PER_ROW
+        if self._mapped > MOST_MAPPED:
+            for shard in self._shards:
+                assert isinstance(shard.base, mmap.mmap)
+                shard.base.madvise(mmap.MADV_DONTNEED)
+            self._mapped = 0
 
     @cached_property
     def normalized(self) -> bool:

@@ -24,6 +24,7 @@ TAB, NEWLINE, RETURN = b"\t\n\r"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TSV_ENDINGS = (".tsv", ".txt")
 JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
+MANY = 4096  # texts read at once: a scan, after which nothing of the file need stay mapped
 LONGEST_ID_BYTES = 512  # ids share one width: a stray tab far into a line must not make all of them that wide
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids [n] S, starts [n] int64, ends [n] int64 of texts (TSV) or lines (JSON)
@@ -57,6 +58,10 @@ class TextFile:
     def bytes(self) -> mmap.mmap:
         with open(self.plain_path, "rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def let_go(self) -> None:
+        """What was read is no longer part of this process's memory; it stays in the system's cache of files."""
+        self.bytes.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -137,7 +142,10 @@ class Texts:
         return self.files[self.file_of[row]].title_and_text(self.starts[row], self.ends[row])[0]
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        return [self[row] for row in rows]
+        texts = [self[row] for row in rows]
+        for file in self.files if len(texts) > MANY else ():
+            file.let_go()
+        return texts
 
     def subset(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> Texts:
         """The given rows in the given order; the mapped file is shared."""
@@ -226,6 +234,7 @@ def _scan(file: TextFile, chunk_bytes: int = 1 << 24) -> Iterator[Rows]:
     while start < len(file.bytes):
         end = file.bytes.find(b"\n", start + chunk_bytes) + 1 or len(file.bytes)
         yield rows_of(file, start, end)
+        file.let_go()
         start = end
 
 

@@ -72,8 +72,7 @@ def train(
     if run.finished:
         return print(f"{run.student}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
-    if checkpoint:
-        continue_from(checkpoint, trainer)
+    continue_from(checkpoint, trainer)
     fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)
@@ -107,10 +106,11 @@ def take_best(module: LightningModule, run: RunFolder) -> int:
     return best["global_step"]
 
 
-def continue_from(checkpoint: str, trainer: Trainer) -> None:
-    """Says so, and forgets what was logged after it."""
-    step = read_checkpoint(checkpoint)["global_step"]
-    print(f"continues from {checkpoint} at step {step}, with the configuration given now")
+def continue_from(checkpoint: str | None, trainer: Trainer) -> None:
+    """Says so, and forgets what was logged after it, or by a run that was killed before its first."""
+    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    if checkpoint:
+        print(f"continues from {checkpoint} at step {step}, with the configuration given now")
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):
             logger.rewind(step)
