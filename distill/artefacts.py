@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import xxhash
 
@@ -38,8 +40,11 @@ def file_fingerprint(path: Path, chunk_bytes: int = 1 << 24) -> str:
 
 
 @contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it takes its name only when the block ends without an error."""
+def written_atomically(path: Path, unless_there: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; it takes its name only when the block ends without an error.
+
+    `unless_there`: FileExistsError where another process was faster; else the later one wins.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # machines that share a disk may have processes of one number
@@ -52,10 +57,32 @@ def written_atomically(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         elif path.is_dir():
             os.replace(path, old)  # nothing replaces a folder that has files; half of one must not be left under its name
-        os.replace(temporary, path)
+        if unless_there:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    except Exception as error:
+        # numpy and safetensors have errors of their own for a full disk
+        if "os error 28" in str(error) or (isinstance(error, OSError) and not error.filename):
+            number = getattr(error, "errno", None) or errno.ENOSPC
+            raise OSError(number, os.strerror(number), str(path)) from None
+        raise
     finally:
         _remove(temporary)
         _remove(old)
+
+
+def held(folder: Path) -> IO[str]:
+    """A file that keeps other processes from holding `folder` while it is open; whatever ends this process closes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadInput(f"{folder}: another process is writing it: wait until it ends, or choose another --out") from None
+    except OSError:
+        pass  # a file system without locks
+    return lock
 
 
 def _remove(path: Path) -> None:
@@ -65,9 +92,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, unless_there: bool = False) -> None:
     """Writes `value` as indented JSON under a temporary name, then renames it."""
-    with written_atomically(path) as temporary:
+    with written_atomically(path, unless_there) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

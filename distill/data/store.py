@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from distill.records import BadInput
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
 AGAIN = "delete the store and run distill encode or import again"
 MAPPED_PER_ROW = 1 << 16  # bytes that a look-up makes part of this process's memory: the system maps what lies around it too
-MOST_MAPPED = 1 << 30
+MOST_MAPPED = 1 << 28
 MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
 
@@ -166,13 +167,13 @@ class StoreWriter:
             "texts": texts,
         }
         plan = self.folder / "plan.json"
-        # looked for again after the folder was found not empty: another rank may be writing the plan right now
-        if plan.exists() or (self._holds_files() and plan.exists()):
-            self._check_plan(read_json(plan, "store plan"))
-        elif self._holds_files():
-            raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
-        else:
-            write_json(self.folder / "plan.json", self.plan)
+        if not plan.exists():
+            # looked for again after the folder was found not empty: another rank may be writing the plan right now
+            if self._holds_files() and not plan.exists():
+                raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
+            with suppress(FileExistsError):  # whoever was faster: its plan holds
+                write_json(plan, self.plan, unless_there=True)
+        self._check_plan(read_json(plan, "store plan"))
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         for key, value in self.plan.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
-from distill.artefacts import read_json, write_json, written_atomically
+from distill.artefacts import held, read_json, write_json, written_atomically
 from distill.data.datamodule import RetrievalData
 from distill.data.store import TeacherStore
 from distill.modules.start import START
@@ -77,26 +77,34 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / self.result).exists()  # written last
 
-    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]]) -> None:
+    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]]) -> IO[str] | None:
         """Takes the folder for a run of this configuration on these inputs, or goes on with one; refuses one made from others.
 
         `precision` is the number format in use, `fingerprints` those of inputs beside the configuration, by kind: the teacher and each
-        set of its vectors are `vectors`.
+        set of its vectors are `vectors`. While what is returned is open no other process may write the folder.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
         inputs |= fingerprints
-        if (self.path / "run.json").exists():
-            if difference := first_difference(self.record()["inputs"], inputs):
-                raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
-        elif self.path.exists() and any(path.name != "config.yaml" for path in self.path.iterdir() if path.name[0] != "."):
-            raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
+        self._refuse_others(inputs)
+        if self.finished:
+            return None
+        lock = held(self.path)
+        self._refuse_others(inputs)  # again: another process may just have written it
         if not self.config.exists():
             with written_atomically(self.config) as temporary:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if not (self.path / "run.json").exists():
             # last: its existence means that the folder is this run's
             write_json(self.path / "run.json", {"inputs": inputs, "provenance": provenance()})
+        return lock
+
+    def _refuse_others(self, inputs: dict[str, Any]) -> None:
+        if (self.path / "run.json").exists():
+            if difference := first_difference(self.record()["inputs"], inputs):
+                raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
+        elif self.path.exists() and any(path.name != "config.yaml" for path in self.path.iterdir() if path.name[0] != "."):
+            raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
 
     def record(self) -> dict[str, Any]:
         """What the run was made from, and where."""

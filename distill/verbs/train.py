@@ -68,7 +68,7 @@ def train(
     data.setup("fit")
     module.prepare(data)
     if trainer.is_global_zero:
-        run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
+        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
     if run.finished:
         return print(f"{run.student}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
