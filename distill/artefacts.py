@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import IO, Any
 import xxhash
 
 from distill.records import BadInput
+
+FULL = re.compile(r"os error 28|requested and \d+ written")
 
 
 def cache_folder() -> Path:
@@ -63,8 +66,8 @@ def written_atomically(path: Path, unless_there: bool = False) -> Iterator[Path]
             os.replace(temporary, path)
     except Exception as error:
         # numpy and safetensors have errors of their own for a full disk
-        if "os error 28" in str(error) or (isinstance(error, OSError) and not error.filename):
-            number = getattr(error, "errno", None) or errno.ENOSPC
+        number = errno.ENOSPC if FULL.search(str(error)) else getattr(error, "errno", None)
+        if number and not getattr(error, "filename", None):
             raise OSError(number, os.strerror(number), str(path)) from None
         raise
     finally:
@@ -104,5 +107,5 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no {what} here") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {what} is not valid JSON ({error})") from None
+    except (ValueError, RecursionError) as error:  # not text, numbers of thousands of digits, brackets thousands deep
+        raise BadInput(f"{path}: {what} is not valid JSON ({' '.join(str(error).split())})") from None

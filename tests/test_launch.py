@@ -65,7 +65,7 @@ def test_experiments_run(checkout: Path, experiment: str, runs: list[str]) -> No
         path.write_text("".join(f"g{i}\tfind the old river near {letter}\n" for i, letter in enumerate("abcdefgh")))
     environment = {"LAUNCH": "python -m distill", "TRAINER": str(checkout / "cpu.yaml"), "STUDENTS": "67m", "HOLDOUT": "10"}
     process = started(checkout, [f"experiments/{experiment}/run.sh", "texts.yaml", *map(str, more)], **environment)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=1500)  # ten processes, perhaps beside others
     assert process.returncode == 0, said
     folder = checkout / "runs" / experiment
     assert sorted(path.name for path in folder.iterdir() if path.name != "teacher") == runs

@@ -53,6 +53,13 @@ class VectorStore:
             self.checksums: dict[str, str] = self.manifest["checksums"]
         except (KeyError, TypeError) as error:
             raise BadInput(f"{folder}/manifest.json: not a store manifest: {error} is missing") from None
+        if not (
+            all(type(number) is int and number >= least for number, least in ((self._rows, 0), (self.width, 1), (self._rows_per_shard, 1)))
+            and isinstance(self.maker, dict)
+            and isinstance(self.checksums, dict)
+            and (self.texts is None or isinstance(self.texts, str))
+        ):
+            raise BadInput(f"{folder}/manifest.json: not a store manifest: rows, width, maker, texts or checksums make no sense: {AGAIN}")
 
     def __len__(self) -> int:
         return self._rows
@@ -80,8 +87,8 @@ class VectorStore:
     def _open(self, name: str, shape: tuple[int, ...]) -> np.memmap:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError) as error:
-            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): {AGAIN}") from None
+        except Exception as error:  # numpy reads the header as Python: there is much it can raise
+            raise BadInput(f"{self.folder / name}: missing or truncated ({' '.join(str(error).split())[:200]}): {AGAIN}") from None
         if array.shape != shape:
             raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: {AGAIN}")
         return array

@@ -75,7 +75,8 @@ class TextFile:
         if not self.holds_json:
             return "", words
         record = json.loads(words)
-        return _printable(record.get("title") or ""), _printable(record["text"])
+        title = record.get("title")
+        return _printable(title) if isinstance(title, str) else "", _printable(record["text"])
 
     def embedded(self, start: int, end: int) -> str:
         title, text = self.title_and_text(start, end)
@@ -286,8 +287,9 @@ def _json_rows(file: TextFile, start: int, end: int) -> Rows:
 def _json_id(file: TextFile, start: int, line: bytes) -> str:
     try:
         record = json.loads(line.decode(errors="replace"))
-    except json.JSONDecodeError as error:
-        raise file.error(start, f"is not valid JSON ({error.msg}): expected {_expected(file.path)}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets thousands deep
+        said = getattr(error, "msg", type(error).__name__)
+        raise file.error(start, f"is not valid JSON ({said}): expected {_expected(file.path)}") from None
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         raise file.error(start, f"has no text: expected {_expected(file.path)}")
     id_ = record.get("_id", record.get("id"))
