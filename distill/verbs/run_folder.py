@@ -108,12 +108,16 @@ class RunFolder:
 
     def record(self) -> dict[str, Any]:
         """What the run was made from, and where."""
-        return read_json(self.path / "run.json", "run record")
+        record = read_json(self.path / "run.json", "run record")
+        if not isinstance(record, dict) or not isinstance(record.get("inputs"), dict):
+            raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
+        return record
 
     def teacher_store(self, folder: str) -> TeacherStore:
         """The store in `folder`; refuses one by another teacher than the student learnt from."""
         store = TeacherStore(folder)
-        if store.maker["fingerprint"] != self.record()["inputs"]["vectors"]["teacher"]:
+        vectors = self.record()["inputs"].get("vectors")
+        if not isinstance(vectors, dict) or store.maker["fingerprint"] != vectors.get("teacher"):
             raise BadInput(f"{folder}: made by {store.maker['name']}, another teacher than the one that {self.path} learnt from")
         return store
 
@@ -121,11 +125,20 @@ class RunFolder:
         """The configuration the run was made with."""
         if not self.config.exists():
             raise BadInput(f"{self.path}: no run folder (it has no config.yaml): run distill train")
-        return yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        try:
+            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise BadInput(f"{self.config}: not valid YAML ({' '.join(str(error).split())[:200]}): restore it") from None
+        if not isinstance(settings, dict):
+            raise BadInput(f"{self.config}: not the configuration of a run: restore it")
+        return settings
 
     def data(self) -> RetrievalData:
         """The data module the run was trained with."""
-        return RetrievalData(**instantiated(self.settings()["data"]))
+        try:
+            return RetrievalData(**instantiated(self.settings()["data"]))
+        except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+            raise BadInput(f"{self.config}: data: describes no data ({' '.join(str(error).split())[:200]}): restore it") from None
 
     def needs_student(self) -> Path:
         self.settings()
@@ -143,7 +156,11 @@ def instantiated(node: Any) -> Any:
     if "class_path" not in node:
         return {key: instantiated(value) for key, value in node.items()}
     module, name = node["class_path"].rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)(**instantiated(node.get("init_args", {})))
+    found = getattr(importlib.import_module(module), name)
+    # whoever sends a run folder may not choose what is called here
+    if not (isinstance(found, type) and any(base.__module__.startswith("distill.") for base in found.__mro__)):
+        raise BadInput(f"{node['class_path']}: no class of this package, nor derived from one")
+    return found(**instantiated(node.get("init_args", {})))
 
 
 def first_difference(before: Any, now: Any, key: str = "") -> str | None:

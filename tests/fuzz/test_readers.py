@@ -302,3 +302,14 @@ def test_model_folders(teacher_folder: Path, tmp_path: Path, name: str) -> None:
         load_encoder(str(tmp_path / "model"))
 
     fuzzed(check, mutated(path.read_bytes()))
+
+
+def test_a_run_folder_calls_nothing_else(run_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["data"]["source"] = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "it-ran")]}}
+    path.write_text(yaml.safe_dump(config))
+    assert distill("evaluate", tmp_path / "run") == 2
+    assert "subprocess.Popen: no class of this package" in capfd.readouterr().err
+    assert not (tmp_path / "it-ran").exists()
