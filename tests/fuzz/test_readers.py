@@ -33,6 +33,7 @@ from distill.modules.start import read_checkpoint
 from distill.records import BadInput
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
+FEW = 20  # where a whole verb runs or a model is loaded
 LONGEST = 20.0  # seconds of one example, on a busy machine
 
 # pieces that files of these kinds are made of, and what breaks readers
@@ -68,8 +69,8 @@ PIECES += [
 CONTENT = st.one_of(st.binary(max_size=400), st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join))
 
 
-def fuzzed(check: Callable[[bytes], None], strategy: st.SearchStrategy = CONTENT) -> None:
-    """`check` of many examples: a hundred that are always the same, or others for FUZZ_SECONDS."""
+def fuzzed(check: Callable[[bytes], None], strategy: st.SearchStrategy = CONTENT, examples: int = 100) -> None:
+    """`check` of many examples: so many that are always the same, or others for FUZZ_SECONDS."""
     end, first = time.monotonic() + SECONDS, True
 
     def timed(example: bytes) -> None:
@@ -82,7 +83,7 @@ def fuzzed(check: Callable[[bytes], None], strategy: st.SearchStrategy = CONTENT
 
     while first or time.monotonic() < end:
         chosen = settings(
-            max_examples=100 if not SECONDS else 2000,
+            max_examples=examples,
             derandomize=not SECONDS,
             deadline=None,
             database=None,
@@ -198,7 +199,7 @@ def test_vectors_to_import(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
             shutil.rmtree(tmp_path / "out")
         capfd.readouterr()
 
-    fuzzed(check, mutated(path.read_bytes()))
+    fuzzed(check, mutated(path.read_bytes()), examples=FEW)
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_run_folders(run_folder: Path, tmp_path: Path, name: str, capfd: pytest.
         assert code == 2 and "Traceback" not in said and len(said.splitlines()) == 1, said
         assert not out.exists()
 
-    fuzzed(check, st.one_of(mutated(whole), CONTENT))
+    fuzzed(check, st.one_of(mutated(whole), CONTENT), examples=FEW)
 
 
 def test_configurations(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +288,7 @@ def test_configurations(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     whole = yaml.safe_dump(
         {"source": {"class_path": "MsMarcoTsv", "init_args": {"root": str(tmp_path), "holdout": 3}}, "precision": "fp32"}
     )
-    fuzzed(check, st.one_of(mutated(whole.encode()), CONTENT))
+    fuzzed(check, st.one_of(mutated(whole.encode()), CONTENT), examples=FEW)
 
 
 @pytest.mark.parametrize("name", ["modules.json", "config.json", "config_sentence_transformers.json", "1_Pooling/config.json"])
@@ -301,7 +302,7 @@ def test_model_folders(teacher_folder: Path, tmp_path: Path, name: str) -> None:
         path.write_bytes(content)
         load_encoder(str(tmp_path / "model"))
 
-    fuzzed(check, mutated(path.read_bytes()))
+    fuzzed(check, mutated(path.read_bytes()), examples=FEW)
 
 
 def test_a_run_folder_calls_nothing_else(run_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
