@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -101,14 +102,15 @@ def test_a_job_that_is_told_to_stop_is_queued_again(checkout: Path) -> None:
     # as srun: options, then what to run on each node; a signal is passed on, and the end is waited for
     script(
         stands_in / "srun",
-        'while [[ "$1" = -* ]]; do shift; done; trap : TERM\n"$@" & one=$!; "$@" & other=$!; wait; wait $one && wait $other',
+        'while [[ "$1" = -* ]]; do shift; done; trap : TERM\n"$@" & one=$!; "$@" & other=$!; wait; wait $one; failed=$?; wait $other; exit $((failed | $?))',
     )
     texts, store, out = checkout / "texts", checkout / "runs" / "stopped" / "teacher", checkout / "runs" / "stopped" / "run"
     teacher = checkout / "sentence-transformers" / "msmarco-bert-base-dot-v5"
     assert distill("encode", "--teacher", teacher, "--source", "MsMarcoTsv", "--source.root", texts, "--out", store) == 0
     train = train_arguments(texts, store, out, "--trainer", checkout / "slurm.yaml", "--data.batch_size", 4, "--trainer.max_epochs", 40)
     script(checkout / "experiments" / "msmarco" / "run.sh", f"set -e\n$LAUNCH {shlex.join(map(str, train))}")
-    cluster = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here", "SLURM_GPUS_ON_NODE": "1"}
+    job = str(random.randrange(10_000))  # its port follows
+    cluster = {"SLURM_JOB_ID": job, "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here", "SLURM_GPUS_ON_NODE": "1"}
     path = {"PATH": f"{stands_in}:{checkout}/.venv/bin:{os.environ['PATH']}"}
 
     first = started(checkout, ["bash", "experiments/msmarco/job.sbatch"], **cluster, **path)
@@ -117,10 +119,10 @@ def test_a_job_that_is_told_to_stop_is_queued_again(checkout: Path) -> None:
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
-    assert first.returncode != 0 and (stands_in / "told").read_text() == "requeue 7\n", said
+    assert first.returncode != 0 and (stands_in / "told").read_text() == f"requeue {job}\n", said
     assert not (out / "student").exists()
 
     again = started(checkout, ["bash", "experiments/msmarco/job.sbatch"], SLURM_RESTART_COUNT="1", **cluster, **path)
     said, _ = again.communicate(timeout=240)
     assert again.returncode == 0 and "continues from" in said, said
-    assert (out / "student").exists() and (stands_in / "told").read_text() == "requeue 7\n"
+    assert (out / "student").exists() and (stands_in / "told").read_text() == f"requeue {job}\n"
