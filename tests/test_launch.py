@@ -102,12 +102,13 @@ def test_a_job_that_is_told_to_stop_is_queued_again(checkout: Path) -> None:
     # as srun: options, then what to run on each node; a signal is passed on, and the end is waited for
     script(
         stands_in / "srun",
-        'while [[ "$1" = -* ]]; do shift; done; trap : TERM\n"$@" & one=$!; "$@" & other=$!; wait; wait $one; failed=$?; wait $other; exit $((failed | $?))',
+        'while [[ "$1" = -* ]]; do shift; done; trap : TERM\n"$@" & one=$!; "$@" & other=$!; wait\n'
+        "wait $one; failed=$?; wait $other; exit $((failed | $?))",
     )
     texts, store, out = checkout / "texts", checkout / "runs" / "stopped" / "teacher", checkout / "runs" / "stopped" / "run"
     teacher = checkout / "sentence-transformers" / "msmarco-bert-base-dot-v5"
     assert distill("encode", "--teacher", teacher, "--source", "MsMarcoTsv", "--source.root", texts, "--out", store) == 0
-    train = train_arguments(texts, store, out, "--trainer", checkout / "slurm.yaml", "--data.batch_size", 4, "--trainer.max_epochs", 40)
+    train = train_arguments(texts, store, out, "--trainer", checkout / "slurm.yaml", "--data.batch_size", 4, "--trainer.max_epochs", 10)
     script(checkout / "experiments" / "msmarco" / "run.sh", f"set -e\n$LAUNCH {shlex.join(map(str, train))}")
     job = str(random.randrange(10_000))  # its port follows
     cluster = {"SLURM_JOB_ID": job, "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here", "SLURM_GPUS_ON_NODE": "1"}
