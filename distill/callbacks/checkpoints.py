@@ -62,7 +62,7 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.is_last_batch:
             return
-        if batch_idx % BATCHES_BETWEEN_TALKS == 0:
+        if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_TALKS == 0:
             self._stop = highest(self._asked, trainer.strategy.root_device)
         # with accumulated gradients several batches end on one step
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
