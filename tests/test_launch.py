@@ -102,8 +102,8 @@ def test_a_job_that_is_told_to_stop_is_queued_again(checkout: Path) -> None:
     # as srun: options, then what to run on each node; a signal is passed on, and the end is waited for
     script(
         stands_in / "srun",
-        'while [[ "$1" = -* ]]; do shift; done; trap : TERM\n"$@" & one=$!; "$@" & other=$!; wait\n'
-        "wait $one; failed=$?; wait $other; exit $((failed | $?))",
+        'while [[ "$1" = -* ]]; do shift; done; trap : TERM; failed=$(mktemp -d)\n'
+        'for node in 0 1; do { "$@" || touch $failed/$node; } & done; wait; wait; rmdir $failed',
     )
     texts, store, out = checkout / "texts", checkout / "runs" / "stopped" / "teacher", checkout / "runs" / "stopped" / "run"
     teacher = checkout / "sentence-transformers" / "msmarco-bert-base-dot-v5"
