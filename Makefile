@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu,onnx
 EXTRAS ?= demo,cpu,onnx
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check faults bench clean
 
 setup: $(VENV)/.$(EXTRAS)
 
@@ -25,6 +25,10 @@ check: $(VENV)/.dev,cpu
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy distill
+
+# random kills and other accidents; the same results as ever must come out. FAULT_KILLS says how many
+faults: $(VENV)/.dev,cpu
+	FAULT_KILLS=$${FAULT_KILLS:-200} $(BIN)/python -m pytest tests/faults -s
 
 # make bench DATA=folder, which holds msmarco-dl and questions
 bench: $(VENV)/.dev,cpu

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import xxhash
 
 from distill.records import BadInput
+
+FULL = re.compile(r"os error 28|requested and \d+ written")
 
 
 def cache_folder() -> Path:
@@ -37,11 +43,15 @@ def file_fingerprint(path: Path, chunk_bytes: int = 1 << 24) -> str:
 
 
 @contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it takes its name only when the block ends without an error."""
+def written_atomically(path: Path, unless_there: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; it takes its name only when the block ends without an error.
+
+    `unless_there`: FileExistsError where another process was faster; else the later one wins.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # machines that share a disk may have processes of one number
+    temporary, old = (path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     _remove(temporary)  # of a killed process that had this number
     try:
         yield temporary
@@ -49,10 +59,33 @@ def written_atomically(path: Path) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
-            shutil.rmtree(path)  # os.replace does not replace a folder that has files
-        os.replace(temporary, path)
+            os.replace(path, old)  # nothing replaces a folder that has files; half of one must not be left under its name
+        if unless_there:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    except Exception as error:
+        # numpy and safetensors have errors of their own for a full disk
+        number = errno.ENOSPC if FULL.search(str(error)) else getattr(error, "errno", None)
+        if number and not getattr(error, "filename", None):
+            raise OSError(number, os.strerror(number), str(path)) from None
+        raise
     finally:
         _remove(temporary)
+        _remove(old)
+
+
+def held(folder: Path) -> IO[str]:
+    """A file that keeps other processes from holding `folder` while it is open; whatever ends this process closes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadInput(f"{folder}: another process is writing it: wait until it ends, or choose another --out") from None
+    except OSError:
+        pass  # a file system without locks
+    return lock
 
 
 def _remove(path: Path) -> None:
@@ -62,9 +95,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, unless_there: bool = False) -> None:
     """Writes `value` as indented JSON under a temporary name, then renames it."""
-    with written_atomically(path) as temporary:
+    with written_atomically(path, unless_there) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -74,5 +107,5 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no {what} here") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {what} is not valid JSON ({error})") from None
+    except (ValueError, RecursionError) as error:  # not text, numbers of thousands of digits, brackets thousands deep
+        raise BadInput(f"{path}: {what} is not valid JSON ({' '.join(str(error).split())})") from None

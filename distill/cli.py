@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,8 @@ VERBS = {
     "search": ("distill.verbs.search:search_documents", "answers a typed query with the student over the teacher's documents"),
     "export": ("distill.verbs.export:export", "the student, and the pair of student and teacher, for other programs"),
 }
+
+OUT_OF_MEMORY = re.compile("out of memory|allocate memory|can't start new thread", re.IGNORECASE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +61,10 @@ def run(verb: str, arguments: list[str]) -> int:
         return 130
     except OSError as error:  # disk full, no permission
         return refused(f"{verb}: {error.filename or ''}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        return refused(f"{verb}: out of memory ({' '.join(str(error).split())[:150]}): use smaller batches or fewer processes")
     return 0
 
 

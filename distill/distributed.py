@@ -25,6 +25,15 @@ def is_leader() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
+def highest(value: int, device: torch.device) -> int:
+    """The highest `value` of any rank; every rank must ask."""
+    if world_size() == 1:
+        return value
+    values = torch.tensor([value], device=device)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return int(values)
+
+
 class _Gather(torch.autograd.Function):
     """Every rank's rows, in rank order; all ranks must bring equally many."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -21,6 +23,17 @@ class SignalAt(Callback):
         if trainer.global_step == self.step:
             self.step = -1
             os.kill(os.getpid(), self.signal)
+
+
+class Seen(Callback):
+    """Appends `epoch step rows` of every batch that was learnt to a file of this rank."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        with open(self.folder / f"{trainer.world_size}-{trainer.global_rank}.jsonl", "a") as file:
+            file.write(json.dumps([trainer.current_epoch, trainer.global_step, batch.query_rows.tolist()]) + "\n")
 
 
 def killed_at_fsync(count: int, rows_per_shard: int, arguments: list[str]) -> None:

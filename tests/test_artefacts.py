@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 
@@ -55,7 +56,7 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 
 def test_the_remains_of_a_killed_process_with_our_number_are_cleared(tmp_path):
-    remains = tmp_path / f".folder.{os.getpid()}.tmp"
+    remains = tmp_path / f".folder.{socket.gethostname()}.{os.getpid()}.tmp"
     remains.mkdir()
     (remains / "half").write_text("half")
     with written_atomically(tmp_path / "folder") as temporary:

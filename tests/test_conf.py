@@ -21,6 +21,7 @@ from writers import make_writer
 
 from distill.cli import main
 from distill.encoders.cross_folder import new_cross_encoder, save_cross_encoder
+from distill.verbs.run_folder import instantiated
 from distill.verbs.sweep import arguments, grid, read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +142,28 @@ def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
 def test_gpu_group_trains(here: Path, beir_store: str, tmp_path: Path) -> None:
     group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--trainer", "conf/trainer/gpu.yaml"]
     run("train", *group, "--out", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("trainer", ["8gpu", "slurm"])
+def test_trainer_groups_of_many_gpus(trainer: str, here: Path, beir_store: str, tmp_path: Path) -> None:
+    """As far as one CPU can: all that they say but where to run."""
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--trainer", f"conf/trainer/{trainer}.yaml"]
+    one = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.strategy", "auto"]
+    run("train", *group, *one, "--trainer.precision", "32-true", "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+    assert yaml.safe_load((ROOT / "conf" / "trainer" / f"{trainer}.yaml").read_text())["devices"] == 8
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "data").glob("hub_*.yaml")), ids=lambda path: path.stem)
+def test_hub_groups_name_what_there_is(path: Path) -> None:
+    """Every id is in ir_datasets' registry, and the source takes its arguments; tests/data/test_hubs.py reads from such sources."""
+    hub = pytest.importorskip("ir_datasets")
+    group = yaml.safe_load(path.read_text())
+    source = instantiated(group["source"])
+    if path.stem == "hub_beir":
+        assert len(source.revision) == 40 and group["dev"] in source.names
+    else:
+        assert group["dev"] in source.splits() and hub.load(source.corpus).has_docs()
+        assert all(hub.load(name).has_queries() for name in source.ids.values())
 
 
 def test_python_docs_group_names_the_corpus_that_the_quickstart_makes() -> None:
@@ -299,8 +322,9 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 6, "teacher": 4, "data": 4, "trainer": 2, "sweep": 1}
+    tested = {"student": 6, "teacher": 4, "data": 8, "trainer": 4, "sweep": 1}
     tested |= {"quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
+    tested |= {"msmarco": 6, "nq": 1}  # in test_launch
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
 

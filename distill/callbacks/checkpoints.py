@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -13,6 +14,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.artefacts import written_atomically
+from distill.distributed import highest
+
+BATCHES_BETWEEN_TALKS = 8  # ranks that ask each other whether to stop wait for each other
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -26,62 +30,79 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class LastCheckpoint(Callback):
     """`last.ckpt` every `every_n_steps`, at the end of every epoch, and when training is told to stop.
 
-    Ctrl-C waits for the batch to end, as half a step is nothing to go on from. No checkpoint is written between an epoch's last batch
-    and its end: going on from there would leave out the epoch's evaluation.
+    Ctrl-C and SIGTERM wait for the batch to end, as half a step is nothing to go on from, and until every rank knows; a second Ctrl-C
+    does not. No checkpoint is written between an epoch's last batch and its end: going on from there would leave out the epoch's
+    evaluation. One takes its name when the next batch begins: only then is what it knows in metrics.jsonl too.
     """
 
     def __init__(self, folder: Path, every_n_steps: int):
-        self.path = folder / "last.ckpt"
+        self.path, self.next = folder / "last.ckpt", folder / ".next.ckpt"
         self.every_n_steps = every_n_steps
-        self._saved_step = 0
-        self._stop_asked = False
-        self._handler: Any = None
+        self._saved_step = -1
+        self._asked = 0  # the signal this rank was sent
+        self._stop = 0  # the signal that ends the training of all ranks
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Counts what is done of the epoch in batches of now: a checkpoint of another number of ranks has larger or smaller ones."""
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+        loader: Any = trainer.train_dataloader
+        shift = loader.position - progress.current.processed
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress.current, name, getattr(progress.current, name) + shift)
+        if threading.current_thread() is threading.main_thread():
+            # the trainer's own handlers talk to other ranks in the middle of whatever they are doing, and hang
+            self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self._publish(trainer)
         if trainer.global_step == self._saved_step:
-            self._stop_if_asked()  # not sooner: the batch before is in metrics.jsonl now
-        # ranks would have to agree first; they fall back on the last checkpoint written
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._ask_to_stop)
+            self._stop_if_told()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._give_signal_back()
         if trainer.is_last_batch:
             return
+        if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_TALKS == 0:
+            self._stop = highest(self._asked, trainer.strategy.root_device)
         # with accumulated gradients several batches end on one step
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
-        if between_steps and (due or self._stop_asked):
+        if between_steps and (due or self._stop):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop = highest(self._asked, trainer.strategy.root_device)
         self._save(trainer)
-        self._stop_if_asked()
+        self._publish(trainer)
+        self._stop_if_told()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._give_signals_back()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._give_signal_back()
-        # only where every rank stops with us: saving waits for all of them
-        told_to = isinstance(exception, SIGTERMException) or (isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1)
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        batches = progress.current.processed
-        if told_to and trainer.global_step > self._saved_step and batches < trainer.num_training_batches:
-            self._save(trainer)
+        self._give_signals_back()
 
-    def _ask_to_stop(self, *_: Any) -> None:
-        self._stop_asked = True
-
-    def _stop_if_asked(self) -> None:
-        if self._stop_asked:
+    def _ask_to_stop(self, number: int, _: Any) -> None:
+        if self._asked == number == signal.SIGINT:
             raise KeyboardInterrupt
+        self._asked = number
 
-    def _give_signal_back(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            self._handler = None
+    def _stop_if_told(self) -> None:
+        if self._stop:
+            raise SIGTERMException if self._stop == signal.SIGTERM else KeyboardInterrupt
+
+    def _give_signals_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
     def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.next)
         self._saved_step = trainer.global_step
+
+    def _publish(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.next.exists() and trainer.global_step == self._saved_step:
+            os.replace(self.next, self.path)
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -64,7 +64,7 @@ class RetrievalEval(Callback):
             )
             values |= ours | {f"retention_{name}": ours[name] / theirs[name] for name in ours if theirs[name] > 0}
         values["seconds"] = time.perf_counter() - self._started
-        pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=max(1, len(share)))
+        pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a weight would round it
 
     def _documents(self, data: Any, student: Any) -> tuple[np.ndarray, Any, Any]:
         """Rows of the documents that are searched, the teacher's vectors of them, and the student's, which may be the same."""

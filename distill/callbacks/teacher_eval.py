@@ -41,7 +41,7 @@ class TeacherEval(Callback):
         judged = {prefix: self._judged(data, share, rows, teacher.device) for prefix, rows in found.items()}
         values = {f"dev/{prefix}{name}": value for prefix, metrics in judged.items() for name, value in metrics.items()}
         values["dev/seconds"] = time.perf_counter() - self._started
-        teacher.log_dict(values, batch_size=len(share))
+        teacher.log_dict(values, batch_size=1)  # a weight would round it
 
     def _judged(self, data: Any, share: np.ndarray, rows: Tensor, device: torch.device) -> dict[str, float]:
         """Each metric over the queries of all ranks; `rows` [Q, k] are this rank's."""

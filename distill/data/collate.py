@@ -32,19 +32,34 @@ def collated(
 
 
 def epoch_batches(
-    lengths: np.ndarray, batch_size: int, seed: int, epoch: int, drawn: Sequence[tuple[int, int]] | None = None
+    lengths: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    drawn: Sequence[tuple[int, int]] | None = None,
+    before: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
     """Rows [batches, batch_size] of one epoch, batches of near-equal length, in random order.
 
     `drawn` holds (size, queries an epoch) of each query set, in row order; by default each query comes once. Queries of one length
-    meet at random; the remainder that fills no batch is drawn at random, another one every epoch.
+    meet at random; the remainder that fills no batch is drawn at random, another one every epoch. `before` holds (size, number) of
+    the batches with which the epoch began on other numbers of ranks: what they held does not come again.
     """
     random = np.random.default_rng([seed, epoch])
-    rows = random.permutation(_drawn_rows(drawn or [(len(lengths), len(lengths))], random))
-    count = len(rows) // batch_size
-    rows = rows[: count * batch_size]
-    rows = rows[np.argsort(lengths[rows], kind="stable")].reshape(count, batch_size)
-    return rows[random.permutation(count)]
+    rows = _drawn_rows(drawn or [(len(lengths), len(lengths))], random)
+    for size, done in before:
+        batches, rest = _cut(rows, lengths, size, random)
+        rows = np.concatenate([batches[done:].ravel(), rest])
+    return _cut(rows, lengths, batch_size, random)[0]
+
+
+def _cut(rows: np.ndarray, lengths: np.ndarray, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Batches [batches, size] and the rows left over."""
+    rows = random.permutation(rows)
+    count = len(rows) // size
+    rows, rest = np.split(rows, [count * size])
+    batches = rows[np.argsort(lengths[rows], kind="stable")].reshape(count, size)
+    return batches[random.permutation(count)], rest
 
 
 def _drawn_rows(drawn: Sequence[tuple[int, int]], random: np.random.Generator) -> np.ndarray:
@@ -80,6 +95,7 @@ class TrainingLoader:
         self.lengths = lengths
         self.epoch: int = 0
         self.position: int = 0  # batches of this epoch handed out
+        self.before: list[tuple[int, int]] = []  # size and number of this epoch's batches on other numbers of ranks
         # who trains knows how many batches of this epoch are learnt; a batch that was only fetched when training died is not
         self.batches_done = batches_done or (lambda: self.position)
         # fewer queries than one global batch still make a batch
@@ -94,21 +110,33 @@ class TrainingLoader:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.drawn)
-        while self.position < len(batches):
-            rows = batches[self.position][self.rank :: self.world_size]
+        batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.drawn, self.before)
+        while self.position < len(self):
+            rows = batches[self.position - len(self)][self.rank :: self.world_size]  # those that remain are the last ones
             self.position += 1
             yield self.collate(rows)
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
-            self.epoch, self.position = epoch, 0
+            self.epoch, self.position, self.before = epoch, 0, []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "queries_seen": self.batches_done() * self.global_batch}
+        done = self.batches_done() - self._begun_at()
+        return {"epoch": self.epoch, "batches": [*map(list, self.before), [self.global_batch, done]]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.position = state["epoch"], state["queries_seen"] // self.global_batch
+        self.epoch, parts = state["epoch"], [(size, done) for size, done in state["batches"]]
+        same = parts[-1][0] == self.global_batch
+        self.before = [part for part in (parts[:-1] if same else parts) if part[1]]
+        self.position = self._begun_at() + (parts[-1][1] if same else 0)
+
+    def _begun_at(self) -> int:
+        """How many of our batches those before stand for: as many as leave room for the rest."""
+        if not self.before:
+            return 0
+        left = sum(count for _, count in self.drawn) - sum(size * done for size, done in self.before)
+        ended = left < self.before[-1][0]  # what filled no batch then does not open the epoch again
+        return len(self) - (0 if ended else left // self.global_batch)
 
 
 class EvaluationLoader:

@@ -57,6 +57,9 @@ def read_negatives(folder: str | Path) -> Iterator[Mined]:
 
 
 def _lines(path: Path) -> Iterator[Mined]:
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            yield Mined(**json.loads(line))
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield Mined(**json.loads(line))
+            except (ValueError, TypeError, RecursionError):
+                raise BadInput(f"{path}: line {number} holds no hard negatives: delete the folder and run distill mine") from None

@@ -151,4 +151,4 @@ def _whole(grade: str, path: str | Path, number: int) -> int:
     try:
         return int(grade)
     except ValueError:
-        raise BadInput(f"{path}: line {number} has the grade {grade!r}: expected a whole number") from None
+        raise BadInput(f"{path}: line {number} has the grade {grade[:40]!r}: expected a whole number") from None

@@ -10,7 +10,9 @@ documents/
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from distill.records import BadInput
 
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
 AGAIN = "delete the store and run distill encode or import again"
+MAPPED_PER_ROW = 1 << 16  # bytes that a look-up makes part of this process's memory: the system maps what lies around it too
+MOST_MAPPED = 1 << 28
 MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
 
@@ -35,6 +39,7 @@ class VectorStore:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
+        self._mapped = 0
         if not (self.folder / "manifest.json").exists():
             found = "this store is unfinished" if (self.folder / "plan.json").exists() else "no vector store"
             raise BadInput(f"{folder}: {found}: run distill encode or import")
@@ -48,6 +53,13 @@ class VectorStore:
             self.checksums: dict[str, str] = self.manifest["checksums"]
         except (KeyError, TypeError) as error:
             raise BadInput(f"{folder}/manifest.json: not a store manifest: {error} is missing") from None
+        if not (
+            all(type(number) is int and number >= least for number, least in ((self._rows, 0), (self.width, 1), (self._rows_per_shard, 1)))
+            and isinstance(self.maker, dict)
+            and isinstance(self.checksums, dict)
+            and (self.texts is None or isinstance(self.texts, str))
+        ):
+            raise BadInput(f"{folder}/manifest.json: not a store manifest: rows, width, maker, texts or checksums make no sense: {AGAIN}")
 
     def __len__(self) -> int:
         return self._rows
@@ -75,8 +87,8 @@ class VectorStore:
     def _open(self, name: str, shape: tuple[int, ...]) -> np.memmap:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError) as error:
-            raise BadInput(f"{self.folder / name}: missing or truncated ({error}): {AGAIN}") from None
+        except Exception as error:  # numpy reads the header as Python: there is much it can raise
+            raise BadInput(f"{self.folder / name}: missing or truncated ({' '.join(str(error).split())[:200]}): {AGAIN}") from None
         if array.shape != shape:
             raise BadInput(f"{self.folder / name}: holds {array.shape}, the manifest says {shape}: {AGAIN}")
         return array
@@ -100,7 +112,17 @@ class VectorStore:
         for shard in np.unique(shards):
             here = shards == shard
             vectors[here] = self._shards[shard][within[here]]
+        self._let_go(len(rows))
         return vectors
+
+    def _let_go(self, rows: int) -> None:
+        """Unmaps what look-ups have mapped before it is too much; it stays in the system's cache of files."""
+        self._mapped += rows * MAPPED_PER_ROW
+        if self._mapped > MOST_MAPPED:
+            for shard in self._shards:
+                assert isinstance(shard.base, mmap.mmap)
+                shard.base.madvise(mmap.MADV_DONTNEED)
+            self._mapped = 0
 
     @cached_property
     def normalized(self) -> bool:
@@ -152,13 +174,13 @@ class StoreWriter:
             "texts": texts,
         }
         plan = self.folder / "plan.json"
-        # looked for again after the folder was found not empty: another rank may be writing the plan right now
-        if plan.exists() or (self._holds_files() and plan.exists()):
-            self._check_plan(read_json(plan, "store plan"))
-        elif self._holds_files():
-            raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
-        else:
-            write_json(self.folder / "plan.json", self.plan)
+        if not plan.exists():
+            # looked for again after the folder was found not empty: another rank may be writing the plan right now
+            if self._holds_files() and not plan.exists():
+                raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
+            with suppress(FileExistsError):  # whoever was faster: its plan holds
+                write_json(plan, self.plan, unless_there=True)
+        self._check_plan(read_json(plan, "store plan"))
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         for key, value in self.plan.items():

@@ -24,6 +24,7 @@ TAB, NEWLINE, RETURN = b"\t\n\r"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TSV_ENDINGS = (".tsv", ".txt")
 JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
+MANY = 4096  # texts read at once: a scan, after which nothing of the file need stay mapped
 LONGEST_ID_BYTES = 512  # ids share one width: a stray tab far into a line must not make all of them that wide
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids [n] S, starts [n] int64, ends [n] int64 of texts (TSV) or lines (JSON)
@@ -58,6 +59,10 @@ class TextFile:
         with open(self.plain_path, "rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
+    def let_go(self) -> None:
+        """What was read is no longer part of this process's memory; it stays in the system's cache of files."""
+        self.bytes.madvise(mmap.MADV_DONTNEED)
+
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(file_fingerprint(self.plain_path), self.holds_json, self.join_title)
@@ -70,7 +75,8 @@ class TextFile:
         if not self.holds_json:
             return "", words
         record = json.loads(words)
-        return _printable(record.get("title") or ""), _printable(record["text"])
+        title = record.get("title")
+        return _printable(title) if isinstance(title, str) else "", _printable(record["text"])
 
     def embedded(self, start: int, end: int) -> str:
         title, text = self.title_and_text(start, end)
@@ -137,7 +143,10 @@ class Texts:
         return self.files[self.file_of[row]].title_and_text(self.starts[row], self.ends[row])[0]
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        return [self[row] for row in rows]
+        texts = [self[row] for row in rows]
+        for file in self.files if len(texts) > MANY else ():
+            file.let_go()
+        return texts
 
     def subset(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> Texts:
         """The given rows in the given order; the mapped file is shared."""
@@ -226,6 +235,7 @@ def _scan(file: TextFile, chunk_bytes: int = 1 << 24) -> Iterator[Rows]:
     while start < len(file.bytes):
         end = file.bytes.find(b"\n", start + chunk_bytes) + 1 or len(file.bytes)
         yield rows_of(file, start, end)
+        file.let_go()
         start = end
 
 
@@ -277,8 +287,9 @@ def _json_rows(file: TextFile, start: int, end: int) -> Rows:
 def _json_id(file: TextFile, start: int, line: bytes) -> str:
     try:
         record = json.loads(line.decode(errors="replace"))
-    except json.JSONDecodeError as error:
-        raise file.error(start, f"is not valid JSON ({error.msg}): expected {_expected(file.path)}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets thousands deep
+        said = getattr(error, "msg", type(error).__name__)
+        raise file.error(start, f"is not valid JSON ({said}): expected {_expected(file.path)}") from None
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         raise file.error(start, f"has no text: expected {_expected(file.path)}")
     id_ = record.get("_id", record.get("id"))

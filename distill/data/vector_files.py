@@ -123,8 +123,8 @@ def _npy(path: str, files: list[Path], ids: Ids) -> VectorFiles:
     for file in files:
         try:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise BadInput(f"{file}: not a whole .npy file ({str(error).splitlines()[0]}): write it again") from None
+        except Exception as error:  # numpy reads the header as Python: there is much it can raise
+            raise BadInput(f"{file}: not a whole .npy file ({' '.join(str(error).split())[:200]}): write it again") from None
         width = arrays[0].shape[1] if arrays else None
         if array.ndim != 2 or array.dtype.kind != "f" or width not in (None, array.shape[1]):
             wanted = f"a table of floats {'' if width is None else f'{width} wide '}[rows, width]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ START = "start"  # within a run folder: the model the run began from
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A Lightning checkpoint; refuses what is none."""
     try:
+        with zipfile.ZipFile(path) as archive:  # loading does not compare checksums
+            if damaged := archive.testzip():
+                raise EOFError(damaged)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["global_step"], checkpoint["state_dict"]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such checkpoint") from None
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
-        raise BadInput(f"{path}: not a checkpoint of a training run, or a damaged one") from None
+    except Exception:  # what unpacking and unpickling damaged bytes can raise has no end
+        raise BadInput(f"{path}: not a checkpoint of a training run, or a damaged one: name or restore another, or delete it") from None
     return checkpoint
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
-from distill.artefacts import read_json, write_json, written_atomically
+from distill.artefacts import held, read_json, write_json, written_atomically
 from distill.data.datamodule import RetrievalData
 from distill.data.store import TeacherStore
 from distill.modules.start import START
@@ -77,35 +77,47 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / self.result).exists()  # written last
 
-    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]]) -> None:
+    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]]) -> IO[str] | None:
         """Takes the folder for a run of this configuration on these inputs, or goes on with one; refuses one made from others.
 
         `precision` is the number format in use, `fingerprints` those of inputs beside the configuration, by kind: the teacher and each
-        set of its vectors are `vectors`.
+        set of its vectors are `vectors`. While what is returned is open no other process may write the folder.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
         inputs |= fingerprints
-        if (self.path / "run.json").exists():
-            if difference := first_difference(self.record()["inputs"], inputs):
-                raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
-        elif self.path.exists() and any(path.name != "config.yaml" for path in self.path.iterdir() if path.name[0] != "."):
-            raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
+        self._refuse_others(inputs)
+        if self.finished:
+            return None
+        lock = held(self.path)
+        self._refuse_others(inputs)  # again: another process may just have written it
         if not self.config.exists():
             with written_atomically(self.config) as temporary:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if not (self.path / "run.json").exists():
             # last: its existence means that the folder is this run's
             write_json(self.path / "run.json", {"inputs": inputs, "provenance": provenance()})
+        return lock
+
+    def _refuse_others(self, inputs: dict[str, Any]) -> None:
+        if (self.path / "run.json").exists():
+            if difference := first_difference(self.record()["inputs"], inputs):
+                raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
+        elif self.path.exists() and any(path.name != "config.yaml" for path in self.path.iterdir() if path.name[0] != "."):
+            raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
 
     def record(self) -> dict[str, Any]:
         """What the run was made from, and where."""
-        return read_json(self.path / "run.json", "run record")
+        record = read_json(self.path / "run.json", "run record")
+        if not isinstance(record, dict) or not isinstance(record.get("inputs"), dict):
+            raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
+        return record
 
     def teacher_store(self, folder: str) -> TeacherStore:
         """The store in `folder`; refuses one by another teacher than the student learnt from."""
         store = TeacherStore(folder)
-        if store.maker["fingerprint"] != self.record()["inputs"]["vectors"]["teacher"]:
+        vectors = self.record()["inputs"].get("vectors")
+        if not isinstance(vectors, dict) or store.maker["fingerprint"] != vectors.get("teacher"):
             raise BadInput(f"{folder}: made by {store.maker['name']}, another teacher than the one that {self.path} learnt from")
         return store
 
@@ -113,11 +125,20 @@ class RunFolder:
         """The configuration the run was made with."""
         if not self.config.exists():
             raise BadInput(f"{self.path}: no run folder (it has no config.yaml): run distill train")
-        return yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        try:
+            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise BadInput(f"{self.config}: not valid YAML ({' '.join(str(error).split())[:200]}): restore it") from None
+        if not isinstance(settings, dict):
+            raise BadInput(f"{self.config}: not the configuration of a run: restore it")
+        return settings
 
     def data(self) -> RetrievalData:
         """The data module the run was trained with."""
-        return RetrievalData(**instantiated(self.settings()["data"]))
+        try:
+            return RetrievalData(**instantiated(self.settings()["data"]))
+        except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+            raise BadInput(f"{self.config}: data: describes no data ({' '.join(str(error).split())[:200]}): restore it") from None
 
     @property
     def inherits_documents(self) -> bool:
@@ -140,7 +161,11 @@ def instantiated(node: Any) -> Any:
     if "class_path" not in node:
         return {key: instantiated(value) for key, value in node.items()}
     module, name = node["class_path"].rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)(**instantiated(node.get("init_args", {})))
+    found = getattr(importlib.import_module(module), name)
+    # whoever sends a run folder may not choose what is called here
+    if not (isinstance(found, type) and any(base.__module__.startswith("distill.") for base in found.__mro__)):
+        raise BadInput(f"{node['class_path']}: no class of this package, nor derived from one")
+    return found(**instantiated(node.get("init_args", {})))
 
 
 def first_difference(before: Any, now: Any, key: str = "") -> str | None:

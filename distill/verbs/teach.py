@@ -25,14 +25,13 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     module.prepare(run.start if run.start.exists() else None)
     data.prepare_for(module)
     if trainer.is_global_zero:
-        run.claim(config, str(trainer.precision), {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}})
+        _lock = run.claim(config, str(trainer.precision), {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}})
         if not run.start.exists():
             module.save(run.start)  # the base may move or change, and a checkpoint is weights alone
     if run.finished:
         return print(f"{run.teacher}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
-    if checkpoint:
-        continue_from(checkpoint, trainer)
+    continue_from(checkpoint, trainer)
     if trainer.is_global_zero:
         print(f"its weights and its place in the data win over model.start_from: {module.start_from}" if checkpoint else module.origin)
     with tracked(trainer, module, run, config):

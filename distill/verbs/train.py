@@ -81,11 +81,10 @@ def train(
     data.setup("fit")
     module.prepare(data, begins=checkpoint is None)
     if trainer.is_global_zero:
-        run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
+        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
     if run.finished:
         return print(f"{run.student}: done before")
-    if checkpoint:
-        continue_from(checkpoint, trainer)
+    continue_from(checkpoint, trainer)
     if module.start_from and trainer.is_global_zero:
         begins = f"begins from the weights of {module.start_from}; everything else as model says"
         print(f"its weights win over model.start_from: {module.start_from}" if checkpoint else begins)
@@ -144,10 +143,11 @@ def take_best(module: LightningModule, run: RunFolder) -> int:
     return best["global_step"]
 
 
-def continue_from(checkpoint: str, trainer: Trainer) -> None:
-    """Says so, and forgets what was logged after it."""
-    step = read_checkpoint(checkpoint)["global_step"]
-    print(f"continues from {checkpoint} at step {step}, with the configuration given now")
+def continue_from(checkpoint: str | None, trainer: Trainer) -> None:
+    """Says so, and forgets what was logged after it, or by a run that was killed before its first."""
+    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    if checkpoint:
+        print(f"continues from {checkpoint} at step {step}, with the configuration given now")
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):
             logger.rewind(step)

@@ -182,3 +182,41 @@ def test_two_ranks_share_a_mix():
             loader.set_epoch(epoch)
         first, second, together = (set(np.concatenate(list(loader)).tolist()) for loader in (*loaders, whole))
         assert not first & second and first | second == together and len(together) == 40
+
+
+@pytest.mark.parametrize(("first", "then", "done"), [((8, 2), (8, 1), 3), ((8, 1), (8, 3), 5), ((16, 1), (5, 1), 4), ((4, 1), (16, 2), 7)])
+def test_an_epoch_goes_on_with_other_batches(first, then, done):
+    """Nothing twice, and less than one batch left out; then a third number of ranks goes on in the same way."""
+    began = loader(first[0], world_size=first[1])
+    rows = began.collate  # rows themselves
+    seen = [rows(batch) for batch, _ in zip(whole(began), range(done), strict=False)]
+    began.batches_done = lambda: done
+
+    goes_on = loader(then[0], world_size=then[1])
+    goes_on.load_state_dict(began.state_dict())
+    assert goes_on.position == len(goes_on) - (len(LENGTHS) - done * began.global_batch) // goes_on.global_batch
+    middle = goes_on.position + 2
+    seen += whole(goes_on)[:2]
+    goes_on.batches_done = lambda: middle
+
+    ends = loader(10)
+    ends.load_state_dict(goes_on.state_dict())
+    seen += whole(ends)
+    seen = np.concatenate(seen)
+    assert len(set(seen.tolist())) == len(seen) > len(LENGTHS) - 10
+    ends.set_epoch(1)
+    np.testing.assert_array_equal(np.stack(whole(ends)), epoch_batches(LENGTHS, 10, 0, 1))
+
+
+def whole(one: TrainingLoader) -> list[np.ndarray]:
+    """The batches of all its ranks together, from where it stands."""
+    batches = epoch_batches(one.lengths, one.global_batch, one.seed, one.epoch, one.drawn, one.before)
+    return list(batches[len(batches) - (len(one) - one.position) :])
+
+
+def test_an_epoch_that_ended_stays_ended_on_other_ranks():
+    ended = loader(16)  # 150 rows: 9 batches, 6 rows left over
+    ended.batches_done = lambda: len(ended)
+    other = loader(2)
+    other.load_state_dict(ended.state_dict())
+    assert list(other) == [] and other.position == len(other) == 75

@@ -1,0 +1,142 @@
+"""Killed at random places and times, again and again, every artefact ends as that of a run nobody touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import distill, train_arguments
+from conftest import make_source, make_teacher
+from faults.forked import Verb, ranks
+from test_resume import assert_same, contents, encode_arguments
+
+KILLS = int(os.environ.get("FAULT_KILLS", "12"))  # in all; make faults has 200
+IN_A_ROW = 3  # of one run, before it is left alone
+CHANGES = {"encode": 110, "train": 45, "evaluate": 14, "train on 2 ranks": 45}  # of files, about, in one run
+EVERY = ["--checkpoint_every_n_steps", 2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts, a teacher, and what each verb leaves when nobody kills it."""
+    root = tmp_path_factory.mktemp("world")
+    make_teacher(root / "teacher")
+    make_source(root / "source", documents=60, train=40, dev=10)
+    done = {
+        "encode": encode_arguments(root / "teacher", root / "source", root / "encode"),
+        "train": train_arguments(root / "source", root / "encode", root / "train", *EVERY, "--data.batch_size", 8),
+    }
+    for name, arguments in done.items():
+        assert Verb(arguments, root / f"{name}.log").ends() == 0
+    assert distill("evaluate", root / "train", "--split", "dev", "--out", root / "evaluate" / "results.json") == 0
+    return root
+
+
+def same_store(world: Path, out: Path) -> None:
+    assert contents(out) == contents(world / "encode")
+
+
+def same_run(world: Path, out: Path) -> None:
+    assert_same(out, world / "train")
+
+
+def same_results(world: Path, out: Path) -> None:
+    found, expected = (results(path) for path in (out, world / "evaluate"))
+    assert found == expected
+    runs = [{path.name: path.read_bytes() for path in (folder / "runs" / "dev").glob("[!.]*")} for folder in (out, world / "evaluate")]
+    assert runs[0] == runs[1] and len(runs[0]) == 2
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """results.json without what is measured by the clock."""
+    found = json.loads((folder / "results.json").read_text())
+    del found["provenance"]
+    for system in found["systems"].values():
+        system.pop("query_latency_ms_p50", None), system.pop("query_latency_ms_p95", None)
+    return found
+
+
+def verbs(world: Path, out: Path) -> dict[str, tuple[list[Any], Callable[[Path, Path], None]]]:
+    train = train_arguments(world / "source", world / "encode", out, *EVERY, "--data.batch_size", 8)
+    evaluate = ["evaluate", world / "train", "--split", "dev", "--out", out / "results.json"]
+    return {
+        "encode": (encode_arguments(world / "teacher", world / "source", out), same_store),
+        "train": (train, same_run),
+        "evaluate": (evaluate, same_results),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "share"), [("encode", 0.4), ("train", 0.35), ("evaluate", 0.1)])
+def test_killed_again_and_again(world: Path, tmp_path: Path, verb: str, share: float) -> None:
+    schedule, kills, rounds = random.Random(f"{verb} 7"), 0, 0
+    length = None  # seconds that a run left alone takes
+    while kills < max(2, round(KILLS * share)):
+        rounds += 1
+        out = tmp_path / str(rounds) / "out"
+        out.parent.mkdir()
+        arguments, check = verbs(world, out)[verb]
+        for kill in range(IN_A_ROW):
+            by_place = length is None or schedule.random() < 0.5
+            log = out.parent / f"{kill}.log"
+            if by_place:
+                code = Verb(arguments, log, die_at=schedule.randint(1, CHANGES[verb] // IN_A_ROW)).ends()
+            else:
+                code = Verb(arguments, log).killed_after(schedule.uniform(0.05, 1) * length)  # type: ignore[operator]
+            assert code in (0, -9), log.read_text()
+            kills += code == -9
+            if code == 0:
+                break
+        last, start = Verb(arguments, out.parent / "last.log"), time.perf_counter()
+        assert last.ends() == 0, last.said()
+        length = length or time.perf_counter() - start
+        check(world, out)
+    print(f"{verb}: {kills} kills in {rounds} rounds")
+
+
+@pytest.mark.slow
+def test_a_rank_in_training_is_killed(world: Path, tmp_path: Path) -> None:
+    """Two ranks of half the batch: when one dies, both are started again, as torchrun does."""
+    schedule, kills, rounds = random.Random(7), 0, 0
+    more = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 4]
+    whole = tmp_path / "whole"
+    for rank in ranks([*verbs(world, whole)["train"][0], *more], tmp_path / "whole.log", 2):
+        assert rank.ends() == 0, rank.said()
+    while kills < max(1, round(KILLS * 0.05)):
+        rounds += 1
+        out = tmp_path / str(rounds) / "out"
+        out.parent.mkdir()
+        arguments = [*verbs(world, out)["train"][0], *more]
+        victim = schedule.randint(0, 1)
+        started = ranks(arguments, out.parent / "first.log", 2, {0: schedule.randint(1, CHANGES["train"])} if not victim else None)
+        code = started[0].ends() if not victim else started[1].killed_after(schedule.uniform(0.5, 4))
+        kills += code == -9
+        started[1 - victim].killed_after(5 if code == -9 else 60)
+        for rank in ranks(arguments, out.parent / "last.log", 2):
+            assert rank.ends() == 0, rank.said()
+        assert_same(out, whole)
+
+
+@pytest.mark.slow
+def test_ranks_that_encode_die_and_join_again(world: Path, tmp_path: Path) -> None:
+    """A rank dies, or the one that merges does; it joins again while the other works, alone or as one of three."""
+    schedule, kills, rounds = random.Random(7), 0, 0
+    while kills < max(2, round(KILLS * 0.1)):
+        rounds += 1
+        out = tmp_path / str(rounds) / "store"
+        out.parent.mkdir()
+        arguments = encode_arguments(world / "teacher", world / "source", out)
+        started = ranks(
+            arguments, out.parent / "first.log", 2, {rank: schedule.randint(1, 60) for rank in (0, 1) if schedule.random() < 0.7}
+        )
+        kills += sum(rank.ends() == -9 for rank in started)
+        world_size = schedule.choice([1, 2, 3])
+        for rank in ranks(arguments, out.parent / "again.log", world_size):
+            assert rank.ends() == 0, rank.said()
+        same_store(world, out)
