@@ -55,7 +55,7 @@ def dev_lines(run: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_run_folder_is_whole_and_done(kind, runs, arguments, capsys):
     run = runs[kind]
-    left = {path.name for path in run.iterdir()}
+    left = {path.name for path in run.iterdir() if path.name[0] != "."}
     assert left == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints", "start", "teacher"}
     assert [line["step"] for line in lines(run) if "train/loss" in line] == list(range(12))
     assert [line["step"] for line in dev_lines(run)] == [5, 11]

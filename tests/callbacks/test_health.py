@@ -52,7 +52,7 @@ def test_a_clean_run_is_silent(source_root: Path, store_folder: Path, tmp_path: 
 
 
 def test_collapse(source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    losses = {"point": {"class_path": "faults.ToOnePoint"}}
+    losses = {"point": {"class_path": "planted.ToOnePoint"}}
     found = trained(source_root, store_folder, tmp_path / "run", "--data.batch_size", 4, losses=losses)
     assert list(found) == ["collapse"] and found["collapse"]["step"] == 24  # the first evaluation
     assert "effective rank 1" in found["collapse"]["message"]
@@ -61,13 +61,13 @@ def test_collapse(source_root: Path, store_folder: Path, tmp_path: Path, capsys:
 
 def test_norms(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     losses = {"match": {"class_path": "QueryMatching", "init_args": {"distance": "cosine"}}}
-    found = trained(source_root, store_folder, tmp_path / "run", "--model.student", "faults.Unnormalised", losses=losses)
+    found = trained(source_root, store_folder, tmp_path / "run", "--model.student", "planted.Unnormalised", losses=losses)
     assert list(found) == ["norms"] and "Normalize" in found["norms"]["message"]
 
 
 @pytest.mark.parametrize(("name", "weight", "why"), [("Detached", 1, "gradient"), ("Flat", 1, "gradient"), ("QueryMatching", 0, "weight")])
 def test_a_term_without_gradient(source_root: Path, store_folder: Path, tmp_path: Path, name: str, weight: float, why: str) -> None:
-    path = name if name == "QueryMatching" else f"faults.{name}"
+    path = name if name == "QueryMatching" else f"planted.{name}"
     losses = MATCHING | {"idle": {"class_path": path, "init_args": {"weight": weight}}}
     found = trained(source_root, store_folder, tmp_path / "run", losses=losses)
     assert list(found) == ["gradient of idle"] and found["gradient of idle"]["step"] == 0
@@ -76,7 +76,7 @@ def test_a_term_without_gradient(source_root: Path, store_folder: Path, tmp_path
 
 def test_no_number(source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    found = trained(source_root, store_folder, run, losses=MATCHING | {"broken": {"class_path": "faults.BreaksAt"}}, code=2)
+    found = trained(source_root, store_folder, run, losses=MATCHING | {"broken": {"class_path": "planted.BreaksAt"}}, code=2)
     assert list(found) == ["loss"]
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and str(run / "nan-step-3.json") in said and "learning_rate" in said
