@@ -145,7 +145,7 @@ def test_documents_that_nobody_learns_from_are_refused(kind, losses, settings, w
 @pytest.mark.parametrize("length", [2, 33])
 def test_texts_of_impossible_length_are_refused(length, source_root, store_folder):
     module = StudentModule(StudentFromTeacher([0], max_length=length), {"q": QueryMatching()})
-    with pytest.raises(BadInput, match=rf"student\.max_length: {length}: must be from 3 to 32"):
+    with pytest.raises(BadInput, match=rf"max_length: {length}: must be from 3 to 32"):
         module.prepare(data_of(source_root, store_folder))
 
 

@@ -131,9 +131,11 @@ def encode(
         budget: nothing is sent when the estimated cost is above it.
     """
     is_local = not is_address(teacher)
+    if is_local and (model or requests_per_minute or price is not None):
+        raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
     if is_local and is_cross_encoder(local_folder(teacher)):
-        if queries or pooling or normalize is not None or prompts or model or requests_per_minute or price is not None:
-            raise BadInput("a cross encoder takes neither queries, pooling, normalize, prompts nor the options of servers: leave them out")
+        if queries or pooling or normalize is not None or prompts:
+            raise BadInput("a cross encoder takes neither queries, pooling, normalize nor prompts: leave them out")
         return encode_pairs(teacher, pair_sets(source, splits, candidates, candidates_per_query), Path(out), precision)
     if candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
@@ -141,10 +143,6 @@ def encode(
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
     refuse_imported(Path(out))
     if is_local:
-        if model or requests_per_minute or price is not None:
-            raise BadInput(
-                "model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1"
-            )
         local, maker = local_teacher(teacher, precision, pooling, normalize, prompts)
         return encode_sets(local, text_sets(source, splits, queries), Path(out), maker)
     if not model or pooling or normalize is not None or precision != "auto":

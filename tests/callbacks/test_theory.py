@@ -14,6 +14,7 @@ from commands import distill, train_arguments
 from distill.callbacks.theory import Theory, judged_pairs
 from distill.data.ids import Ids
 from distill.data.qrels import Qrels
+from distill.losses import QueryMatching
 from distill.records import Encoded
 
 
@@ -62,6 +63,7 @@ def test_terms_by_hand() -> None:
 
 def test_documents_count_where_the_student_embeds_them() -> None:
     theory = Theory()
+    theory.on_fit_start(None, SimpleNamespace(losses={"first": QueryMatching(), "second": QueryMatching()}))
     student = torch.zeros(1, 2, requires_grad=True)
     document = torch.zeros(1, 1, 2, requires_grad=True)
     rows = torch.zeros(1, 1, dtype=torch.int64)
