@@ -194,7 +194,7 @@ def test_two_writers_share_the_shards(tmp_path):
         ({"width": 6}, "width was 5, now 6"),
         ({"ids": Ids.of(["a", "b"])}, "rows was 23, now 2"),
     ],
-    ids=str,
+    ids=["maker", "texts", "width", "ids"],
 )
 def test_other_inputs_are_refused(folder, changes, message):
     with pytest.raises(BadInput, match=rf"made from other inputs \({message}.*\): choose another --out or delete it"):
