@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from distill.losses.embedding import distances
 from distill.modules.optimizer import make_optimizer
 from distill.modules.student import StudentModule
 from distill.records import Batch
-from distill.teachers import StoredQueries, StoredTeacher
+from distill.teachers import StoredQueries, StoredTeacher, Teacher
 from distill.verbs.train import quiet
 
 STEPS = {64: 32, 256: 8}  # of a round, by batch size
@@ -60,6 +61,8 @@ class Batches(LightningDataModule):
     """The training part of `RetrievalData`, over vectors that need no teacher run."""
 
     candidates = 0
+    teachers: ClassVar[dict[str, Teacher]] = {}
+    dev_qrels = None
 
     def __init__(self, steps: Steps, store: VectorStore):
         super().__init__()
