@@ -48,6 +48,8 @@ def cross_scores(encoder: CrossEncoder, queries: Texts, corpus: Texts, rows: np.
     for start in range(0, len(rows), QUERIES_AT_A_TIME):
         part = rows[start : start + QUERIES_AT_A_TIME]
         query, column = np.nonzero(part >= 0)  # [P], [P]
+        if not len(query):
+            continue
         documents, place = np.unique(part[query, column], return_inverse=True)
         query_ids = encoder.token_ids(queries.read(np.arange(start, start + len(part))), "query")
         document_ids = encoder.token_ids(corpus.read(documents), "document")

@@ -12,6 +12,7 @@ from commands import distill
 from conftest import make_teacher
 from families import make_cross
 
+from distill import reranking
 from distill.artefacts import read_json
 from distill.data.sources import MsMarcoTsv
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder, save_cross_encoder
@@ -150,3 +151,21 @@ def test_scores_do_not_depend_on_what_is_scored_together(source_root, teachers, 
     assert np.allclose(dual_scores(towers, queries, corpus, rows[:, ::-1].copy())[:, ::-1], dual, atol=1e-5)
     assert (whole[rows < 0] == 0).all() and (dual[rows < 0] == 0).all()
     assert torch.tensor(whole[rows >= 0]).unique().numel() > 20
+
+
+def test_queries_without_a_document_are_passed_over(monkeypatch):
+    """A whole block of them too."""
+    monkeypatch.setattr(reranking, "QUERIES_AT_A_TIME", 2)
+    encoder, texts = make_cross("bert", "cls"), Sentences(["old river", "new music", "red bread", "how to find", "the ocean"])
+    rows = np.array([[-1, -1], [-1, -1], [1, -1], [-1, -1], [-1, 0]])
+    found = cross_scores(encoder, texts, texts, rows)
+    alone = encoder.read(["red bread", "the ocean"], ["new music", "old river"]).scores.numpy()
+    assert found.shape == (5, 2) and np.count_nonzero(found) == 2
+    assert found[2, 0] == pytest.approx(alone[0], abs=1e-5) and found[4, 1] == pytest.approx(alone[1], abs=1e-5)
+
+
+class Sentences(list):
+    """Texts that are in memory."""
+
+    def read(self, rows):
+        return [self[row] for row in rows]

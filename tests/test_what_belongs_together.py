@@ -173,3 +173,16 @@ def test_a_students_prompts_are_its_teachers(teacher_folder: Path, source_root: 
     assert distill(*train_arguments(source_root, tmp_path / "store", tmp_path / "run")) == 0
     assert load_encoder(str(tmp_path / "run" / "student")).settings.prompts["query"] == "find the "
     assert distill("evaluate", tmp_path / "run") == 0 == distill("export", tmp_path / "run")
+
+
+def test_a_run_on_other_judgments_is_another(
+    source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same queries, judged anew: what was learnt from the old labels is not done before."""
+    source = Path(shutil.copytree(source_root, tmp_path / source_root.name))
+    arguments = train_arguments(source, store_folder, tmp_path / "run", "--trainer.max_epochs", 1)
+    assert distill(*arguments) == 0
+    qrels = source / "qrels.dev.tsv"
+    lines = qrels.read_text().splitlines()
+    qrels.write_text("\n".join([*lines[:-1], lines[-1].replace("\t1", "\t2")]) + "\n")
+    assert "judgments of dev" in error(capsys, *arguments)

@@ -69,7 +69,8 @@ class Health(Watch):
     def on_term(self, name: str, weight: float, student: Encoded, teacher: Encoded, value: Tensor) -> None:
         if not (self._terms_due and torch.is_grad_enabled()):
             return
-        sources = [vectors for vectors in (student.query, student.document) if vectors.requires_grad]
+        # gathered from several ranks, scores no longer hang on the vectors they were made of
+        sources = [part for part in (student.query, student.document, student.scores) if part.requires_grad]
         gradients: Any = [None]
         if value.requires_grad and sources:
             gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)

@@ -25,7 +25,7 @@ class Theory(Watch):
     `r_emb_q`, the mean distance of the student's dev queries to the teacher's, and `r_emb_q_train`, the same over the training batches
     since the last evaluation; `r_emb_d_train` where the student embeds documents itself (inherited ones are at distance 0). Where dev
     is judged, over each judged query and the teacher's first documents: `teacher_deviation`, the mean |sigmoid(score) - label|, which
-    no student changes, and `gap`, the student's risk less the teacher's under the logistic loss.
+    no student changes, and `gap`, the student's risk less the teacher's under the logistic loss; not where the student embeds documents.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Theory(Watch):
         values |= {name: float(total) / batches for name, total in self._sums.items()}
         self._sums = {}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if data.dev_qrels is not None:
+        if data.dev_qrels is not None and getattr(module, "document_tower", None) is None:
             values |= self._risks(data, rows, student, teacher)
         module.log_dict({f"theory/{name}": value for name, value in values.items()}, batch_size=len(rows))
 

@@ -13,7 +13,7 @@ from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.qrels import Qrels
-from distill.data.sources import QueryFile, TextSource, check_documents
+from distill.data.sources import QueryFile, TextSource, check_documents, judgments_fingerprints
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher
 from distill.data.texts import Texts
@@ -102,7 +102,12 @@ class RetrievalData(LightningDataModule):
 
     def vector_fingerprints(self) -> dict[str, str]:
         """Of the teacher, and of every set of its vectors that a training run reads."""
-        return {"teacher": self.store.maker["fingerprint"]} | {name: fingerprint(store.checksums) for name, store in self._stores().items()}
+        stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
+        return {
+            "teacher": self.store.maker["fingerprint"],
+            **stores,
+            **judgments_fingerprints(self.source, self.train_split, self.dev_split),
+        }
 
     @property
     def labelled(self) -> bool:

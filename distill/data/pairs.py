@@ -14,7 +14,7 @@ from distill.data.collate import EvaluationLoader, TrainingLoader
 from distill.data.ids import Ids
 from distill.data.negatives import Draw, Labelled, Negatives, first_stage_top
 from distill.data.qrels import Qrels
-from distill.data.sources import TextSource
+from distill.data.sources import TextSource, judgments_fingerprints
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.data.tokens import tokenized
@@ -116,7 +116,8 @@ class PairsData(LightningDataModule):
         if self.first_stage is not None:
             path = Path(self.first_stage)
             found["first_stage"] = file_fingerprint(path) if path.is_file() else TeacherStore(path).maker["fingerprint"]
-        return found | {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
+        found |= {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
+        return found | judgments_fingerprints(self.source, self.train_split, self.dev_split)
 
     def train_dataloader(self) -> TrainingLoader:
         teacher, trainer = self._teacher, self._fitting

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.artefacts import fingerprint
 from distill.data.qrels import Qrels, merged, read_qrels
 from distill.data.store import VectorStore, check_texts
 from distill.data.texts import Texts, concatenated, hashes, plain_or_packed
@@ -225,6 +226,12 @@ class QueryFile:
 
     def queries(self) -> Texts:
         return Texts.open(self.path, allow_empty=False, unique_ids=False)
+
+
+def judgments_fingerprints(source: TextSource, train: str, dev: str) -> dict[str, str]:
+    """Of the labels that a training and its evaluation see, where there are any."""
+    judged = {f"judgments of {split}": source.qrels(split) for split in (train, dev)}
+    return {name: fingerprint(qrels.judgments, source.relevant_from) for name, qrels in judged.items() if qrels is not None}
 
 
 def check_documents(store: VectorStore, source: TextSource) -> None:

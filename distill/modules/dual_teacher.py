@@ -119,8 +119,10 @@ class DualTeacher(TeacherModule):
     dev_batch = training_batch  # with K = 0: the corpus is embedded once for all queries
 
     def training_step(self, batch: DualBatch, _: int) -> Tensor:
-        encoded = gather(self.encoded(batch))
-        loss = self.loss(encoded, encoded)
+        encoded = self.encoded(batch)
+        with torch.autocast(self.device.type, enabled=False):  # the loss takes products too
+            encoded = gather(encoded)
+            loss = self.loss(encoded, encoded)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 

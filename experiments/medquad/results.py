@@ -75,22 +75,23 @@ class Bench:
         return {"reranking": self.values(rows)}
 
 
-def systems(bench: Bench) -> dict[str, list[dict[str, Values]]]:
-    """Every system's values, one entry a seed."""
-    root, found = bench.root, defaultdict(list)
+def systems(bench: Bench) -> dict[str, dict[int, dict[str, Values]]]:
+    """Every system's values by seed; what has none stands under seed -1."""
+    root, found = bench.root, defaultdict[str, dict[int, dict[str, Values]]](dict)
     store = TeacherStore(root / "teacher")
     queries = store.queries("test", bench.queries.fingerprint)
-    found["de_teacher"].append(bench.of_vectors(queries.take(queries.ids.rows(bench.query_ids)).astype(np.float32), store.documents))
+    found["de_teacher"][-1] = bench.of_vectors(queries.take(queries.ids.rows(bench.query_ids)).astype(np.float32), store.documents)
     for folder in sorted((root / "rerank").glob("ce_*")):
-        found[named(folder)].append(bench.of_run(folder / "runs" / "test" / "reranked.trec"))
+        found[named(folder)][seed(folder)] = bench.of_run(folder / "runs" / "test" / "reranked.trec")
     for folder in sorted((root / "vectors").glob("de_*")):
         tuned = TeacherStore(folder)
         vectors = tuned.queries("test", bench.queries.fingerprint)
-        found[named(folder)].append(bench.of_vectors(vectors.take(vectors.ids.rows(bench.query_ids)).astype(np.float32), tuned.documents))
+        asked = vectors.take(vectors.ids.rows(bench.query_ids)).astype(np.float32)
+        found[named(folder)][seed(folder)] = bench.of_vectors(asked, tuned.documents)
     for folder in sorted(root.glob("student_*")):
         if (folder / "results.json").exists():
             vectors = encode_texts(load_towers(str(folder / "student")).query, list(bench.queries), "query")
-            found[named(folder)].append(bench.of_vectors(vectors, VectorStore(next((folder / "documents").iterdir()))))
+            found[named(folder)][seed(folder)] = bench.of_vectors(vectors, VectorStore(next((folder / "documents").iterdir())))
     return dict(found)
 
 
@@ -99,9 +100,13 @@ def named(folder: Path) -> str:
     return re.sub(r"-\d+$", "", folder.name).replace("_0.5", "_regularised")
 
 
-def difference(ours: list[dict[str, Values]], theirs: list[dict[str, Values]], way: str, metric: str) -> dict[str, Any]:
-    """Mean over seeds, query by query, with the paired interval over queries, and each seed's own."""
-    pairs = [(ours[i % len(ours)], theirs[i % len(theirs)]) for i in range(max(len(ours), len(theirs)))]
+def seed(folder: Path) -> int:
+    return int(folder.name.rsplit("-", 1)[1])
+
+
+def difference(ours: dict[int, dict[str, Values]], theirs: dict[int, dict[str, Values]], way: str, metric: str) -> dict[str, Any]:
+    """Mean over the seeds that both have, query by query, with the paired interval over queries, and each seed's own."""
+    pairs = [(mine, theirs.get(number, theirs.get(-1))) for number, mine in ours.items() if number in theirs or -1 in theirs]
     gains = np.stack([mine[way][metric] - other[way][metric] for mine, other in pairs])  # [seeds, Q]
     found = bootstrap_mean(torch.from_numpy(gains.mean(0)))
     return {"value": found.value, "ci95": [found.low, found.high], "seeds": [float(gain.mean()) for gain in gains]}
@@ -112,9 +117,9 @@ def main(root: Path) -> None:
     ways = ("reranking", "full_corpus")
     table = {
         name: {
-            way: {metric: float(np.mean([seed[way][metric].mean() for seed in seeds])) for metric in METRICS}
+            way: {metric: float(np.mean([values[way][metric].mean() for values in seeds.values()])) for metric in METRICS}
             for way in ways
-            if way in seeds[0]
+            if way in next(iter(seeds.values()))
         }
         | {"seeds": len(seeds)}
         for name, seeds in found.items()
@@ -124,10 +129,10 @@ def main(root: Path) -> None:
             f"{ours} - {theirs}": {
                 way: {metric: difference(found[ours], found[theirs], way, metric) for metric in METRICS}
                 for way in ways
-                if way in found[ours][0] and way in found[theirs][0]
+                if all(way in values for name in (ours, theirs) for values in found[name].values())
             }
             for ours, theirs in pairs
-            if ours in found and theirs in found
+            if ours in found and theirs in found and (found[ours].keys() & found[theirs].keys() or -1 in found[theirs])
         }
         for question, pairs in QUESTIONS.items()
     }

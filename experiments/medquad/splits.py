@@ -21,9 +21,9 @@ def split(data: Path, out: Path) -> None:
     source = Beir(str(data))
     (out / "qrels").mkdir(parents=True, exist_ok=True)
     for name in ("corpus.jsonl", "queries.jsonl"):
-        path = plain_or_packed(data / name).resolve()
+        path = plain_or_packed(data / name)
         (out / path.name).unlink(missing_ok=True)
-        (out / path.name).symlink_to(path)
+        (out / path.name).symlink_to(path.resolve())  # a hub's snapshot is links itself
     taken: set[str] = set()
     for name, (part, size) in SIZES.items():
         qrels, queries = source.qrels(part), source.unseen(source.queries(part), [part])
