@@ -306,6 +306,7 @@ def test_readme_commands_run_in_order(here: Path) -> None:
     small = {
         "BAAI/bge-small-en-v1.5": "teacher",
         "facebook/bart-base": "writer",
+        "[0, 11]": "[0, 5]",
         "100000": "300",
         "1000": "50",
         "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml",
