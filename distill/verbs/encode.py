@@ -251,7 +251,8 @@ def encode_set(teacher: TextTeacher, texts: TextsToEncode, role: Role, folder: P
 
 def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`function` of each item in turn, worked out in another thread while the caller is busy with the one before."""
-    with ThreadPoolExecutor(1) as beside:
+    beside = ThreadPoolExecutor(1)
+    try:
         waiting: deque[Future[R]] = deque()
         for item in items:
             waiting.append(beside.submit(function, item))
@@ -259,3 +260,6 @@ def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
                 yield waiting.popleft().result()
         for last in waiting:
             yield last.result()
+    finally:
+        # not waited for: what an error leaves behind is closed by the garbage collector, in whatever thread that runs
+        beside.shutdown(wait=False, cancel_futures=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from embeddings_server import WIDTH, Handler, Server, serving, vector
 from distill.data import store as stores
 from distill.data.store import VectorStore
 from distill.encoders import endpoint
+from distill.verbs.encode import ahead
 
 KEY = "sk-this-is-secret"
 
@@ -168,3 +171,15 @@ def test_a_student_learns_from_a_server(source_root: Path, tmp_path: Path, capsy
     assert results["provenance"]["teacher"]["name"].startswith("some-model at http://127.0.0.1")
     assert "params" not in results["systems"]["teacher"]
     assert json.loads((tmp_path / "store" / "documents" / "manifest.json").read_text())["width"] == WIDTH
+
+
+def test_what_is_given_up_is_not_waited_for() -> None:
+    """The garbage collector may close it in a thread that is just starting, which would then wait for itself."""
+    goes_on = threading.Event()
+    given_up = ahead(lambda item: goes_on.wait(30) if item else item, [0, 1])
+    assert next(given_up) == 0
+    started = time.monotonic()
+    given_up.close()
+    waited = time.monotonic() - started
+    goes_on.set()
+    assert waited < 5
