@@ -19,7 +19,7 @@ demo: setup
 	experiments/quickstart/run.sh
 
 test: $(VENV)/.dev,cpu check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/.dev,cpu
 	$(BIN)/ruff check .
