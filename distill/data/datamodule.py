@@ -126,7 +126,7 @@ class RetrievalData(LightningDataModule):
         trainer = self._fitting
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader = TrainingLoader(
-            collated(tokens, self.candidate_rows, documents, self._relevant()),
+            collated(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None),
             tokens.lengths,
             self.batch_size,
             self.seed,
