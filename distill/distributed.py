@@ -69,4 +69,5 @@ def gather(encoded: Encoded) -> Encoded:
     """The batch of all ranks as one, differentiable in every rank's own part; on one process the same object."""
     if world_size() == 1:
         return encoded
-    return Encoded(*(_Gather.apply(part) for part in (encoded.query, encoded.document, encoded.scores, encoded.document_rows)))
+    gathered: dict[str, Any] = {name: part if part is None else _Gather.apply(part) for name, part in vars(encoded).items()}
+    return Encoded(**gathered)

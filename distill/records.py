@@ -35,6 +35,7 @@ class Batch:
     query_rows: Tensor  # [B] int64, number of each query among all queries of its loader
     document_rows: Tensor  # [B, K] int64, rows of the document store; K = 0 when only queries are matched
     documents: Any = None  # Chunks of Tokens [B * K], for a student that embeds documents itself
+    relevant_rows: Tensor | None = None  # [B, J] int64, documents judged relevant to each query, -1 beyond them
 
     def to(self, device: torch.device, **kwargs) -> Batch:
         # rows stay on the host: they index memory-mapped files there
@@ -50,6 +51,7 @@ class Encoded:
     document: Tensor  # [B, K, D]  candidates, column 0 the positive where there is one; K = 0 when only queries are matched
     scores: Tensor  # [B, K]     each query against its own K candidates
     document_rows: Tensor  # [B, K]     ids of the candidates: the same document twice in a batch is not its own negative
+    relevant_rows: Tensor | None = None  # [B, J] ids of all that is judged relevant to a query, -1 beyond: none is its negative
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ def make_batch(name: str, own: slice, weight: torch.Tensor) -> tuple[Encoded, En
     rows = torch.stack([torch.randperm(10, generator=random)[:CANDIDATES] for _ in range(QUERIES)])[own]
     if name == "no_candidates":
         rows = rows[:, :0]
-    return dual(inputs @ weight, vectors[rows], rows), dual(teacher, vectors[rows], rows)
+    # judged documents of a query come up in both halves too
+    relevant = torch.stack([torch.tensor([(query + 1) % 10, (query + 5) % 10, -1]) for query in range(QUERIES)])[own]
+    return dual(inputs @ weight, vectors[rows], rows, relevant), dual(teacher, vectors[rows], rows)
 
 
 def make_weight() -> torch.Tensor:
@@ -47,7 +49,8 @@ def loss_and_gradient(name: str, own: slice) -> dict[str, torch.Tensor]:
     student, teacher = (gather(part) for part in make_batch(name, own, weight))
     loss = LOSSES[name](student, teacher)
     loss.backward()
-    return {"loss": loss.detach(), "gradient": weight.grad, "rows": student.document_rows, "query": student.query.detach()}
+    rows = {"rows": student.document_rows, "relevant": student.relevant_rows}
+    return {"loss": loss.detach(), "gradient": weight.grad, "query": student.query.detach(), **rows}
 
 
 def one_rank(index: int, folder: str, world: int) -> None:

@@ -21,6 +21,7 @@ from writers import make_writer
 
 from distill.cli import main
 from distill.encoders.cross_folder import new_cross_encoder, save_cross_encoder
+from distill.records import BadInput
 from distill.verbs.run_folder import instantiated
 from distill.verbs.sweep import arguments, grid, read_plan
 
@@ -204,7 +205,12 @@ def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.
     config, root = ROOT / "experiments" / "medquad", tmp_path / "medquad"
     monkeypatch.syspath_prepend(config)
     splits, results = importlib.import_module("splits"), importlib.import_module("results")
-    monkeypatch.setattr(splits, "SIZES", {"teach": ("train", 40), "student": ("train", 40), "dev": ("dev", 12), "test": ("test", 12)})
+    sizes = {"teach": ("train", 40), "student": ("train", 40), "dev": ("dev", 12)}
+    monkeypatch.setattr(splits, "SIZES", {**sizes, "test": ("missing", 12)})
+    with pytest.raises(BadInput, match="missing"):
+        splits.split(here / "data" / "beir", root / "data")
+    assert not list(root.iterdir())  # what stopped in the middle leaves nothing
+    monkeypatch.setattr(splits, "SIZES", {**sizes, "test": ("test", 12)})
     splits.split(here / "data" / "beir", root / "data")
     texts, store, data = (
         ["--source", "Beir", "--source.root", f"{root}/data"],
@@ -213,13 +219,14 @@ def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.
     )
     run("encode", "--teacher", "teacher", *texts, "--out", store)
     for split in ("teach", "student"):
-        run("mine", "--store", store, *texts, "--split", split, "--out", f"{root}/negatives-{split}")
+        run("mine", "--store", store, *texts, "--split", split, "--margin", "-2", "--out", f"{root}/negatives-{split}")
     taught = ["--model.init_args.start_from", "teacher", *data, "--model.init_args.max_length", "32"]
-    taught += ["--data.negatives.init_args.path", f"{root}/negatives-teach/negatives.jsonl"]
-    run("teach", "-c", f"{config}/cross.yaml", *taught, "--data.first_stage", store, "--out", f"{root}/ce_dual-0")
+    mined = ["--data.negatives", "MinedNegatives", "--data.negatives.init_args.path", f"{root}/negatives-teach/negatives.jsonl"]
+    run("teach", "-c", f"{config}/cross.yaml", *taught, *mined, "--data.first_stage", store, "--out", f"{root}/ce_dual-0")
     run("rerank", "--teacher", f"{root}/ce_dual-0/teacher", *texts, "--first_stage", store, "--out", f"{root}/rerank/ce_dual-0")
-    run("teach", "-c", f"{config}/dual.yaml", *taught, "--out", f"{root}/de_labels-0")
-    run("encode", "--teacher", f"{root}/de_labels-0/teacher", *texts, "--splits", "[test]", "--out", f"{root}/vectors/de_labels-0")
+    for name, negatives in (("de_labels", mined), ("de_labels_random", ["--data.negatives", "RandomNegatives"])):
+        run("teach", "-c", f"{config}/dual.yaml", *taught, *negatives, "--out", f"{root}/{name}-0")
+        run("encode", "--teacher", f"{root}/{name}-0/teacher", *texts, "--splits", "[dev,test]", "--out", f"{root}/vectors/{name}-0")
     pairs = f"{root}/pairs/ce_dual-0"
     candidates = ["--splits", "[student]", "--candidates", f"{root}/negatives-student"]
     run("encode", "--teacher", f"{root}/ce_dual-0/teacher", *texts, *candidates, "--out", pairs)
@@ -228,7 +235,8 @@ def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.
     run("evaluate", f"{root}/student_labels-0")
     results.main(root)
     found = json.loads((root / "results.json").read_text())
-    assert set(found["systems"]) == {"de_teacher", "de_labels", "ce_dual", "student_labels"}
+    assert set(found["systems"]) == {"de_teacher", "de_labels", "de_labels_random", "ce_dual", "student_labels"}
+    assert set(found["dev"]["systems"]) == {"de_teacher", "de_labels", "de_labels_random", "student_labels"}
     # what the verbs measured of the same runs
     reranked = json.loads((root / "rerank/ce_dual-0/results.json").read_text())["systems"]
     assert found["systems"]["ce_dual"]["reranking"]["mrr@10"] == pytest.approx(reranked["reranked"]["mrr@10"], abs=1e-9)
@@ -236,6 +244,11 @@ def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.
     evaluated = json.loads((root / "student_labels-0/results.json").read_text())["systems"]
     for name, system in (("de_teacher", "teacher"), ("student_labels", "student")):
         assert found["systems"][name]["full_corpus"]["mrr@10"] == pytest.approx(evaluated[system]["mrr@10"], abs=1e-9)
+    # a run that lacks a document is of another first stage
+    ranked = root / "rerank/ce_dual-0/runs/test/reranked.trec"
+    ranked.write_text("".join(ranked.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(BadInput, match="not the first 20 documents"):
+        results.main(root)
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ from distill.data.sources import MsMarcoTsv
 from distill.data.store import VectorStore
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.folder import load_encoder
+from distill.encoders.students import StudentFromTeacher
+from distill.losses import ScoreDistillation
+from distill.modules.student import StudentModule
 from distill.records import BadInput
 
 TESTS = Path(__file__).parent
@@ -234,6 +237,15 @@ def test_candidates_are_those_that_were_read_in_their_order(world):
     assert data.labelled and data.teachers["ce"].width == 32 and data.teachers["ce"].reads_pairs
 
 
+def test_each_kind_of_teacher_has_its_own_temperature(world):
+    """A cross encoder's logits are not divided by what suits cosines."""
+    data = world.data("ce", "cls", "narrow")
+    losses = {name: ScoreDistillation(teacher=name) for name in ("ce", "cls", "narrow")} | {"store": ScoreDistillation()}
+    module = StudentModule(StudentFromTeacher([0, 3]), losses)
+    module.prepare(data)
+    assert [loss.teacher_temperature for loss in module.losses.values()] == [1.0, 1.0, None, None]
+
+
 def test_queries_with_too_few_scored_candidates_are_left_out_and_said(world, capsys):
     for k, left_out in ((1, []), (2, ["train40"]), (3, ["train40"]), (4, ["train3", "train40"])):
         data = world.data("ce", candidates=k)
@@ -274,7 +286,7 @@ def test_two_cross_encoders_must_have_read_the_same_pairs(world, tmp_path):
 
 
 def scores(teacher: str) -> tuple[str, dict[str, Any]]:
-    return "ScoreDistillation", {"teacher": teacher, "teacher_temperature": 1.0}
+    return "ScoreDistillation", {"teacher": teacher}
 
 
 LEARNS = {

@@ -27,6 +27,7 @@ def test_two_ranks_gather_the_batch_of_one(two_ranks, name):
     alone = ranks.loss_and_gradient(name, slice(None))
     for one in two_ranks:
         assert torch.equal(one["results"][name]["rows"], alone["rows"])
+        assert torch.equal(one["results"][name]["relevant"], alone["relevant"])
         torch.testing.assert_close(one["results"][name]["query"], alone["query"])
         torch.testing.assert_close(one["results"][name]["loss"], alone["loss"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,42 @@ def test_the_gradient_reaches_the_towers_it_should(kind, source_root, store_fold
     assert {id(p) for group in optimizer(module).param_groups for p in group["params"]} == {id(p) for p in module.parameters()}
 
 
+@pytest.mark.parametrize("kind", ["separate", "teacher"])
+def test_the_graph_of_the_batch_reaches_a_document_tower(kind, source_root, store_folder):
+    """SimilarityMatching needs no candidates, but where there are some it reads them."""
+    data = data_of(source_root, store_folder)
+    module = student_of(data, kind, {"graph": SimilarityMatching()})
+    batch = next(iter(batches(data, module)))
+    teacher = data.teacher(batch)
+    module.terms(module.student(batch, teacher), {"store": teacher})["graph"].backward()
+    for tower in module.towers():
+        assert any(p.grad is not None and p.grad.any() for p in tower.parameters())
+
+
+def test_no_judged_document_is_a_negative(source_root, store_folder):
+    """Among the teacher's top documents and in other queries' columns there are more of them than the one that answers."""
+    data = data_of(source_root, store_folder)
+    module = student_of(data, "inherited", {"one_hot": OneHot(temperature=0.1)})
+    batch = next(iter(batches(data, module)))
+    judged = data.source.qrels("train").judgments
+    query_ids = [data.train_sets[0][0].ids[row] for row in batch.query_rows.tolist()]
+    ids = [[data.store.documents.ids[row] for row in rows] for rows in batch.document_rows.tolist()]
+    with torch.inference_mode():
+        student = module.student(batch, data.teacher(batch))
+        found = float(module.losses["one_hot"](student, student))
+    losses, left_out = [], 0
+    for query, vector, own in zip(query_ids, student.query, ids, strict=True):
+        answer, *others = own
+        others += [document for rows in ids for document in rows if document not in own]
+        negatives = [document for document in others if document not in judged[query]]
+        left_out += len(others) - len(negatives)
+        columns = student.document.flatten(0, 1)
+        scores = {document: float(vector @ column) / 0.1 for document, column in zip(np.ravel(ids), columns, strict=True)}
+        kept = torch.tensor([scores[answer], *(scores[document] for document in negatives)], dtype=torch.float64)
+        losses.append(float(kept.logsumexp(0) - kept[0]))
+    assert left_out > 20 and found == pytest.approx(np.mean(losses), abs=1e-4)
+
+
 def optimizer(module: StudentModule) -> torch.optim.Optimizer:
     module._trainer = SimpleNamespace(gradient_clip_val=1.0, strategy=SimpleNamespace(root_device=torch.device("cpu")))
     return module.make_optimizer()
@@ -127,6 +164,7 @@ def test_an_ensembles_weights_follow_the_labels_and_not_the_student(source_root,
         module.training_step(batch, 0).backward()
         gradients.append(torch.cat([p.grad for p in module.mixture.parameters()]))
     assert gradients[0].any() and gradients[0].equal(gradients[1])
+    assert module.losses["s"].teacher_temperature == 1.0  # log shares are logits
 
 
 REFUSED = {
@@ -208,7 +246,8 @@ def test_search_answers_from_the_students_own_vectors(runs, source_root, capsys)
     capsys.readouterr()
     assert distill("search", runs["separate"], "find the old river", "--k", 1) == 0
     best = int(scores.argmax())
-    assert f"1. {scores[best]:.3f}  {list(documents)[best]}\n" in capsys.readouterr().out
+    (score, document), *_ = re.findall(r"^  1\. (\S+)  (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert document == list(documents)[best] and float(score) == pytest.approx(float(scores[best]), abs=2e-3)  # stored ones are fp16
 
 
 def test_another_corpus_of_the_same_name_is_embedded_anew(runs, source_root, teacher_folder, tmp_path):
@@ -324,8 +363,9 @@ def test_two_ranks_equal_one(kind, source_root, store_folder, tmp_path):
     assert distill(*train_arguments(source_root, store_folder, tmp_path / "one", *more, losses=losses)) == 0
     found = in_process(*train_arguments(source_root, store_folder, tmp_path / "two", *more, *ranks, losses=losses))
     assert found.returncode == 0, found.stderr
-    # a softmax does not see its keys' bias: its gradient is rounding noise, which Adam scales up
-    assert furthest(*(tmp_path / run / "checkpoints" / "last.ckpt" for run in ("one", "two")), without="key.bias") < 2e-4
+    # a softmax does not see its keys' bias: its gradient is rounding noise, which Adam scales up, and so a single weight's may be;
+    # ranks that did not see each other's documents end 1e-2 apart
+    assert furthest(*(tmp_path / run / "checkpoints" / "last.ckpt" for run in ("one", "two")), without="key.bias") < 1e-3
     for ours, theirs in zip(dev_lines(tmp_path / "one"), dev_lines(tmp_path / "two"), strict=True):
         assert theirs["dev/cosine"] == pytest.approx(ours["dev/cosine"], abs=1e-5)
         assert theirs["dev/recall@100"] == pytest.approx(ours["dev/recall@100"], abs=1e-6)

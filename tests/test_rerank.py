@@ -13,7 +13,7 @@ from conftest import make_teacher
 from families import make_cross
 
 from distill import reranking
-from distill.artefacts import read_json
+from distill.artefacts import file_fingerprint, read_json
 from distill.data.sources import MsMarcoTsv
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder, save_cross_encoder
 from distill.encoders.folder import load_encoder
@@ -91,6 +91,8 @@ def test_reranked_by_every_kind_of_teacher(kind, source_root, first_stage, teach
     low, high = results["difference"]["mrr@10"]["ci95"]
     assert results["difference"]["mrr@10"]["value"] == pytest.approx(gain) and low <= gain <= high
     assert (results["queries"], results["judged_queries"], results["candidates"]["top"]) == (12, 12, 10)
+    given = {"name": str(first_stage), "fingerprint": file_fingerprint(first_stage)}
+    assert results["provenance"]["first_stage"] == given
 
 
 def test_a_stores_top_documents_are_a_first_stage(source_root, store_folder, teacher_folder, tmp_path, capsys):
@@ -98,6 +100,8 @@ def test_a_stores_top_documents_are_a_first_stage(source_root, store_folder, tea
     assert distill(*arguments(source_root, teacher_folder, store_folder, tmp_path / "out")) == 0
     results = read_json(tmp_path / "out" / "results.json", "results")
     assert results["difference"]["ndcg@10"]["value"] == pytest.approx(0, abs=5e-3)  # stored vectors are fp16
+    first, teacher = (results["provenance"][key]["fingerprint"] for key in ("first_stage", "teacher"))
+    assert first == teacher == load_towers(str(teacher_folder)).fingerprint()
     printed = capsys.readouterr().out
     assert f"first_stage {results['systems']['first_stage']['mrr@10']:>10.4f}" in printed and "recall of the 20 candidates" in printed
 

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import torch
 from commands import distill, furthest, train_arguments, weights
+from families import make_cross
 from test_document_towers import LOSSES, data_of, options, student_of
 
+from distill.encoders.cross_folder import load_cross_encoder, save_cross_encoder
 from distill.encoders.students import StudentFromTeacher
 from distill.encoders.towers import load_towers
 from distill.losses import QueryMatching, ScoreDistillation
+from distill.modules.cross_teacher import CrossTeacher
+from distill.modules.dual_teacher import DualTeacher
 from distill.modules.ensemble import Ensemble
 from distill.modules.student import StudentModule
 from distill.records import BadInput
@@ -27,7 +31,7 @@ def two_towers(tmp_path_factory: pytest.TempPathFactory, source_root: Path, stor
     return run
 
 
-def begun(data: Any, start: Path, layers: list[int] | None = None, **more: Any) -> StudentModule:
+def begun(data: Any, start: Path | str, layers: list[int] | None = None, **more: Any) -> StudentModule:
     module = StudentModule(StudentFromTeacher(layers or [0, 3]), {"q": QueryMatching()}, start_from=str(start), **more)
     module.prepare(data)
     return module
@@ -42,6 +46,31 @@ def test_it_begins_from_a_folder_or_a_checkpoint(start, run_folder, two_towers, 
     assert both.state_dict().keys() == wanted.keys()
     assert all(tensor.equal(wanted[name]) for name, tensor in both.state_dict().items())
     assert not both.encoder.word_table.weight.equal(both.own_documents.word_table.weight)
+
+
+def on_the_hub(folder: Path, cache: Path, name: str) -> None:
+    """Puts a folder where the hub's client keeps what it has downloaded under that name."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
+
+
+def test_all_begin_from_a_name_on_the_hub(run_folder, teacher_folder, source_root, store_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    save_cross_encoder(make_cross("bert"), tmp_path / "cross")
+    for name, folder in (("student", run_folder / "student"), ("dual", teacher_folder), ("cross", tmp_path / "cross")):
+        on_the_hub(folder, tmp_path, f"acme/{name}")
+    student = begun(data_of(source_root, store_folder), "acme/student")
+    assert student.encoder.fingerprint() == load_towers(str(run_folder / "student")).fingerprint()
+    for module, expected in (
+        (DualTeacher("acme/dual"), load_towers(str(teacher_folder))),
+        (CrossTeacher("acme/cross", "dual_pooling"), load_cross_encoder(str(tmp_path / "cross"))),
+    ):
+        module.prepare()
+        assert module.fingerprint() == expected.fingerprint() and "acme/" in module.origin
+    with pytest.raises(BadInput, match=r"acme/nothing: no such folder, and the hub did not give it"):
+        DualTeacher("acme/nothing").prepare()
 
 
 def test_one_encoder_is_where_two_towers_may_begin(run_folder, source_root, store_folder):

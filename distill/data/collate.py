@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from distill.data.chunks import text_chunks
+from distill.data.qrels import Relevant
 from distill.data.tokens import TokenArrays
 from distill.records import Batch
 
@@ -17,16 +18,21 @@ TOKENS_PER_CHUNK = 16_384  # of documents that pass through a student at once
 
 
 def collated(
-    tokens: TokenArrays, candidates: np.ndarray, documents: tuple[TokenArrays, np.ndarray] | None = None
+    tokens: TokenArrays,
+    candidates: np.ndarray,
+    documents: tuple[TokenArrays, np.ndarray] | None = None,
+    relevant: Relevant | None = None,
 ) -> Callable[[np.ndarray], Batch]:
     """A function from query rows [B] to their batch; `candidates` [N, K] are document rows, K = 0 for none.
 
-    `documents` are the corpus' tokens and the rows [N, K] of the candidates in it, for a student that embeds documents itself.
+    `documents` are the corpus' tokens and the rows [N, K] of the candidates in it, for a student that embeds documents itself;
+    `relevant` what is judged so for each query.
     """
 
     def batch(rows: np.ndarray) -> Batch:
         texts = documents and text_chunks(documents[0], documents[1][rows].ravel(), TOKENS_PER_CHUNK)
-        return Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]), texts)
+        answers = None if relevant is None else torch.from_numpy(relevant.of(rows))
+        return Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]), texts, answers)
 
     return batch
 

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
-from distill.data.qrels import Qrels
+from distill.data.qrels import Qrels, Relevant
 from distill.data.sources import QueryFile, TextSource, check_documents, judgments_fingerprints
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher
@@ -122,10 +122,11 @@ class RetrievalData(LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         tokens = stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
         tower = self._module.document_tower
+        documents = tower and (tokenized(self.source.documents(), tower, "document"), self._text_rows())
         trainer = self._fitting
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader = TrainingLoader(
-            collated(tokens, self.candidate_rows, tower and (tokenized(self.source.documents(), tower, "document"), self._text_rows())),
+            collated(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None),
             tokens.lengths,
             self.batch_size,
             self.seed,
@@ -247,10 +248,18 @@ class RetrievalData(LightningDataModule):
         positives = np.full(len(self.teacher.queries), -1, np.int64)
         if qrels is None:
             return positives
-        splits = self.train_sets[: len(self.train_sets) - len(self.query_files)]  # extra files follow, unlabelled
-        ids = [id_ for texts, _ in splits for id_ in texts.ids]
+        ids = self._judgeable()
         positives[: len(ids)] = qrels.best(ids, self.store.documents.ids, self.source.relevant_from)
         return positives
+
+    def _judgeable(self) -> list[str]:
+        """Ids of the training queries but for those of extra files, which follow them and have no labels."""
+        return [id_ for texts, _ in self.train_sets[: len(self.train_sets) - len(self.query_files)] for id_ in texts.ids]
+
+    def _relevant(self) -> Relevant:
+        """What is judged relevant to each training query, in any degree."""
+        pairs = (self.source.qrels(self.train_split) or Qrels({})).pairs(self._judgeable(), self.store.documents.ids)
+        return Relevant(*pairs, len(self.teacher.queries))
 
     def _candidate_rows(self) -> np.ndarray:
         """[N, K] document rows: the positive where there is one, then the teacher's top documents that are not it."""

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from distill.artefacts import cache_folder, file_fingerprint, fingerprint, written_atomically
 from distill.data.ids import Ids
-from distill.data.qrels import Qrels
+from distill.data.qrels import Qrels, Relevant
 from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
@@ -34,13 +34,7 @@ class Labelled:
 
     def pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of queries [E] and of their documents [E] judged `from_grade` or more; documents outside the corpus are left out."""
-        judged = [(row, document) for row, id_ in enumerate(self.queries.ids) for document in self._relevant(id_, from_grade)]
-        rows = self.corpus.rows([document for _, document in judged])
-        queries = np.array([query for query, _ in judged], np.int64)
-        return queries[rows >= 0], rows[rows >= 0]
-
-    def _relevant(self, query: str, from_grade: int) -> Iterator[str]:
-        return (document for document, grade in self.qrels.judgments.get(query, {}).items() if grade >= from_grade)
+        return self.qrels.pairs(self.queries.ids, self.corpus, from_grade)
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,14 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+
+class Rows(NamedTuple):
+    """What a batch is made of, by row."""
+
+    queries: np.ndarray  # [B]
+    documents: np.ndarray  # [B, K]
+    relevant: np.ndarray | None = None  # [B, J] all that is judged relevant to each query, -1 beyond
 
 
 class Negatives:
@@ -192,9 +194,10 @@ class Draw:
         self.examples, self.documents, self.count, self.seed = examples, documents, count, seed
         judged = np.stack([np.concatenate([known[0], examples.queries]), np.concatenate([known[1], examples.positives])])
         self.known = np.unique(judged[0] * documents + judged[1])  # [M] pairs, ascending
-        most = int(np.bincount(self.known // documents).max(initial=0))
-        if count + most > documents:
-            raise BadInput(f"data.negatives_per_query: {count}, but the corpus has {documents} documents, up to {most} of them relevant")
+        self.relevant = Relevant(self.known // documents, self.known % documents, int(examples.queries.max(initial=-1)) + 1)
+        if count + self.relevant.most > documents:
+            found = f"the corpus has {documents} documents, up to {self.relevant.most} of them relevant"
+            raise BadInput(f"data.negatives_per_query: {count}, but {found}")
         pairs = examples.queries[:, None] * documents + examples.pools
         self.pools = np.where((examples.pools >= 0) & ~np.isin(pairs, self.known), examples.pools, -1)
 

@@ -1,4 +1,4 @@
-"""PairsData: labelled queries with positives and negatives to train a teacher on, and a dev split to measure it on."""
+"""PairsData: queries with their positives and negatives to train a teacher on, and a judged dev split to measure it on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from distill.artefacts import file_fingerprint
 from distill.data.collate import EvaluationLoader, TrainingLoader
 from distill.data.ids import Ids
-from distill.data.negatives import Draw, Labelled, Negatives, first_stage_top
+from distill.data.negatives import Draw, Labelled, Negatives, Rows, first_stage_top
 from distill.data.qrels import Qrels
 from distill.data.sources import TextSource, judgments_fingerprints
 from distill.data.store import TeacherStore
@@ -29,16 +29,17 @@ class PairsData(LightningDataModule):
 
     Args:
         source: where documents, queries and judgments come from.
-        negatives: where the negatives of a query come from; never a document that is judged relevant to it.
-        train: split to train on; every judged pair is an example.
+        negatives: where the negatives of a query come from; never a document that is judged relevant to it. They also say what the pairs
+            are: every judged one, or with MinedNegatives the lines of its file.
+        train: split whose queries are trained on, but for those that another split asks too.
         dev: judged split to evaluate on during training.
-        negatives_per_query: documents beside the positive.
+        negatives_per_query: documents beside the positive, drawn anew each epoch; a generator of queries reads none.
         first_stage: for a cross encoder, whose documents it re-ranks on dev: a TREC run file, or a store as `distill encode` leaves it.
-        rerank: so many of them for each query.
+        rerank: so many of them for each dev query.
         dev_documents: a dual encoder searches the whole corpus on dev, or where it is larger than this, the judged documents and a random
             rest.
-        batch_size: queries per rank and step.
-        tokens_per_chunk: padded tokens that pass through the model at once.
+        batch_size: pairs of a query and its positive per rank and step.
+        tokens_per_chunk: padded tokens that pass through a dual or cross encoder at once.
         seed: of the order and of the negatives; the command line sets it by `--seed_everything`.
     """
 
@@ -114,8 +115,7 @@ class PairsData(LightningDataModule):
         """Of every input of a training run beside its configuration."""
         found = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
         if self.first_stage is not None:
-            path = Path(self.first_stage)
-            found["first_stage"] = file_fingerprint(path) if path.is_file() else TeacherStore(path).maker["fingerprint"]
+            found["first_stage"] = first_stage_fingerprint(self.first_stage)
         found |= {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
         return found | judgments_fingerprints(self.source, self.train_split, self.dev_split)
 
@@ -125,8 +125,13 @@ class PairsData(LightningDataModule):
         examples = self.draw.examples
         lengths = self._lengths(examples.queries, examples.positives)
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+
+        def collate(rows: np.ndarray) -> Any:
+            queries = examples.queries[rows]
+            return batch(queries, self.draw.candidates(rows, loader.epoch), self.draw.relevant.of(queries))
+
         loader = TrainingLoader(
-            lambda rows: batch(examples.queries[rows], self.draw.candidates(rows, loader.epoch)),
+            collate,
             lengths,
             self.batch_size,
             self.seed,
@@ -158,11 +163,11 @@ class PairsData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loader_state = state_dict
 
-    def _batches(self, make: Callable[..., Any], queries: Texts) -> Callable[[np.ndarray, np.ndarray], Any]:
-        """A function from rows of queries [B] and documents [B, K] to the batch that the teacher reads."""
+    def _batches(self, make: Callable[..., Any], queries: Texts) -> Callable[..., Any]:
+        """A function from rows of queries [B], documents [B, K] and all relevant ones [B, J] to the batch that the teacher reads."""
         query_tokens = tokenized(queries, self._teacher.reader("query"), "query")
         document_tokens = tokenized(self.source.documents(), self._teacher.reader("document"), "document")
-        return lambda rows, documents: make(query_tokens, document_tokens, (rows, documents), self.tokens_per_chunk)
+        return lambda *rows: make(query_tokens, document_tokens, Rows(*rows), self.tokens_per_chunk)
 
     def _lengths(self, queries: np.ndarray, positives: np.ndarray) -> np.ndarray:
         """[E] tokens of a query and its positive: what meets in a batch is of near-equal length."""
@@ -193,6 +198,11 @@ def first_stage_candidates(name: str, source: TextSource, split: str, queries: T
     if Path(name).is_dir():
         return first_stage_top(source, name, split, queries, k)
     return candidates_of_run(read_trec(Path(name)), queries, source.documents().ids, k, name)
+
+
+def first_stage_fingerprint(name: str) -> str:
+    """Of a TREC run file, or of the teacher whose store it is."""
+    return file_fingerprint(Path(name)) if Path(name).is_file() else TeacherStore(Path(name)).maker["fingerprint"]
 
 
 def candidates_of_run(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus: Ids, k: int, name: str) -> np.ndarray:

@@ -53,6 +53,18 @@ class Qrels:
             best[query] = row if grade >= relevant_from else -1
         return best
 
+    def pairs(self, query_ids: Iterable[str], corpus: Ids, from_grade: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of queries [E] and rows of the documents [E] of `corpus` that are judged `from_grade` or more for them."""
+        judged = [
+            (query, document)
+            for query, id_ in enumerate(query_ids)
+            for document, grade in self.judgments.get(id_, {}).items()
+            if grade >= from_grade
+        ]
+        rows = corpus.rows([document for _, document in judged])
+        queries = np.array([query for query, _ in judged], np.int64)
+        return queries[rows >= 0], rows[rows >= 0]
+
     def corpus_sample(self, query_ids: Iterable[str], corpus: Ids, size: int) -> np.ndarray:
         """[N] rows of `corpus`, ascending: all, or where there are more than `size`, the judged ones and a random rest."""
         if len(corpus) <= size:
@@ -96,6 +108,20 @@ def _looked_up(rows: np.ndarray, queries: np.ndarray, documents: np.ndarray, gra
     # one impossible pair at the end catches whatever sorts after all judged ones
     found_pairs, found_grades = np.append(pairs[order], -1)[places], np.append(grades[here][order], 0)[places]
     return np.where((rows >= 0) & (found_pairs == wanted), found_grades, 0)
+
+
+class Relevant:
+    """The documents that are judged relevant to each of `count` queries, out of pairs of their rows [E] and [E]."""
+
+    def __init__(self, queries: np.ndarray, documents: np.ndarray, count: int):
+        self.documents = np.append(documents[np.argsort(queries, kind="stable")], -1)
+        self.ends = np.cumsum(np.bincount(queries, minlength=count))
+        self.most = int(np.diff(self.ends, prepend=0).max(initial=0))
+
+    def of(self, queries: np.ndarray) -> np.ndarray:
+        """[B, J] rows of documents for rows of queries [B], -1 beyond; J is the same for every batch, as ranks need it."""
+        places = np.append(0, self.ends)[queries][:, None] + np.arange(self.most)
+        return np.where(places < self.ends[queries][:, None], self.documents[np.minimum(places, len(self.documents) - 1)], -1)
 
 
 def merged(parts: Sequence[Qrels], name: str | None = None) -> Qrels:

@@ -28,6 +28,11 @@ class Loss:
     needs_document_tower: ClassVar[bool] = False  # the student must embed documents itself
     needs_vectors: ClassVar[bool] = False  # the teacher must have vectors, in the student's own space
     needs_queries_apart: ClassVar[bool] = False  # a query's vector must not depend on a document: no cross encoder's
+    takes_candidates: ClassVar[bool] = False  # reads documents where there are some, without needing any
+
+    def for_logits(self) -> Loss:
+        """This loss where its teacher's scores are logits, as a cross encoder's and an ensemble's are, rather than inner products."""
+        return self
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         """A scalar: the mean over the queries of the batch, before `weight`."""
@@ -39,10 +44,25 @@ def batch_scores(encoded: Encoded) -> Tensor:
     return encoded.query @ encoded.document.flatten(0, 1).T
 
 
-def repeated(encoded: Encoded) -> Tensor:
-    """True [B, B * K] where another query's column is one of this query's own candidates: not a negative, not counted twice."""
+def barred(encoded: Encoded) -> Tensor:
+    """True [B, B * K] at columns that are no negative of a query: what is judged relevant to it, and its own candidates once more.
+
+    Never at the first of its own candidates, the answer.
+    """
     rows = encoded.document_rows  # [B, K]
     batch, candidates = rows.shape
-    same = (rows[:, :, None] == rows.flatten()[None, None, :]).any(dim=1)  # [B, B * K]
-    owner = torch.arange(batch, device=rows.device).repeat_interleave(candidates)
-    return same & (owner[None, :] != torch.arange(batch, device=rows.device)[:, None])
+    owner, query = torch.arange(rows.numel(), device=rows.device) // candidates, torch.arange(batch, device=rows.device)
+    found = listed(rows, rows.flatten()) & (owner[None, :] != query[:, None])
+    if encoded.relevant_rows is not None:
+        found |= listed(encoded.relevant_rows, rows.flatten())
+    found[query, query * candidates] = False
+    return found
+
+
+def listed(rows: Tensor, columns: Tensor) -> Tensor:
+    """True [B, C] where a query's `rows` [B, J] have the document of `columns` [C]; -1 is none."""
+    documents, column = columns.unique(return_inverse=True)  # [U], [C]
+    place = torch.searchsorted(documents, rows.contiguous()).clamp(max=len(documents) - 1)
+    place = torch.where(documents[place] == rows, place, len(documents))  # what no column has is written beyond them
+    found = torch.zeros(len(rows), len(documents) + 1, dtype=torch.bool, device=rows.device)
+    return found.scatter_(1, place, True)[:, column]

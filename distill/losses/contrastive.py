@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss, batch_scores, repeated
+from distill.losses.base import Loss, barred, batch_scores
 from distill.records import Encoded
 
 
@@ -16,7 +16,8 @@ from distill.records import Encoded
 class OneHot(Loss):
     """Softmax cross-entropy of the student's scores; the answer is column 0 of a query's own candidates.
 
-    The candidates are the query's own documents and those of the whole batch (EmbedDistill, one-hot loss).
+    The candidates are the query's own documents and those of the whole batch (EmbedDistill, one-hot loss), but for others that are
+    judged relevant to it.
 
     Args:
         temperature: scores are divided by it; 0.05 suits vectors of length 1.
@@ -28,7 +29,7 @@ class OneHot(Loss):
     needs_labels = True
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        scores = batch_scores(student).masked_fill(repeated(student), -torch.inf)  # [B, B * K]
+        scores = batch_scores(student).masked_fill(barred(student), -torch.inf)  # [B, B * K]
         candidates = student.document.shape[1]
         positives = torch.arange(len(scores), device=scores.device) * candidates
         return F.cross_entropy(scores / self.temperature, positives)

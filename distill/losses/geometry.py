@@ -23,6 +23,7 @@ class SimilarityMatching(Loss):
     """
 
     needs_queries_apart = True
+    takes_candidates = True
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         difference = similarities(student) - similarities(teacher)  # [B, B + B * K]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,13 +21,17 @@ class ScoreDistillation(Loss):
 
     Args:
         temperature: the student's scores are divided by it; 0.05 suits vectors of length 1.
-        teacher_temperature: the teacher's scores are divided by it; by default `temperature`. A cross encoder's are logits: try 1.
+        teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or 1 for those of a cross encoder and of an
+            ensemble, which are logits.
     """
 
     temperature: float = 0.05
     teacher_temperature: float | None = None
 
     min_candidates = 2  # a softmax over one document says nothing
+
+    def for_logits(self) -> ScoreDistillation:
+        return self if self.teacher_temperature is not None else replace(self, teacher_temperature=1.0)
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         theirs = self.temperature if self.teacher_temperature is None else self.teacher_temperature

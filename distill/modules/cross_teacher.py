@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.chunks import Chunks, pair_chunks
+from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
 from distill.encoders.cross import CrossEncoder, Head, apart
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.encoder import Role
 from distill.encoders.pairs import PairTokens
 from distill.modules.start import folder_of, is_checkpoint, said, take_weights
-from distill.modules.teacher import Rows, TeacherModule
+from distill.modules.teacher import TeacherModule
 from distill.records import BadInput
 
 REGULARISER = 0.5
@@ -99,23 +100,21 @@ class CrossTeacher(TeacherModule):
         return self.encoder
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
-        query_rows, document_rows = rows
-        query_ids, document_ids = [queries.ids(row) for row in query_rows], [documents.ids(row) for row in document_rows.ravel()]
-        repeated = [ids for ids in query_ids for _ in range(document_rows.shape[1])]
+        query_ids, document_ids = [queries.ids(row) for row in rows.queries], [documents.ids(row) for row in rows.documents.ravel()]
+        repeated = [ids for ids in query_ids for _ in range(rows.documents.shape[1])]
         nothing = np.empty(0, np.int32)
         alone = None
         if self.regulariser:
             beside = [nothing] * len(query_ids) + document_ids
             alone = pair_chunks(self.encoder, query_ids + [nothing] * len(document_ids), beside, tokens_per_chunk)
         pairs = pair_chunks(self.encoder, repeated, document_ids, tokens_per_chunk)
-        return CrossBatch(pairs, alone, *map(torch.from_numpy, rows))
+        return CrossBatch(pairs, alone, *map(torch.from_numpy, rows[:2]))
 
     def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
         """Queries and the documents to re-rank; where there are fewer, row -1, any pair stands in."""
-        query_rows, document_rows = rows
-        query_ids = [queries.ids(row) for row in query_rows for _ in range(document_rows.shape[1])]
-        document_ids = [documents.ids(max(row, 0)) for row in document_rows.ravel()]
-        return CrossBatch(pair_chunks(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows))
+        query_ids = [queries.ids(row) for row in rows.queries for _ in range(rows.documents.shape[1])]
+        document_ids = [documents.ids(max(row, 0)) for row in rows.documents.ravel()]
+        return CrossBatch(pair_chunks(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows[:2]))
 
     def training_step(self, batch: CrossBatch, _: int) -> Tensor:
         scores, query, document = apart(batch.pairs.each(self._stacked))  # of B * K pairs

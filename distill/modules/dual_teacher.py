@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from distill.data.chunks import Chunks, text_chunks
+from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
 from distill.distributed import gather
 from distill.encoders.dual import dual
@@ -23,7 +24,7 @@ from distill.encoders.towers import Towers, load_towers, save_towers
 from distill.losses import OneHot
 from distill.modules.documents import embedded
 from distill.modules.start import folder_of, said, take_weights
-from distill.modules.teacher import Rows, TeacherModule
+from distill.modules.teacher import TeacherModule
 from distill.records import BadInput, Encoded, Tokens
 from distill.search import search
 
@@ -38,6 +39,7 @@ class DualBatch:
     documents: Chunks[Tokens]  # [B * K]
     query_rows: Tensor  # [B] int64
     document_rows: Tensor  # [B, K] int64; K = 0 in evaluation
+    relevant_rows: Tensor | None  # [B, J] int64, judged relevant to each query, -1 beyond; none of them is its negative
 
     def to(self, device: torch.device, **kwargs) -> DualBatch:
         queries, documents = (part.to(device, **kwargs) for part in (self.queries, self.documents))
@@ -113,8 +115,9 @@ class DualTeacher(TeacherModule):
         return self.towers.tower(role)
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> DualBatch:
-        parts = (text_chunks(queries, rows[0], tokens_per_chunk), text_chunks(documents, rows[1].ravel(), tokens_per_chunk))
-        return DualBatch(*parts, *map(torch.from_numpy, rows))
+        parts = (text_chunks(queries, rows.queries, tokens_per_chunk), text_chunks(documents, rows.documents.ravel(), tokens_per_chunk))
+        relevant = None if rows.relevant is None else torch.from_numpy(rows.relevant)
+        return DualBatch(*parts, torch.from_numpy(rows.queries), torch.from_numpy(rows.documents), relevant)
 
     dev_batch = training_batch  # with K = 0: the corpus is embedded once for all queries
 
@@ -130,8 +133,8 @@ class DualTeacher(TeacherModule):
         """Vectors of the batch's queries [B, D] and documents [B, K, D] with their gradient."""
         query = batch.queries.each(self._each(self.towers.query)).float()
         document = batch.documents.each(self._each(self.towers.document)).float()
-        rows = batch.document_rows.to(query.device)
-        return dual(query, document.unflatten(0, tuple(rows.shape)), rows)
+        rows, relevant = batch.document_rows.to(query.device), batch.relevant_rows
+        return dual(query, document.unflatten(0, tuple(rows.shape)), rows, None if relevant is None else relevant.to(query.device))
 
     def _each(self, tower: Encoder) -> Callable[[Tokens], Tensor]:
         if not self.recompute:

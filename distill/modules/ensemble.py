@@ -15,7 +15,7 @@ from distill.records import BadInput, Encoded
 
 @dataclass
 class Ensemble:
-    """How much each teacher has to say; losses learn from the mixture by `teacher: ensemble`, with a teacher_temperature of 1.
+    """How much each teacher has to say; losses learn from the mixture by `teacher: ensemble`.
 
     A teacher's scores over its temperature make a softmax over a query's candidates; the mixture of these is the ensemble's.
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
 from distill.encoders.encoder import Role
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.modules.start import folder_of, said, take_weights
-from distill.modules.teacher import Rows, TeacherModule
+from distill.modules.teacher import TeacherModule
 from distill.records import Tokens
 
 
@@ -82,8 +83,7 @@ class QueryGenerator(TeacherModule):
         return self.writer
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> WritingBatch:
-        query_rows, document_rows = rows
-        return WritingBatch(documents.batch(document_rows[:, 0]), queries.batch(query_rows))
+        return WritingBatch(documents.batch(rows.documents[:, 0]), queries.batch(rows.queries))
 
     dev_batch = training_batch
 

@@ -90,7 +90,7 @@ class StudentModule(ScheduledModule):
         self._check_ensemble(data)
         if self.kind != "inherited" and not data.candidates:
             raise BadInput(f"model.documents: {self.kind} learns from documents, but data.candidates is 0: set 1 or more")
-        if self.kind in ("separate", "teacher") and not any(loss.min_candidates for loss in self.losses.values()):
+        if self.kind in ("separate", "teacher") and not any(loss.min_candidates or loss.takes_candidates for loss in self.losses.values()):
             raise BadInput(f"model.documents: {self.kind}: none of the losses reads documents, its tower would learn nothing: add one")
         self.encoder = self.spec.student(data.teacher_space)
         if self.kind == "separate":
@@ -137,7 +137,8 @@ class StudentModule(ScheduledModule):
         documents = store.document
         if batch.documents is not None and self.document_tower is not None:
             documents = batch.documents.each(self.document_tower).float().unflatten(0, tuple(batch.document_rows.shape))
-        return dual(self(batch).float(), documents, store.document_rows)
+        relevant = None if batch.relevant_rows is None else batch.relevant_rows.to(documents.device)
+        return dual(self(batch).float(), documents, store.document_rows, relevant)
 
     def terms(self, student: Encoded, teachers: dict[str, Encoded]) -> dict[str, Tensor]:
         """Each loss by name, before its weight."""
@@ -166,7 +167,7 @@ class StudentModule(ScheduledModule):
             raise BadInput("model.ensemble: needs data.candidates of 2 or more, and for learned weights a judged one for every query")
 
     def _check_teachers(self) -> None:
-        """Refuses a loss that its teacher cannot feed."""
+        """Refuses a loss that its teacher cannot feed; tells the others whose scores they learn from."""
         widths = {name: teacher.width for name, teacher in self.teachers.items()} | ({ENSEMBLE: 0} if self.mixture else {})
         for name, loss in self.losses.items():
             place, teacher = f"model.losses.{name}", loss.teacher or STORE
@@ -175,8 +176,11 @@ class StudentModule(ScheduledModule):
             if loss.needs_vectors and widths[teacher] != self.encoder.width:
                 theirs = f"vectors {widths[teacher]} wide, the student {self.encoder.width}" if widths[teacher] else "scores, no vectors"
                 raise BadInput(f"{place}: {teacher} has {theirs}: match another teacher")
-            if loss.needs_queries_apart and (teacher == ENSEMBLE or self.teachers[teacher].reads_pairs):
+            if teacher != ENSEMBLE and not self.teachers[teacher].reads_pairs:
+                continue
+            if loss.needs_queries_apart:
                 raise BadInput(f"{place}: a cross encoder has no vector of a query alone: name a dual encoder as teacher")
+            self.losses[name] = loss.for_logits()
 
     def _take_weights(self, name: str) -> None:
         """Those of the towers; an ensemble begins anew."""

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.modules.optimizer import adamw
 from distill.modules.scheduled import ScheduledModule
-
-Rows = tuple[np.ndarray, np.ndarray]  # of queries [B] and of the documents of each [B, K]
 
 
 class TeacherModule(ScheduledModule):

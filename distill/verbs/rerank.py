@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from distill.artefacts import write_json
-from distill.data.pairs import first_stage_candidates
+from distill.data.pairs import first_stage_candidates, first_stage_fingerprint
 from distill.data.sources import TextSource
 from distill.device import Precision, best_device, resolved
 from distill.metrics.ranking import judged_values, recall
@@ -56,7 +56,7 @@ def rerank(
             "device": str(best_device()),
             "precision": resolved(precision, best_device().type),
             "teacher": {"name": teacher, "fingerprint": model.fingerprint()},
-            "first_stage": first_stage,
+            "first_stage": {"name": first_stage, "fingerprint": first_stage_fingerprint(first_stage)},
             "documents": corpus.fingerprint,
             "texts": queries.fingerprint,
         },

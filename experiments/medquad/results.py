@@ -1,11 +1,10 @@
 """One table out of the runs of run.sh: every system re-ranks the first stage's documents and, where it can, searches the whole corpus.
 
-results.py RUN_FOLDER: reads what the steps left there and writes results.json into it.
+results.py RUN_FOLDER: reads what the steps left there and writes results.json into it; what stands under `dev` is for choosing.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections import defaultdict
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.data.pairs import first_stage_candidates
+from distill.artefacts import write_json
+from distill.data.pairs import candidates_of_run, first_stage_candidates
 from distill.data.sources import Beir
 from distill.data.store import TeacherStore, VectorStore
 from distill.encoders.batched import encode_texts
@@ -23,9 +23,10 @@ from distill.encoders.towers import load_towers
 from distill.metrics.ranking import judged_values
 from distill.metrics.retention import bootstrap_mean
 from distill.metrics.runs import read_trec
+from distill.records import BadInput
 from distill.search import search
 
-TOP, METRICS = 20, ("mrr@10", "ndcg@10")
+TOP, METRICS, WAYS = 20, ("mrr@10", "ndcg@10"), ("reranking", "full_corpus")
 # what is compared with what, and by which of the two ways of ranking
 QUESTIONS = {
     "cross encoders beat the teacher they began from": [
@@ -35,6 +36,7 @@ QUESTIONS = {
     ],
     "the regulariser costs no accuracy": [("ce_dual_regularised", "ce_cls"), ("ce_dual_regularised", "ce_dual")],
     "labels make most of the gain": [("de_labels", "de_teacher"), ("ce_cls", "de_labels")],
+    "mined hard negatives beside random ones": [("de_labels", "de_labels_random"), ("de_labels_random", "de_teacher")],
     "the regulariser makes vectors that can be matched": [("student_only_regularised", "student_only_plain")],
     "matching the cross encoder beside its scores": [("student_embeddings", "student_scores"), ("student_embeddings", "student_labels")],
     "matching the dual encoder beside labels": [("student_labels_matching", "student_labels")],
@@ -44,15 +46,15 @@ Values = dict[str, np.ndarray]  # by metric, a value a judged query
 
 
 class Bench:
-    """The test queries, what the first stage found for them, and how a ranking of documents is scored."""
+    """The queries of a split, what the first stage found for them, and how a ranking of documents is scored."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, split: str):
+        self.root, self.split = root, split
         self.source = Beir(str(root / "data"))
-        self.queries, self.corpus = self.source.queries("test"), self.source.documents().ids
-        self.qrels = self.source.qrels("test")
+        self.queries, self.corpus = self.source.queries(split), self.source.documents().ids
+        self.qrels = self.source.qrels(split)
         self.query_ids = list(self.queries.ids)
-        self.first = first_stage_candidates(str(root / "teacher"), self.source, "test", self.queries, TOP)
+        self.first = first_stage_candidates(str(root / "teacher"), self.source, split, self.queries, TOP)
 
     def values(self, rows: np.ndarray) -> Values:
         assert self.qrels is not None
@@ -68,26 +70,29 @@ class Bench:
         found = search(torch.from_numpy(queries), documents, 100)[1].numpy()
         return {"reranking": self.values(reranked), "full_corpus": self.values(found)}
 
+    def of_store(self, folder: Path) -> dict[str, Values]:
+        """Both ways, of a dual encoder that embedded queries and corpus."""
+        store = TeacherStore(folder)
+        queries = store.queries(self.split, self.queries.fingerprint)
+        return self.of_vectors(queries.take(queries.ids.rows(self.query_ids)).astype(np.float32), store.documents)
+
     def of_run(self, path: Path) -> dict[str, Values]:
-        """A TREC run of re-ranked documents."""
-        run = read_trec(path)
-        rows = np.stack([np.resize(self.corpus.rows([document for document, _ in run[query]]), TOP) for query in self.query_ids])
+        """A TREC run of the first stage's documents, re-ranked; refuses any others."""
+        rows = candidates_of_run(read_trec(path), self.queries, self.corpus, TOP, str(path))
+        if not np.array_equal(np.sort(rows), np.sort(self.first)):
+            raise BadInput(f"{path}: not the first {TOP} documents of {self.root / 'teacher'} in another order: delete it and rerank again")
         return {"reranking": self.values(rows)}
 
 
 def systems(bench: Bench) -> dict[str, dict[int, dict[str, Values]]]:
     """Every system's values by seed; what has none stands under seed -1."""
     root, found = bench.root, defaultdict[str, dict[int, dict[str, Values]]](dict)
-    store = TeacherStore(root / "teacher")
-    queries = store.queries("test", bench.queries.fingerprint)
-    found["de_teacher"][-1] = bench.of_vectors(queries.take(queries.ids.rows(bench.query_ids)).astype(np.float32), store.documents)
+    found["de_teacher"][-1] = bench.of_store(root / "teacher")
     for folder in sorted((root / "rerank").glob("ce_*")):
-        found[named(folder)][seed(folder)] = bench.of_run(folder / "runs" / "test" / "reranked.trec")
+        if (run := folder / "runs" / bench.split / "reranked.trec").exists():
+            found[named(folder)][seed(folder)] = bench.of_run(run)
     for folder in sorted((root / "vectors").glob("de_*")):
-        tuned = TeacherStore(folder)
-        vectors = tuned.queries("test", bench.queries.fingerprint)
-        asked = vectors.take(vectors.ids.rows(bench.query_ids)).astype(np.float32)
-        found[named(folder)][seed(folder)] = bench.of_vectors(asked, tuned.documents)
+        found[named(folder)][seed(folder)] = bench.of_store(folder)
     for folder in sorted(root.glob("student_*")):
         if (folder / "results.json").exists():
             vectors = encode_texts(load_towers(str(folder / "student")).query, list(bench.queries), "query")
@@ -112,13 +117,12 @@ def difference(ours: dict[int, dict[str, Values]], theirs: dict[int, dict[str, V
     return {"value": found.value, "ci95": [found.low, found.high], "seeds": [float(gain.mean()) for gain in gains]}
 
 
-def main(root: Path) -> None:
-    found = systems(Bench(root))
-    ways = ("reranking", "full_corpus")
+def measured(found: dict[str, dict[int, dict[str, Values]]]) -> dict[str, Any]:
+    """Each system's means over queries and seeds, and the answers to QUESTIONS."""
     table = {
         name: {
             way: {metric: float(np.mean([values[way][metric].mean() for values in seeds.values()])) for metric in METRICS}
-            for way in ways
+            for way in WAYS
             if way in next(iter(seeds.values()))
         }
         | {"seeds": len(seeds)}
@@ -128,7 +132,7 @@ def main(root: Path) -> None:
         question: {
             f"{ours} - {theirs}": {
                 way: {metric: difference(found[ours], found[theirs], way, metric) for metric in METRICS}
-                for way in ways
+                for way in WAYS
                 if all(way in values for name in (ours, theirs) for values in found[name].values())
             }
             for ours, theirs in pairs
@@ -136,16 +140,28 @@ def main(root: Path) -> None:
         }
         for question, pairs in QUESTIONS.items()
     }
-    (root / "results.json").write_text(json.dumps({"systems": table, "differences": compared}, indent=1) + "\n")
-    for name, row in table.items():
-        cells = "  ".join(f"{row[way]['mrr@10']:.3f} {row[way]['ndcg@10']:.3f}" if way in row else "    -     -" for way in ways)
-        print(f"{name:<28}{row['seeds']:>2}  {cells}")
-    for question, pairs in compared.items():
-        print(f"\n{question}")
+    return {"systems": table, "differences": compared}
+
+
+def shown(split: str, results: dict[str, Any]) -> str:
+    """What the terminal shows of a split."""
+    lines = [f"\n{split:<30}re-ranking   full corpus   (MRR@10 nDCG@10)"]
+    for name, row in results["systems"].items():
+        cells = "  ".join(f"{row[way]['mrr@10']:.3f} {row[way]['ndcg@10']:.3f}" if way in row else "    -     -" for way in WAYS)
+        lines.append(f"{name:<28}{row['seeds']:>2}  {cells}")
+    for question, pairs in results["differences"].items():
+        lines += [f"\n{question}"] if pairs else []
         for pair, by_way in pairs.items():
             for way, metrics in by_way.items():
                 gain = metrics["mrr@10"]
-                print(f"  {pair:<48}{way:<12}{gain['value']:+.3f} [{gain['ci95'][0]:+.3f}, {gain['ci95'][1]:+.3f}] MRR@10")
+                lines.append(f"  {pair:<48}{way:<12}{gain['value']:+.3f} [{gain['ci95'][0]:+.3f}, {gain['ci95'][1]:+.3f}] MRR@10")
+    return "\n".join(lines)
+
+
+def main(root: Path) -> None:
+    results = {split: measured(systems(Bench(root, split))) for split in ("dev", "test")}
+    write_json(root / "results.json", {**results["test"], "dev": results["dev"]})
+    print("\n".join(shown(split, found) for split, found in results.items()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ for seed in ${SEEDS:-0 1 2}; do
     cross ce_cls $seed --model.init_args.head cls
     cross ce_dual $seed --model.init_args.regulariser 0.0
     for name in ce_cls ce_dual; do read_pairs $name-$seed; done
-    dual de_labels $seed
+    dual de_labels $seed $(mined)
+    dual de_labels_random $seed --data.negatives RandomNegatives  # what mined hard negatives add
     regularised 0.5 $seed
     students $seed ce_dual_0.5
 done

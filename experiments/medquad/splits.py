@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.artefacts import written_atomically
 from distill.data.sources import Beir
 from distill.data.texts import plain_or_packed
 
@@ -17,22 +18,22 @@ SIZES = {"teach": ("train", 2000), "student": ("train", 2000), "dev": ("dev", 30
 
 
 def split(data: Path, out: Path) -> None:
-    """Links the texts of `data` into `out` and writes the judgments of each split."""
+    """Links the texts of `data` into `out` and writes the judgments of each split; `out` is whole or absent."""
     source = Beir(str(data))
-    (out / "qrels").mkdir(parents=True, exist_ok=True)
-    for name in ("corpus.jsonl", "queries.jsonl"):
-        path = plain_or_packed(data / name)
-        (out / path.name).unlink(missing_ok=True)
-        (out / path.name).symlink_to(path.resolve())  # a hub's snapshot is links itself
     taken: set[str] = set()
-    for name, (part, size) in SIZES.items():
-        qrels, queries = source.qrels(part), source.unseen(source.queries(part), [part])
-        assert qrels is not None, f"{part} is not judged"
-        ids = [id_ for id_ in np.random.default_rng(0).permutation(sorted(queries.ids)).tolist() if id_ not in taken][:size]
-        taken |= set(ids)
-        lines = [f"{query}\t{document}\t{grade}\n" for query in ids for document, grade in qrels.judgments[query].items()]
-        (out / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
-        print(f"{out}: {len(ids)} queries for {name}")
+    with written_atomically(out) as folder:
+        (folder / "qrels").mkdir(parents=True)
+        for name in ("corpus.jsonl", "queries.jsonl"):
+            path = plain_or_packed(data / name)
+            (folder / path.name).symlink_to(path.resolve())  # a hub's snapshot is links itself
+        for name, (part, size) in SIZES.items():
+            qrels, queries = source.qrels(part), source.unseen(source.queries(part), [part])
+            assert qrels is not None, f"{part} is not judged"
+            ids = [id_ for id_ in np.random.default_rng(0).permutation(sorted(queries.ids)).tolist() if id_ not in taken][:size]
+            taken |= set(ids)
+            lines = [f"{query}\t{document}\t{grade}\n" for query in ids for document, grade in qrels.judgments[query].items()]
+            (folder / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+            print(f"{out}: {len(ids)} queries for {name}")
 
 
 if __name__ == "__main__":

@@ -7,23 +7,28 @@ here=experiments/medquad
 prepare() {  # splits, the teacher's vectors, hard negatives of both training splits
     [ -d "$root/data" ] || python $here/splits.py "$1" "$root/data"
     distill encode --teacher "$teacher" $source_options --splits "[teach,student,dev,test]" --out "$root/teacher"
+    # cosines differ by 2 at most, so a margin of -2 takes any unjudged document of the first 100. At 0 none that outranks the positive
+    # would be one, and those are what the teacher gets wrong
     for split in teach student; do
-        distill mine --store "$root/teacher" $source_options --split $split --out "$root/negatives-$split"
+        distill mine --store "$root/teacher" $source_options --split $split --margin -2 --out "$root/negatives-$split"
     done
+}
+
+mined() {  # the options that name the hard negatives of the labelled queries
+    echo --data.negatives MinedNegatives --data.negatives.init_args.path "$root/negatives-teach/negatives.jsonl"
 }
 
 cross() {  # cross NAME SEED [OPTION...]: a cross encoder taught on labels, and the test queries' documents in its order
     local run="$root/$1-$2"
-    distill teach --config $here/cross.yaml --model.init_args.start_from "$teacher" $data_options "${@:3}" --seed_everything "$2" \
-        --data.negatives.init_args.path "$root/negatives-teach/negatives.jsonl" --data.first_stage "$root/teacher" --out "$run"
+    distill teach --config $here/cross.yaml --model.init_args.start_from "$teacher" $data_options $(mined) "${@:3}" --seed_everything "$2" \
+        --data.first_stage "$root/teacher" --out "$run"
     rerank "$1-$2" "$run/teacher"
 }
 
-dual() {  # dual NAME SEED [OPTION...]: the teacher fine-tuned on the same labels
+dual() {  # dual NAME SEED OPTION...: the teacher fine-tuned on the same labels; the options say where its negatives come from
     local run="$root/$1-$2"
-    distill teach --config $here/dual.yaml --model.init_args.start_from "$teacher" $data_options "${@:3}" --seed_everything "$2" \
-        --data.negatives.init_args.path "$root/negatives-teach/negatives.jsonl" --out "$run"
-    distill encode --teacher "$run/teacher" $source_options --splits "[test]" --out "$root/vectors/$1-$2"
+    distill teach --config $here/dual.yaml --model.init_args.start_from "$teacher" $data_options "${@:3}" --seed_everything "$2" --out "$run"
+    distill encode --teacher "$run/teacher" $source_options --splits "[dev,test]" --out "$root/vectors/$1-$2"
 }
 
 rerank() {  # rerank NAME FOLDER

@@ -27,6 +27,7 @@ from distill.data.store import StoreWriter, VectorStore
 from distill.device import computes_bf16, fp32_products
 from distill.search import search
 from distill.verbs.encode import encode
+from distill.verbs.import_vectors import import_vectors
 
 ROWS, TOP = 8_841_823, 100
 LOOKUP = 256  # rows a training batch asks for
@@ -202,7 +203,27 @@ def searched(given: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-PARTS = {"build": built, "open": opened, "rows": looked_up, "search": searched, "ranks": weak_scaling}
+def import_seconds(folder: Path, rows: int) -> tuple[float, float]:
+    """Wall and CPU seconds of `distill import` of a .npy of random vectors in fp32, its file of ids beside it."""
+    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (rows, WIDTH))
+    for start in range(0, rows, 1 << 16):
+        vectors[start : start + (1 << 16)] = np.random.default_rng(start).random((min(1 << 16, rows - start), WIDTH), np.float32)
+    vectors.flush()
+    (folder / "ids.txt").write_text("\n".join(map(str, range(rows))))
+    start_time, cpu = time.perf_counter(), time.process_time()
+    import_vectors(str(folder / "vectors.npy"), str(folder / "store"), ids=str(folder / "ids.txt"), name="random")
+    return time.perf_counter() - start_time, time.process_time() - cpu
+
+
+def imported(given: argparse.Namespace) -> list[dict[str, Any]]:
+    given.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        seconds, cpu = alone(import_seconds, Path(name), given.scaling_rows)
+    what = f"import of {given.scaling_rows:,} vectors"
+    return [figure(what, seconds, "s"), figure(f"{what}, of the CPU", cpu, "s")]
+
+
+PARTS = {"import": imported, "build": built, "open": opened, "rows": looked_up, "search": searched, "ranks": weak_scaling}
 
 
 def main() -> None:
@@ -210,7 +231,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where the store is, or comes")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--scaling_rows", type=int, default=1_000_000, help="documents of the weak scaling of search")
+    parser.add_argument("--scaling_rows", type=int, default=1_000_000, help="documents of the import and of the weak scaling of search")
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--batches", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="building stops after so many; the next start goes on")

@@ -1,6 +1,7 @@
 """Which queries, candidates and documents a teacher is trained and measured on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from distill.data.negatives import RandomNegatives
 from distill.data.pairs import PairsData, candidates_of_run, first_stage_candidates
 from distill.data.sources import MsMarcoTsv
+from distill.encoders.folder import load_encoder
 from distill.records import BadInput
 
 
@@ -49,6 +51,22 @@ def test_a_small_corpus_is_searched_whole_and_a_large_one_in_part(copied):
     made = data(copied, dev_documents=2)
     made.prepare_for(Searches)
     assert made.dev_corpus.tolist() == [1, 4, 5, 9]  # what is judged is never left out
+
+
+def test_a_batch_knows_every_judged_document_of_its_queries(copied, teacher_folder):
+    """In any degree, so that a loss over the batch's documents takes none of them for a negative."""
+    made, encoder = data(copied, batch_size=8), load_encoder(str(teacher_folder))
+    teacher = SimpleNamespace(training_batch=lambda queries, documents, rows, tokens: rows, reader=lambda role: encoder)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
+    made.trainer = SimpleNamespace(lightning_module=teacher, fit_loop=loop, global_rank=0, world_size=1)
+    judged, seen = made.source.qrels("train").judgments, set()
+    for rows in made.train_dataloader():
+        for query, relevant, documents in zip(rows.queries, rows.relevant, rows.documents, strict=True):
+            id_ = made.train_queries.ids[query]
+            wanted = {document for document, grade in judged[id_].items() if grade > 0}
+            assert {made.corpus[row] for row in relevant if row >= 0} == wanted and made.corpus[documents[0]] in wanted
+            seen.add(id_)
+    assert len(seen) > 80
 
 
 def test_candidates_of_a_run_file(copied):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distill.data.ids import Ids
-from distill.data.qrels import Qrels, merged, read_qrels
+from distill.data.qrels import Qrels, Relevant, merged, read_qrels
 from distill.records import BadInput
 
 JUDGED = {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": 1}}
@@ -106,3 +106,15 @@ def test_best_is_the_highest_grade_in_the_corpus_and_the_first_of_equals():
     queries = ["d", "c", "unjudged", "b", "a"]
     np.testing.assert_array_equal(Qrels(judgments).best(queries, corpus), [-1, -1, -1, 0, 1])
     np.testing.assert_array_equal(Qrels(judgments).best(queries, corpus, relevant_from=2), [-1, -1, -1, -1, 1])
+
+
+def test_pairs_of_rows_and_what_is_relevant_to_each_query():
+    qrels = Qrels({"a": {"d2": 1, "d0": 0, "gone": 2, "d1": 3}, "c": {"d2": 2}, "d": {"d0": -1}})
+    corpus = Ids.of(["d0", "d1", "d2"])
+    queries, documents = qrels.pairs(["c", "b", "a", "d"], corpus)
+    assert (queries.tolist(), documents.tolist()) == ([0, 2, 2], [2, 2, 1])
+    assert [part.tolist() for part in qrels.pairs(["c", "b", "a"], corpus, 2)] == [[0, 2], [2, 1]]
+    relevant = Relevant(queries, documents, 4)
+    assert relevant.of(np.array([3, 2, 0, 2])).tolist() == [[-1, -1], [2, 1], [2, -1], [2, 1]]
+    nothing = np.empty(0, np.int64)
+    assert Relevant(nothing, nothing, 3).of(np.array([0, 2])).shape == (2, 0)

@@ -7,8 +7,21 @@ from families import FAMILIES, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
-from transformers import BertTokenizer, MPNetTokenizer, PreTrainedTokenizerFast, RobertaTokenizer, XLMRobertaTokenizer
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertTokenizer,
+    MPNetConfig,
+    MPNetTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaTokenizer,
+)
 
+from distill.encoders.cross import CrossSettings, DualPooling
+from distill.encoders.folder import build_options
 from distill.encoders.pairs import PairTemplate
 from distill.records import BadInput
 
@@ -66,6 +79,29 @@ def test_spans_by_hand_of_the_families_own_tokenizers(family, tmp_path):
         assert pairs.input_ids[0].tolist() == written["input_ids"]
         assert pairs.token_type_ids[0].tolist() == written["token_type_ids"]
         assert family == "mpnet" or written["token_type_ids"] == types
+
+
+BACKBONES = {"bert": BertConfig, "roberta": RobertaConfig, "xlm-roberta": XLMRobertaConfig, "mpnet": MPNetConfig}
+
+
+@pytest.mark.parametrize("family", BACKBONES)
+@torch.inference_mode()
+def test_pooled_vectors_are_means_over_those_spans(family):
+    """Alone and beside a longer pair, as the family's own tokenizer writes it and its own model reads it."""
+    tokenizer = own_tokenizers()[family]
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32, "initializer_range": 0.2}
+    config = BACKBONES[family](vocab_size=40, max_position_embeddings=60, pad_token_id=tokenizer.pad_token_id, **shape)
+    encoder = DualPooling(AutoModel.from_config(config, **build_options(config)).eval(), tokenizer, CrossSettings(50))
+    written = tokenizer("old river", "a market", return_tensors="pt")
+    if family != "bert":
+        written.pop("token_type_ids", None)
+    states = encoder.backbone(**written).last_hidden_state[0].double()  # [L, D]
+    alone, padded = encoder.read(["old river"], ["a market"]), encoder.read(["old river", "old"], ["a market", "a market river old " * 2])
+    for side, name in ((1, "query"), (2, "document")):
+        by_hand = states[[place for place, owner in enumerate(BY_HAND[family][0]) if owner == side]].mean(0)
+        for found in (alone, padded):
+            torch.testing.assert_close(getattr(found, name)[0].double(), by_hand / by_hand.norm(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -43,6 +43,20 @@ def test_an_own_negative_repeated_elsewhere_counts_once():
     assert OneHot(temperature=1.0)(encoded, encoded).item() == pytest.approx(by_hand, rel=1e-6)
 
 
+def test_two_pairs_of_one_query_are_not_each_others_negatives():
+    # one query, judged with documents 0 and 2, is both rows of the batch
+    encoded = dual(QUERIES[:1].expand(2, 2), DOCUMENTS, torch.tensor([[0, 1], [2, 3]]), torch.tensor([[0, 2], [0, 2]]))
+    by_hand = (cross_entropy(1, [3, 1]) + cross_entropy(0, [3, 1])) / 2  # scores 1 3 0 1 of documents 0 1 2 3
+    assert OneHot(temperature=1.0)(encoded, encoded).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_a_second_judged_document_among_the_candidates_is_no_negative():
+    # document 1 is judged for query 0 too, document 0 for query 1
+    encoded = dual(QUERIES, DOCUMENTS, torch.tensor([[0, 1], [2, 3]]), torch.tensor([[0, 1], [2, 0]]))
+    by_hand = (cross_entropy(1, [0, 1]) + cross_entropy(2, [0, -2])) / 2
+    assert OneHot(temperature=1.0)(encoded, encoded).item() == pytest.approx(by_hand, rel=1e-6)
+
+
 def test_the_gradient_is_softmax_minus_one_hot():
     query = QUERIES.clone().requires_grad_()
     encoded = dual(query, DOCUMENTS, torch.tensor([[0, 1], [2, 3]]))

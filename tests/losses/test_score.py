@@ -58,6 +58,16 @@ def test_the_teacher_may_have_a_temperature_of_its_own():
     torch.testing.assert_close(own, ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER)))
 
 
+def test_logits_are_not_divided_unless_it_is_said():
+    own = ScoreDistillation(temperature=0.05, weight=3.0, teacher="ce").for_logits()
+    assert (own.teacher_temperature, own.weight, own.teacher) == (1.0, 3.0, "ce")
+    torch.testing.assert_close(
+        own(scored(0.05 * STUDENT), scored(TEACHER)), ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER))
+    )
+    assert ScoreDistillation(teacher_temperature=2.0).for_logits().teacher_temperature == 2.0
+    assert MarginMSE().for_logits() == MarginMSE()
+
+
 def test_halving_the_temperature_doubles_the_slope_at_equal_shares():
     slopes = []
     for temperature in (0.1, 0.05):

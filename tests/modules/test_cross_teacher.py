@@ -7,6 +7,7 @@ import pytest
 import torch
 from families import make_cross, make_folder
 
+from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
 from distill.encoders.cross_folder import load_cross_encoder, save_cross_encoder
 from distill.modules.cross_teacher import CrossTeacher, dual_pooling_regulariser
@@ -30,7 +31,7 @@ def teacher(folder: Path, head="dual_pooling", **settings) -> CrossTeacher:
 
 
 def batch_of(module: CrossTeacher, rows, tokens_per_chunk: int = 10_000):
-    return module.training_batch(arrays(QUERIES), arrays(DOCUMENTS), tuple(map(np.array, rows)), tokens_per_chunk)
+    return module.training_batch(arrays(QUERIES), arrays(DOCUMENTS), Rows(*map(np.array, rows)), tokens_per_chunk)
 
 
 ROWS = ([2, 0], [[3, 0, 2], [1, 2, 3]])
@@ -79,7 +80,7 @@ def test_the_regulariser_by_hand():
 
 def test_missing_candidates_come_last(tmp_path):
     module = teacher(tmp_path / "model")
-    rows = tuple(map(np.array, ([1, 2], [[3, 2, 0], [1, -1, -1]])))
+    rows = Rows(*map(np.array, ([1, 2], [[3, 2, 0], [1, -1, -1]])))
     scores = module.validation_step(module.dev_batch(arrays(QUERIES), arrays(DOCUMENTS), rows, 1000), 0)
     assert scores.isneginf().tolist() == [[False, False, False], [False, True, True]]
     data = type("Data", (), {"dev_candidates": np.array([[9, 9, 9], [3, 2, 0], [1, -1, -1]])})

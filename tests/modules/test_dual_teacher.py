@@ -8,6 +8,7 @@ import torch
 from families import make_encoder, make_folder, make_tokenizer
 from torch.profiler import ProfilerActivity, profile
 
+from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
 from distill.encoders.towers import Towers, load_towers, save_towers
 from distill.modules.dual_teacher import DualTeacher
@@ -32,10 +33,11 @@ def arrays(count: int, seed: int, length: int = 10) -> TokenArrays:
 
 def batch_of(module: DualTeacher, batch: int, candidates: int, tokens_per_chunk: int = 10_000):
     rows = np.random.default_rng(3).permutation(batch * candidates).reshape(batch, candidates)
-    return module.training_batch(arrays(batch, 1), arrays(batch * candidates, 2), (np.arange(batch), rows), tokens_per_chunk)
+    return module.training_batch(arrays(batch, 1), arrays(batch * candidates, 2), Rows(np.arange(batch), rows), tokens_per_chunk)
 
 
-def test_the_loss_by_hand(tmp_path):
+@pytest.mark.parametrize("relevant", [None, np.array([[4, 2, -1], [0, 3, 1], [2, -1, -1]])], ids=["unjudged", "judged"])
+def test_the_loss_by_hand(tmp_path, relevant):
     module = teacher(tmp_path / "model", temperature=0.1)
     queries, documents = arrays(3, 1), arrays(6, 2)
     rows = np.array([[4, 1], [0, 4], [2, 3]])  # document 4 answers the first query and is a negative of the second
@@ -44,10 +46,11 @@ def test_the_loss_by_hand(tmp_path):
     losses = []
     for i, own in enumerate(rows):
         # each row of the whole batch once, but not its own documents a second time
-        others = [row for j, pair in enumerate(rows) for row in pair if j != i and row not in own]
+        known = () if relevant is None else relevant[i]  # answers too, whoever brought them
+        others = [row for j, pair in enumerate(rows) for row in pair if j != i and row not in own and row not in known]
         scores = (query[i] @ document[[*own, *others]].T / 0.1).double()
         losses.append(-scores.log_softmax(0)[0])
-    loss = module.training_step(module.training_batch(queries, documents, (np.arange(3), rows), 24), 0)
+    loss = module.training_step(module.training_batch(queries, documents, Rows(np.arange(3), rows, relevant), 24), 0)
     assert float(loss.detach()) == pytest.approx(float(sum(losses).detach()) / 3, abs=1e-5)
 
 
