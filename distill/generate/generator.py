@@ -35,6 +35,9 @@ class Material:
             raise BadInput(f"{self.source.root}: has no documents to make queries from: use the generator Noise, which reads queries")
         return self.source.documents()
 
+    def read_by(self, generator: Generator) -> Texts:
+        return self.queries if generator.reads == "queries" else self.documents
+
     @cached_property
     def statistics(self) -> Statistics:
         return Statistics.of(self.queries, self.documents if self.source.has_documents() else self.queries)
@@ -63,6 +66,7 @@ class Generator(ABC):
 
     reads: ClassVar[Literal["queries", "documents"]]
     queries_per_shard: ClassVar[int] = 16_384  # what a kill may lose
+    anew: ClassVar[bool] = True  # quick, and the same again for the same seed: `train` may ask for others in every epoch
 
     @property
     def name(self) -> str:

@@ -56,6 +56,7 @@ class Llm(Generator):
 
     reads: ClassVar[Literal["documents"]] = "documents"
     queries_per_shard: ClassVar[int] = 256
+    anew: ClassVar[bool] = False
     # of a setting that does not decide what is asked: the same run may go on elsewhere or faster
     beside: ClassVar[tuple[str, ...]] = ("address", "stream", "requests_per_minute", "price", "output_price", "budget")
 

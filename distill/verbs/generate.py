@@ -44,7 +44,7 @@ class Plan:
 
     @cached_property
     def texts(self) -> Texts:
-        return self.material.queries if self.generator.reads == "queries" else self.material.documents
+        return self.material.read_by(self.generator)
 
     @property
     def shards(self) -> int:
