@@ -26,8 +26,11 @@ class Material:
 
     @cached_property
     def queries(self) -> Texts:
-        """The real queries; what another split asks too is not among them."""
-        return self.source.unseen(self.source.queries(self.split), self.split.split("+"))
+        """The real queries, at least one; what another split asks too is not among them."""
+        queries = self.source.unseen(self.source.queries(self.split), self.split.split("+"))
+        if not len(queries):
+            raise BadInput(f"{self.source.root}: other splits ask every query of {self.split}: name one with queries of its own")
+        return queries
 
     @cached_property
     def documents(self) -> Texts:

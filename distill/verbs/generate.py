@@ -204,8 +204,6 @@ def generate(
         check_documents(asked.documents, source)
     material = Material(source, split)
     plan = Plan(generator, material, count, seed, filters)
-    if not len(plan.texts):
-        raise BadInput(f"split: {source.root}: {split} has no {generator.reads} to make queries of: choose another")
     folder = Path(out)
     writer = LinesWriter(folder, folder.resolve().name, plan.inputs(), plan.shards, "generated queries")
     if writer.finished:

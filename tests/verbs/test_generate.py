@@ -268,6 +268,16 @@ def test_what_cannot_be_asked(more, words, source_root, tmp_path, capsys):
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("generator", ["Crop", "Noise"])
+def test_a_split_without_queries_of_its_own_is_refused(generator, source_root, tmp_path, capsys):
+    shutil.copytree(source_root, tmp_path / "texts")
+    asked = (source_root / "queries.dev.tsv").read_text().replace("dev", "again")
+    (tmp_path / "texts" / "queries.again.tsv").write_text(asked.upper().replace("AGAIN", "again"))
+    assert distill(*arguments(tmp_path / "texts", tmp_path / "made", "--split", "again", generator=generator)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "other splits ask every query of again" in error and not (tmp_path / "made").exists()
+
+
 def test_a_filter_that_leaves_nothing_is_refused(source_root, tmp_path, capsys):
     assert distill(*arguments(source_root, tmp_path / "made", "--filters.least_words", 60)) == 2
     assert "nothing is left of 300 queries: length 300" in capsys.readouterr().err
