@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, self.embeddings(asked["input"]))
         self.say(json.dumps({"queries": queries(asked["messages"][-1]["content"])}))
 
-    def say(self, content: str, done: bool = True) -> None:
+    def say(self, content: str, done: bool = True, ascii_only: bool = True) -> None:
         """A chat completion, in pieces if that was asked for; without `done` the pieces end too soon."""
         if not self.asked["stream"]:
             return self.answer(200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]})
@@ -68,7 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for piece in (None, *(content[i : i + 7] for i in range(0, len(content), 7))):
             delta = {"role": "assistant"} if piece is None else {"content": piece}
-            self.wfile.write(b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n")
+            piece_of_json = json.dumps({"choices": [{"index": 0, "delta": delta}]}, ensure_ascii=ascii_only)
+            self.wfile.write(f"data: {piece_of_json}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n" if done else b"")
 
     def embeddings(self, texts: list[str]) -> dict[str, object]:

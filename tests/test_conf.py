@@ -138,6 +138,13 @@ def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
     run("train", *group, "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
 
 
+def test_fresh_crops_group_adds_to_another(here: Path, beir_store: str, tmp_path: Path) -> None:
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--data", "conf/data/fresh_crops.yaml"]
+    run("train", *group, "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+    data = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]
+    assert data["fresh"]["class_path"].endswith("Crop") and data["source"]["init_args"]["root"] == "data/beir"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_group_trains(here: Path, beir_store: str, tmp_path: Path) -> None:
@@ -291,7 +298,7 @@ def test_generation_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pyte
     runpy.run_path(str(config / "round_trip.py"))["main"]()
     assert set(json.loads((made / "round_trip.json").read_text())) == {"fine-tuned", "untrained", "spans of equal length", "real"}
     ablation = runpy.run_path(str(config / "ablation.py"))["main"]
-    rows = ["real_1k", "real_1k_crop", "medquad", "medquad_seq2seq"]
+    rows = ["real_1k", "real_1k_crop", "real_1k_noise_fresh", "medquad", "medquad_seq2seq"]
     ablation(rows)
     results = json.loads((made / "results.json").read_text())
     assert set(results["systems"]) == {*rows, "real_1k_best", "medquad_best"}
@@ -336,7 +343,7 @@ def test_readme_commands_run_in_order(here: Path) -> None:
 
 
 def test_every_yaml_is_run_above() -> None:
-    tested = {"student": 6, "teacher": 4, "data": 8, "trainer": 4, "sweep": 1}
+    tested = {"student": 6, "teacher": 4, "data": 9, "trainer": 4, "sweep": 1}
     tested |= {"quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
     tested |= {"msmarco": 6, "nq": 1}  # in test_launch
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}

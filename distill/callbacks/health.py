@@ -214,6 +214,8 @@ def query_ids(data: Any) -> Any:
 
     def id_of(row: int) -> str:
         part = int(np.searchsorted(sizes, row, side="right"))
+        if part == len(sizes):  # made for that epoch alone: it has words, no id
+            return data.fresh_queries.text(row)
         texts = data.train_sets[part][0]
         return texts.ids[row - int(sizes[part]) + len(texts)]
 

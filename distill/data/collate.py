@@ -52,7 +52,7 @@ def epoch_batches(
     the batches with which the epoch began on other numbers of ranks: what they held does not come again.
     """
     random = np.random.default_rng([seed, epoch])
-    rows = _drawn_rows(drawn or [(len(lengths), len(lengths))], random)
+    rows = drawn_rows(drawn or [(len(lengths), len(lengths))], random)
     for size, done in before:
         batches, rest = _cut(rows, lengths, size, random)
         rows = np.concatenate([batches[done:].ravel(), rest])
@@ -68,7 +68,8 @@ def _cut(rows: np.ndarray, lengths: np.ndarray, size: int, random: np.random.Gen
     return batches[random.permutation(count)], rest
 
 
-def _drawn_rows(drawn: Sequence[tuple[int, int]], random: np.random.Generator) -> np.ndarray:
+def drawn_rows(drawn: Sequence[tuple[int, int]], random: np.random.Generator) -> np.ndarray:
+    """Rows [sum of queries] drawn from sets of (size, queries): each of a set comes as often as any other, or once more."""
     parts, start = [np.empty(0, np.int64)], 0
     for size, queries in drawn:
         rounds = [random.permutation(size) for _ in range(math.ceil(queries / size) if size else 0)]
@@ -95,8 +96,10 @@ class TrainingLoader:
         batches_done: Callable[[], int] | None = None,
         drawn: Sequence[tuple[int, int]] | None = None,
         what: str = "queries",
+        renew: Callable[[int], tuple[Callable[[np.ndarray], Batch], np.ndarray]] | None = None,
     ):
         self.what = what  # a row is one of them
+        self.renew = renew  # `collate` and `lengths` of an epoch, where they change from one to the next
         self.collate = collate
         self.lengths = lengths
         self.epoch: int = 0
@@ -116,6 +119,8 @@ class TrainingLoader:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.renew:
+            self.collate, self.lengths = self.renew(self.epoch)
         batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.drawn, self.before)
         while self.position < len(self):
             rows = batches[self.position - len(self)][self.rank :: self.world_size]  # those that remain are the last ones

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,9 @@ from distill.device import best_device
 from distill.distributed import is_leader
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
+from distill.generate import Generator
+from distill.generate.fresh import FreshQueries, check_fresh
+from distill.generate.generator import Material
 from distill.records import BadInput
 from distill.search import search
 from distill.teachers import Teacher
@@ -39,6 +43,8 @@ class RetrievalData(LightningDataModule):
         dev: split to evaluate on during training, labelled or not.
         queries: files of extra training queries (TSV or JSON lines), unlabelled; those that an evaluation split asks too are dropped.
             A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
+        fresh: who makes more queries anew for every epoch, Crop or Noise; the store's teacher has to be here and embeds them.
+        fresh_share: an epoch has so many of them for each query that `train` has; 1 by default.
         candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
         teachers: more teachers by name, for losses to learn from: other stores of the same texts, and stores of pairs by cross encoders.
             Queries and their candidates are then those that the first cross encoder has read.
@@ -55,6 +61,8 @@ class RetrievalData(LightningDataModule):
         train: str = "train",
         dev: str = "dev",
         queries: list[str] | dict[str, float] | None = None,
+        fresh: Generator | None = None,
+        fresh_share: float | None = None,
         candidates: int = 0,
         teachers: dict[str, str] | None = None,
         dev_documents: int = 100_000,
@@ -64,12 +72,18 @@ class RetrievalData(LightningDataModule):
         super().__init__()
         if batch_size < 1 or candidates < 0 or dev_documents < 1:
             raise BadInput(f"data: batch_size {batch_size} and dev_documents must be at least 1 and candidates {candidates} at least 0")
+        for name, share in (queries if isinstance(queries, dict) else {}).items():
+            if not 0 <= share < math.inf:
+                raise BadInput(f"data.queries: {name}: {share}: a share is 0 or more")
+        check_fresh(fresh, fresh_share, bool(candidates or teachers))
         self.source, self.store_folder = source, store
         self.train_split, self.dev_split = train, dev
         self.query_files = list(queries or [])
         self.mixing = queries if isinstance(queries, dict) else {}
         self.candidates, self.batch_size, self.seed = candidates, batch_size, seed
         self.teacher_folders, self.dev_documents = teachers or {}, dev_documents
+        self.fresh, self.fresh_share = fresh, fresh_share or 1.0
+        self.fresh_queries: FreshQueries | None = None
         self._is_set_up = False
         self._loader: TrainingLoader | None = None
         self._loader_state: dict[str, Any] = {}
@@ -83,6 +97,10 @@ class RetrievalData(LightningDataModule):
         self._listed = self._scored_candidates()
         self.train_sets = self._train_sets()
         self.teacher = stored_teacher(self.store, self.train_sets)
+        if self.fresh:
+            material, count = Material(self.source, self.train_split), round(self.fresh_share * sum(map(len, self._real)))
+            self.fresh_queries = FreshQueries(self.teacher.queries, self.store, self.fresh, material, count, self.seed)
+            self.teacher.queries = self.fresh_queries
         self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
         self.candidate_rows = self._candidate_rows()  # [N, K]
@@ -123,7 +141,7 @@ class RetrievalData(LightningDataModule):
         tokens = stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
         tower = self._module.document_tower
         documents = tower and (tokenized(self.source.documents(), tower, "document"), self._text_rows())
-        trainer = self._fitting
+        trainer, fresh = self._fitting, self.fresh_queries
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader = TrainingLoader(
             collated(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None),
@@ -134,6 +152,7 @@ class RetrievalData(LightningDataModule):
             trainer.world_size,
             batches_done=lambda: progress.current.processed,
             drawn=self._drawn(),
+            renew=None if fresh is None else lambda epoch: fresh.of_epoch(epoch, tokens, self._student()),
         )
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
@@ -236,11 +255,16 @@ class RetrievalData(LightningDataModule):
 
     def _drawn(self) -> list[tuple[int, int]]:
         """(size, queries drawn an epoch) of each training set."""
-        sizes = [len(texts) for texts, _ in self.train_sets]
-        splits = len(sizes) - len(self.query_files)
-        shares = [None] * splits + [self.mixing.get(path) for path in self.query_files]
-        counts = [size if share is None else round(share * sum(sizes[:splits])) for size, share in zip(sizes, shares, strict=True)]
-        return list(zip(sizes, [count if size else 0 for size, count in zip(sizes, counts, strict=True)], strict=True))
+        sizes, real = [len(texts) for texts, _ in self.train_sets], list(map(len, self._real))
+        shares = [None] * len(real) + [self.mixing.get(path) for path in self.query_files]
+        counts = [size if share is None else round(share * sum(real)) for size, share in zip(sizes, shares, strict=True)]
+        fresh = [] if self.fresh_queries is None else [(self.fresh_queries.count, self.fresh_queries.count)]
+        return [(size, count if size else 0) for size, count in zip(sizes, counts, strict=True)] + fresh
+
+    @property
+    def _real(self) -> list[Texts]:
+        """The training sets that are splits; extra files follow them, unlabelled."""
+        return [texts for texts, _ in self.train_sets[: len(self.train_sets) - len(self.query_files)]]
 
     def _positives(self) -> np.ndarray:
         """[N] row of each labelled training query's best judged document in the corpus, -1 where there is none."""
@@ -254,7 +278,7 @@ class RetrievalData(LightningDataModule):
 
     def _judgeable(self) -> list[str]:
         """Ids of the training queries but for those of extra files, which follow them and have no labels."""
-        return [id_ for texts, _ in self.train_sets[: len(self.train_sets) - len(self.query_files)] for id_ in texts.ids]
+        return [id_ for texts in self._real for id_ in texts.ids]
 
     def _relevant(self) -> Relevant:
         """What is judged relevant to each training query, in any degree."""

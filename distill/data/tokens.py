@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,13 @@ def tokenized(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role
         _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), folder)
     flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
     return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
+
+
+def tokens_of(texts: Sequence[str], encoder: Encoder, role: Role) -> TokenArrays:
+    """The token arrays of texts that are read once, in memory."""
+    ids = encoder.token_ids(texts, role)
+    lengths = np.array([0, *map(len, ids)], np.int64)
+    return TokenArrays(np.fromiter(chain.from_iterable(ids), np.int32), np.cumsum(lengths), encoder.tokenizer.pad_token_id)
 
 
 def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,9 @@ import numpy as np
 from distill.data.texts import Texts, hashes
 from distill.records import BadInput
 
-WORD = re.compile(r"\w+")
-REASONS = ("length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate")  # why one is dropped
+WORD = re.compile(r"[^\W_]+")
+# why a query that was planned is not in the file
+REASONS = ("not made", "length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate")
 
 
 @dataclass(frozen=True)
@@ -48,20 +50,22 @@ class Known:
     """Real queries: those that may never be generated, and those that need not be."""
 
     def __init__(self, evaluation: Iterable[Texts], real: Texts):
-        self.evaluation = {bag(words_of(text)) for texts in evaluation for text in texts}
+        asked = [words_of(text) for texts in evaluation for text in texts]
+        self._evaluation = {key for words in asked for key in (bag(words), "".join(words))}
         self.real = {" ".join(words_of(text)) for text in real}
 
-    def leaks(self, text: str) -> bool:
-        return bag(words_of(text)) in self.evaluation
+    def leaks(self, words: Sequence[str]) -> bool:
+        """Whether they are an evaluation query's, in any order, or its letters, in any spacing: `what's` is `whats`."""
+        return bag(words) in self._evaluation or "".join(words) in self._evaluation
 
 
 def words_of(text: str) -> list[str]:
-    """A text's words: case, punctuation and spaces aside."""
-    return WORD.findall(text.casefold())
+    """A text's words: case, punctuation, spaces and what Unicode can write in several ways aside."""
+    return WORD.findall((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold())
 
 
 def bag(words: Sequence[str]) -> str:
-    """The words in any order: an evaluation query leaks however its words are arranged."""
+    """The words in any order."""
     return " ".join(sorted(words))
 
 
@@ -75,7 +79,7 @@ def sieved(texts: Sequence[str], filters: Filters, known: Known) -> tuple[list[s
         else "letters"
         if len(wording) < filters.least_letters * len(text)
         else "evaluation query"
-        if bag(each) in known.evaluation
+        if known.leaks(each)
         else "real query"
         if wording in known.real
         else None

@@ -26,14 +26,20 @@ class Material:
 
     @cached_property
     def queries(self) -> Texts:
-        """The real queries; what another split asks too is not among them."""
-        return self.source.unseen(self.source.queries(self.split), self.split.split("+"))
+        """The real queries, at least one; what another split asks too is not among them."""
+        queries = self.source.unseen(self.source.queries(self.split), self.split.split("+"))
+        if not len(queries):
+            raise BadInput(f"{self.source.root}: other splits ask every query of {self.split}: name one with queries of its own")
+        return queries
 
     @cached_property
     def documents(self) -> Texts:
         if not self.source.has_documents():
             raise BadInput(f"{self.source.root}: has no documents to make queries from: use the generator Noise, which reads queries")
         return self.source.documents()
+
+    def read_by(self, generator: Generator) -> Texts:
+        return self.queries if generator.reads == "queries" else self.documents
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -63,6 +69,7 @@ class Generator(ABC):
 
     reads: ClassVar[Literal["queries", "documents"]]
     queries_per_shard: ClassVar[int] = 16_384  # what a kill may lose
+    anew: ClassVar[bool] = True  # quick, and the same again for the same seed: `train` may ask for others in every epoch
 
     @property
     def name(self) -> str:

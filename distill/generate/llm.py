@@ -56,6 +56,7 @@ class Llm(Generator):
 
     reads: ClassVar[Literal["documents"]] = "documents"
     queries_per_shard: ClassVar[int] = 256
+    anew: ClassVar[bool] = False
     # of a setting that does not decide what is asked: the same run may go on elsewhere or faster
     beside: ClassVar[tuple[str, ...]] = ("address", "stream", "requests_per_minute", "price", "output_price", "budget")
 
@@ -158,11 +159,12 @@ def answered(body: bytes) -> str:
 
 def streamed(body: bytes) -> str:
     """What the model said, out of an answer sent in pieces: lines of `data: {...}`, the last one `data: [DONE]`."""
-    events = [line.removeprefix("data:").strip() for line in body.decode(errors="replace").splitlines() if line.startswith("data:")]
-    if not events or events[-1] != "[DONE]":
+    # as bytes: a text may hold signs at which Python, but not the protocol, ends a line
+    events = [line.removeprefix(b"data:").strip() for line in body.splitlines() if line.startswith(b"data:")]
+    if not events or events[-1] != b"[DONE]":
         raise TryAgain("a stream that broke off")
     try:
-        choices = [choice for event in events[:-1] for choice in json.loads(event)["choices"]]
+        choices = [choice for event in events[:-1] for choice in json.loads(event.decode(errors="replace"))["choices"]]
         return "".join(choice["delta"].get("content") or "" for choice in choices)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise TryAgain(f"no stream of a chat completion: {type(error).__name__}") from None
@@ -172,8 +174,9 @@ def queries_in(said: str) -> list[str]:
     """The queries of {"queries": [...]}, which may stand among other words, each on one line."""
     try:
         queries = json.loads(said[said.index("{") : said.rindex("}") + 1])["queries"]
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):  # a model may open brackets without end
         raise Unreadable(f"an answer without a list of queries: {' '.join(said.split())[:100]!r}") from None
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise Unreadable("an answer whose queries are no texts")
-    return [" ".join(query.split()) for query in queries]
+    # half a surrogate pair, which JSON may escape, is nothing that a file can hold
+    return [" ".join(query.encode(errors="replace").decode().split()) for query in queries]

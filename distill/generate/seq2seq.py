@@ -43,6 +43,7 @@ class Seq2Seq(Generator):
     """
 
     queries_per_shard: ClassVar[int] = 1024
+    anew: ClassVar[bool] = False
 
     model: str
     of: Literal["documents", "queries"] = "documents"

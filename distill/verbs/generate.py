@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.generate import Generator
-from distill.generate.filters import REASONS, Filters, Known, repeats, sieved
+from distill.generate.filters import REASONS, Filters, Known, repeats, sieved, words_of
 from distill.generate.generator import Material
 from distill.generate.minhash import near_repeats, signatures
 from distill.generate.round_trip import RoundTrip, diversity
@@ -34,7 +34,10 @@ SAMPLE = 1000  # queries that the diversity of a file is estimated by
 
 @dataclass(frozen=True)
 class Plan:
-    """`count` queries to make: number `i` out of text `i * texts // count`, so that all texts get their share."""
+    """`count` queries to make: number `i` out of text `i * texts // count`, so that all texts get their share.
+
+    A shard holds all queries of some texts: whoever makes them, and may be paid for it, reads each text once.
+    """
 
     generator: Generator
     material: Material
@@ -44,16 +47,24 @@ class Plan:
 
     @cached_property
     def texts(self) -> Texts:
-        return self.material.queries if self.generator.reads == "queries" else self.material.documents
+        return self.material.read_by(self.generator)
+
+    @property
+    def texts_per_shard(self) -> int:
+        return max(1, self.generator.queries_per_shard * len(self.texts) // self.count)
 
     @property
     def shards(self) -> int:
-        return -(-self.count // self.generator.queries_per_shard)
+        return -(-len(self.texts) // self.texts_per_shard)
 
-    def rows(self, shard: int) -> np.ndarray:
-        """[n] the text of each of a shard's queries, ascending."""
-        size = self.generator.queries_per_shard
-        return np.arange(shard * size, min(self.count, (shard + 1) * size)) * len(self.texts) // self.count
+    def first(self, shard: int) -> int:
+        """Number of a shard's first query."""
+        return min(self.count, -(-shard * self.texts_per_shard * self.count // len(self.texts)))
+
+    def rows(self, shards: Sequence[int]) -> np.ndarray:
+        """[n] the text of each of the shards' queries, ascending within a shard."""
+        numbers = [np.arange(self.first(shard), self.first(shard + 1)) for shard in shards]
+        return np.concatenate([np.empty(0, np.int64), *numbers]) * len(self.texts) // self.count
 
     def inputs(self) -> dict[str, Any]:
         return {
@@ -80,7 +91,7 @@ class Maker:
 
     def make(self, shard: int, progress: Callable[[int], object]) -> None:
         plan, name = self.plan, self.plan.generator.name
-        rows, counts = np.unique(plan.rows(shard), return_counts=True)
+        rows, counts = np.unique(plan.rows([shard]), return_counts=True)
         draw = random.Random(fingerprint(plan.seed, shard))
         made = plan.generator.write(plan.texts.read(rows), counts.tolist(), draw, progress)
         texts = [text for those in made for text in those]
@@ -88,14 +99,14 @@ class Maker:
         reasons, keys = sieved(texts, plan.filters, self.known)
         self._refuse_lost(texts, sources, reasons)
         kept = np.array([reason is None for reason in reasons], bool)
-        first = shard * plan.generator.queries_per_shard
+        first = plan.first(shard)
         quoted = json.encoder.encode_basestring
         lines = [
             f'{{"id": "{name}-{first + i}", "text": {quoted(texts[i])}, "generator": "{name}", '
             f'"source": {quoted(sources[i])}, "seed": {plan.seed}}}\n'
             for i in np.flatnonzero(kept)
         ]
-        dropped = Counter(reasons)
+        dropped = Counter({**Counter(reasons), "not made": int(counts.sum()) - len(texts)})
         near = signatures([texts[i] for i in np.flatnonzero(kept)]) if plan.filters.near_duplicates else np.empty((0, 0), np.uint32)
         with written_atomically(self.beside(shard)) as temporary, open(temporary, "wb") as file:
             np.savez(file, keys=keys[kept], signatures=near, dropped=[dropped[reason] for reason in REASONS])
@@ -140,7 +151,7 @@ class Maker:
                 if next(again):
                     continue
                 text = json.loads(line)["text"]
-                if self.known.leaks(text):
+                if self.known.leaks(words_of(text)):
                     raise BadInput(f"{self.writer.shard(shard)}: {text!r} is a query of an evaluation split: delete the folder")
                 if kept % every == 0:
                     sample.append(text)
@@ -201,10 +212,9 @@ def generate(
     generator.prepare(material)
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     missing = [shard for shard in writer.missing() if shard % world == rank]
-    generator.announce(plan.texts, np.concatenate([plan.rows(shard) for shard in missing] or [np.empty(0, np.int64)]))
+    generator.announce(plan.texts, plan.rows(writer.missing()))  # by all ranks together
     writer.begin()
-    size = generator.queries_per_shard
-    with tqdm(total=len(missing) * size, desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
+    with tqdm(total=len(plan.rows(missing)), desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
         for shard in missing:
             maker.make(shard, bar.update)
     if rank == 0:

@@ -36,7 +36,7 @@ def make(name: str, row: dict[str, Any], part: dict[str, Any]) -> None:
     """A row's student and its results; what is done is skipped."""
     out = ROWS / name
     files = {str(RUN / file / f"{file}.jsonl"): share for file, share in row.get("queries", {}).items()}
-    data = {**part["data"], "train": row["train"]} | ({"queries": files} if files else {})
+    data = {**part["data"], **row} | ({"queries": files} if files else {})
     out.mkdir(parents=True, exist_ok=True)
     config = ROWS / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"data": data}))
@@ -90,7 +90,7 @@ def collected(parts: list[dict[str, Any]]) -> dict[str, Any]:
                 "agreement": result["agreement"],
                 "dev_overlap@10": dev_overlap(name),
             }
-        for base in (name for name in done if "queries" not in part["rows"][name]):
+        for base in (name for name in done if part["rows"][name].keys() == {"train"}):
             mixes = [name for name in done if name.startswith(f"{base}_") and part["rows"][name]["train"] == part["rows"][base]["train"]]
             for name in mixes:
                 differences[name] = difference(values[name], values[base])

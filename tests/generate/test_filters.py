@@ -30,6 +30,8 @@ def test_reasons_by_hand(known):
         "who was j s bach": "evaluation query",
         "Bach, J.S.: who was?": "evaluation query",  # the same words in another order
         "NAÏVE   Bayes!": "evaluation query",
+        "nai\u0308ve_bayes": "evaluation query",  # the same letters written another way
+        "whowas J.S.-Bach": "evaluation query",  # and spaced another way
         "who was bach": None,
         "How old is the sun?": "real query",
         "is the sun old how": None,  # in another order it is a new query of a text that is trained on

@@ -66,8 +66,10 @@ def stubborn(handler: Handler, number: int) -> bool:
     return chance < 0.3
 
 
+@pytest.mark.parametrize("queries_per_shard", [24, 25])  # of eight documents; a ninth's do not fit in whole
 @pytest.mark.parametrize("stream", ["false", "true"])
-def test_each_document_exactly_once(stream, source_root, tmp_path):
+def test_each_document_exactly_once(stream, queries_per_shard, source_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(Llm, "queries_per_shard", queries_per_shard)
     with serving(stubborn) as server:
         assert generate(server, source_root, tmp_path / "made", "--generator.stream", stream) == 0
         assert_whole(source_root, tmp_path / "made")
@@ -113,6 +115,26 @@ def test_a_model_that_never_does_what_it_is_told(source_root, tmp_path):
         assert len(server.requests) == 59 + UNREADABLE
     found = [json.loads(line)["source"] for line in (tmp_path / "made" / "made.jsonl").read_text().splitlines()]
     assert "d7" not in found and {"d6", "d8"} <= set(found)
+    manifest = read_json(tmp_path / "made" / "manifest.json", "manifest")
+    assert manifest["dropped"]["not made"] == 3
+    assert manifest["lines"] + sum(manifest["dropped"].values()) == 180
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_what_a_model_may_write(stream, source_root, tmp_path):
+    """Signs at which some readers end a line, halves of signs, brackets without end: each document has its queries all the same."""
+    odd = ['{"queries": ["next\u2028line \\u2028 %d"]}', '{"queries": ["half \\ud83d a sign %d"]}', "[{" * 100_000 + "%d"]
+
+    def says(handler: Handler, number: int) -> bool:
+        if number < 30:
+            handler.say(odd[number % 3] % number, ascii_only=False)
+        return number < 30
+
+    with serving(says) as server:
+        assert generate(server, source_root, tmp_path / "made", "--generator.stream", stream) == 0
+    texts = [json.loads(line)["text"] for line in (tmp_path / "made" / "made.jsonl").read_text().splitlines()]
+    assert sum(text.startswith("next line ") for text in texts) == sum(text.startswith("half ? a sign") for text in texts) == 10
+    assert len({json.loads(line)["source"] for line in (tmp_path / "made" / "made.jsonl").read_text().splitlines()}) > 55
 
 
 def test_what_it_is_told(source_root, tmp_path):
@@ -149,13 +171,19 @@ def test_without_labels_real_queries_are_the_example(tmp_path, source_root):
     assert f"\nPeople here ask like this:\n{first}\n" in told[0]
 
 
-def test_what_it_may_cost_is_said_first(source_root, tmp_path, capsys):
+def test_what_it_may_cost_is_said_first(source_root, tmp_path, capsys, monkeypatch):
     price = ["--generator.price", 1000, "--generator.output_price", 100]
     with serving() as server:
         assert generate(server, source_root, tmp_path / "made", *price) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "60 requests" in error and "above 1" in error
         assert (server.requests, (tmp_path / "made").exists()) == ([], False)
+        monkeypatch.setenv("WORLD_SIZE", "2")  # ranks do not each spend the budget
+        monkeypatch.setenv("RANK", "1")
+        assert generate(server, source_root, tmp_path / "made", *price) == 2
+        assert "60 requests" in capsys.readouterr().err
+        monkeypatch.delenv("WORLD_SIZE")
+        monkeypatch.delenv("RANK")
         assert generate(server, source_root, tmp_path / "made", *price, "--generator.budget", 1000) == 0
         assert "60 requests" in capsys.readouterr().out
 

@@ -52,9 +52,10 @@ def test_noise_free_states_are_the_models_own(kind, writers):
         assert queries == [loaded.tokenizer.decode(greedy[0], skip_special_tokens=True)] * 2
 
 
-def test_noise_is_a_share_of_the_states_size(writers, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_a_share_of_the_states_size(kind, writers, monkeypatch):
     seen: list[torch.Tensor] = []
-    generator = Seq2Seq(str(writers["bart"]), of="queries", noise=0.5, longest_query=2, precision="fp32")
+    generator = Seq2Seq(str(writers[kind]), of="queries", noise=0.5, longest_query=2, precision="fp32")
     generate = generator._writer.model.generate
 
     def listens(encoder_outputs, **given):
@@ -77,6 +78,19 @@ def test_masks_take_the_place_of_words(writers):
     assert 0.4 < share < 0.6
     assert all(row[0] == ids[0][0] and row[-1] == ids[0][-1] for row in masked)
     assert all(token in (mask, ids[0][i]) for row in masked for i, token in enumerate(row))
+
+
+def test_what_a_model_without_a_mask_does_not_read(writers):
+    """T5's own tokenizer has none."""
+    generator = Seq2Seq(str(writers["t5"]), of="queries", mask=0.5)
+    generator._writer.tokenizer.mask_token = None
+    ids = generator._writer.token_ids(["the best old river is near the red garden"] * 50, "document")
+    read = [generator._masked(row, random.Random(i)) for i, row in enumerate(ids)]
+    assert all(row[0] == ids[0][0] and row[-1] == ids[0][-1] for row in read)
+    assert 0.4 < sum(len(row) - 2 for row in read) / sum(len(row) - 2 for row in ids) < 0.6
+    for row in read:
+        rest = iter(ids[0])
+        assert all(token in rest for token in row)
 
 
 def test_likelihoods_by_hand(writers):
@@ -115,6 +129,27 @@ def test_stopped_and_started_again(writers, source_root, tmp_path, monkeypatch):
     assert distill(*arguments(source_root, writers["bart"], tmp_path / "again" / "made")) == 0
     assert len(calls) == 4
     assert (tmp_path / "again/made/made.jsonl").read_bytes() == (tmp_path / "whole/made/made.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", ["mask", "noise"])
+def test_perturb_and_decode_writes_a_file(variant, kind, writers, source_root, tmp_path):
+    """The paper's two ways, of train queries."""
+    given = [*arguments(source_root, writers[kind], tmp_path / "made"), "--generator.of", "queries", f"--generator.{variant}", "0.3"]
+    assert distill(*given) == 0
+    found = [json.loads(line) for line in (tmp_path / "made" / "made.jsonl").read_text().splitlines()]
+    assert len(found) > 60 and all(line["source"].startswith("train") and line["text"] for line in found)
+    assert read_json(tmp_path / "made" / "plan.json", "plan")["generator"][variant] == 0.3
+
+
+def test_ranks_leave_the_bytes_of_one_process(writers, source_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(Seq2Seq, "queries_per_shard", 40)
+    assert distill(*arguments(source_root, writers["t5"], tmp_path / "one" / "made")) == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert distill(*arguments(source_root, writers["t5"], tmp_path / "two" / "made")) == 0
+    assert (tmp_path / "one/made/made.jsonl").read_bytes() == (tmp_path / "two/made/made.jsonl").read_bytes()
 
 
 def teach(source: Path, model: Path, out: Path, *more) -> list:

@@ -8,17 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from commands import distill, in_process, train_arguments
+from conftest import TOPICS
+from embeddings_server import Handler, serving
+from writers import make_writer
 
 from distill.artefacts import file_fingerprint, read_json
 from distill.data.lines import LinesWriter
 from distill.data.sources import MsMarcoTsv
-from distill.generate import Crop, Generator, Noise
+from distill.generate import Crop, Generator, Noise, Seq2Seq
 from distill.generate.filters import bag, words_of
 
 TESTS = Path(__file__).parents[1]
@@ -80,7 +84,7 @@ def planted(source: Path, folder: Path) -> tuple[Path, list[str]]:
 def test_no_evaluation_query_is_written(generator, source_root, tmp_path):
     source, asked = planted(source_root, tmp_path / "texts")
     held = ["--source.holdout", 8]
-    assert distill(*arguments(source, tmp_path / "made", *held, generator=generator, count=2000)) == 0
+    assert distill(*arguments(source, tmp_path / "made", *held, generator=generator, count=4000)) == 0
     texts = MsMarcoTsv(str(source), holdout=8)
     barred = {bag(words_of(text)) for split in ("dev", "test", "holdout") for text in texts.queries(split)}
     assert {bag(words_of(query)) for query in asked} <= barred
@@ -103,6 +107,61 @@ def test_a_file_with_an_evaluation_query_is_not_left(source_root, tmp_path, monk
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "is a query of an evaluation split" in error
     assert not (tmp_path / "made" / "made.jsonl").exists() and not (tmp_path / "made" / "manifest.json").exists()
+
+
+def disguised(text: str, number: int) -> str:
+    """The same words to whoever reads them."""
+    words = text.split()
+    ways = [
+        f"{text.upper()}!!",
+        " ".join(reversed(words)),
+        ", ".join(words).title(),
+        "-".join(words),
+        f"«{'  '.join(words)}»?",
+        "_".join(words),
+    ]
+    return ways[number % len(ways)]
+
+
+@pytest.mark.parametrize("generator", ["Crop", "Noise", "Seq2Seq", "Llm"])
+def test_evaluation_queries_that_a_generator_writes_are_dropped(generator, source_root, tmp_path, monkeypatch):
+    """Whoever writes them, in whatever disguise: DL19, DL20 and those that are held out."""
+    shutil.copytree(source_root, tmp_path / "texts")
+    for split in ("dl19", "dl20"):
+        lines_of = (f"{split}-{i}\thow small is the {split} moon {topic}\n" for i, topic in enumerate(TOPICS))
+        (tmp_path / "texts" / f"queries.{split}.tsv").write_text("".join(lines_of))
+    source = MsMarcoTsv(str(tmp_path / "texts"), holdout=8)
+    asked = [text for split in ("dl19", "dl20", "holdout") for text in source.queries(split)]
+    plants = [disguised(text, i) for i in range(6) for text in asked]
+    next_plant, held, more = cycle(plants), ["--source.holdout", 8], []
+    kind: Any = {"Crop": Crop, "Noise": Noise, "Seq2Seq": Seq2Seq}.get(generator)
+    if generator == "Seq2Seq":
+        more = ["--generator.model", make_writer(tmp_path / "writer", "bart"), "--generator.longest_query", 4]
+    if kind:
+        write = kind.write
+
+        def plants_some(self: Generator, texts: list[str], counts: list[int], *others: Any) -> list[list[str]]:
+            """Every other query."""
+            made = write(self, texts, counts, *others)
+            return [[next(next_plant) if i % 2 else q for i, q in enumerate(those)] for those in made]
+
+        monkeypatch.setattr(kind, "write", plants_some)
+        assert distill(*arguments(source.root, tmp_path / "made", *held, *more, generator=generator, count=600)) == 0
+    else:
+
+        def says(handler: Handler, number: int) -> bool:
+            handler.say(json.dumps({"queries": [plants[number % len(plants)], f"clean query {number}"]}))
+            return True
+
+        with serving(says) as server:
+            more = ["--generator.address", server.address, "--generator.model", "m"]
+            assert distill(*arguments(source.root, tmp_path / "made", *held, *more, generator="Llm", count=120)) == 0
+    letters = {"".join(sorted("".join(words_of(text)))) for text in asked}
+    found = [line["text"] for line in lines(tmp_path / "made")]
+    assert found and not [text for text in found if "".join(sorted("".join(words_of(text)))) in letters]
+    manifest = read_json(tmp_path / "made" / "manifest.json", "manifest")
+    assert manifest["dropped"]["evaluation query"] >= 60
+    assert manifest["lines"] + sum(manifest["dropped"].values()) == (120 if generator == "Llm" else 600)
 
 
 @pytest.mark.parametrize("generator", ["Crop", "Noise"])
@@ -207,6 +266,16 @@ def test_what_cannot_be_asked(more, words, source_root, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and words in error
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("generator", ["Crop", "Noise"])
+def test_a_split_without_queries_of_its_own_is_refused(generator, source_root, tmp_path, capsys):
+    shutil.copytree(source_root, tmp_path / "texts")
+    asked = (source_root / "queries.dev.tsv").read_text().replace("dev", "again")
+    (tmp_path / "texts" / "queries.again.tsv").write_text(asked.upper().replace("AGAIN", "again"))
+    assert distill(*arguments(tmp_path / "texts", tmp_path / "made", "--split", "again", generator=generator)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "other splits ask every query of again" in error and not (tmp_path / "made").exists()
 
 
 def test_a_filter_that_leaves_nothing_is_refused(source_root, tmp_path, capsys):
