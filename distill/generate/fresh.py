@@ -61,7 +61,7 @@ class FreshQueries(StoredQueries):
         return self._texts
 
     def text(self, row: int) -> str:
-        epoch, number = divmod(row - len(self), self.count)
+        epoch, number = divmod(int(row) - len(self), self.count)
         return self.texts(epoch)[number]
 
     def take(self, queries: np.ndarray) -> np.ndarray:
