@@ -25,7 +25,8 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     module.prepare(run.start if run.start.exists() else None)
     data.prepare_for(module)
     if trainer.is_global_zero:
-        _lock = run.claim(config, str(trainer.precision), {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}})
+        made_from = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
+        _lock = run.claim(config, str(trainer.precision), made_from, data.removed_from_train)
         if not run.start.exists():
             module.save(run.start)  # the base may move or change, and a checkpoint is weights alone
     if run.finished:

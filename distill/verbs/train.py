@@ -81,7 +81,7 @@ def train(
     data.setup("fit")
     module.prepare(data, begins=checkpoint is None)
     if trainer.is_global_zero:
-        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
+        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()}, data.removed_from_train)
     if run.finished:
         return print(f"{run.student}: done before")
     continue_from(checkpoint, trainer)
