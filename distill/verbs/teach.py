@@ -32,10 +32,10 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     if run.finished:
         return print(f"{run.teacher}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
-    continue_from(checkpoint, trainer)
+    step = continue_from(checkpoint, trainer)
     if trainer.is_global_zero:
         print(f"its weights and its place in the data win over model.start_from: {module.start_from}" if checkpoint else module.origin)
-    with tracked(trainer, module, run, config):
+    with tracked(trainer, module, run, config, step):
         fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)
