@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -137,10 +137,10 @@ class _OneLine:
             ex = ex.__cause__ or ex.__context__
         raise BadInput(one_line(message))
 
-    def parse_args(self: Any, args: Sequence[str], **more: Any) -> Any:
+    def parse_args(self: Any, args: Any = None, *rest: Any, **more: Any) -> Any:
         """An option that does not exist is said first: other errors may follow from it."""
         try:
-            return super().parse_args(args, **more)  # type: ignore[misc]
+            return super().parse_args(args, *rest, **more)  # type: ignore[misc]
         except BadInput as error:
             if self.exit_on_error and (unknown := misspelt(list(args), self.format_help())):
                 raise BadInput(unknown) from None
