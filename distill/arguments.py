@@ -19,7 +19,7 @@ from distill.callbacks.tracking import Tracking, check_installed
 from distill.generate import Generator
 from distill.losses import Loss
 from distill.records import BadInput
-from distill.refusals import one_line, unknown_option
+from distill.refusals import misspelt, one_line, unknown_option
 
 # jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
 set_parsing_settings(subclasses_enabled=[Loss, Generator])
@@ -136,6 +136,15 @@ class _OneLine:
                 raise ex
             ex = ex.__cause__ or ex.__context__
         raise BadInput(one_line(message))
+
+    def parse_args(self: Any, args: Any = None, *rest: Any, **more: Any) -> Any:
+        """An option that does not exist is said first: other errors may follow from it."""
+        try:
+            return super().parse_args(args, *rest, **more)  # type: ignore[misc]
+        except BadInput as error:
+            if self.exit_on_error and (unknown := misspelt(list(args), self.format_help())):
+                raise BadInput(unknown) from None
+            raise error
 
 
 class OneLineParser(_OneLine, ArgumentParser):

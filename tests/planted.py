@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distill.distributed import rank
 from distill.encoders.encoder import Encoder, Normalize
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.losses import Loss
@@ -39,14 +40,28 @@ class Flat(Loss):
 
 @dataclass
 class BreaksAt(Loss):
-    """No number from one call on."""
+    """No number from one call on, on one rank."""
 
     call: int = 3
+    on_rank: int = 0
     calls: int = 0
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         self.calls += 1
-        return student.query[:, 0].mean() * (float("nan") if self.calls >= self.call else 1.0)
+        return student.query[:, 0].mean() * (float("nan") if self.calls >= self.call and rank() == self.on_rank else 1.0)
+
+
+@dataclass
+class NoSlopeAt(Loss):
+    """A number at every call, whose gradient at one of them is none."""
+
+    call: int = 6
+    calls: int = 0
+
+    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+        self.calls += 1
+        value = student.query[:, 0].mean()
+        return value + (0 * value).sqrt() if self.calls == self.call else value  # infinity times 0
 
 
 class Unnormalised(StudentFromTeacher):

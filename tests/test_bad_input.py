@@ -274,6 +274,9 @@ def test_labels_that_not_every_query_has(world: World, refused: Callable) -> Non
 OPTIONS = {
     "unknown": (["--data.batchsize", 3], ["--data.batchsize", "did you mean --data.batch_size?"]),
     "abbreviation": (["--trainer.max_epoch", 3], ["--trainer.max_epoch", "did you mean --trainer.max_epochs?"]),
+    "unknown beside another error": (["--data.source", "Nope", "--data.bach_size", 3], ["did you mean --data.batch_size?"]),
+    "unknown choice of class": (["--sorce", "Beir"], ["--sorce:", "did you mean --data.source?"]),
+    "unknown choice of class, its option": (["--data.sorce.root", "x"], ["--data.sorce.root:", "did you mean --data.source.root?"]),
     "wrong type": (["--data.batch_size", "many"], ["data.batch_size", "'many' is not a whole number"]),
     "out of range": (["--data.batch_size", 0], ["batch_size 0", "at least 1"]),
     "too many candidates": (["--data.candidates", 61], ["data.candidates", "60 documents"]),
@@ -309,7 +312,12 @@ def test_config_files(world: World, refused: Callable, text: str, words: list[st
 
 
 def test_missing_config_file(world: World, refused: Callable) -> None:
-    refused(["train", "--config", world.root / "none.yaml"], "none.yaml: no such file")
+    refused(["train", "--config", world.root / "none.yaml"], "config: ", "none.yaml: no such file")
+    refused(["train", "--data", "none.yaml"], "distill train: data: none.yaml: no such file")
+
+
+def test_a_file_of_a_group_is_named(world: World, refused: Callable) -> None:
+    refused(["train", "--data", world.config("store: [1]\n")], "train: data: data.store: ", "'[1]' is not text")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +335,10 @@ def test_what_is_required_is_named(refused: Callable, verb: str, words: list[str
     [
         (["--precision", "fp8"], ["precision", "'fp8'", "auto, bf16, fp32"]),
         (["--precison", "fp32"], ["--precison", "did you mean --precision?"]),
-        (["--prec", "fp32"], ["--prec"]),
+        (["--prec", "fp32"], ["--prec:", "did you mean --precision?"]),
+        (["--sorce", "Beir"], ["--sorce:", "did you mean --source?"]),
+        (["--sorce.root", "x"], ["--sorce.root:", "did you mean --source.root?"]),
+        (["-z"], ["no option -z: --help lists them"]),
         (["--splits", "[nope]"], ["no split 'nope'", "dev, test, train"]),
         (["--source.root", "/nowhere"], ["/nowhere/collection.tsv: no such file"]),
         (["--pooling", "mean"], ["leave pooling and normalize out"]),
@@ -335,6 +346,11 @@ def test_what_is_required_is_named(refused: Callable, verb: str, words: list[str
 )
 def test_options_of_encode(world: World, refused: Callable, arguments: list[str], words: list[str]) -> None:
     refused(world.encode(*arguments), *words)
+
+
+def test_options_of_a_class_that_is_not_named(refused: Callable) -> None:
+    refused(["encode", "--source.root", "x"], "encode: source: which one is not said: give --source NAME before its options")
+    refused(["encode", "--source.root", "x", "--sorce", "Beir"], "no option --sorce: did you mean --source?")
 
 
 def test_options_of_evaluate(world: World, refused: Callable) -> None:

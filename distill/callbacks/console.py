@@ -25,7 +25,9 @@ class Console(Callback):
         loader: Any = trainer.train_dataloader
         drawn = sum(count for _, count in loader.drawn)
         steps = trainer.estimated_stepping_batches
-        print(f"trains on {drawn:,} {loader.what} an epoch, {steps:,} steps, in {trainer.precision}", flush=True)
+        left_out = trainer.datamodule.removed_from_train  # type: ignore[attr-defined]
+        leaked = f"; {left_out:,} queries left out, which another split asks too" if left_out else ""
+        print(f"trains on {drawn:,} {loader.what} an epoch, {steps:,} steps, in {trainer.precision}{leaked}", flush=True)
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

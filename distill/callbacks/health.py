@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from distill.artefacts import write_json
 from distill.callbacks.watch import Watch
 from distill.data.store import VectorStore
 from distill.data.texts import Texts
+from distill.distributed import all_rows, highest
 from distill.encoders.batched import encode_texts
 from distill.encoders.folder import is_at_hand
 from distill.encoders.towers import load_maker
@@ -27,15 +28,15 @@ SAME = 0.99  # cosine from which two vectors are of one text by one maker, preci
 COPY = 0.999  # cosine from which two queries are one
 LEAST_RANK, LEAST_SPREAD = 0.25, 0.1  # shares of the teacher's effective rank and of its angles that a student must have
 NORMS = (0.5, 2.0)  # student's mean norm over the teacher's
-STEPS_UNCHECKED = 20  # of a loss on a GPU, where every look waits for the device
+STEPS_UNCHECKED = 20  # of a loss where every look waits for a GPU or for other ranks
 
 
 class Health(Watch):
     """Warns of what spoils a student, stops where going on is useless. Each fault is told once.
 
-    After every evaluation: collapse and drift of norms; on the next step: a loss term without gradient. On every step: a loss that is
-    no number, whose batch is kept. At the start: dev queries among the training queries; vectors that the teacher does not write, or
-    that belong to other texts.
+    After every evaluation: collapse and drift of norms; on the next step: a loss term without gradient. On every step, looked at every
+    20 on a GPU and on several ranks: a loss that is no number, whose batch is kept, of every rank. At the start: dev queries among the
+    training queries; vectors that the teacher does not write, or that belong to other texts.
     """
 
     def __init__(self, folder: Path):
@@ -55,6 +56,8 @@ class Health(Watch):
 
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
         self._terms_due = True
+        if not torch.isfinite(student).all():  # by the last step, whose loss was a number, but not its gradient
+            self._stop(trainer, trainer.global_step, "a vector of the student is no number", self._previous, [])
         ours, theirs = (spread(vectors[:DEV_SAMPLE]) for vectors in (student, teacher))
         module.log_dict({f"health/{name}": value for name, value in ours.items()}, batch_size=len(rows))
         rank, cosine, norm = (ours[name] for name in ("effective_rank", "pairwise_cosine", "norm"))
@@ -89,24 +92,42 @@ class Health(Watch):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._recent.append((trainer.global_step, self._rows, outputs["loss"].detach()))
-        if pl_module.device.type == "cpu" or len(self._recent) >= STEPS_UNCHECKED:
+        at_once = pl_module.device.type == "cpu" and trainer.world_size == 1
+        if at_once or len(self._recent) >= STEPS_UNCHECKED:
             self._refuse_nan(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._refuse_nan(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._refuse_nan(trainer)  # where nothing is evaluated
+
     def _refuse_nan(self, trainer: Trainer) -> None:
-        for step, rows, loss in self._recent:
-            if not torch.isfinite(loss):
-                path = self.folder / f"nan-step-{step}.json"
-                ids = query_ids(trainer.datamodule)  # type: ignore[attr-defined]
-                named = {"step": step, "queries": [ids(row) for row in rows], "batch_before": [ids(row) for row in self._previous]}
-                write_json(path, named)
-                message = f"step {step}: the loss is {float(loss)}; the queries of that batch, and of the one before, are in {path}"
-                self.warn(trainer, "loss", message)
-                raise BadInput(f"{message}: lower model.learning_rate, clip gradients or train in fp32, into another --out")
-            self._previous = rows
-        self._recent = []
+        """Every rank stops at the first step whose loss is no number on any of them."""
+        if not self._recent:
+            return
+        finite = torch.stack([torch.isfinite(loss) for _, _, loss in self._recent]).long()
+        bad = len(finite) - highest(len(finite) - int(finite.cumprod(0).sum()), finite.device)
+        batches = [self._previous, *(rows for _, rows, _ in self._recent)]
+        if bad < len(finite):
+            step, _, loss = self._recent[bad]
+            value = float(loss) if not finite[bad] else "no number on another rank"
+            self._stop(trainer, step, f"the loss is {value}", batches[bad + 1], batches[bad])
+        self._previous, self._recent = batches[-1], []
+
+    def _stop(self, trainer: Trainer, step: int, why: str, rows: list[int], before: list[int]) -> NoReturn:
+        """Keeps the ids of the queries in the batches of all ranks; one of them tells why."""
+        device, ids = trainer.strategy.root_device, query_ids(trainer.datamodule)  # type: ignore[attr-defined]
+        queries, last = (
+            [ids(row) for row in all_rows(torch.tensor(part, dtype=torch.int64, device=device)).tolist()] for part in (rows, before)
+        )
+        if not trainer.is_global_zero:
+            raise SystemExit(0)  # a launcher that sees a rank fail kills the others, and the first has yet to say why
+        path = self.folder / f"nan-step-{step}.json"
+        write_json(path, {"step": step, "queries": queries, "batch_before": last})
+        message = f"step {step}: {why}; the queries of that batch, and of the one before, are in {path}"
+        self.warn(trainer, "loss", message)
+        raise BadInput(f"{message}: lower model.learning_rate, clip gradients or train in fp32, into another --out")
 
     def warn(self, trainer: Trainer, fault: str, message: str) -> None:
         """Tells a fault once: on the terminal, in health.jsonl, and to every tracker that sends alerts."""
@@ -176,7 +197,9 @@ def misfits(data: Any) -> list[tuple[str, str]]:
     sets: list[tuple[str, VectorStore, Texts]] = []
     if data.source.has_documents():
         sets.append(("document", data.store.documents, data.source.documents()))
-    sets.append(("query", data.teacher.queries.stores[0], data.train_sets[0][0]))
+    sets += [("query", store, texts) for store, (texts, _) in zip(data.teacher.queries.stores, data.train_sets, strict=True)]
+    dev = data.dev_vectors
+    sets += [("query", store, data.dev_texts.subset(np.flatnonzero(dev.store_of == part))) for part, store in enumerate(dev.stores)]
     for role, store, texts in sets:
         rows = np.sort(np.random.default_rng(0).permutation(len(texts))[:SAMPLE])
         ids = [texts.ids[row] for row in rows]

@@ -28,18 +28,19 @@ EXAMPLES, LISTED = 8, 3  # dev queries in the table of examples, documents of ea
 PIXELS = 8  # side of a cell of the picture of similarities
 
 
-def tracker(kind: Tracking, folder: Path, run_made: Any) -> Logger | None:
-    """The logger of a kind; `run_made` is what makes this run another than the last one in the same folder.
+def tracker(kind: Tracking, folder: Path, run_made: Any, step: int) -> Logger | None:
+    """The logger of a kind; `run_made` is what makes this run another than the last one in the same folder, `step` where it begins.
 
     Only `wandb` sends anything anywhere. A run that goes on goes on in the same wandb run; offline in a folder of its own, which
-    `wandb sync` joins by its id. The axis is trainer/global_step in all of them.
+    `wandb sync` joins by its id. The axis is trainer/global_step in all of them; what was told of later steps before a kill TensorBoard
+    forgets, wandb shows twice.
     """
     from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
     if kind in ("none", "csv"):
         return None
     if kind == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)
+        return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False, purge_step=step or None)
     id_ = os.environ.get("WANDB_RUN_ID") or fingerprint(str(folder.resolve()), run_made)  # a sweep names its runs itself
     return WandbLogger(name=folder.name, save_dir=folder, project="distill", id=id_, offline=kind == "wandb-offline", resume="allow")
 
@@ -89,6 +90,7 @@ class Meter(Callback):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             norms = [(g.coalesce().values() if g.is_sparse else g).detach().float().norm() for g in gradients]
             pl_module.log("optim/gradient_norm", torch.stack(norms).norm())
+            pl_module.log("optim/learning_rate", float(optimizer.param_groups[0]["lr"]))  # of this step: after it, the schedule moves on
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._queries += len(batch.query_rows) * trainer.world_size
@@ -107,7 +109,6 @@ class Meter(Callback):
             found["gpu_memory_gb"] = torch.cuda.max_memory_allocated(pl_module.device) / (1 << 30)
             found["gpu_percent"] = _gpu_percent(pl_module.device)
         pl_module.log_dict({f"system/{name}": float(value) for name, value in found.items()})
-        pl_module.log("optim/learning_rate", float(trainer.optimizers[0].param_groups[0]["lr"]))
         self._clock, self._queries, self._tokens = (wall, busy), 0, 0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,7 +14,7 @@ from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.qrels import Qrels, Relevant
-from distill.data.sources import QueryFile, TextSource, check_documents, judgments_fingerprints
+from distill.data.sources import TRAIN, QueryFile, TextSource, check_documents, judgments_fingerprints
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher
 from distill.data.texts import Texts
@@ -226,9 +226,11 @@ class RetrievalData(LightningDataModule):
         parts = self.train_split.split("+")
         if shared := set(parts) & set(self.dev_split.split("+")):
             raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
+        self.removed_from_train = self.source.removed_from_train if TRAIN in parts else 0
         for part in parts:
             whole = self.source.queries(part)
             texts = self.source.unseen(whole, parts)
+            self.removed_from_train += len(whole) - len(texts)
             sets.append((texts.subset(self._read_rows(texts, part), part), whole.fingerprint))
         for path in self.query_files:
             whole = QueryFile(path).queries()

@@ -14,7 +14,7 @@ from distill.data.collate import EvaluationLoader, TrainingLoader
 from distill.data.ids import Ids
 from distill.data.negatives import Draw, Labelled, Negatives, Rows, first_stage_top
 from distill.data.qrels import Qrels
-from distill.data.sources import TextSource, judgments_fingerprints
+from distill.data.sources import TRAIN, TextSource, judgments_fingerprints
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.data.tokens import tokenized
@@ -82,7 +82,9 @@ class PairsData(LightningDataModule):
         if shared := set(parts) & set(self.dev_split.split("+")):
             raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
         self.corpus = self.source.documents().ids
-        self.train_queries = self.source.unseen(self.source.queries(self.train_split), parts)
+        whole = self.source.queries(self.train_split)
+        self.train_queries = self.source.unseen(whole, parts)
+        self.removed_from_train = len(whole) - len(self.train_queries) + (self.source.removed_from_train if TRAIN in parts else 0)
         labelled = Labelled(self.source, self.train_split, self.train_queries, self._judged(self.train_split), self.corpus)
         examples = self.negatives.examples(labelled)
         if not len(examples):

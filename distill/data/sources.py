@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -16,8 +15,6 @@ from distill.data.qrels import Qrels, merged, read_qrels
 from distill.data.store import VectorStore, check_texts
 from distill.data.texts import Texts, concatenated, hashes, plain_or_packed
 from distill.records import BadInput
-
-log = logging.getLogger(__name__)
 
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -126,7 +123,6 @@ class TextSource(ABC):
         held = np.sort(rows[by_id[: self.holdout]])
         wordings = queries.wording_hashes
         train = rows[~np.isin(wordings[rows], wordings[held])]
-        log.info("%s: %d train queries dropped, another split asks the same", self.root, len(queries) - len(train) - len(held))
         return train, held
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_ratio(student: ArrayLike, teacher: ArrayLike, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Ratio of mean `student` [Q] to mean `teacher` [Q] with its percentile interval.
+    """Ratio of mean `student` [Q] to mean `teacher` [Q] with its expanded percentile interval.
 
     Paired: each resample draws the same queries for both, so what makes a query hard for both does not widen the interval. Resamples
     in which the teacher scores nothing have no ratio and are left out. Raises BadInput when the teacher's mean is 0.
@@ -31,13 +33,14 @@ def bootstrap_ratio(student: ArrayLike, teacher: ArrayLike, resamples: int = 10_
         raise BadInput("the teacher scores 0 on every query: nothing to retain; do the judgements belong to these queries and documents?")
     sums = _resampled_sums(values, resamples, seed)
     ratios = sums[0, sums[1] != 0] / sums[1, sums[1] != 0]
-    return _interval(values[0].mean() / values[1].mean(), ratios)
+    return _interval(values[0].mean() / values[1].mean(), ratios, values.shape[1])
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Mean of `values` [Q] with its percentile interval."""
+    """Mean of `values` [Q] with its expanded percentile interval."""
     per_query = _per_query(values)
-    return _interval(per_query.mean(), _resampled_sums(per_query, resamples, seed)[0] / per_query.shape[1])
+    queries = per_query.shape[1]
+    return _interval(per_query.mean(), _resampled_sums(per_query, resamples, seed)[0] / queries, queries)
 
 
 def randomisation_test(one: ArrayLike, other: ArrayLike, permutations: int = 10_000, seed: int = 0) -> float:
@@ -76,6 +79,13 @@ def _resampled_sums(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return np.concatenate(chunks, axis=1)
 
 
-def _interval(value: float, resampled: np.ndarray) -> Interval:
-    low, high = np.percentile(resampled, [2.5, 97.5])
+def _interval(value: float, resampled: np.ndarray, queries: int) -> Interval:
+    """Of few queries the ends lie further out than the 2.5th and 97.5th percentile (Hesterberg, The American Statistician 2015, 4.2):
+    resampled means are spread by sqrt((Q - 1) / Q) less than means are, and as the normal distribution, not as Student's t.
+    """
+    normal, freedom = NormalDist(), max(1, queries - 1)
+    z = normal.inv_cdf(0.975)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)  # to three digits from 8 queries on
+    tail = 100 * normal.cdf(-t * math.sqrt(1 + 1 / freedom))
+    low, high = np.percentile(resampled, [tail, 100 - tail])
     return Interval(float(value), float(low), float(high))

@@ -198,6 +198,7 @@ def _origin(run: Evidence) -> dict[str, Any]:
         "teacher": f"{measured['teacher']['name']} ({measured['teacher']['fingerprint']})",
         "student": measured["student"],
         "texts": f"documents {measured.get('documents', '-')}, queries {measured.get('texts', '-')}",
+        "leakage": f"{run.record.get('removed_from_train', '?')} training queries left out, which another split asks too",
         "commit": f"{trained['commit']} (training), {measured['commit']} (evaluation)",
         "packages": ", ".join(f"{name} {version}" for name, version in measured["packages"].items()),
         "machine": ", ".join([measured["processor"], f"{measured['threads']} threads", *measured["gpus"]]),

@@ -77,11 +77,14 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / self.result).exists()  # written last
 
-    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]]) -> IO[str] | None:
+    def claim(
+        self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int
+    ) -> IO[str] | None:
         """Takes the folder for a run of this configuration on these inputs, or goes on with one; refuses one made from others.
 
         `precision` is the number format in use, `fingerprints` those of inputs beside the configuration, by kind: the teacher and each
-        set of its vectors are `vectors`. While what is returned is open no other process may write the folder.
+        set of its vectors are `vectors`; `removed_from_train` is kept beside them. While what is returned is open no other process
+        may write the folder.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
@@ -96,7 +99,7 @@ class RunFolder:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if not (self.path / "run.json").exists():
             # last: its existence means that the folder is this run's
-            write_json(self.path / "run.json", {"inputs": inputs, "provenance": provenance()})
+            write_json(self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": provenance()})
         return lock
 
     def _refuse_others(self, inputs: dict[str, Any]) -> None:

@@ -25,16 +25,17 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     module.prepare(run.start if run.start.exists() else None)
     data.prepare_for(module)
     if trainer.is_global_zero:
-        _lock = run.claim(config, str(trainer.precision), {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}})
+        made_from = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
+        _lock = run.claim(config, str(trainer.precision), made_from, data.removed_from_train)
         if not run.start.exists():
             module.save(run.start)  # the base may move or change, and a checkpoint is weights alone
     if run.finished:
         return print(f"{run.teacher}: done before")
     checkpoint = ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.exists() else None)
-    continue_from(checkpoint, trainer)
+    step = continue_from(checkpoint, trainer)
     if trainer.is_global_zero:
         print(f"its weights and its place in the data win over model.start_from: {module.start_from}" if checkpoint else module.origin)
-    with tracked(trainer, module, run, config):
+    with tracked(trainer, module, run, config, step):
         fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
         step = take_best(module, run)

@@ -50,7 +50,7 @@ def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluat
     return {
         "default_root_dir": out,
         "accelerator": accelerator,
-        "callbacks": [*listed(trainer["callbacks"]), evaluation, *watchers(evaluation, out), *checkpoints, Console(), *bar],
+        "callbacks": [*listed(trainer["callbacks"]), *watchers(evaluation, out), *checkpoints, Console(), *bar],
         "logger": [RunLog(run.metrics), *(logger for logger in listed(trainer["logger"]) if not isinstance(logger, bool))],
         "plugins": [*listed(trainer["plugins"]), AtomicCheckpoints()],
         "precision": trainer["precision"] or ("bf16-mixed" if computes_bf16("cpu" if accelerator == "cpu" else "cuda") else "32-true"),
@@ -59,7 +59,9 @@ def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluat
 
 def watchers(evaluation: Callback, out: Path) -> list[Callback]:
     """What looks at a student while it learns; a teacher's training has no other to be compared with."""
-    return [Health(out), Theory(), Meter(), Examples()] if isinstance(evaluation, RetrievalEval) else []
+    if not isinstance(evaluation, RetrievalEval):
+        return [evaluation]
+    return [Health(out), evaluation, Theory(), Meter(), Examples()]  # health first: vectors that are no numbers cannot be searched for
 
 
 def listed(given: Any) -> list[Any]:
@@ -81,14 +83,14 @@ def train(
     data.setup("fit")
     module.prepare(data, begins=checkpoint is None)
     if trainer.is_global_zero:
-        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()})
+        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()}, data.removed_from_train)
     if run.finished:
         return print(f"{run.student}: done before")
-    continue_from(checkpoint, trainer)
+    step = continue_from(checkpoint, trainer)
     if module.start_from and trainer.is_global_zero:
         begins = f"begins from the weights of {module.start_from}; everything else as model says"
         print(f"its weights win over model.start_from: {module.start_from}" if checkpoint else begins)
-    with tracked(trainer, module, run, config):
+    with tracked(trainer, module, run, config, step):
         fit(trainer, module, data, checkpoint)
         if trainer.is_global_zero:
             step = take_best(module, run)
@@ -99,10 +101,10 @@ def train(
 
 
 @contextmanager
-def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: dict[str, Any]) -> Iterator[None]:
+def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: dict[str, Any], step: int) -> Iterator[None]:
     """With the tracker that was asked for, added once the folder is the run's and told what the run is made from."""
     kind: Tracking = config["tracking"] if trainer.is_global_zero else "none"
-    if added := tracker(kind, run.path, run.record()["provenance"] if trainer.is_global_zero else None):
+    if added := tracker(kind, run.path, run.record()["provenance"] if trainer.is_global_zero else None, step):
         trainer.loggers = [*trainer.loggers, added]
         parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
         weights = {name: loss.weight for name, loss in getattr(module, "losses", {}).items()}
@@ -110,11 +112,13 @@ def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: d
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Meter) and config["tracking"] == "csv":
             callback.csv_file = run.path / "metrics.csv"
+    code = 1
     try:
         yield
+        code = 0
     finally:
         for tracking in wandb_runs(trainer.loggers):
-            tracking.finish()  # or a later run of this process would be taken for the same
+            tracking.finish(exit_code=code)  # or a later run of this process would be taken for the same
 
 
 def check_length(trainer: Trainer) -> None:
@@ -130,7 +134,9 @@ def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, ch
     try:
         with fp32_products(trainer.strategy.root_device):  # those that mixed precision leaves, or all of them
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as end:  # how the trainer leaves after a signal, with code 0 or 1
+    except SystemExit as end:  # how the trainer leaves after a signal
+        if end.code == 0:
+            raise  # but this is a rank that leaves it to the first to say why
         print(f"stopped at step {trainer.global_step}: the same command goes on", flush=True)
         raise (SystemExit(128 + signal.SIGTERM) if isinstance(end, SIGTERMException) else KeyboardInterrupt) from None
 
@@ -143,14 +149,15 @@ def take_best(module: LightningModule, run: RunFolder) -> int:
     return best["global_step"]
 
 
-def continue_from(checkpoint: str | None, trainer: Trainer) -> None:
-    """Says so, and forgets what was logged after it, or by a run that was killed before its first."""
+def continue_from(checkpoint: str | None, trainer: Trainer) -> int:
+    """Says so, and forgets what was logged after it, or by a run that was killed before its first; returns the step it is of."""
     step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     if checkpoint:
         print(f"continues from {checkpoint} at step {step}, with the configuration given now")
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):
             logger.rewind(step)
+    return step
 
 
 def quiet() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commands import distill, train_arguments
+from commands import distill, in_process, train_arguments
 
 from distill.artefacts import file_fingerprint
 from distill.callbacks.health import misfit, spread
+from distill.data.sources import MsMarcoTsv
 
 MATCHING = {"match": {"class_path": "QueryMatching"}}
 
@@ -87,6 +90,45 @@ def test_no_number(source_root: Path, store_folder: Path, tmp_path: Path, capsys
     assert not (run / "student").exists()
 
 
+def test_no_number_where_nothing_is_evaluated(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    losses = {"broken": {"class_path": "planted.BreaksAt", "init_args": {"call": 6}}}
+    found = trained(source_root, store_folder, tmp_path / "run", "--trainer.limit_val_batches", 0, losses=losses, code=2)
+    assert found["loss"]["step"] == 6 and not (tmp_path / "run" / "student").exists()
+
+
+def test_weights_that_the_last_step_broke(
+    source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss was a number at every step; what dev is embedded with is none."""
+    found = trained(source_root, store_folder, tmp_path / "run", losses={"broken": {"class_path": "planted.NoSlopeAt"}}, code=2)
+    assert list(found) == ["loss"] and "step 6: a vector of the student is no number" in found["loss"]["message"]
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(json.loads((tmp_path / "run" / "nan-step-6.json").read_text())["queries"]) == 16
+
+
+@pytest.mark.slow
+def test_two_ranks_stop_together(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    """One of them sees a fault; both end, the first says so in one line, and what both had read is kept."""
+    run, tests = tmp_path / "run", str(Path(__file__).parent.parent)
+    broken = {"class_path": "planted.BreaksAt", "init_args": {"on_rank": 1}}
+    losses = MATCHING | {"broken": broken, "idle": {"class_path": "planted.Flat"}}
+    seen = {"class_path": "interruptions.Seen", "init_args": {"folder": str(tmp_path)}}
+    ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8, "--trainer.callbacks", json.dumps([seen])]
+    arguments = train_arguments(source_root, store_folder, run, *ranks, losses=json.dumps(losses))
+    found = in_process(*arguments, PYTHONPATH=os.pathsep.join([tests, *sys.path]))  # returns when both are gone
+    message = f"step 3: the loss is no number on another rank; the queries of that batch, and of the one before, are in {run}"
+    assert found.returncode == 2 and found.stderr.startswith(f"distill train: {message}") and len(found.stderr.splitlines()) == 1
+    assert [found.stdout.count(words) for words in ("warning:", "warning: model.losses.idle", f"warning: {message}")] == [2, 1, 1]
+    assert list(alerts(run)) == ["gradient of idle", "loss"]
+
+    texts = MsMarcoTsv(str(source_root)).queries("train")
+    batches = [json.loads(line) for rank in (0, 1) for line in (tmp_path / f"2-{rank}.jsonl").read_text().splitlines()]
+    kept = json.loads((run / "nan-step-3.json").read_text())
+    for name, step in (("queries", 3), ("batch_before", 2)):
+        assert kept[name] == [texts.ids[row] for _, at, rows in batches if at == step for row in rows] and len(kept[name]) == 16
+    assert not (run / "student").exists()
+
+
 def test_other_normalisation(source_root: Path, store: Path, tmp_path: Path) -> None:
     altered(store, "documents", lambda vectors: 3 * vectors)
     found = trained(source_root, store, tmp_path / "run")
@@ -117,11 +159,14 @@ def test_a_teacher_that_changed_since(source_root: Path, store: Path, teacher_fo
     assert "not the model that made the store" in alerts(tmp_path / "run")["teacher"]["message"]
 
 
-@pytest.mark.parametrize("name", ["documents", "queries-train"])
+@pytest.mark.parametrize("name", ["documents", "queries-train", "queries-dev"])
 def test_misalignment(source_root: Path, store: Path, tmp_path: Path, name: str) -> None:
     altered(store, name, lambda vectors: np.roll(vectors, 1, axis=0))
     found = trained(source_root, store, tmp_path / "run")
-    assert list(found) == ["misalignment"] and f"{store / name}: of 32 sampled vectors" in found["misalignment"]["message"]
+    assert (
+        list(found) == ["misalignment"]
+        and f"{store / name}: of {12 if 'dev' in name else 32} sampled vectors" in found["misalignment"]["message"]
+    )
 
 
 def test_leakage(source_root: Path, store_folder: Path, teacher_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def trained_in_two_goes(source: Path, store: Path, run: Path, kind: str) -> None:
-    """Stopped after 8 of 12 steps by a checkpoint that is older than that, and gone on with."""
+    """Stopped after 7 of 12 steps by a second Ctrl-C, where the last checkpoint is of step 4, and gone on with."""
     arguments = train_arguments(source, store, run, "--tracking", kind, "--checkpoint_every_n_steps", 4, losses=LOSSES)
-    stop = json.dumps([{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": 8, "name": "SIGINT"}}])
-    assert distill(*arguments, "--trainer.callbacks", stop) == 130
+    stop = {"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": 7, "name": "SIGINT"}}
+    assert distill(*arguments, "--trainer.callbacks", json.dumps([stop, stop])) == 130
+    assert max(line["step"] for line in lines(run)) == 5  # steps 4 and 5 come again
     assert distill(*arguments) == 0
 
 
@@ -40,7 +42,8 @@ def test_every_number_is_logged_by_default(source_root: Path, store_folder: Path
     for line in steps:
         assert all(np.isfinite(line[name]) for name in EVERY)
     assert [line["step"] for line in found if all(name in line for name in AFTER)] == [5, 11]
-    assert steps[0]["optim/learning_rate"] > steps[-1]["optim/learning_rate"]
+    falling = [0.005 * (12 - step) / 12 for step in range(12)]  # of each step, not of the next; a twentieth of 12 steps is no warm-up
+    assert [line["optim/learning_rate"] for line in steps] == pytest.approx(falling, rel=1e-6)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert not names & {"wandb", "tensorboard", "metrics.csv"}  # nothing that nobody asked for
 
@@ -62,12 +65,23 @@ def test_tensorboard_goes_on(source_root: Path, store_folder: Path, tmp_path: Pa
     events.Reload()
     told = events.Tags()
     assert {*EVERY, *AFTER} <= set(told["scalars"])
-    curve = {event.step: event.value for event in events.Scalars("train/loss")}
-    assert sorted(curve) == list(range(12))
-    assert [curve[line["step"]] for line in lines(tmp_path / "run") if "train/loss" in line] == pytest.approx(list(curve.values()))
-    assert "similarities" in told["images"]
-    texts = {name for name in told["tensors"] if "text_summary" in name}
-    assert any("examples" in name for name in texts) and any("alert/gradient of idle" in name.replace("_", " ") for name in texts)
+    for name in ("train/loss", "dev/overlap@10", "optim/learning_rate"):
+        curve = [(event.step, event.value) for event in events.Scalars(name)]  # every step once, in its order
+        expected = [(line["step"], line[name]) for line in lines(tmp_path / "run") if name in line]
+        assert [step for step, _ in curve] == [step for step, _ in expected] == (list(range(12)) if name != "dev/overlap@10" else [5, 11])
+        assert [value for _, value in curve] == pytest.approx([value for _, value in expected])
+    pictures = events.Images("similarities")
+    assert [(one.step, one.width, one.height) for one in pictures] == [(step, 24 * PIXELS, 12 * PIXELS) for step in (5, 11)]
+
+    def text(name: str) -> str:
+        (found,) = (tag for tag in told["tensors"] if name in tag.replace("_", " ") and "text_summary" in tag)
+        return events.Tensors(found)[-1].tensor_proto.string_val[0].decode()
+
+    table = [row.split("|") for row in text("examples").splitlines()]
+    dev = [line.split("\t")[1] for line in (source_root / "queries.dev.tsv").read_text().splitlines()]
+    assert table[0] == ["query", "teacher", "student"] and [row[0] for row in table[2:]] == dev[:8]
+    assert all(cell.count("d") == 3 for row in table[2:] for cell in row[1:])  # ids of three documents each
+    assert "model.losses.idle teaches the student nothing" in text("alert/gradient of idle")
     hyperparameters = (tmp_path / "run" / "tensorboard" / "hparams.yaml").read_text()
     assert "learning_rate: 0.005" in hyperparameters and "loss_weights:" in hyperparameters
 
@@ -105,8 +119,13 @@ def test_wandb_offline_goes_on(source_root: Path, store_folder: Path, tmp_path: 
     assert len(alerts) == 1 and "model.losses.idle teaches the student nothing" in alerts[0]
     (table,) = list(parts[0].glob("files/media/table/*.json"))
     shown = json.loads(table.read_text())
-    assert shown["columns"] == ["query", "teacher", "student"] and len(shown["data"]) == 8
-    assert list(parts[0].glob("files/media/images/similarities*.png"))
+    assert shown["columns"] == ["query", "teacher", "student"]
+    dev = [line.split("\t")[1] for line in (source_root / "queries.dev.tsv").read_text().splitlines()]
+    assert [row[0] for row in shown["data"]] == dev[:8] and all(cell.count("d") == 3 for row in shown["data"] for cell in row[1:])
+    pictures = [path.read_bytes() for part in parts for path in part.glob("files/media/images/similarities*.png")]
+    sizes = {struct.unpack(">II", picture[16:24]) for picture in pictures}  # where a PNG has them
+    assert len(pictures) == 2 and sizes == {(24 * PIXELS, 12 * PIXELS)}
+    assert [record.exit.exit_code for kind, record in kinds if kind == "exit"] == [1, 0]
 
 
 def test_a_tracker_that_is_not_installed(
