@@ -29,8 +29,7 @@ class NegativesWriter:
 
     def __init__(self, folder: Path, plan: dict[str, Any], shards: int):
         self.lines = LinesWriter(folder, "negatives", plan, shards, "hard negatives")
-        self.lines.begin()
-        self.file, self.missing = self.lines.file, self.lines.missing
+        self.file, self.missing, self.begin = self.lines.file, self.lines.missing, self.lines.begin
 
     @property
     def finished(self) -> bool:
