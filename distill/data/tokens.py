@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.artefacts import cache_folder, fingerprint
+from distill.data.cache import kept
 from distill.data.texts import Texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
@@ -47,25 +48,21 @@ class TokenArrays:
 
 def tokenized(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
-    key = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
-    folder = cache_folder() / "tokens" / key
-    if not (folder / "offsets.npy").exists():
-        _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), folder)
-    flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
+    folder = cache_folder() / "tokens" / fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
+    cut = cache(lambda: _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role)))  # ranks may do so at once, with the same result
+    flat, offsets = kept(folder / "flat.npy", lambda: cut()[0]), kept(folder / "offsets.npy", lambda: cut()[1])
     return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
 
 
-def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], folder: Path) -> None:
-    """Writes `flat.npy`, then `offsets.npy`, holding one chunk of texts at a time; ranks may do so at once, file by file the same."""
+def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Flat token ids and offsets; one chunk of texts at a time is held."""
     lengths, chunks = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
         lengths.append(np.array([len(row) for row in ids], np.int64))
         chunks.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
-    for name, array in (("flat", np.concatenate(chunks)), ("offsets", np.cumsum(np.concatenate(lengths)))):
-        with written_atomically(folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
-            np.save(file, array)
+    return np.concatenate(chunks), np.cumsum(np.concatenate(lengths))
 
 
 def stacked(parts: list[TokenArrays]) -> TokenArrays:
