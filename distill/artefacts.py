@@ -19,7 +19,7 @@ import xxhash
 from distill.records import BadInput
 
 # what reading values that were never checked can raise
-UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
 FULL = re.compile(r"os error 28|requested and \d+ written")
 
 

@@ -184,7 +184,9 @@ def load_transformer(folder: Path, scorer: bool = False, new_head: bool = False)
             config.num_labels = 1
         model_class, options = (AutoModelForSequenceClassification, {}) if scorer else (AutoModel, build_options(config))
         backbone, report = model_class.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what transformers says of a folder that it did not expect has no end
         raise BadInput(f"{folder}: not a transformers model folder: {_first_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)
