@@ -272,8 +272,8 @@ class RetrievalData(LightningDataModule):
         stores = [self.store.documents, *self.teacher.queries.stores]
         key = fingerprint([store.checksums for store in stores], [texts.fingerprint for texts, _ in self.train_sets], k)
 
-        def searched() -> np.ndarray:
+        def searched() -> list[np.ndarray]:
             queries = torch.from_numpy(self.teacher.queries.take(np.arange(len(self.teacher.queries))))
-            return search(queries.to(best_device()), self.store.documents, k, progress=True)[1].cpu().numpy()
+            return [search(queries.to(best_device()), self.store.documents, k, progress=True)[1].cpu().numpy()]
 
         return np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))

@@ -159,7 +159,7 @@ def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, 
     stores = [opened.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
     key = fingerprint([part.checksums for part in [opened.documents, *stores]], queries.fingerprint, k)
 
-    def searched() -> np.ndarray:
+    def searched() -> list[np.ndarray]:
         vectors = np.empty((len(queries), opened.documents.width), np.float16)
         missing = np.ones(len(queries), bool)
         for part in stores:
@@ -168,7 +168,7 @@ def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, 
             missing &= rows < 0
         if missing.any():
             raise BadInput(f"{store}: no vector of {int(missing.sum())} queries of {split}: encode them")
-        return search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)[1].cpu().numpy()
+        return [search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)[1].cpu().numpy()]
 
     found = np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))
     if opened.documents.texts is not None:

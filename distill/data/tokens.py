@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from distill.artefacts import cache_folder, fingerprint
-from distill.data.cache import kept
+from distill.data.cache import kept, one_at_a_time
 from distill.data.texts import Texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
@@ -49,20 +49,30 @@ class TokenArrays:
 def tokenized(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
     folder = cache_folder() / "tokens" / fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
-    cut = cache(lambda: _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role)))  # ranks may do so at once, with the same result
-    flat, offsets = kept(folder / "flat.npy", lambda: cut()[0]), kept(folder / "offsets.npy", lambda: cut()[1])
+    lengths: list[np.ndarray] = []
+
+    def cut() -> Iterator[np.ndarray]:
+        return _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), lengths)
+
+    def offsets_of() -> list[np.ndarray]:
+        if not lengths:  # the tokens were there
+            deque(cut(), maxlen=0)
+        return [np.cumsum(np.concatenate(lengths))]
+
+    with one_at_a_time(folder):
+        flat, offsets = kept(folder / "flat.npy", cut), kept(folder / "offsets.npy", offsets_of)
     return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
 
 
-def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Flat token ids and offsets; one chunk of texts at a time is held."""
-    lengths, chunks = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
+def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], lengths: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Token ids of a chunk of texts after the other; how long each text is goes into `lengths`, after a 0."""
+    lengths[:] = [np.zeros(1, np.int64)]
+    yield np.empty(0, np.int32)
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
         lengths.append(np.array([len(row) for row in ids], np.int64))
-        chunks.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
-    return np.concatenate(chunks), np.cumsum(np.concatenate(lengths))
+        yield np.concatenate([np.asarray(row, np.int32) for row in ids])
 
 
 def stacked(parts: list[TokenArrays]) -> TokenArrays:
