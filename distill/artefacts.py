@@ -18,6 +18,8 @@ import xxhash
 
 from distill.records import BadInput
 
+# what reading values that were never checked can raise
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
 FULL = re.compile(r"os error 28|requested and \d+ written")
 
 
@@ -93,6 +95,24 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def expecting(what: str, path: str | Path) -> Iterator[None]:
+    """BadInput in one line for whatever the block meets in `path` that does not belong into `what`."""
+    try:
+        yield
+    except UNREADABLE as error:
+        remark = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BadInput(f"{path}: not {what}, or a damaged one ({remark}): restore it") from error
+
+
+def within(folder: Path, name: str) -> Path:
+    """The path `name` of a file or folder below `folder`; refuses one that leaves it, as whoever sends a folder may not choose that."""
+    path = Path(os.path.normpath(folder / name))
+    if not path.is_relative_to(os.path.normpath(folder)):
+        raise BadInput(f"{folder}: names {name!r}, which lies outside of it: restore it")
+    return path
 
 
 def write_json(path: Path, value: Any, unless_there: bool = False) -> None:

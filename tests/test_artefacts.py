@@ -6,7 +6,7 @@ import sys
 import pytest
 import xxhash
 
-from distill.artefacts import cache_folder, file_fingerprint, fingerprint, read_json, write_json, written_atomically
+from distill.artefacts import cache_folder, expecting, file_fingerprint, fingerprint, read_json, within, write_json, written_atomically
 from distill.records import BadInput
 
 
@@ -117,3 +117,23 @@ def test_the_cache_moves_with_its_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"
     assert cache_folder().is_dir()
+
+
+def test_what_goes_wrong_in_a_file_is_said_in_one_line():
+    told = r"^run\.json: not a record, or a damaged one \(ValueError: two lines\): restore it$"
+    with pytest.raises(BadInput, match=told), expecting("a record", "run.json"):
+        raise ValueError("two\nlines")
+    for other in (BadInput("said before"), OSError("disk"), MemoryError("no room")):
+        with pytest.raises(type(other), match=str(other)), expecting("a record", "run.json"):
+            raise other
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ".."])
+def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
+    with pytest.raises(BadInput, match="outside of it"):
+        within(tmp_path / "model", name)
+
+
+@pytest.mark.parametrize("name", ["", "1_Pooling", "a/../b", "./c"])
+def test_a_name_within_its_folder(tmp_path, name):
+    assert within(tmp_path / "model", name) == (tmp_path / "model" / name).resolve()

@@ -19,6 +19,13 @@ from commands import distill, train_arguments
 from conftest import make_source, make_teacher
 
 ROOT = Path(__file__).parents[1]
+LOSSES = {  # of each row of the paper's table
+    "direct": ["one_hot"],
+    "symmetric": ["one_hot", "score"],
+    "scores": ["one_hot", "score"],
+    "matching": ["one_hot", "score", "query_matching"],
+    "generation": ["query_matching"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +64,28 @@ def started(checkout: Path, command: list[str], **environment: str) -> subproces
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("experiment", "runs"),
-    [("msmarco", ["67m-generation", "67m-matching", "67m-scores"]), ("nq", ["11m-matching", "11m-scores"])],
+    ("experiment", "rows"),
+    [("msmarco", ["direct", "generation", "matching", "scores", "symmetric"]), ("nq", ["direct", "matching", "scores", "symmetric"])],
 )
-def test_experiments_run(checkout: Path, experiment: str, runs: list[str]) -> None:
+def test_experiments_run(checkout: Path, experiment: str, rows: list[str]) -> None:
     more = [checkout / "more.tsv"] if experiment == "msmarco" else []
     for path in more:
         path.write_text("".join(f"g{i}\tfind the old river near {letter}\n" for i, letter in enumerate("abcdefgh")))
     environment = {"LAUNCH": "python -m distill", "TRAINER": str(checkout / "cpu.yaml"), "STUDENTS": "67m", "HOLDOUT": "10"}
     process = started(checkout, [f"experiments/{experiment}/run.sh", "texts.yaml", *map(str, more)], **environment)
-    said, _ = process.communicate(timeout=1500)  # ten processes, perhaps beside others
+    said, _ = process.communicate(timeout=1500)  # a dozen processes, perhaps beside others
     assert process.returncode == 0, said
     folder = checkout / "runs" / experiment
-    assert sorted(path.name for path in folder.iterdir() if path.name != "teacher") == runs
-    for run in runs:
-        results = json.loads((folder / run / "results.json").read_text())
+    student = "67m" if experiment == "msmarco" else "11m"
+    assert sorted(path.name for path in folder.iterdir() if path.name != "teacher") == [f"{student}-{row}" for row in rows]
+    for row in rows:
+        results = json.loads((folder / f"{student}-{row}" / "results.json").read_text())
         assert results["dataset"] == ("texts/dev" if experiment == "msmarco" else "texts/test")
-        losses = yaml.safe_load((folder / run / "config.yaml").read_text())["model"]["losses"]
-        assert list(losses) == {"scores": ["one_hot", "score"], "matching": ["one_hot", "score", "query_matching"]}.get(
-            run[4:], ["query_matching"]
-        )
+        model = yaml.safe_load((folder / f"{student}-{row}" / "config.yaml").read_text())["model"]
+        assert list(model["losses"]) == LOSSES[row]
+        assert model["documents"] == ("shared" if row in ("direct", "symmetric") else "inherited")
     if experiment == "nq":
-        assert [line.split()[1] for line in said.splitlines()[-4:]] == ["student", "teacher"] * 2
+        assert [line.split()[1] for line in said.splitlines()[-8:]] == ["student", "teacher"] * 4
 
 
 def test_r_at_k_by_hand(checkout: Path, tmp_path: Path) -> None:

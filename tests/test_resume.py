@@ -109,6 +109,18 @@ def test_training_goes_on_from_another_runs_checkpoint(uninterrupted: Path, sour
     assert steps == list(range(6, STEPS))
 
 
+def test_more_checkpoints_are_kept_by_the_trainers_own_callback(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    """The best two of four epochs, beside best and last; each is one to begin from."""
+    kept = {"dirpath": str(tmp_path / "kept"), "save_top_k": 2, "monitor": "dev/cosine", "mode": "max"}
+    callback = json.dumps([{"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": kept}])
+    run = tmp_path / "run"
+    assert distill(*train_arguments(source_root, store_folder, run, "--trainer.max_epochs", 4, "--trainer.callbacks", callback)) == 0
+    measured = {line["step"] + 1: line["dev/cosine"] for line in lines(run) if "dev/cosine" in line}
+    steps = [torch.load(path, weights_only=True)["global_step"] for path in (tmp_path / "kept").iterdir()]
+    assert sorted(steps) == sorted(sorted(measured, key=measured.__getitem__)[-2:])
+    assert {path.name for path in (run / "checkpoints").glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+
+
 def encode_arguments(teacher: Path, source: Path, out: Path) -> list[str]:
     texts = ["--source", "MsMarcoTsv", "--source.root", str(source)]
     return ["encode", "--teacher", str(teacher), *texts, "--precision", "fp32", "--out", str(out)]

@@ -19,6 +19,7 @@ from test_two_ranks import dev_lines
 
 TESTS = Path(__file__).parent
 QUERIES, DEV = 80, 13  # dev leaves 3 ranks with unlike shares
+PLACES = [(2, 1), (3, 1), (1, 2)]  # ranks of a node, nodes
 RANKING = ("dev/mrr@10", "dev/ndcg@10", "dev/recall@100", "dev/overlap@10")
 
 
@@ -49,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> tup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "nodes"), [(3, 1), (1, 2)], ids=["3 ranks", "2 nodes"])
+@pytest.mark.parametrize(("ranks", "nodes"), PLACES, ids=["2 ranks", "3 ranks", "2 nodes"])
 def test_encoding_is_that_of_one_process(
     world: tuple[Path, Path], teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, nodes: int
 ) -> None:
@@ -63,7 +64,7 @@ def test_encoding_is_that_of_one_process(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "nodes"), [(3, 1), (1, 2)], ids=["3 ranks", "2 nodes"])
+@pytest.mark.parametrize(("ranks", "nodes"), PLACES, ids=["2 ranks", "3 ranks", "2 nodes"])
 def test_training_is_that_of_one_process(world: tuple[Path, Path], tmp_path: Path, ranks: int, nodes: int) -> None:
     share = 12 // (ranks * nodes)
     assert distill(*train_arguments(*world, tmp_path / "one", "--data.batch_size", 12)) == 0
@@ -85,10 +86,11 @@ def losses(run: Path) -> list[float]:
 def test_the_same_weights_measure_the_same_on_any_number_of_ranks(world: tuple[Path, Path], tmp_path: Path) -> None:
     still = ["--model.learning_rate", 1e-30, "--trainer.max_epochs", 1]
     assert distill(*train_arguments(*world, tmp_path / "1", *still)) == 0
-    for ranks in (2, 3):
-        more = ["--trainer.devices", ranks, "--trainer.strategy", "ddp", "--data.batch_size", 4]
-        torchrun(train_arguments(*world, tmp_path / str(ranks), *still, *more), ranks)
-        (alone,), (together,) = dev_lines(tmp_path / "1"), dev_lines(tmp_path / str(ranks))
+    for ranks, nodes in PLACES:
+        run = tmp_path / f"{ranks}x{nodes}"
+        more = ["--trainer.devices", ranks, "--trainer.num_nodes", nodes, "--trainer.strategy", "ddp", "--data.batch_size", 4]
+        torchrun(train_arguments(*world, run, *still, *more), ranks, nodes)
+        (alone,), (together,) = dev_lines(tmp_path / "1"), dev_lines(run)
         assert {name: together[name] for name in RANKING} == pytest.approx({name: alone[name] for name in RANKING}, abs=1e-9, rel=0)
         assert together["dev/cosine"] == pytest.approx(alone["dev/cosine"], abs=1e-6)  # padding differs, and fp32 with it
 

@@ -47,11 +47,13 @@ class RunLog(Logger):
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.jsonl; a last line that a kill cut off is left out."""
+    """The lines of a metrics.jsonl; what is none is left out, as a last line that a kill cut off."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(values, dict) and type(values.get("step")) is int:
+            lines.append(values)
     return lines

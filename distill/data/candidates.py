@@ -103,7 +103,7 @@ def pair_rows(store: VectorStore, queries: Iterable[str], candidates: Iterable[S
     ids = [query + TAB + document for query, documents in zip(queries, candidates, strict=True) for document in documents]
     rows = store.ids.rows(ids)
     if (rows < 0).any():
-        query, document = ids[int(np.argmax(rows < 0))].split(TAB)
+        query, _, document = ids[int(np.argmax(rows < 0))].partition(TAB)
         raise BadInput(f"{store.folder}: no score of query {query!r} and document {document!r}: encode the same candidates")
     return rows
 
@@ -113,6 +113,8 @@ def pair_stores(folder: str, source: TextSource, split: str) -> list[VectorStore
     stores: list[VectorStore] = []
     for part in split.split("+"):
         store = VectorStore(Path(folder) / f"pairs-{part}")
+        if store.width % 2 == 0:
+            raise BadInput(f"{store.folder}: {store.width} numbers a pair: not a score, or a score and two vectors: encode it again")
         check_texts(store, pairs_fingerprint(source.queries(part), source.documents()), f"the pairs of {part!r}")
         if store.maker["fingerprint"] != (stores or [store])[0].maker["fingerprint"]:
             raise BadInput(f"{store.folder}: by another cross encoder than {stores[0].folder}: encode one of them into another --out")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
-from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.artefacts import cache_folder, fingerprint
+from distill.data.cache import kept
 from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.qrels import Qrels, Relevant
@@ -295,17 +296,19 @@ class RetrievalData(LightningDataModule):
             raise BadInput(f"data.candidates: {self.candidates}, but the corpus has {len(self.store.documents)} documents")
         if self._listed:
             read = [self._listed[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
-            return self.store.documents.ids.rows([id_ for documents in read for id_ in documents]).reshape(-1, self.candidates)
+            rows = self.store.documents.ids.rows([id_ for documents in read for id_ in documents])
+            if (rows < 0).any():
+                raise BadInput("data.teachers: a cross encoder has read documents that the store lacks: encode the same texts")
+            return rows.reshape(-1, self.candidates)
         return positive_first(self._positives(), self._teacher_top(self.candidates))
 
     def _teacher_top(self, k: int) -> np.ndarray:
         """[N, k] rows of the teacher's top documents of every training query, searched once and kept."""
         stores = [self.store.documents, *self.teacher.queries.stores]
         key = fingerprint([store.checksums for store in stores], [texts.fingerprint for texts, _ in self.train_sets], k)
-        path = cache_folder() / "teacher-top" / f"{key}.npy"
-        if not path.exists():
+
+        def searched() -> list[np.ndarray]:
             queries = torch.from_numpy(self.teacher.queries.take(np.arange(len(self.teacher.queries))))
-            _, rows = search(queries.to(best_device()), self.store.documents, k, progress=True)
-            with written_atomically(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, rows.cpu().numpy())
-        return np.load(path)
+            return [search(queries.to(best_device()), self.store.documents, k, progress=True)[1].cpu().numpy()]
+
+        return np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))

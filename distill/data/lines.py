@@ -2,7 +2,7 @@
 
 folder/
   plan.json         what is being made and from what; written first
-  00000.jsonl ...   shards, until the whole is there
+  00000.part ...    shards, until the whole is there
   NAME.jsonl        the shards one after the other
   manifest.json     the plan, counts and the file's checksum; written last: its existence means that the file is complete
 """
@@ -10,10 +10,11 @@ folder/
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from distill.artefacts import file_fingerprint, read_json, write_json, written_atomically
+from distill.artefacts import file_fingerprint, held, read_json, write_json, written_atomically
 from distill.records import BadInput
 
 
@@ -37,8 +38,11 @@ class LinesWriter:
             self._check(read_json(path, f"plan of {what}"))
         elif self.folder.exists() and self._holds_files():
             raise BadInput(f"{folder}: not a folder of {what} and not empty: choose another --out")
+        if self.finished:
+            self._tidy()  # a kill may have left some
 
-    def _check(self, before: dict[str, Any]) -> None:
+    def _check(self, before: Any) -> None:
+        before = before if isinstance(before, dict) else {}
         for key, value in self.plan.items():
             if before.get(key) != value:
                 raise BadInput(
@@ -48,17 +52,20 @@ class LinesWriter:
     def _holds_files(self) -> bool:
         return any(not path.name.startswith(".") for path in self.folder.iterdir())
 
-    def begin(self) -> None:
-        """Takes the folder."""
+    def begin(self, leads: bool = True) -> AbstractContextManager[Any]:
+        """Takes the folder; who `leads` keeps other jobs out of it until what is returned is closed."""
+        lock = held(self.folder) if leads else nullcontext()
         if not (self.folder / "plan.json").exists():
             write_json(self.folder / "plan.json", self.plan)
+        return lock
 
     @property
     def finished(self) -> bool:
         return (self.folder / "manifest.json").exists()
 
     def missing(self) -> list[int]:
-        return [] if self.finished else [shard for shard in range(self.shards) if not self.shard(shard).exists()]
+        missing = [shard for shard in range(self.shards) if not self.shard(shard).exists()]
+        return [] if self.finished else missing  # asked last: the leader removes the shards once it is
 
     def write(self, shard: int, lines: Iterable[str]) -> None:
         """One whole shard; every line ends with a line end."""
@@ -79,8 +86,11 @@ class LinesWriter:
     def finish(self, more: dict[str, Any]) -> None:
         """`more` goes into the manifest beside plan and checksum; the shards are removed."""
         write_json(self.folder / "manifest.json", {**self.plan, "checksum": file_fingerprint(self.file), **more})
-        for shard in range(self.shards):
-            self.shard(shard).unlink()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        for path in self.folder.glob("[0-9]*.part*"):
+            path.unlink(missing_ok=True)
 
     def shard(self, shard: int) -> Path:
-        return self.folder / f"{shard:05d}.jsonl"
+        return self.folder / f"{shard:05d}.part"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.artefacts import file_fingerprint, read_json
+from distill.artefacts import expecting, file_fingerprint, read_json
 from distill.data.lines import LinesWriter
 from distill.records import BadInput
 
@@ -29,8 +29,7 @@ class NegativesWriter:
 
     def __init__(self, folder: Path, plan: dict[str, Any], shards: int):
         self.lines = LinesWriter(folder, "negatives", plan, shards, "hard negatives")
-        self.lines.begin()
-        self.file, self.missing = self.lines.file, self.lines.missing
+        self.file, self.missing, self.begin = self.lines.file, self.lines.missing, self.lines.begin
 
     @property
     def finished(self) -> bool:
@@ -50,7 +49,8 @@ class NegativesWriter:
 def read_negatives(folder: str | Path) -> Iterator[Mined]:
     """The mined queries of a finished folder, in file order; refuses a file that changed since it was written."""
     folder = Path(folder)
-    checksum = read_json(folder / "manifest.json", "manifest of hard negatives").get("checksum")
+    with expecting("a folder of hard negatives", folder):
+        checksum = read_json(folder / "manifest.json", "manifest of hard negatives").get("checksum")
     if not (folder / "negatives.jsonl").exists() or file_fingerprint(folder / "negatives.jsonl") != checksum:
         raise BadInput(f"{folder / 'negatives.jsonl'}: missing or changed since it was written: delete the folder and run distill mine")
     return _lines(folder / "negatives.jsonl")

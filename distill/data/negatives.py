@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from distill.artefacts import cache_folder, file_fingerprint, fingerprint, written_atomically
+from distill.artefacts import cache_folder, file_fingerprint, fingerprint
+from distill.data.cache import kept
 from distill.data.ids import Ids
 from distill.data.qrels import Qrels, Relevant
 from distill.data.sources import TextSource, check_documents
@@ -132,13 +133,13 @@ class MinedNegatives(Negatives):
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         number = 0
-        with open(self.path, encoding="utf-8") as file:
+        with open(self.path, encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     record = json.loads(line)
                     query, positive, negatives = (record[key] for key in ("query", "positive", "negatives"))
                     found = {"query": str(query), "positive": str(positive), "negatives": [str(id_) for id_ in negatives]}
-                except (json.JSONDecodeError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     wanted = '{"query": id, "positive": id, "negatives": [ids]}'
                     raise BadInput(f"{self.path}: line {number} is not {wanted}") from None
                 yield found
@@ -159,8 +160,8 @@ def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, 
     check_documents(opened.documents, source)
     stores = [opened.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
     key = fingerprint([part.checksums for part in [opened.documents, *stores]], queries.fingerprint, k)
-    path = cache_folder() / "teacher-top" / f"{key}.npy"
-    if not path.exists():
+
+    def searched() -> list[np.ndarray]:
         vectors = np.empty((len(queries), opened.documents.width), np.float16)
         missing = np.ones(len(queries), bool)
         for part in stores:
@@ -169,10 +170,9 @@ def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, 
             missing &= rows < 0
         if missing.any():
             raise BadInput(f"{store}: no vector of {int(missing.sum())} queries of {split}: encode them")
-        _, found = search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)
-        with written_atomically(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, found.cpu().numpy())
-    found = np.load(path)
+        return [search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)[1].cpu().numpy()]
+
+    found = np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))
     if opened.documents.texts is not None:
         return found
     used, place = np.unique(found, return_inverse=True)  # imported vectors may lie in another order than the texts

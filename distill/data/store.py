@@ -180,7 +180,7 @@ class StoreWriter:
                 raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
             with suppress(FileExistsError):  # whoever was faster: its plan holds
                 write_json(plan, self.plan, unless_there=True)
-        self._check_plan(read_json(plan, "store plan"))
+        self._check_plan(read_plan(self.folder))
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         for key, value in self.plan.items():
@@ -246,11 +246,21 @@ def shard_sizes(rows: int, rows_per_shard: int) -> list[int]:
     return [min(rows_per_shard, rows - start) for start in range(0, rows, rows_per_shard)]
 
 
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What a store, perhaps an unfinished one, is made of."""
+    plan = read_json(folder / "plan.json", "store plan")
+    numbers = {"rows": 0, "width": 1, "rows_per_shard": 1}
+    whole = isinstance(plan, dict) and all(type(plan.get(name)) is int and plan[name] >= least for name, least in numbers.items())
+    if not whole or not isinstance(plan.get("maker"), dict):
+        raise BadInput(f"{folder}/plan.json: not the plan of a store: {AGAIN}")
+    return plan
+
+
 def rows_written(folder: Path) -> int:
     """How many rows of a store, perhaps an unfinished one, are on disk; 0 where there is no store."""
     if not (folder / "plan.json").exists():
         return 0
-    plan = read_json(folder / "plan.json", "store plan")
+    plan = read_plan(folder)
     sizes = shard_sizes(plan["rows"], plan["rows_per_shard"])
     return sum(size for shard, size in enumerate(sizes) if (folder / shard_name(shard)).exists())
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.artefacts import cache_folder, fingerprint
+from distill.data.cache import kept, one_at_a_time
 from distill.data.texts import Texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
@@ -48,11 +49,19 @@ class TokenArrays:
 
 def tokenized(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
-    key = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
-    folder = cache_folder() / "tokens" / key
-    if not (folder / "offsets.npy").exists():
-        _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), folder)
-    flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
+    folder = cache_folder() / "tokens" / fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
+    lengths: list[np.ndarray] = []
+
+    def cut() -> Iterator[np.ndarray]:
+        return _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), lengths)
+
+    def offsets_of() -> list[np.ndarray]:
+        if not lengths:  # the tokens were there
+            deque(cut(), maxlen=0)
+        return [np.cumsum(np.concatenate(lengths))]
+
+    with one_at_a_time(folder):
+        flat, offsets = kept(folder / "flat.npy", cut), kept(folder / "offsets.npy", offsets_of)
     return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
 
 
@@ -63,17 +72,15 @@ def tokens_of(texts: Sequence[str], encoder: Encoder, role: Role) -> TokenArrays
     return TokenArrays(np.fromiter(chain.from_iterable(ids), np.int32), np.cumsum(lengths), encoder.tokenizer.pad_token_id)
 
 
-def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], folder: Path) -> None:
-    """Writes `flat.npy`, then `offsets.npy`, holding one chunk of texts at a time; ranks may do so at once, file by file the same."""
-    lengths, chunks = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
+def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], lengths: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Token ids of a chunk of texts after the other; how long each text is goes into `lengths`, after a 0."""
+    lengths[:] = [np.zeros(1, np.int64)]
+    yield np.empty(0, np.int32)
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
         lengths.append(np.array([len(row) for row in ids], np.int64))
-        chunks.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
-    for name, array in (("flat", np.concatenate(chunks)), ("offsets", np.cumsum(np.concatenate(lengths)))):
-        with written_atomically(folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
-            np.save(file, array)
+        yield np.concatenate([np.asarray(row, np.int32) for row in ids])
 
 
 def stacked(parts: list[TokenArrays]) -> TokenArrays:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from distill.artefacts import expecting
 from distill.data.ids import Ids, as_bytes
 from distill.data.texts import BYTE_ORDER_MARK, LONGEST_ID_BYTES, NEWLINE, TAB, cut_out, line_spans
 from distill.records import BadInput
@@ -139,13 +140,13 @@ def _npy(path: str, files: list[Path], ids: Ids) -> VectorFiles:
 
 def _parquet(path: str, files: list[Path], id_column: str | None) -> VectorFiles:
     try:
-        import pyarrow as arrow
         from pyarrow import parquet
     except ImportError:
         raise BadInput(f"{path}: parquet is read by pyarrow, which is not installed: pip install 'distill[parquet]'") from None
     try:
-        tables = [parquet.ParquetFile(file) for file in files]
-    except (arrow.ArrowInvalid, OSError) as error:
+        with expecting("a parquet file", path):
+            tables = [parquet.ParquetFile(file) for file in files]
+    except OSError as error:
         raise BadInput(f"{path}: not a whole parquet file ({str(error).splitlines()[0]}): write it again") from None
     id_column, vector_column = _columns(path, tables[0].schema_arrow, id_column)
     for file, table in zip(files, tables, strict=True):
@@ -153,7 +154,8 @@ def _parquet(path: str, files: list[Path], id_column: str | None) -> VectorFiles
             raise BadInput(f"{file}: has no column {missing.pop()!r}, which {files[0].name} has")
 
     def column(name: str, size: int) -> Iterator[Any]:
-        return (batch.column(0) for table in tables for batch in table.iter_batches(size, columns=[name]))
+        with expecting("a parquet file", path):
+            yield from (batch.column(0) for table in tables for batch in table.iter_batches(size, columns=[name]))
 
     ids = [np.empty(0, "S1")]
     for names in column(id_column, 65_536):

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from distill.artefacts import write_json, written_atomically
+from distill.artefacts import expecting, within, write_json, written_atomically
 from distill.encoders.cross import ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
 from distill.encoders.folder import SCORER, load_transformer, local_folder, longest_text, optional_json
 from distill.records import BadInput
@@ -39,6 +39,11 @@ def new_cross_encoder(
     `max_length` and `temperature` take the place of the folder's own. A [CLS] head that the folder lacks is made of random numbers,
     or refused where `new_head` is False.
     """
+    with expecting("a model folder", name):
+        return _new(name, head, max_length, temperature, new_head)
+
+
+def _new(name: str, head: Head, max_length: int | None, temperature: float | None, new_head: bool) -> CrossEncoder:
     folder = _transformer_folder(local_folder(name))
     backbone, tokenizer = load_transformer(folder, scorer=head == "cls", new_head=new_head)
     labels = backbone.config.num_labels
@@ -61,8 +66,9 @@ def is_cross_encoder(folder: Path) -> bool:
     """Whether the folder scores pairs rather than embeds texts."""
     if is_dual_pooled(folder) or (folder / "router_config.json").exists():
         return is_dual_pooled(folder)
-    architectures = optional_json(_transformer_folder(folder) / "config.json").get("architectures") or [""]
-    return architectures[0].endswith(SCORER)
+    with expecting("a model folder", folder):
+        architectures = optional_json(_transformer_folder(folder) / "config.json").get("architectures") or [""]
+        return architectures[0].endswith(SCORER)
 
 
 def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> None:
@@ -87,4 +93,4 @@ def _transformer_folder(folder: Path) -> Path:
     is_cross = settings.get("model_type") == "CrossEncoder"
     if is_cross and (len(parts) > 1 or settings.get("default_prompt_name")):
         raise BadInput(f"{folder}: a cross encoder with modules behind its transformer, or with a prompt, is not supported")
-    return folder / parts[0]["path"]
+    return within(folder, parts[0]["path"])

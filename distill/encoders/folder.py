@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import logging
 
-from distill.artefacts import read_json, write_json, written_atomically
+from distill.artefacts import expecting, read_json, within, write_json, written_atomically
 from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
 from distill.encoders.pooling import Pooling
 from distill.records import BadInput
@@ -38,7 +38,8 @@ def load_encoder(
     `pooling` and `normalize` must be given. `prompts` of queries and documents take the place of the folder's own.
     Raises BadInput when `name` is neither a folder nor a reachable hub repository.
     """
-    return with_prompts(_opened(name, pooling, normalize), prompts)
+    with expecting("a model folder", name):
+        return with_prompts(_opened(name, pooling, normalize), prompts)
 
 
 def with_prompts(encoder: Encoder, prompts: dict[str, str] | None) -> Encoder:
@@ -143,7 +144,7 @@ def _part_config(encoder: Encoder, layer: nn.Module | None) -> dict[str, Any]:
 def _load_modules(folder: Path) -> Encoder:
     """Reads a sentence-transformers folder module by module."""
     entries = read_json(folder / "modules.json", "module list")
-    return load_parts(folder, [(entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries])
+    return load_parts(folder, [(entry["type"].rsplit(".", 1)[-1], within(folder, entry["path"])) for entry in entries])
 
 
 def load_parts(folder: Path, parts: Sequence[tuple[str, Path]]) -> Encoder:
@@ -183,7 +184,9 @@ def load_transformer(folder: Path, scorer: bool = False, new_head: bool = False)
             config.num_labels = 1
         model_class, options = (AutoModelForSequenceClassification, {}) if scorer else (AutoModel, build_options(config))
         backbone, report = model_class.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what transformers says of a folder that it did not expect has no end
         raise BadInput(f"{folder}: not a transformers model folder: {_first_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -236,9 +239,9 @@ def _load_dense(folder: Path) -> Dense:
         raise BadInput(f"{folder / 'config.json'}: activation {activation!r} is not supported: Identity, Tanh, ReLU or GELU")
     if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
         raise BadInput(f"{folder / 'config.json'}: a dense layer with a residual or before pooling is not supported")
-    layer = Dense(config["in_features"], config["out_features"], config.get("bias", True), activation)
     weights = folder / "model.safetensors"
     try:
+        layer = Dense(config["in_features"], config["out_features"], config.get("bias", True), activation)
         state = load_file(weights) if weights.exists() else torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
         layer.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in state.items()})
     except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:

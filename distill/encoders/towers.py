@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.artefacts import fingerprint, read_json, write_json, written_atomically
+from distill.artefacts import expecting, fingerprint, read_json, within, write_json, written_atomically
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.folder import (
     MODULE_TYPES,
@@ -74,19 +74,21 @@ def load_towers(name: str, pooling: Pooling | None = None, normalize: bool | Non
         return Towers(load_encoder(name, pooling, normalize, prompts))
     if pooling is not None or normalize is not None:
         raise BadInput(f"{name}: its router_config.json says how it pools and normalises: leave pooling and normalize out")
-    router: dict[str, Any] = read_json(folder / "router_config.json", "router settings")
-    if set(router["structure"]) != {"query", "document"}:
-        raise BadInput(f"{name}: a router of {', '.join(router['structure'])}: it needs the routes query and document")
     towers = []
-    for role in ("query", "document"):
-        parts = [(router["types"][path].rsplit(".", 1)[-1], folder / path) for path in router["structure"][role]]
-        towers.append(with_prompts(load_parts(folder, parts), prompts))
+    with expecting("a model folder", name):
+        router: dict[str, Any] = read_json(folder / "router_config.json", "router settings")
+        if set(router["structure"]) != {"query", "document"}:
+            raise BadInput(f"{name}: a router of {', '.join(router['structure'])}: it needs the routes query and document")
+        for role in ("query", "document"):
+            parts = [(router["types"][path].rsplit(".", 1)[-1], within(folder, path)) for path in router["structure"][role]]
+            towers.append(with_prompts(load_parts(folder, parts), prompts))
     return Towers(*towers)
 
 
 def is_router(folder: Path) -> bool:
-    parts: Any = optional_json(folder / "modules.json")
-    return bool(parts) and parts[0]["type"].rsplit(".", 1)[-1] == "Router"
+    with expecting("a model folder", folder):
+        parts: Any = optional_json(folder / "modules.json")
+        return bool(parts) and parts[0]["type"].rsplit(".", 1)[-1] == "Router"
 
 
 def load_maker(maker: dict[str, Any]) -> Towers:

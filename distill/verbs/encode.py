@@ -13,11 +13,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from distill.artefacts import read_json
 from distill.data.candidates import PairTexts, holds_pairs
 from distill.data.ids import Ids
 from distill.data.sources import QueryFile, TextSource
-from distill.data.store import StoreWriter, rows_written
+from distill.data.store import StoreWriter, read_plan, rows_written
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_token_ids
@@ -212,8 +211,8 @@ def announce(teacher: EndpointTeacher, sets: list[TextSet], out: Path, price: fl
 
 def _planned_width(out: Path) -> int | None:
     """How wide the vectors are that a store has already."""
-    plan = out / "documents" / "plan.json"
-    return read_json(plan, "store plan")["width"] if plan.exists() else None
+    folder = out / "documents"
+    return read_plan(folder)["width"] if (folder / "plan.json").exists() else None
 
 
 def encode_sets(teacher: TextTeacher, sets: list[TextSet], out: Path, maker: dict[str, Any]) -> None:
@@ -223,8 +222,8 @@ def encode_sets(teacher: TextTeacher, sets: list[TextSet], out: Path, maker: dic
 
 def refuse_imported(out: Path) -> None:
     """Nobody knows which model made imported documents: the queries have to come from where those came from."""
-    plan = out / "documents" / "plan.json"
-    maker = read_json(plan, "store plan")["maker"] if plan.exists() else {}
+    folder = out / "documents"
+    maker = read_plan(folder)["maker"] if (folder / "plan.json").exists() else {}
     if maker.get("origin") == IMPORTED:
         raise BadInput(f"{out}: its documents were imported, no model of {maker['name']} is known: distill import its queries too")
 

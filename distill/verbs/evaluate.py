@@ -134,7 +134,7 @@ def evaluate(
 
 def own_documents(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:
     """The vectors of the corpus by the student of a run that embeds documents itself; made once, in the run folder."""
-    mixed = "bf16" in run.record()["inputs"]["trainer"]["precision"]  # as training measured it
+    mixed = "bf16" in str(run.record()["inputs"]["trainer"].get("precision"))  # as training measured it
     teacher = LocalTeacher(towers, resolved("auto" if mixed else "fp32", towers.device.type))
     documents, maker = source.documents(), {"name": str(run.student), "fingerprint": towers.fingerprint()}
     folder = run.path / "documents" / fingerprint(documents.fingerprint, maker["fingerprint"])

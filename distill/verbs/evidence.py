@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.artefacts import read_json
+from distill.artefacts import read_json, within
 from distill.callbacks.run_log import read_lines
 from distill.data.datamodule import evaluation_queries
 from distill.data.ids import Ids
@@ -115,7 +115,7 @@ class Evidence:
             return None
         rankings = {}
         for name in self.results["systems"]:
-            path = self.folder.path / "runs" / self.split / f"{name}.trec"
+            path = within(self.folder.path / "runs", f"{self.split}/{name}.trec")
             if not path.exists():
                 self.missing.append(f"{path}: no such file")
                 return None

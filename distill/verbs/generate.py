@@ -8,15 +8,18 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+import xxhash
 from tqdm import tqdm
 
-from distill.artefacts import fingerprint, written_atomically
+from distill.artefacts import file_fingerprint, fingerprint, written_atomically
 from distill.data.lines import LinesWriter
 from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore
@@ -108,8 +111,9 @@ class Maker:
         ]
         dropped = Counter({**Counter(reasons), "not made": int(counts.sum()) - len(texts)})
         near = signatures([texts[i] for i in np.flatnonzero(kept)]) if plan.filters.near_duplicates else np.empty((0, 0), np.uint32)
+        checksum = xxhash.xxh3_64_hexdigest("".join(lines).encode())
         with written_atomically(self.beside(shard)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, keys=keys[kept], signatures=near, dropped=[dropped[reason] for reason in REASONS])
+            np.savez(file, keys=keys[kept], signatures=near, dropped=[dropped[reason] for reason in REASONS], checksum=checksum)
         self.writer.write(shard, lines)
 
     def _refuse_lost(self, texts: list[str], sources: list[str], reasons: list[str | None]) -> None:
@@ -122,7 +126,7 @@ class Maker:
 
     def join(self) -> None:
         """The whole file out of its shards; refuses to write one in which a query of an evaluation split is."""
-        beside = [np.load(self.beside(shard)) for shard in range(self.plan.shards)]
+        beside = [self._read_beside(shard) for shard in range(self.plan.shards)]
         dropped = dict(zip(REASONS, np.sum([part["dropped"] for part in beside], axis=0).tolist(), strict=True))
         again = repeats(np.concatenate([part["keys"] for part in beside]))
         dropped["duplicate"] = int(again.sum())
@@ -137,8 +141,6 @@ class Maker:
         self.writer.join(self._checked(iter(again), max(1, kept // SAMPLE), sample))
         diversity = self._diversity(sample)
         self.writer.finish({"lines": kept, "dropped": dropped, "diversity": diversity, "provenance": provenance()})
-        for shard in range(self.plan.shards):
-            self.beside(shard).unlink()
         print(f"{self.writer.file}: {kept} queries; dropped: {said(dropped)}")
         for name, values in diversity.items():
             print(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
@@ -163,7 +165,15 @@ class Maker:
         return diversity(sample, real.read(np.linspace(0, len(real) - 1, min(SAMPLE, len(real))).astype(int)), self.teacher)
 
     def beside(self, shard: int) -> Path:
-        return self.writer.folder / f"{shard:05d}.npz"
+        return self.writer.shard(shard).with_suffix(".part.npz")
+
+    def _read_beside(self, shard: int) -> dict[str, np.ndarray]:
+        """What lies beside a shard; refuses one of which either changed."""
+        path = self.writer.shard(shard)
+        with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(self.beside(shard), allow_pickle=False) as found:
+            if str(found["checksum"]) == file_fingerprint(path):
+                return dict(found)
+        raise BadInput(f"{path}: it, or what lies beside it, changed since it was written: delete it and start again")
 
 
 def said(dropped: dict[str, int]) -> str:
@@ -211,13 +221,17 @@ def generate(
     maker = Maker(plan, Known(material.evaluation_queries(), material.queries), RoundTrip(asked) if asked else None, writer)
     generator.prepare(material)
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    missing = [shard for shard in writer.missing() if shard % world == rank]
+
+    def share() -> list[int]:
+        return [shard for shard in writer.missing() if shard % world == rank]
+
     generator.announce(plan.texts, plan.rows(writer.missing()))  # by all ranks together
-    writer.begin()
-    with tqdm(total=len(plan.rows(missing)), desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
-        for shard in missing:
-            maker.make(shard, bar.update)
-    if rank == 0:
-        while writer.missing():  # other ranks are still at theirs
+    with writer.begin(leads=rank == 0):
+        missing = share()  # again: another process may just have written some
+        with tqdm(total=len(plan.rows(missing)), desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
+            for shard in missing:
+                maker.make(shard, bar.update)
+        while rank == 0 and writer.missing():  # other ranks are still at theirs
             time.sleep(1)
-        maker.join()
+        if rank == 0 and not writer.finished:
+            maker.join()

@@ -155,10 +155,11 @@ def mine(
     writer = NegativesWriter(Path(out), _plan(place, rule), -(-len(queries) // QUERIES_PER_SHARD))
     if writer.finished:
         return print(f"{writer.file}: done before")
-    for shard in tqdm(writer.missing(), desc="mine", unit="shard", disable=None):
-        writer.write(shard, place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule))
     skipped = len(place.query_ids) - len(queries)
-    count = writer.finish({"queries_without_a_positive": skipped, "teacher": place.store.maker, "provenance": provenance()})
+    with writer.begin():
+        for shard in tqdm(writer.missing(), desc="mine", unit="shard", disable=None):
+            writer.write(shard, place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule))
+        count = writer.finish({"queries_without_a_positive": skipped, "teacher": place.store.maker, "provenance": provenance()})
     print(f"{writer.file}: {count} hard negatives of {len(queries)} queries; {skipped} more have no positive in the corpus")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.artefacts import written_atomically
+from distill.artefacts import expecting, written_atomically
 from distill.metrics.retention import bootstrap_mean, bootstrap_ratio, randomisation_test
 from distill.records import BadInput
 from distill.report.page import rendered
@@ -31,11 +31,12 @@ def report(runs: list[str], out: str | None = None, hour_price: float | None = N
         out: file to write; by default report.html in the run folder, of several runs in the current one.
         hour_price: what an hour of the machine that was measured costs, for the cost of a million queries.
     """
-    evidence = [Evidence(run) for run in runs]
-    if len({run.name for run in evidence}) < len(evidence):
-        raise BadInput(f"runs: {', '.join(runs)}: two of them have the same name: rename a folder")
-    content = _of_one(evidence[0], hour_price) if len(evidence) == 1 else _of_several(evidence)
-    page = rendered(**content, runs=[_origin(run) for run in evidence])
+    with expecting("run folders that distill evaluate has measured", ", ".join(runs)):
+        evidence = [Evidence(run) for run in runs]
+        if len({run.name for run in evidence}) < len(evidence):
+            raise BadInput(f"runs: {', '.join(runs)}: two of them have the same name: rename a folder")
+        content = _of_one(evidence[0], hour_price) if len(evidence) == 1 else _of_several(evidence)
+        page = rendered(**content, runs=[_origin(run) for run in evidence])
     path = Path(out) if out else (evidence[0].folder.path if len(evidence) == 1 else Path()) / "report.html"
     with written_atomically(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -112,7 +112,8 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """What the run was made from, and where."""
         record = read_json(self.path / "run.json", "run record")
-        if not isinstance(record, dict) or not isinstance(record.get("inputs"), dict):
+        inputs = record.get("inputs") if isinstance(record, dict) else None
+        if not isinstance(inputs, dict) or not isinstance(inputs.get("trainer"), dict):
             raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
         return record
 
@@ -132,7 +133,7 @@ class RunFolder:
             settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise BadInput(f"{self.config}: not valid YAML ({' '.join(str(error).split())[:200]}): restore it") from None
-        if not isinstance(settings, dict):
+        if not isinstance(settings, dict) or not all(isinstance(settings.get(part), dict) for part in ("model", "data")):
             raise BadInput(f"{self.config}: not the configuration of a run: restore it")
         return settings
 

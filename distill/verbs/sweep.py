@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from distill.artefacts import fingerprint, written_atomically
+from distill.artefacts import expecting, fingerprint, written_atomically
 from distill.callbacks.run_log import read_lines
 from distill.records import BadInput
 
@@ -33,7 +33,8 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
         seed: of a random sweep's choices.
     """
     plan = read_plan(Path(file))
-    choices = list(grid(plan["parameters"]) if plan["method"] == "grid" else drawn(plan["parameters"], trials, seed))
+    with expecting("a sweep", file):
+        choices = list(grid(plan["parameters"]) if plan["method"] == "grid" else drawn(plan["parameters"], trials, seed))
     metric, found = plan["metric"]["name"], []
     for number, choice in enumerate(choices, start=1):
         run = Path(out) / fingerprint(choice)[:8]
@@ -57,7 +58,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     """A sweep file with everything in it that a local sweep needs."""
     try:
         plan = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from None
     keys = {"command": list, "method": str, "metric": dict, "parameters": dict}
     for key, kind in keys.items():
@@ -72,6 +73,8 @@ def read_plan(path: Path) -> dict[str, Any]:
     for name, choice in plan["parameters"].items():
         if not isinstance(choice, dict) or not ({"value", "values"} & choice.keys() or {"min", "max"} <= choice.keys()):
             raise BadInput(f"{path}: parameters.{name}: needs value, values, or min and max")
+        if not isinstance(choice.get("values", [0]), list) or not choice.get("values", [0]):
+            raise BadInput(f"{path}: parameters.{name}: values: list one or more")
         if plan["method"] == "grid" and "min" in choice:
             raise BadInput(f"{path}: parameters.{name}: a grid has no end between min and max: list values, or set method: random")
     return plan

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The rows of the paper's MS MARCO table that inherit the teacher's documents, for both students:
+# The rows of the paper's MS MARCO table, for both students:
 #   run.sh [SOURCE.yaml [QUERY_FILE...]]    QUERY_FILEs are generated queries (TSV or JSON lines); without one their row is left out
 # One node: as it is. Several: start it on each with LAUNCH="torchrun --nnodes 2 --node-rank R --nproc-per-node 8 --master-addr HOST -m distill"
 # and NODE=R. SLURM: job.sbatch. Killed or preempted, the same command goes on.
@@ -20,7 +20,7 @@ for file in "${queries[@]}"; do mixed+="\"$file\": 1.0, "; done
 
 $launch encode --config "$source" --source.init_args.holdout "$holdout" --teacher "$teacher" --queries "$list" --out "runs/$name/teacher"
 for student in $students; do
-    for row in scores matching ${queries:+generation}; do
+    for row in ${ROWS:-direct symmetric scores matching ${queries:+generation}}; do
         run=runs/$name/$student-$row
         more=()
         if [ "$row" = generation ]; then more=(--data.queries "$mixed}"); fi

@@ -6,14 +6,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["distill.arguments", *(f"distill.verbs.{verb}" for verb in ("train", "encode", "evaluate"))])
+FORKS.set_forkserver_preload(["distill.arguments", *(f"distill.verbs.{verb}" for verb in ("train", "encode", "evaluate", "generate"))])
 ROWS_PER_SHARD = 8
+QUERIES_PER_SHARD = 32
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}  # and files opened to write
 
 
@@ -25,9 +26,10 @@ class Verb:
         arguments: list[Any],
         log: Path,
         environment: dict[str, str] | None = None,
-        die_at: int | None = None,
+        die_at: int | str | None = None,
         before: Callable[[], object] | None = None,
     ):
+        self.arguments, self.environment = arguments, environment
         inherited = {name: os.environ[name] for name in ("DISTILL_CACHE", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")}
         self.log = log
         given = (list(map(str, arguments)), str(log), {**inherited, **(environment or {})}, die_at, before)
@@ -51,12 +53,16 @@ class Verb:
         self.process.join()
         return int(self.process.exitcode or 0)
 
+    def again(self) -> Verb:
+        """The same, to its end."""
+        return Verb(self.arguments, self.log, self.environment)
+
     def said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-def ranks(arguments: list[Any], log: Path, world: int, die_at: dict[int, int] | None = None) -> list[Verb]:
-    """The verb on `world` ranks as torchrun starts them; rank r dies at its die_at[r]-th change of a file."""
+def ranks(arguments: list[Any], log: Path, world: int, die_at: Mapping[int, int | str] | None = None) -> list[Verb]:
+    """The verb on `world` ranks as torchrun starts them; rank r dies at its die_at[r]-th change of a file, or the first of that name."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,15 +78,19 @@ def ranks(arguments: list[Any], log: Path, world: int, die_at: dict[int, int] | 
     ]
 
 
-def _run(arguments: list[str], log: str, environment: dict[str, str], die_at: int | None, before: Callable[[], object] | None) -> None:
+def _run(
+    arguments: list[str], log: str, environment: dict[str, str], die_at: int | str | None, before: Callable[[], object] | None
+) -> None:
     os.environ.update(environment)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
     import distill.data.store
     from distill.cli import main
+    from distill.generate import Generator
 
     distill.data.store.ROWS_PER_SHARD = ROWS_PER_SHARD
+    Generator.queries_per_shard = QUERIES_PER_SHARD
     if before:
         before()
     if die_at:
@@ -91,15 +101,16 @@ def _run(arguments: list[str], log: str, environment: dict[str, str], die_at: in
     os._exit(code)  # what a test left open elsewhere is not this process's to close
 
 
-def _dies_at(count: int, folder: Path) -> Callable[[str, tuple[Any, ...]], None]:
-    """Kills this process right before its `count`-th change of a file below `folder`."""
-    left = [count]
+def _dies_at(place: int | str, folder: Path) -> Callable[[str, tuple[Any, ...]], None]:
+    """Kills this process right before its `place`-th change of a file below `folder`, or the first change of a file of that name."""
+    count = 0
 
     def hook(event: str, what: tuple[Any, ...]) -> None:
+        nonlocal count
         changes = event in CHANGES or (event == "open" and isinstance(what[1], str) and set(what[1]) & set("wax+"))
         if changes and isinstance(what[0], str | Path) and str(what[0]).startswith(str(folder)):
-            left[0] -= 1
-            if not left[0]:
+            count += 1
+            if place in (count, Path(what[event == "os.rename"]).name):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return hook

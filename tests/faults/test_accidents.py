@@ -38,6 +38,11 @@ def train(world: Path, out: Path, store: Path | None = None) -> list:
     return train_arguments(world / "source", store or world / "store", out, *EVERY)
 
 
+def generate(world: Path, out: Path) -> list:
+    texts = ["--source", "MsMarcoTsv", "--source.root", world / "source"]
+    return ["generate", "--generator", "Crop", *texts, "--count", 200, "--out", out]
+
+
 def refused(verb: Verb, *words: str) -> None:
     """It ended by itself with one line that says `words`."""
     assert verb.ends() == 2, verb.said()
@@ -73,6 +78,17 @@ def test_disk_full_while_encoding(world: Path, disk: Path, tmp_path: Path, kilob
     remount(disk, "size=64m")
     done(Verb(encode(world, disk / "store"), tmp_path / "log"))
     assert contents(disk / "store") == contents(world / "store")
+
+
+@pytest.mark.parametrize("kilobytes", [8, 40, 72])  # at the first shards, at later ones, at the whole file
+def test_disk_full_while_generating(world: Path, disk: Path, tmp_path: Path, kilobytes: int) -> None:
+    remount(disk, f"size={kilobytes}k")
+    refused(Verb(generate(world, disk / "made"), tmp_path / "full.log"), str(disk), "No space left on device")
+    assert not list(disk.rglob("*.tmp")) and not (disk / "made" / "manifest.json").exists()
+    remount(disk, "size=64m")
+    done(Verb(generate(world, disk / "made"), tmp_path / "log"))
+    done(Verb(generate(world, tmp_path / "made"), tmp_path / "log"))
+    assert (disk / "made" / "made.jsonl").read_bytes() == (tmp_path / "made" / "made.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("kilobytes", [60, 350, 600, 800])
@@ -185,6 +201,20 @@ def test_two_jobs_encode_into_one_folder(world: Path, tmp_path: Path) -> None:
     codes = [job.ends() for job in unlike]
     assert sorted(codes) == [0, 2], unlike[0].said() + unlike[1].said()
     refused(unlike[codes.index(2)], "made from other inputs")
+
+
+def test_two_jobs_generate_into_one_folder(world: Path, tmp_path: Path) -> None:
+    arguments = generate(world, tmp_path / "made")
+    leader, worker = ({"WORLD_SIZE": "2", "RANK": str(rank)} for rank in range(2))
+    first = Verb(arguments, tmp_path / "first.log", leader)
+    while not (tmp_path / "made" / "plan.json").exists():
+        assert first.process.is_alive(), first.said()
+        time.sleep(0.01)
+    refused(Verb(arguments, tmp_path / "second.log"), str(tmp_path / "made"), "another process is writing it")
+    done(Verb(arguments, tmp_path / "worker.log", worker))
+    done(first)
+    done(Verb(generate(world, tmp_path / "alone" / "made"), tmp_path / "log"))
+    assert (tmp_path / "made" / "made.jsonl").read_bytes() == (tmp_path / "alone" / "made" / "made.jsonl").read_bytes()
 
 
 def leave_little_memory() -> None:

@@ -18,7 +18,7 @@ from test_resume import assert_same, contents, encode_arguments
 
 KILLS = int(os.environ.get("FAULT_KILLS", "12"))  # in all; make faults has 200
 IN_A_ROW = 3  # of one run, before it is left alone
-CHANGES = {"encode": 110, "train": 45, "evaluate": 14, "train on 2 ranks": 45}  # of files, about, in one run
+CHANGES = {"encode": 110, "generate": 120, "train": 45, "evaluate": 14}  # of files, about, in one run
 EVERY = ["--checkpoint_every_n_steps", 2]
 
 
@@ -31,11 +31,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = {
         "encode": encode_arguments(root / "teacher", root / "source", root / "encode"),
         "train": train_arguments(root / "source", root / "encode", root / "train", *EVERY, "--data.batch_size", 8),
+        "generate": generate_arguments(root / "source", root / "whole" / "made"),
     }
     for name, arguments in done.items():
         assert Verb(arguments, root / f"{name}.log").ends() == 0
     assert distill("evaluate", root / "train", "--split", "dev", "--out", root / "evaluate" / "results.json") == 0
     return root
+
+
+def generate_arguments(source: Path, out: Path) -> list[Any]:
+    texts = ["--source", "MsMarcoTsv", "--source.root", source]
+    return ["generate", "--generator", "Crop", *texts, "--count", 200, "--filters.near_duplicates", 0.9, "--out", out]
 
 
 def same_store(world: Path, out: Path) -> None:
@@ -44,6 +50,16 @@ def same_store(world: Path, out: Path) -> None:
 
 def same_run(world: Path, out: Path) -> None:
     assert_same(out, world / "train")
+
+
+def same_queries(world: Path, out: Path) -> None:
+    """And nothing else: no shard is left."""
+    found, whole = (contents(folder) for folder in (out, world / "whole" / "made"))
+    manifests = [json.loads(those.pop("manifest.json")) for those in (found, whole)]
+    assert found == whole and whole.keys() == {"made.jsonl", "plan.json"}
+    for manifest in manifests:
+        del manifest["provenance"]  # the time
+    assert manifests[0] == manifests[1] and manifests[0]["lines"] == len(found["made.jsonl"].splitlines())
 
 
 def same_results(world: Path, out: Path) -> None:
@@ -67,19 +83,20 @@ def verbs(world: Path, out: Path) -> dict[str, tuple[list[Any], Callable[[Path, 
     evaluate = ["evaluate", world / "train", "--split", "dev", "--out", out / "results.json"]
     return {
         "encode": (encode_arguments(world / "teacher", world / "source", out), same_store),
+        "generate": (generate_arguments(world / "source", out), same_queries),
         "train": (train, same_run),
         "evaluate": (evaluate, same_results),
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("verb", "share"), [("encode", 0.4), ("train", 0.35), ("evaluate", 0.1)])
+@pytest.mark.parametrize(("verb", "share"), [("encode", 0.4), ("generate", 0.25), ("train", 0.35), ("evaluate", 0.1)])
 def test_killed_again_and_again(world: Path, tmp_path: Path, verb: str, share: float) -> None:
     schedule, kills, rounds = random.Random(f"{verb} 7"), 0, 0
     length = None  # seconds that a run left alone takes
     while kills < max(2, round(KILLS * share)):
         rounds += 1
-        out = tmp_path / str(rounds) / "out"
+        out = tmp_path / str(rounds) / "made"
         out.parent.mkdir()
         arguments, check = verbs(world, out)[verb]
         for kill in range(IN_A_ROW):
@@ -121,6 +138,7 @@ def test_a_rank_in_training_is_killed(world: Path, tmp_path: Path) -> None:
         for rank in ranks(arguments, out.parent / "last.log", 2):
             assert rank.ends() == 0, rank.said()
         assert_same(out, whole)
+    print(f"ranks that train: {kills} kills in {rounds} rounds")
 
 
 @pytest.mark.slow
@@ -140,3 +158,51 @@ def test_ranks_that_encode_die_and_join_again(world: Path, tmp_path: Path) -> No
         for rank in ranks(arguments, out.parent / "again.log", world_size):
             assert rank.ends() == 0, rank.said()
         same_store(world, out)
+    print(f"ranks that encode: {kills} kills in {rounds} rounds")
+
+
+@pytest.mark.slow
+def test_ranks_that_generate_die_and_join_again(world: Path, tmp_path: Path) -> None:
+    """A worker dies and joins again while the leader waits for it, or the leader dies, also while it merges; then all start again."""
+    schedule, kills = random.Random(7), 0
+    while kills < max(2, round(KILLS * 0.05)):
+        out = tmp_path / str(kills) / "made"
+        out.parent.mkdir()
+        arguments = generate_arguments(world / "source", out)
+        victim = (kills + 1) % 2
+        started = ranks(arguments, out.parent / "first.log", 2, {victim: schedule.randint(1, (90, 30)[victim])})
+        assert started[victim].ends() == -9, started[victim].said()
+        kills += 1
+        if victim == 0:
+            assert started[1].ends() == 0, started[1].said()
+            started = ranks(arguments, out.parent / "again.log", schedule.choice([1, 2, 3]))
+        else:
+            assert started[0].process.exitcode is None and not (out / "manifest.json").exists()
+            started[victim] = started[victim].again()
+        for rank in started:
+            assert rank.ends() == 0, rank.said()
+        same_queries(world, out)
+    print(f"ranks that generate: {kills} kills")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        *(("encode", name) for name in ("ids.npy", "order.npy", "manifest.json")),
+        *(("generate", name) for name in ("made.jsonl", "manifest.json", "00001.part", "00003.part")),  # these two it removes, at last
+    ],
+)
+def test_the_leader_is_killed_while_it_merges(world: Path, tmp_path: Path, verb: str, name: str) -> None:
+    out = tmp_path / "made"
+    arguments, check = verbs(world, out)[verb]
+    leader, worker = ranks(arguments, tmp_path / "first.log", 2, {0: name})
+    if verb == "generate":
+        assert (leader.ends(), worker.ends()) == (-9, 0), leader.said()
+        assert (out / "manifest.json").exists() == name.endswith("part")
+    else:
+        codes = leader.ends(), worker.ends()  # who finishes last merges, or both do
+        assert codes in ((-9, 0), (0, 0)), leader.said()
+    for rank in ranks(arguments, tmp_path / "again.log", 2):
+        assert rank.ends() == 0, rank.said()
+    check(world, out)

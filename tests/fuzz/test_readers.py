@@ -1,17 +1,21 @@
 """Whatever bytes a file holds, a reader gives its records or one line that names the file: no other error, no end of time or memory.
 
-A short seeded run by default; FUZZ_SECONDS=600 gives each reader so long, with other examples every time.
+A short seeded run by default; FUZZ_SECONDS=600 gives each reader so long, with other examples every time; -s says how many it saw.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import operator
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,15 +26,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill.artefacts import read_json
+from distill.data.candidates import pair_rows, pair_stores, pairs_fingerprint, scored_candidates
 from distill.data.ids import Ids
 from distill.data.mined import read_negatives
-from distill.data.qrels import read_qrels
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.negatives import Labelled, MinedNegatives
+from distill.data.qrels import Qrels, read_qrels
+from distill.data.sources import MsMarcoTsv, QueryFile
+from distill.data.store import StoreWriter, VectorStore, rows_written
 from distill.data.texts import Texts
+from distill.data.tokens import tokenized
+from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.folder import load_encoder
+from distill.encoders.towers import load_towers, write_router
+from distill.generate import Generator
 from distill.metrics.runs import read_trec
 from distill.modules.start import read_checkpoint
 from distill.records import BadInput
+from distill.verbs.generate import Maker
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 FEW = 20  # where a whole verb runs or a model is loaded
@@ -66,22 +78,34 @@ PIECES += [
     b"a: &a [*a]\n",
     b"!!python/object:os.system",
 ]
+SEEN: list[str] = []  # a line a reader
+REFUSED: list[str] = []  # what was said of examples of the reader at hand
 CONTENT = st.one_of(st.binary(max_size=400), st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join))
 
 
-def fuzzed(check: Callable[[bytes], None], strategy: st.SearchStrategy = CONTENT, examples: int = 100) -> None:
-    """`check` of many examples: so many that are always the same, or others for FUZZ_SECONDS."""
-    end, first = time.monotonic() + SECONDS, True
+@pytest.fixture(scope="module", autouse=True)
+def seen() -> Iterator[None]:
+    yield
+    print("", *SEEN, sep="\n")
 
-    def timed(example: bytes) -> None:
+
+def fuzzed(check: Callable[[Any], None], strategy: st.SearchStrategy = CONTENT, examples: int = 100) -> None:
+    """`check` of many examples: so many that are always the same, or others for FUZZ_SECONDS."""
+    begin, first, count = time.monotonic(), True, 0
+    REFUSED.clear()
+
+    def timed(example: Any) -> None:
+        nonlocal count
+        count += 1
         start = time.monotonic()
         try:
             check(example)
         except BadInput as error:
+            REFUSED.append(str(error))
             assert "\n" not in str(error) and len(str(error)) < 4000
         assert time.monotonic() - start < LONGEST
 
-    while first or time.monotonic() < end:
+    while first or time.monotonic() < begin + SECONDS:
         chosen = settings(
             max_examples=examples,
             derandomize=not SECONDS,
@@ -91,6 +115,8 @@ def fuzzed(check: Callable[[bytes], None], strategy: st.SearchStrategy = CONTENT
         )
         chosen(given(strategy)(timed))()
         first = False
+    name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
+    SEEN.append(f"{name}: {count} examples in {time.monotonic() - begin:.0f} s, {len(REFUSED)} refused")
 
 
 def mutated(whole: bytes) -> st.SearchStrategy[bytes]:
@@ -104,6 +130,54 @@ def mutated(whole: bytes) -> st.SearchStrategy[bytes]:
         return content
 
     return st.lists(edit, min_size=1, max_size=4).map(applied)
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=10),
+        st.sampled_from(["../../x", "/etc/passwd", "documents", 10**400]),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=10), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+def altered(whole: bytes) -> st.SearchStrategy[bytes]:
+    """A JSON file with a few of its values, at any depth, left out or replaced by others; or with bytes replaced."""
+    value = json.loads(whole)
+    edit = st.tuples(st.sampled_from(list(places(value))), st.booleans(), JSON)
+
+    def applied(edits: list[tuple[tuple, bool, Any]]) -> bytes:
+        content = json.loads(whole)
+        for place, gone, put in edits:
+            with suppress(LookupError, TypeError):  # an earlier edit took it away
+                holder = functools.reduce(operator.getitem, place[:-1], content)
+                holder[place[-1]] = put
+                if gone:
+                    del holder[place[-1]]
+        return json.dumps(content).encode()
+
+    return st.one_of(st.lists(edit, min_size=1, max_size=3).map(applied), mutated(whole))
+
+
+def places(value: Any, at: tuple = ()) -> Iterator[tuple]:
+    """Where each value lies, as keys and numbers from the outside in."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*at, key)
+        yield from places(inner, (*at, key))
+
+
+def ran(code: int, told: str) -> bool:
+    """Whether a verb did its work; if not, it said why in one line."""
+    assert code in (0, 2) and "Traceback" not in told, told
+    refusals = [line for line in told.splitlines() if line.startswith("distill ")]
+    assert len(refusals) == (code == 2), told
+    REFUSED.extend(refusals)
+    return code == 0
 
 
 def read_texts(path: Path) -> None:
@@ -183,23 +257,31 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "it-ran").exists() and not (tmp_path / "out").exists()
 
 
-def test_vectors_to_import(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "ids.txt").write_text("a\nb\nc\n")
-    path = tmp_path / "vectors.npy"
-    np.save(path, np.eye(3, dtype=np.float32))
+@pytest.mark.parametrize("name", ["vectors.npy", "vectors.parquet", "vectors.index", "ids.txt"])
+def test_vectors_to_import(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    vectors, ids = np.eye(3, dtype=np.float32), tmp_path / "ids.txt"
+    ids.write_text("a\nb\nc\n")
+    np.save(tmp_path / "vectors.npy", vectors)
+    if name == "vectors.parquet":
+        arrow, parquet = (pytest.importorskip(module) for module in ("pyarrow", "pyarrow.parquet"))
+        parquet.write_table(arrow.table({"id": ["a", "b", "c"], "vector": list(vectors)}), tmp_path / name)
+    if name == "vectors.index":
+        faiss = pytest.importorskip("faiss")
+        index = faiss.IndexFlatIP(3)
+        index.add(vectors)
+        faiss.write_index(index, str(tmp_path / name))
+    given = [] if name == "vectors.parquet" else ["--ids", ids]
+    path = tmp_path / ("vectors.npy" if name == "ids.txt" else name)
 
     def check(content: bytes) -> None:
-        path.write_bytes(content)
-        command = ["import", "--vectors", path, "--ids", tmp_path / "ids.txt", "--name", "x", "--out", tmp_path / "out"]
-        code = distill(*command)
-        assert code in (0, 2)
-        assert (tmp_path / "out").exists() == (code == 0), "partial output"
-        if code == 0:
+        (tmp_path / name).write_bytes(content)
+        worked = ran(distill("import", "--vectors", path, *given, "--name", "x", "--out", tmp_path / "out"), capfd.readouterr().err)
+        assert (tmp_path / "out").exists() == worked, "partial output"
+        if worked:
             VectorStore(tmp_path / "out" / "documents").verify()
             shutil.rmtree(tmp_path / "out")
-        capfd.readouterr()
 
-    fuzzed(check, mutated(path.read_bytes()), examples=FEW)
+    fuzzed(check, mutated((tmp_path / name).read_bytes()), examples=FEW)
 
 
 @pytest.fixture
@@ -225,13 +307,6 @@ def test_stores(store: Path, name: str) -> None:
     fuzzed(check, mutated(whole))
 
 
-JSON = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.sampled_from(["../../x", "/etc/passwd", "documents"])
-    ),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=10), inner, max_size=3)),
-    max_leaves=8,
-)
 KEYS = ["rows", "width", "rows_per_shard", "maker", "texts", "checksums", "ids", "version"]
 
 
@@ -245,6 +320,108 @@ def test_manifests_of_any_values(store: Path) -> None:
         opened.take(np.arange(len(opened)))
 
     fuzzed(check, st.dictionaries(st.sampled_from(KEYS), JSON, min_size=1, max_size=3))
+
+
+def test_plans_of_unfinished_stores(store: Path) -> None:
+    (store / "manifest.json").unlink()
+    given = Ids.of(["a", "b", "c"]), 4, {"name": "m", "fingerprint": "f"}, "t"
+
+    def check(content: bytes) -> None:
+        (store / "plan.json").write_bytes(content)
+        rows_written(store)
+        StoreWriter(store, *given).finish()
+        VectorStore(store).verify()
+        (store / "manifest.json").unlink()
+
+    fuzzed(check, altered((store / "plan.json").read_bytes()))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> MsMarcoTsv:
+    root = tmp_path / "texts"
+    root.mkdir()
+    (root / "collection.tsv").write_text("".join(f"d{i}\tdocument {i}\n" for i in range(5)))
+    (root / "queries.train.tsv").write_text("".join(f"q{i}\tquery {i}\n" for i in range(5)))
+    (root / "queries.dev.tsv").write_text("".join(f"e{i}\tanother {i}\n" for i in range(5)))
+    return MsMarcoTsv(str(root))
+
+
+IDS = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["q0\td1", "q0\td2", "q1\td0", "q9\td0", "q0\td9", "\t", "q2"])), min_size=1)
+
+
+def test_stores_of_pairs(source: MsMarcoTsv, tmp_path: Path) -> None:
+    """Whatever ids it holds and however wide it is."""
+    texts = pairs_fingerprint(source.queries("train"), source.documents())
+
+    def check(example: tuple[list[str], int]) -> None:
+        folder = tmp_path / "pairs" / "pairs-train"
+        shutil.rmtree(folder, ignore_errors=True)
+        writer = StoreWriter(folder, Ids.of(example[0]), example[1], {"name": "m", "fingerprint": "f"}, texts)
+        writer.write(0, np.ones((len(example[0]), example[1])))
+        writer.finish()
+        (opened,) = pair_stores(str(folder.parent), source, "train")
+        found = scored_candidates(opened, 2)
+        assert all(len(documents) == 2 for documents in found.values())
+        rows = pair_rows(opened, found, found.values())
+        assert [opened.ids[row] for row in rows] == [f"{query}\t{document}" for query, those in found.items() for document in those]
+
+    fuzzed(check, st.tuples(IDS.filter(lambda ids: not any("\0" in id_ for id_ in ids)), st.integers(1, 5)))
+
+
+def test_files_of_hard_negatives(source: MsMarcoTsv, tmp_path: Path) -> None:
+    labelled = Labelled(source, "train", source.queries("train"), Qrels({}, "train"), source.documents().ids)
+    line = json.dumps({"query": "q1", "positive": "d1", "negatives": ["d2", "d3"]}).encode() + b"\n"
+
+    def check(content: bytes) -> None:
+        (tmp_path / "negatives.jsonl").write_bytes(content)
+        examples = MinedNegatives(str(tmp_path / "negatives.jsonl")).examples(labelled)
+        assert (examples.pools < 5).all() and (examples.positives >= 0).all()
+
+    fuzzed(check, st.one_of(mutated(line * 3), altered(line), CONTENT))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "manifest.json", "00000.part", "00001.part.npz", "made.jsonl"])
+def test_generated_queries(
+    source: MsMarcoTsv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A half made or finished folder with bytes changed: named, or the same queries come out; its file is read as any."""
+    monkeypatch.setattr(Generator, "queries_per_shard", 8)
+    command = ["generate", "--generator", "Crop", "--source", "MsMarcoTsv", "--source.root", source.root, "--count", 16, "--out"]
+    made, half = tmp_path / "made", tmp_path / "half" / "made"
+    assert distill(*command, made) == 0
+    with monkeypatch.context() as dies:
+        dies.setattr(Maker, "join", lambda self: None)
+        assert distill(*command, half) == 0
+    folder = half if (half / name).exists() else made
+    whole, expected = (folder / name).read_bytes(), (made / "made.jsonl").read_bytes()
+    shutil.copytree(folder, tmp_path / "kept")
+
+    def check(content: bytes) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "kept", folder)
+        (folder / name).write_bytes(content)
+        if name == "made.jsonl":
+            assert all(isinstance(text, str) for text in QueryFile(str(folder / name)).queries())
+        elif ran(distill(*command, folder), capfd.readouterr().err):
+            assert (folder / "made.jsonl").read_bytes() == expected
+
+    fuzzed(check, altered(whole) if name.endswith(".json") else mutated(whole), examples=FEW)
+
+
+@pytest.mark.parametrize("name", ["flat.npy", "offsets.npy", "flat.xxh3"])
+def test_kept_tokens(source: MsMarcoTsv, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What was kept and changed since is made again."""
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    encoder, texts = load_encoder(str(teacher_folder)), source.queries("train")
+    expected = [tokenized(texts, encoder, "query").ids(row).tolist() for row in range(5)]
+    (path,) = (tmp_path / "cache").glob(f"tokens/*/{name}")
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        found = tokenized(texts, encoder, "query")
+        assert [found.ids(row).tolist() for row in range(5)] == expected
+
+    fuzzed(check, mutated(path.read_bytes()))
 
 
 def test_folders_of_hard_negatives(tmp_path: Path) -> None:
@@ -267,12 +444,63 @@ def test_run_folders(run_folder: Path, tmp_path: Path, name: str, capfd: pytest.
 
     def check(content: bytes) -> None:
         (tmp_path / "run" / name).write_bytes(content)
-        code = distill("evaluate", tmp_path / "run", "--split", "nothing", "--out", out)
-        said = capfd.readouterr().err
-        assert code == 2 and "Traceback" not in said and len(said.splitlines()) == 1, said
-        assert not out.exists()
+        worked = ran(distill("evaluate", tmp_path / "run", "--split", "dev", "--out", out), capfd.readouterr().err)
+        assert out.exists() == worked
+        out.unlink(missing_ok=True)
 
-    fuzzed(check, st.one_of(mutated(whole), CONTENT), examples=FEW)
+    as_json = json.dumps(yaml.safe_load(whole)).encode()  # which is YAML too
+    fuzzed(check, st.one_of(altered(as_json), mutated(whole), CONTENT), examples=FEW)
+
+
+@pytest.fixture(scope="module")
+def evaluated(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(run_folder, folder)
+    assert distill("evaluate", folder, "--split", "dev") == 0
+    (folder / "health.jsonl").write_text('{"step": 3, "fault": "x", "message": "a warning"}\n')
+    return folder
+
+
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "health.jsonl", "run.json", "runs/dev/student.trec"])
+def test_reports(evaluated: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
+    whole = (run / name).read_bytes()
+
+    def check(content: bytes) -> None:
+        (run / name).write_bytes(content)
+        worked = ran(distill("report", run), capfd.readouterr().err)
+        assert (run / "report.html").exists() == worked
+        (run / "report.html").unlink(missing_ok=True)
+
+    last = whole.splitlines(keepends=True)[-1]
+    lines = st.one_of(mutated(whole), altered(last).map(whole.__add__) if name.endswith(".jsonl") else CONTENT)
+    fuzzed(check, altered(whole) if name.endswith(".json") else lines, examples=FEW)
+
+
+def test_a_report_reads_nothing_elsewhere(evaluated: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
+    (tmp_path / "elsewhere.trec").write_text("q Q0 secret 1 1 x\n")
+    results = json.loads((run / "results.json").read_text())
+    results["systems"]["../../../elsewhere"] = results["systems"]["student"]
+    (run / "results.json").write_text(json.dumps(results))
+    assert distill("report", run) == 2
+    assert "outside" in capfd.readouterr().err
+
+
+def test_sweeps(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sweep.yaml"
+    plan = yaml.safe_load((Path(__file__).parents[2] / "conf" / "sweep" / "learning_rate.yaml").read_text())
+    monkeypatch.setattr("distill.verbs.sweep.subprocess.run", lambda *_: pytest.fail("a trial was started"))
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        assert not ran(distill("sweep", path, "--trials", 0, "--out", tmp_path / "out"), capfd.readouterr().err)
+
+    plan["parameters"] = {"x": {"min": 1}}
+    whole = json.dumps(plan).encode()
+    fuzzed(check, st.one_of(mutated(whole), CONTENT))
 
 
 def test_configurations(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -291,18 +519,36 @@ def test_configurations(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     fuzzed(check, st.one_of(mutated(whole.encode()), CONTENT), examples=FEW)
 
 
-@pytest.mark.parametrize("name", ["modules.json", "config.json", "config_sentence_transformers.json", "1_Pooling/config.json"])
+MODEL_FILES = ["modules.json", "config.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json"]
+
+
+@pytest.mark.parametrize("name", [*MODEL_FILES, "router_config.json", "cross_encoder.json"])
 def test_model_folders(teacher_folder: Path, tmp_path: Path, name: str) -> None:
-    shutil.copytree(teacher_folder, tmp_path / "model")
-    path = tmp_path / "model" / name
-    if not path.exists():
-        pytest.skip(f"no {name} in such a folder")
+    folder, load = tmp_path / "model", load_towers
+    if name == "router_config.json":
+        write_router(load_encoder(str(teacher_folder)), load_encoder(str(teacher_folder)), folder)
+    elif name == "cross_encoder.json":
+        save_cross_encoder(new_cross_encoder(str(teacher_folder), "dual_pooling"), folder)
+        load = load_cross_encoder
+    else:
+        shutil.copytree(teacher_folder, folder)
 
     def check(content: bytes) -> None:
-        path.write_bytes(content)
-        load_encoder(str(tmp_path / "model"))
+        (folder / name).write_bytes(content)
+        load(str(folder))
 
-    fuzzed(check, mutated(path.read_bytes()), examples=FEW)
+    fuzzed(check, altered((folder / name).read_bytes()), examples=FEW)
+
+
+@pytest.mark.parametrize("path", ["../teacher", "/etc", "0_Transformer/../../teacher"])
+def test_a_model_folder_names_nothing_outside_of_it(teacher_folder: Path, tmp_path: Path, path: str) -> None:
+    shutil.copytree(teacher_folder, tmp_path / "teacher")
+    shutil.copytree(teacher_folder, tmp_path / "model")
+    entries = json.loads((tmp_path / "model" / "modules.json").read_text())
+    entries[0]["path"] = path
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(BadInput, match="outside of it"):
+        load_encoder(str(tmp_path / "model"))
 
 
 def test_a_run_folder_calls_nothing_else(run_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def test_a_restart_asks_for_nothing_that_is_written(source_root, tmp_path, capsy
         assert generate(server, source_root, tmp_path / "made") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "bad day" in error and KEY not in error
-    assert sorted(path.name for path in (tmp_path / "made").glob("0*.jsonl")) == ["00000.jsonl", "00001.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "made").glob("0*.part")) == ["00000.part", "00001.part"]
     with serving() as server:  # elsewhere, and in pieces
         assert generate(server, source_root, tmp_path / "made", "--generator.stream", "true") == 0
         assert server.answered == Counter(list(documents(source_root).values())[16:])

@@ -125,7 +125,7 @@ def test_stopped_and_started_again(writers, source_root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Seq2Seq, "write", stops)
     assert distill(*arguments(source_root, writers["bart"], tmp_path / "again" / "made")) == 130
-    assert len(list((tmp_path / "again" / "made").glob("0*.jsonl"))) == 2
+    assert len(list((tmp_path / "again" / "made").glob("0*.part"))) == 2
     assert distill(*arguments(source_root, writers["bart"], tmp_path / "again" / "made")) == 0
     assert len(calls) == 4
     assert (tmp_path / "again/made/made.jsonl").read_bytes() == (tmp_path / "whole/made/made.jsonl").read_bytes()

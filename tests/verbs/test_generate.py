@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_what_it_leaves(generator, source_root, tmp_path, capsys):
     out = tmp_path / "made"
     assert distill(*arguments(source_root, out, generator=generator)) == 0
     found, manifest = lines(out), read_json(out / "manifest.json", "manifest")
-    assert sorted(path.name for path in out.iterdir()) == ["made.jsonl", "manifest.json", "plan.json"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["made.jsonl", "manifest.json", "plan.json"]
     assert manifest["lines"] == len(found) > 200
     assert manifest["lines"] + sum(manifest["dropped"].values()) == 300
     assert manifest["checksum"] == file_fingerprint(out / "made.jsonl")
@@ -93,16 +94,17 @@ def test_no_evaluation_query_is_written(generator, source_root, tmp_path):
 
 
 def test_a_file_with_an_evaluation_query_is_not_left(source_root, tmp_path, monkeypatch, capsys):
-    """What else might have written it into a shard."""
+    """However it came among the rest."""
     leak = (source_root / "queries.test.tsv").read_text().splitlines()[3].split("\t")[1]
-    write = LinesWriter.write
+    read = LinesWriter.read
 
-    def plants(self: LinesWriter, shard: int, made: list[str]) -> None:
-        if shard == 2:
-            made[5] = json.dumps({**json.loads(made[5]), "text": " ".join(reversed(leak.upper().split()))}) + "\n"
-        write(self, shard, made)
+    def planted(self: LinesWriter) -> Iterator[tuple[int, Iterator[str]]]:
+        for shard, made in read(self):
+            those = list(made)
+            those[5] = json.dumps({**json.loads(those[5]), "text": " ".join(reversed(leak.upper().split()))}) + "\n"
+            yield shard, iter(those)
 
-    monkeypatch.setattr(LinesWriter, "write", plants)
+    monkeypatch.setattr(LinesWriter, "read", planted)
     assert distill(*arguments(source_root, tmp_path / "made")) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "is a query of an evaluation split" in error
@@ -164,6 +166,27 @@ def test_evaluation_queries_that_a_generator_writes_are_dropped(generator, sourc
     assert manifest["lines"] + sum(manifest["dropped"].values()) == (120 if generator == "Llm" else 600)
 
 
+@pytest.mark.parametrize("damaged", ["00001.part", "00001.part.npz"])
+def test_a_shard_that_changed_is_named_and_made_again(damaged, source_root, tmp_path, monkeypatch, capsys):
+    assert distill(*arguments(source_root, tmp_path / "one" / "made")) == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    out = tmp_path / "two" / "made"
+    assert distill(*arguments(source_root, out)) == 0
+    content = bytearray((out / damaged).read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / damaged).write_bytes(content)
+    monkeypatch.setenv("RANK", "0")
+    capsys.readouterr()
+    assert distill(*arguments(source_root, out)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{out / '00001.part'}: it, or what lies beside it, changed" in error
+    (out / "00001.part").unlink()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert distill(*arguments(source_root, out)) == 0
+    assert (tmp_path / "one/made/made.jsonl").read_bytes() == (out / "made.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize("generator", ["Crop", "Noise"])
 def test_killed_and_resumed_it_leaves_the_same_bytes(generator, source_root, tmp_path):
     """In processes whose sets and dictionaries are ordered otherwise."""
@@ -178,7 +201,7 @@ def test_killed_and_resumed_it_leaves_the_same_bytes(generator, source_root, tmp
             command = [sys.executable, "-c", code, *given]
             died = subprocess.run(command, cwd=TESTS, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "1"})
             assert died.returncode == -signal.SIGKILL
-            assert len(list((tmp_path / name / "made").glob("0*.jsonl"))) == 2  # a plan, then a shard and what lies beside it
+            assert len(list((tmp_path / name / "made").glob("0*.part"))) == 2  # a plan, then a shard and what lies beside it
         assert distill(*given) == 0
     assert (tmp_path / "again/made/made.jsonl").read_bytes() == (tmp_path / "whole/made/made.jsonl").read_bytes()
     whole, again = (read_json(tmp_path / name / "made" / "manifest.json", "manifest") for name in ("whole", "again"))
@@ -190,7 +213,7 @@ def test_ranks_share_the_shards(source_root, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert distill(*arguments(source_root, tmp_path / "two" / "made")) == 0
-    assert sorted(path.stem for path in (tmp_path / "two" / "made").glob("0*.jsonl")) == ["00001", "00003"]
+    assert sorted(path.stem for path in (tmp_path / "two" / "made").glob("0*.part")) == ["00001", "00003"]
     monkeypatch.setenv("RANK", "0")
     assert distill(*arguments(source_root, tmp_path / "two" / "made")) == 0
     assert (tmp_path / "one/made/made.jsonl").read_bytes() == (tmp_path / "two/made/made.jsonl").read_bytes()

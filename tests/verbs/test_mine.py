@@ -98,7 +98,7 @@ def test_the_manifest_says_from_what(world: Path) -> None:
     assert manifest["rule"] == {"negatives": 8, "first_rank": 1, "last_rank": 100, "margin": 0.5}
     assert (manifest["lines"], manifest["hard_negatives"], manifest["queries_without_a_positive"]) == (2, 12, 2)
     assert manifest["provenance"]["packages"]["torch"]
-    assert sorted(path.name for path in (world / "out").iterdir()) == ["manifest.json", "negatives.jsonl", "plan.json"]
+    assert sorted(path.name for path in (world / "out").glob("[!.]*")) == ["manifest.json", "negatives.jsonl", "plan.json"]
     lines = [json.loads(line) for line in (world / "out" / "negatives.jsonl").read_text().splitlines()]
     assert set(lines[0]) == {"query", "positive", "positive_score", "negatives", "scores"}
 
@@ -133,7 +133,7 @@ def test_shards_are_joined_and_a_stopped_one_goes_on(world: Path, monkeypatch: p
 
     monkeypatch.setattr(NegativesWriter, "write", stops)
     assert mine(world) == 130
-    assert sorted(path.name for path in (world / "out").iterdir()) == ["00000.jsonl", "plan.json"]
+    assert sorted(path.name for path in (world / "out").glob("[!.]*")) == ["00000.part", "plan.json"]
     assert mine(world) == 0
     assert calls == [0, 1, 1]
     assert (world / "out" / "negatives.jsonl").read_bytes() == (world / "whole" / "negatives.jsonl").read_bytes()
@@ -141,10 +141,10 @@ def test_shards_are_joined_and_a_stopped_one_goes_on(world: Path, monkeypatch: p
 
 def test_a_second_time_is_done_before(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert mine(world) == 0
-    before = {path: path.stat().st_mtime_ns for path in (world / "out").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (world / "out").glob("[!.]*")}
     assert mine(world) == 0
     assert "done before" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in (world / "out").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in (world / "out").glob("[!.]*")} == before
 
 
 @pytest.mark.parametrize("change", ["rule", "judgments", "vectors", "else"])
