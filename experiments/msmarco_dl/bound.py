@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
+import torch
+from torchmetrics.functional import spearman_corrcoef
 
 from distill.callbacks.run_log import read_lines
 
@@ -17,9 +18,8 @@ KEPT = ("dev/retention_ndcg@10", "dev/overlap@10", "dev/cosine")
 
 
 def spearman(one: list[float], other: list[float]) -> float:
-    """Pearson's correlation of ranks, tied values at their mean rank; NaN where one never changes."""
-    ranks = [[np.mean(np.flatnonzero(np.sort(values) == value)) for value in values] for values in (one, other)]
-    return float(np.corrcoef(ranks)[0, 1]) if min(map(np.ptp, ranks)) else float("nan")
+    """NaN where one never changes."""
+    return float(spearman_corrcoef(torch.tensor(one), torch.tensor(other))) if min(len(set(one)), len(set(other))) > 1 else float("nan")
 
 
 def main() -> None:
