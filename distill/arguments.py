@@ -120,8 +120,8 @@ class ConfigFile(ActionConfigFile):
             ActionConfigFile.apply_config(parser, cfg, dest, value)
         except BadInput as error:
             raise BadInput(f"{value}: {error}") from None
-        except (UnicodeDecodeError, RecursionError):
-            raise BadInput(f"{value}: not a text file of YAML: save it as UTF-8, nested less deeply") from None
+        except (ValueError, RecursionError):
+            raise BadInput(f"{value}: not a text file of YAML: save it as UTF-8, nested less deeply, its numbers of fewer digits") from None
 
 
 class _OneLine:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 class BadInput(Exception):
     """Input the user can mend: one line that names the file, the line or key, and the fix. The command line exits with code 2."""
 
+    def __init__(self, message: str):
+        # files may hold anything, and what they hold is quoted
+        super().__init__(message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}")
+
 
 @dataclass(frozen=True)
 class Tokens:

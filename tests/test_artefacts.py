@@ -137,3 +137,8 @@ def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["", "1_Pooling", "a/../b", "./c"])
 def test_a_name_within_its_folder(tmp_path, name):
     assert within(tmp_path / "model", name) == (tmp_path / "model" / name).resolve()
+
+
+def test_a_message_that_quotes_much_is_cut_in_its_middle():
+    told = str(BadInput("run.trec:1: score '" + "9" * 5000 + "' is not a number"))
+    assert len(told) < 2000 and told.startswith("run.trec:1: score '999") and told.endswith("999' is not a number")

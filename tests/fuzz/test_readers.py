@@ -102,7 +102,7 @@ def fuzzed(check: Callable[[Any], None], strategy: st.SearchStrategy = CONTENT, 
             check(example)
         except BadInput as error:
             REFUSED.append(str(error))
-            assert "\n" not in str(error) and len(str(error)) < 4000
+            assert "\n" not in str(error) and len(str(error)) <= 2000
         assert time.monotonic() - start < LONGEST
 
     while first or time.monotonic() < begin + SECONDS:
@@ -509,9 +509,7 @@ def test_configurations(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     def check(content: bytes) -> None:
         path.write_bytes(content)
         code = distill("encode", "--config", path, "--teacher", tmp_path / "none", "--out", out)
-        said = capfd.readouterr().err
-        assert code == 2 and "Traceback" not in said and len(said.splitlines()) == 1, said
-        assert not out.exists()
+        assert not ran(code, capfd.readouterr().err) and not out.exists()
 
     whole = yaml.safe_dump(
         {"source": {"class_path": "MsMarcoTsv", "init_args": {"root": str(tmp_path), "holdout": 3}}, "precision": "fp32"}
