@@ -61,7 +61,7 @@ class FreshQueries(StoredQueries):
         return self._texts
 
     def text(self, row: int) -> str:
-        epoch, number = divmod(int(row) - len(self), self.count)
+        epoch, number = divmod(int(row) - len(self), self.count)  # numpy's 0 has another fingerprint than 0
         return self.texts(epoch)[number]
 
     def take(self, queries: np.ndarray) -> np.ndarray:
