@@ -32,8 +32,10 @@ class TextSource(ABC):
         self.relevant_from = relevant_from
         self._texts: dict[str, Texts] = {}
         self._judgments: dict[str, Qrels] = {}
-        if holdout < 0:
+        if not isinstance(holdout, int) or holdout < 0:
             raise BadInput(f"{root}: holdout is {holdout}: it is a number of train queries to set aside, 0 or more")
+        if not isinstance(relevant_from, int) or relevant_from < 1:
+            raise BadInput(f"{root}: relevant_from is {relevant_from}: it is the lowest grade that counts as relevant, 1 or more")
 
     @abstractmethod
     def documents(self) -> Texts:

@@ -99,6 +99,9 @@ def test_ms_marco_errors(marco, tmp_path):
         MsMarcoTsv(str(marco)).qrels("holdout")
     with pytest.raises(BadInput, match="holdout is -1: it is a number of train queries"):
         MsMarcoTsv(str(marco), holdout=-1)
+    for grade in (0, None):
+        with pytest.raises(BadInput, match=f"relevant_from is {grade}: it is the lowest grade that counts as relevant"):
+            MsMarcoTsv(str(marco), relevant_from=grade)
     with pytest.raises(BadInput, match="holdout of 4 leaves nothing of 4 train queries: ask for fewer"):
         MsMarcoTsv(str(marco), holdout=4).queries("train")
     (marco / "qrels.dl19.tsv").write_text("99 0 d1 1\n")
