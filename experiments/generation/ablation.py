@@ -39,7 +39,7 @@ def make(name: str, row: dict[str, Any], part: dict[str, Any]) -> None:
     data = {**part["data"], **row} | ({"queries": files} if files else {})
     out.mkdir(parents=True, exist_ok=True)
     config = ROWS / f"{name}.yaml"
-    config.write_text(yaml.safe_dump({"data": data}))
+    config.write_text(yaml.safe_dump({"data": data} | ({"trainer": {"max_steps": part["steps"]}} if "steps" in part else {})))
     distill("train", "-c", HERE / "train.yaml", "-c", config, "--out", out)
     splits = {"results.json": part["split"]} | ({"holdout.json": HOLDOUT} if part["name"] == "msmarco_dl" else {})
     for file, split in splits.items():
@@ -98,7 +98,7 @@ def collected(parts: list[dict[str, Any]]) -> dict[str, Any]:
                 best = max(mixes, key=dev_overlap)
                 systems[f"{base}_best"] = {"row": best, **systems[best]}
                 differences[f"{base}_best"] = differences[best]
-    return {"dataset": ", ".join(part["name"] for part in parts), "systems": systems, "differences_to_real": differences}
+    return {"dataset": ", ".join(dict.fromkeys(part["name"] for part in parts)), "systems": systems, "differences_to_real": differences}
 
 
 def difference(mix: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, Any]:
