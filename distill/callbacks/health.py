@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from distill.encoders.towers import load_maker
 from distill.records import BadInput, Batch, Encoded
 from distill.search import search
 
-SAMPLE = 32  # texts embedded again
+SAMPLE = 16  # texts of a set embedded again
 DEV_SAMPLE = 256  # dev queries looked at
 SAME = 0.99  # cosine from which two vectors are of one text by one maker, precision aside
 COPY = 0.999  # cosine from which two queries are one
@@ -93,7 +94,9 @@ class Health(Watch):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._recent.append((trainer.global_step, self._rows, outputs["loss"].detach()))
         at_once = pl_module.device.type == "cpu" and trainer.world_size == 1
-        if at_once or len(self._recent) >= STEPS_UNCHECKED:
+        if at_once and math.isfinite(outputs["loss"]):
+            self._previous, self._recent = self._rows, []
+        elif at_once or len(self._recent) >= STEPS_UNCHECKED:
             self._refuse_nan(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -205,6 +208,8 @@ def misfits(data: Any) -> list[tuple[str, str]]:
         ids = [texts.ids[row] for row in rows]
         stored = torch.from_numpy(store.take(store.ids.rows(ids))).float()
         again = torch.from_numpy(encode_texts(teacher.tower(role), texts.read(rows), role))  # type: ignore[arg-type]
+        if agree(stored, again):
+            continue
         _, first = search(again, store, 1)
         nearest = torch.from_numpy(store.take(first[:, 0].numpy())).float()
         if fault := misfit(stored, again, nearest):
@@ -213,21 +218,26 @@ def misfits(data: Any) -> list[tuple[str, str]]:
     return []
 
 
+def agree(stored: Tensor, again: Tensor) -> bool:
+    """Whether all of two sets of vectors [n, D] are of one text and one length each."""
+    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
+    return bool((torch.cosine_similarity(again, stored) >= SAME).all() and ((lengths - 1).abs() < 0.02).all())
+
+
 def misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> tuple[str, str] | None:
     """What is wrong with stored vectors [n, D] of texts that were embedded `again`; None where they agree.
 
     `nearest` [n, D] are the stored vectors, of any text, that a search finds for those embedded again: their own, were all well.
     """
-    own = torch.cosine_similarity(again, stored)
-    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
-    wrong = own < SAME
-    if not wrong.any() and bool(((lengths - 1).abs() < 0.02).all()):
+    if agree(stored, again):
         return None
+    own = torch.cosine_similarity(again, stored)
+    wrong = own < SAME
     # what another prompt or pooling writes is nowhere in the store; a vector in another row is
     strangers = wrong & (torch.cosine_similarity(again, nearest) >= SAME)
     if strangers.sum() > wrong.sum() / 2:
         return "misalignment", f"{int(strangers.sum())} belong to other texts (mean cosine {own.mean():.3f}): encode or import them again"
-    what = f"mean cosine {own.mean():.3f}, length {float(lengths.mean()):.3g} times"
+    what = f"mean cosine {own.mean():.3f}, length {float((again.norm(dim=1) / stored.norm(dim=1)).mean()):.3g} times"
     return "teacher", f"none but differs from what the teacher writes now ({what}): its prompt, pooling or normalisation is another"
 
 

@@ -165,7 +165,7 @@ def test_misalignment(source_root: Path, store: Path, tmp_path: Path, name: str)
     found = trained(source_root, store, tmp_path / "run")
     assert (
         list(found) == ["misalignment"]
-        and f"{store / name}: of {12 if 'dev' in name else 32} sampled vectors" in found["misalignment"]["message"]
+        and f"{store / name}: of {12 if 'dev' in name else 16} sampled vectors" in found["misalignment"]["message"]
     )
 
 
