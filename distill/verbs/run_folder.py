@@ -11,6 +11,7 @@ import yaml
 
 from distill.artefacts import held, read_json, write_json, written_atomically
 from distill.data.datamodule import RetrievalData
+from distill.data.sources import TextSource
 from distill.data.store import TeacherStore
 from distill.modules.start import START
 from distill.provenance import provenance
@@ -140,7 +141,11 @@ class RunFolder:
     def data(self) -> RetrievalData:
         """The data module the run was trained with."""
         try:
-            return RetrievalData(**instantiated(self.settings()["data"]))
+            data = RetrievalData(**instantiated(self.settings()["data"]))
+            for name, kind in {"source": TextSource, "store_folder": str, "train_split": str, "dev_split": str}.items():
+                if not isinstance(value := getattr(data, name), kind):
+                    raise TypeError(f"{name} is {value!r}")
+            return data
         except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
             raise BadInput(f"{self.config}: data: describes no data ({' '.join(str(error).split())[:200]}): restore it") from None
 
