@@ -57,6 +57,7 @@ class VectorStore:
             all(type(number) is int and number >= least for number, least in ((self._rows, 0), (self.width, 1), (self._rows_per_shard, 1)))
             and isinstance(self.maker, dict)
             and isinstance(self.checksums, dict)
+            and len(self.checksums) == 2 + -(-self._rows // self._rows_per_shard)  # of ids, of their order, of each shard
             and (self.texts is None or isinstance(self.texts, str))
         ):
             raise BadInput(f"{folder}/manifest.json: not a store manifest: rows, width, maker, texts or checksums make no sense: {AGAIN}")

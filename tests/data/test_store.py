@@ -335,3 +335,14 @@ def test_queries_by_another_teacher_are_refused(teacher_store):
 def test_no_documents_no_teacher_store(tmp_path):
     with pytest.raises(BadInput, match="documents: no vector store"):
         TeacherStore(tmp_path)
+
+
+def test_a_manifest_of_more_rows_than_files_is_refused(tmp_path):
+    """At once: 78 billion rows would be looked for shard by shard."""
+    writer = writer_in(tmp_path / "store")
+    write_missing(writer)
+    writer.finish()
+    manifest = tmp_path / "store" / "manifest.json"
+    write_json(manifest, {**read_json(manifest, "manifest"), "rows": 78_826_967_995})
+    with pytest.raises(BadInput, match=r"manifest\.json: not a store manifest: rows, width"):
+        VectorStore(tmp_path / "store")
