@@ -118,7 +118,8 @@ def within(folder: Path, name: str) -> Path:
 def write_json(path: Path, value: Any, unless_there: bool = False) -> None:
     """Writes `value` as indented JSON under a temporary name, then renames it."""
     with written_atomically(path, unless_there) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # half a surrogate pair, which UTF-8 has no place for, stays the escape that JSON knows it by
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -91,6 +91,8 @@ def test_json_comes_back(tmp_path):
     write_json(tmp_path / "value.json", value)
     assert read_json(tmp_path / "value.json", "value") == value
     assert "Zoë" in (tmp_path / "value.json").read_text(encoding="utf-8")
+    write_json(tmp_path / "value.json", ["half a pair \ud800", "\U0001f600"])
+    assert read_json(tmp_path / "value.json", "value") == ["half a pair \ud800", "\U0001f600"]
 
 
 def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path):
