@@ -79,7 +79,7 @@ def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder 
     card, path = model_card(run, student, teacher, teacher_name, latency, index), folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with written_atomically(path) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+            temporary.write_text(card, encoding="utf-8", errors="replace")
 
 
 def model_card(

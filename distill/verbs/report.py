@@ -39,7 +39,7 @@ def report(runs: list[str], out: str | None = None, hour_price: float | None = N
         page = rendered(**content, runs=[_origin(run) for run in evidence])
     path = Path(out) if out else (evidence[0].folder.path if len(evidence) == 1 else Path()) / "report.html"
     with written_atomically(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")
     print(f"{content['verdict']}\n{path}")
 
 
