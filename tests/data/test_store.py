@@ -337,12 +337,13 @@ def test_no_documents_no_teacher_store(tmp_path):
         TeacherStore(tmp_path)
 
 
-def test_a_manifest_of_more_rows_than_files_is_refused(tmp_path):
-    """At once: 78 billion rows would be looked for shard by shard."""
+@pytest.mark.parametrize("claim", [{"rows": 78_826_967_995}, {"width": 4_215_531_862}])
+def test_a_manifest_that_claims_more_than_there_is_is_refused(claim, tmp_path):
+    """At once: 78 billion rows would be looked for shard by shard, and room made for rows of 4 billion numbers."""
     writer = writer_in(tmp_path / "store")
     write_missing(writer)
     writer.finish()
     manifest = tmp_path / "store" / "manifest.json"
-    write_json(manifest, {**read_json(manifest, "manifest"), "rows": 78_826_967_995})
+    write_json(manifest, {**read_json(manifest, "manifest"), **claim})
     with pytest.raises(BadInput, match=r"manifest\.json: not a store manifest: rows, width"):
         VectorStore(tmp_path / "store")
