@@ -24,7 +24,8 @@ from distill.artefacts import file_fingerprint, read_json, write_json, written_a
 from distill.data.ids import Ids
 from distill.records import BadInput
 
-WIDEST = 1 << 20  # numbers of a vector that a manifest may claim: a look-up makes room for its rows before it reads them
+# rows, and numbers of each, that a manifest may claim: a look-up makes room for its rows before it reads them
+MOST_ROWS, WIDEST = 1 << 40, 1 << 20
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
 AGAIN = "delete the store and run distill encode or import again"
 MAPPED_PER_ROW = 1 << 16  # bytes that a look-up makes part of this process's memory: the system maps what lies around it too
@@ -59,6 +60,7 @@ class VectorStore:
             and isinstance(self.maker, dict)
             and isinstance(self.checksums, dict)
             and self.width <= WIDEST
+            and max(self._rows, self._rows_per_shard) <= MOST_ROWS
             and len(self.checksums) == 2 + -(-self._rows // self._rows_per_shard)  # of ids, of their order, of each shard
             and (self.texts is None or isinstance(self.texts, str))
         ):
