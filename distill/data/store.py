@@ -28,7 +28,8 @@ from distill.records import BadInput
 MOST_ROWS, WIDEST = 1 << 40, 1 << 20
 ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
 AGAIN = "delete the store and run distill encode or import again"
-MAPPED_PER_ROW = 1 << 16  # bytes that a look-up makes part of this process's memory: the system maps what lies around it too
+# bytes that a look-up makes part of this process's memory: the system maps what lies around a row too, up to a huge page since Linux 6.18
+MAPPED_PER_ROW = 1 << 21
 MOST_MAPPED = 1 << 28
 MOST_SHARDS = 256  # each open shard holds a file descriptor; a process commonly has 1,024
 
