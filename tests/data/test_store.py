@@ -340,8 +340,8 @@ def test_no_documents_no_teacher_store(tmp_path):
 @pytest.mark.parametrize("claim", [{"rows": 78_826_967_995}, {"width": 4_215_531_862}, {"rows_per_shard": 1 << 63}])
 def test_a_manifest_that_claims_more_than_there_is_is_refused(claim, tmp_path):
     """At once: 78 billion rows would be looked for shard by shard, and room made for rows of 4 billion numbers."""
-    writer = writer_in(tmp_path / "store")
-    write_missing(writer)
+    writer = writer_in(tmp_path / "store", ids=Ids.of(["a", "b"]))  # of one shard, as it stays with larger ones
+    writer.write(0, VECTORS[:2])
     writer.finish()
     manifest = tmp_path / "store" / "manifest.json"
     write_json(manifest, {**read_json(manifest, "manifest"), **claim})
