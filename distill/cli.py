@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(verb: str, arguments: list[str]) -> int:
     """Imports the verb and runs it; input that the user can mend ends in one line on stderr."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # oneDNN keeps 1,024 compiled products, half a gigabyte in a training whose batches differ in length; fewer cost 1% of the time
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     from distill.records import BadInput
 
     try:
