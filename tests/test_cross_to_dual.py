@@ -120,7 +120,7 @@ def test_a_killed_encoding_goes_on(world, tmp_path, monkeypatch):
     def contents(folder: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (folder / "pairs-train").glob("[!.]*")}
 
-    monkeypatch.setattr("distill.data.store.ROWS_PER_SHARD", 100)
+    monkeypatch.setattr("distill.data.store_writer.ROWS_PER_SHARD", 100)
     arguments = [str(word) for word in world.pairs("ce", "--candidates_per_query", 5, out=str(tmp_path / "killed"))]
     command = [sys.executable, str(TESTS / "interruptions.py"), "4", "100", *arguments]  # after the plan and two shards
     assert subprocess.run(command, capture_output=True, env={**os.environ}).returncode == -signal.SIGKILL

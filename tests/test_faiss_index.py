@@ -9,7 +9,8 @@ import torch
 
 import distill.faiss_index
 from distill.data.ids import Ids
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.faiss_index import RECALL, faiss_index, save_index, settings
 from distill.metrics.ranking import overlap
 from distill.records import BadInput

@@ -132,7 +132,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_killed_encoding_goes_on(teacher_folder: Path, source_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.data.store.ROWS_PER_SHARD", 16)
+    monkeypatch.setattr("distill.data.store_writer.ROWS_PER_SHARD", 16)
     assert distill(*encode_arguments(teacher_folder, source_root, tmp_path / "whole")) == 0
     store = tmp_path / "store"
     arguments = encode_arguments(teacher_folder, source_root, store)
@@ -153,7 +153,7 @@ def test_killed_encoding_goes_on(teacher_folder: Path, source_root: Path, tmp_pa
 def test_ranks_share_the_encoding(
     teacher_folder: Path, source_root: Path, store_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.data.store.ROWS_PER_SHARD", 16)
+    monkeypatch.setattr("distill.data.store_writer.ROWS_PER_SHARD", 16)
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, expected in (("1", ["00001.npy", "00003.npy"]), ("0", ["00000.npy", "00001.npy", "00002.npy", "00003.npy"])):
         monkeypatch.setenv("RANK", rank)

@@ -54,9 +54,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> tup
 def test_encoding_is_that_of_one_process(
     world: tuple[Path, Path], teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, nodes: int
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import distill.data.store\ndistill.data.store.ROWS_PER_SHARD = 16\n")
+    (tmp_path / "sitecustomize.py").write_text("import distill.data.store_writer\ndistill.data.store_writer.ROWS_PER_SHARD = 16\n")
     monkeypatch.syspath_prepend(tmp_path)  # in those processes too
-    monkeypatch.setattr("distill.data.store.ROWS_PER_SHARD", 16)
+    monkeypatch.setattr("distill.data.store_writer.ROWS_PER_SHARD", 16)
     assert distill(*encode_arguments(teacher_folder, world[0], tmp_path / "one")) == 0
     torchrun(encode_arguments(teacher_folder, world[0], tmp_path / "many"), ranks, nodes)
     assert len([name for name in contents(tmp_path / "many") if name.startswith("documents/000")]) == 8

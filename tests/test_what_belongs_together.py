@@ -11,7 +11,7 @@ from commands import distill, train_arguments
 from conftest import make_teacher
 
 from distill.artefacts import read_json, write_json
-from distill.data import store as stores
+from distill.data import store_writer
 from distill.data.ids import Ids
 from distill.encoders.folder import load_encoder
 
@@ -151,9 +151,9 @@ def test_numbers_that_cannot_be_are_refused(
 
 def test_a_large_store_has_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each open shard holds a file descriptor."""
-    monkeypatch.setattr(stores, "ROWS_PER_SHARD", 1)
-    monkeypatch.setattr(stores, "MOST_SHARDS", 4)
-    writer = stores.StoreWriter(tmp_path / "store", Ids.of(map(str, range(10))), 2, {"name": "x", "fingerprint": "y"}, None)
+    monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 1)
+    monkeypatch.setattr(store_writer, "MOST_SHARDS", 4)
+    writer = store_writer.StoreWriter(tmp_path / "store", Ids.of(map(str, range(10))), 2, {"name": "x", "fingerprint": "y"}, None)
     assert [len(rows) for _, rows in writer.missing()] == [3, 3, 3, 1]
 
 

@@ -7,20 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
-from distill.artefacts import cache_folder, fingerprint
-from distill.data.cache import kept
+from distill.artefacts import fingerprint
 from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.qrels import Qrels, Relevant
 from distill.data.sources import TRAIN, QueryFile, TextSource, check_documents, judgments_fingerprints
 from distill.data.store import TeacherStore, VectorStore
-from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher
+from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher, teacher_top
 from distill.data.texts import Texts
 from distill.data.tokens import stacked, tokenized
-from distill.device import best_device
 from distill.distributed import is_leader
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
@@ -28,7 +25,6 @@ from distill.generate import Generator
 from distill.generate.fresh import FreshQueries, check_fresh
 from distill.generate.generator import Material
 from distill.records import BadInput
-from distill.search import search
 from distill.teachers import Teacher
 
 EVALUATION_BATCH = 256
@@ -300,15 +296,4 @@ class RetrievalData(LightningDataModule):
             if (rows < 0).any():
                 raise BadInput("data.teachers: a cross encoder has read documents that the store lacks: encode the same texts")
             return rows.reshape(-1, self.candidates)
-        return positive_first(self._positives(), self._teacher_top(self.candidates))
-
-    def _teacher_top(self, k: int) -> np.ndarray:
-        """[N, k] rows of the teacher's top documents of every training query, searched once and kept."""
-        stores = [self.store.documents, *self.teacher.queries.stores]
-        key = fingerprint([store.checksums for store in stores], [texts.fingerprint for texts, _ in self.train_sets], k)
-
-        def searched() -> list[np.ndarray]:
-            queries = torch.from_numpy(self.teacher.queries.take(np.arange(len(self.teacher.queries))))
-            return [search(queries.to(best_device()), self.store.documents, k, progress=True)[1].cpu().numpy()]
-
-        return np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))
+        return positive_first(self._positives(), teacher_top(self.teacher, self.train_sets, self.candidates))

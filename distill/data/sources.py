@@ -13,7 +13,8 @@ import numpy as np
 from distill.artefacts import fingerprint
 from distill.data.qrels import Qrels, merged, read_qrels
 from distill.data.store import VectorStore, check_texts
-from distill.data.texts import Texts, concatenated, hashes, plain_or_packed
+from distill.data.text_files import plain_or_packed
+from distill.data.texts import Texts, concatenated, hashes
 from distill.records import BadInput
 
 TRAIN, HOLDOUT = "train", "holdout"

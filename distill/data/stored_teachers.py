@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from distill.artefacts import cache_folder, fingerprint
+from distill.data.cache import kept
 from distill.data.candidates import pair_rows
 from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.texts import Texts, concatenated
+from distill.device import best_device
 from distill.records import BadInput
+from distill.search import search
 from distill.teachers import StoredPairs, StoredQueries, StoredTeacher
 
 QuerySets = Sequence[tuple[Texts, str]]  # queries, and the fingerprint of the whole set that was encoded
@@ -39,6 +44,17 @@ def pairs_teacher(stores: Sequence[VectorStore], first: TeacherStore, sets: Quer
     parts = np.split(ids, np.cumsum([len(texts) for texts, _ in sets])[:-1])
     rows = [pair_rows(store, texts.ids, part) for store, (texts, _), part in zip(stores, sets, parts, strict=True)]
     return StoredPairs(stores, rows, candidates.shape[1])
+
+
+def teacher_top(teacher: StoredTeacher, sets: QuerySets, k: int) -> np.ndarray:
+    """[N, k] document rows of a dual encoder's top documents of every query, searched once and kept."""
+    key = fingerprint([store.checksums for store in teacher.stores], [texts.fingerprint for texts, _ in sets], k)
+
+    def searched() -> list[np.ndarray]:
+        queries = torch.from_numpy(teacher.queries.take(np.arange(len(teacher.queries))))
+        return [search(queries.to(best_device()), teacher.documents, k, progress=True)[1].cpu().numpy()]
+
+    return np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))
 
 
 def evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> tuple[Texts, StoredQueries]:

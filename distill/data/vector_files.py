@@ -12,7 +12,7 @@ import xxhash
 
 from distill.artefacts import expecting
 from distill.data.ids import Ids, as_bytes
-from distill.data.texts import BYTE_ORDER_MARK, LONGEST_ID_BYTES, NEWLINE, TAB, cut_out, line_spans
+from distill.data.text_files import BYTE_ORDER_MARK, LONGEST_ID_BYTES, NEWLINE, TAB, cut_out, line_spans
 from distill.records import BadInput
 
 ID_COLUMNS = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # where a table has other texts too

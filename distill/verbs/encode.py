@@ -16,7 +16,7 @@ from tqdm import tqdm
 from distill.data.candidates import PairTexts, holds_pairs
 from distill.data.ids import Ids
 from distill.data.sources import QueryFile, TextSource
-from distill.data.store import StoreWriter, read_plan, rows_written
+from distill.data.store_writer import StoreWriter, read_plan, rows_written
 from distill.data.texts import Texts
 from distill.device import Precision, best_device, resolved
 from distill.encoders.batched import encode_token_ids

@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.data.vector_files import VectorFiles, open_vectors
 from distill.encoders.folder import IMPORTED
 from distill.records import BadInput

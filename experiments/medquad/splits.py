@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.artefacts import written_atomically
 from distill.data.sources import Beir
-from distill.data.texts import plain_or_packed
+from distill.data.text_files import plain_or_packed
 
 SIZES = {"teach": ("train", 2000), "student": ("train", 2000), "dev": ("dev", 300), "test": ("test", 500)}
 

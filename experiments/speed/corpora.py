@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
 from distill.data.sources import QueryFile
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.data.texts import Texts, concatenated
 from distill.encoders.batched import encode_token_ids
 from distill.encoders.encoder import Encoder, Role

@@ -9,7 +9,7 @@ import torch
 from corpora import TEACHER, passages, teacher
 from harness import Contender, arguments, figure, gemm_gflops, measure, report, threaded
 
-from distill.data.store import ROWS_PER_SHARD
+from distill.data.store_writer import ROWS_PER_SHARD
 from distill.device import Precision
 from distill.encoders.batched import TOKENS_PER_BATCH, encode_token_ids, length_batches
 

@@ -16,7 +16,8 @@ from transformers import BertConfig, BertModel
 
 from distill.data.collate import TrainingLoader, collated
 from distill.data.ids import Ids
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.data.texts import Texts
 from distill.data.tokens import TokenArrays, tokenized
 from distill.encoders.encoder import Encoder, TextSettings

@@ -23,7 +23,8 @@ from harness import alone, figure, peak_mb, report
 
 from distill.data.ids import Ids
 from distill.data.sources import MsMarcoTsv
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.device import computes_bf16, fp32_products
 from distill.search import search
 from distill.verbs.encode import encode

@@ -12,7 +12,8 @@ from commands import distill
 from distill.data.candidates import PairTexts, pair_rows, pair_stores, positive_first, read_candidates, scored_candidates
 from distill.data.ids import Ids
 from distill.data.sources import Beir, MsMarcoTsv
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.records import BadInput
 
 RUN = """q0 Q0 d0 1 9 run

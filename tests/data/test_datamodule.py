@@ -83,7 +83,7 @@ def test_without_judgments_the_teachers_top_alone(data, source_root, tmp_path):
 
 def test_the_search_is_kept(data, monkeypatch):
     first = data(candidates=3)
-    monkeypatch.setattr("distill.data.datamodule.search", lambda *_, **__: pytest.fail("searched again"))
+    monkeypatch.setattr("distill.data.stored_teachers.search", lambda *_, **__: pytest.fail("searched again"))
     np.testing.assert_array_equal(data(candidates=3).candidate_rows, first.candidate_rows)
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from distill.artefacts import read_json, write_json
-from distill.data import store as stores
+from distill.data import store_writer
 from distill.data.ids import Ids
-from distill.data.store import StoreWriter, TeacherStore, VectorStore, check_texts, shard_name, shard_sizes
+from distill.data.store import TeacherStore, VectorStore, check_texts, shard_name, shard_sizes
+from distill.data.store_writer import StoreWriter
 from distill.records import BadInput
 
 ROWS, WIDTH, PER_SHARD = 23, 5, 7
@@ -19,7 +20,7 @@ MAKER = {"name": "teacher", "fingerprint": "t1"}
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(stores, "ROWS_PER_SHARD", PER_SHARD)
+    monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", PER_SHARD)
 
 
 def writer_in(folder, **changes) -> StoreWriter:
@@ -202,7 +203,7 @@ def test_other_inputs_are_refused(folder, changes, message):
 
 
 def test_shards_of_another_size_are_refused(folder, monkeypatch):
-    monkeypatch.setattr(stores, "ROWS_PER_SHARD", 8)
+    monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 8)
     with pytest.raises(BadInput, match="rows_per_shard was 7, now 8"):
         writer_in(folder)
     np.testing.assert_array_equal(VectorStore(folder)[:], HALVES)  # reading goes by the manifest

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from distill.data import texts as texts_module
+from distill.data.text_files import TextFile
 from distill.data.texts import Texts, concatenated
 from distill.records import BadInput
 
@@ -67,11 +67,11 @@ def test_broken_utf8_is_replaced(tmp_path):
 def test_chunks_of_any_size_give_the_same_rows(tmp_path, monkeypatch):
     rng = random.Random(0)
     records = {f"id{row}": "".join(rng.choices("ab \té\r", k=rng.randint(0, 40))) + "." for row in range(200)}
-    scan = texts_module._scan
+    scan = TextFile.scan
     for name, content in (("t.tsv", tsv_of(records)), ("t.jsonl", json_of(records))):
         path = written(tmp_path / name, content)
         for chunk_bytes in (1, 7, 64, 1 << 24):
-            monkeypatch.setattr(texts_module, "_scan", lambda file, size=chunk_bytes: scan(file, size))
+            monkeypatch.setattr(TextFile, "scan", lambda file, size=chunk_bytes: scan(file, size))
             texts = Texts.open(path)
             assert dict(zip(texts.ids, texts, strict=True)) == records
 

@@ -85,11 +85,11 @@ def _run(
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    import distill.data.store
+    import distill.data.store_writer
     from distill.cli import main
     from distill.generate import Generator
 
-    distill.data.store.ROWS_PER_SHARD = ROWS_PER_SHARD
+    distill.data.store_writer.ROWS_PER_SHARD = ROWS_PER_SHARD
     Generator.queries_per_shard = QUERIES_PER_SHARD
     if before:
         before()

@@ -32,7 +32,8 @@ from distill.data.mined import read_negatives
 from distill.data.negatives import Labelled, MinedNegatives
 from distill.data.qrels import Qrels, read_qrels
 from distill.data.sources import MsMarcoTsv, QueryFile
-from distill.data.store import StoreWriter, VectorStore, rows_written
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter, rows_written
 from distill.data.texts import Texts
 from distill.data.tokens import tokenized
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder

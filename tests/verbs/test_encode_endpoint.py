@@ -16,7 +16,7 @@ from commands import QUERY_MATCHING, distill
 from conftest import make_teacher
 from embeddings_server import WIDTH, Handler, Server, serving, vector
 
-from distill.data import store as stores
+from distill.data import store_writer
 from distill.data.store import VectorStore
 from distill.encoders import endpoint
 from distill.verbs.encode import ahead
@@ -28,7 +28,7 @@ KEY = "sk-this-is-secret"
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(endpoint, "TEXTS_PER_REQUEST", 4)
-    monkeypatch.setattr(stores, "ROWS_PER_SHARD", 16)
+    monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 16)
     monkeypatch.setenv(endpoint.KEY, KEY)
     yield
 

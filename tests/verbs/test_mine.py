@@ -15,7 +15,8 @@ from distill.artefacts import read_json
 from distill.data.ids import Ids
 from distill.data.mined import Mined, NegativesWriter, read_negatives
 from distill.data.sources import MsMarcoTsv
-from distill.data.store import StoreWriter, VectorStore
+from distill.data.store import VectorStore
+from distill.data.store_writer import StoreWriter
 from distill.records import BadInput
 from distill.verbs import mine as mine_verb
 from distill.verbs.mine import Rule
