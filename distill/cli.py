@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 # verb: (module and function, what it does)
 VERBS = {
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb = arguments.pop(0)
     if verb not in VERBS:
-        return refused(f"no verb {verb!r}: there are {', '.join(VERBS)}")
+        nearest = get_close_matches(verb, VERBS, n=1)
+        return refused(f"no verb {verb!r}: " + (f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(VERBS)}"))
     return run(verb, arguments)
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distill.device import best_device
 from distill.metrics.ranking import overlap
+from distill.progress import progress_bar
 from distill.records import BadInput
 from distill.search import Index, search
 
@@ -43,7 +43,7 @@ def faiss_index(documents: VectorStore | np.ndarray, kind: Kind, queries: np.nda
     if not len(documents):
         raise BadInput("no documents to index: encode some first")
     index = _empty(documents, kind)
-    with tqdm(total=len(documents), unit="doc", desc=f"index {kind}", disable=None if progress else True) as bar:
+    with progress_bar(total=len(documents), desc=f"index {kind}", unit=" documents", shown=progress) as bar:
         for vectors in _chunks(documents):
             index.add(vectors)
             bar.update(len(vectors))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from distill.device import computes_bf16, fp32_products
+from distill.progress import progress_bar
 from distill.records import BadInput
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def search(
     rounding = computes_bf16(device.type)
     queries_per_block = max(1, SCORES_PER_BLOCK[device.type] // chunk_documents)
     room = Room(min(chunk_documents, len(documents)), queries.shape[1], device)
-    with fp32_products(device), tqdm(total=len(documents), unit="doc", desc="search", disable=None if progress else True) as bar:
+    with fp32_products(device), progress_bar(total=len(documents), desc="search", unit=" documents", shown=progress) as bar:
         for start in range(0, len(documents), chunk_documents):
             chunk = room.take(documents[start : start + chunk_documents])  # [C, D]
             room.longest = _finite_lengths(chunk, "document vectors", start).amax()

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # from the ground up; the longest name that fits a module is its own
 LEVELS = [
     ["distill.records"],
-    ["distill.artefacts", "distill.device", "distill.provenance", "distill.report"],
+    ["distill.artefacts", "distill.device", "distill.progress", "distill.provenance", "distill.report"],
     ["distill.encoders", "distill.losses", "distill.metrics", "distill.distributed"],
     ["distill.data", "distill.latency", "distill.refusals"],
     ["distill.teachers", "distill.search", "distill.reranking"],

@@ -470,3 +470,11 @@ def test_extra_queries_are_used_and_leaks_dropped(left: Left, tmp_path: Path, ca
     printed = capsys.readouterr().out
     assert f"{extra}: 8 queries, 3 more left out, which another split asks too" in printed
     assert "trains on 200 queries an epoch, 10 steps" in printed
+
+
+def test_a_training_that_never_met_dev_keeps_its_last_step_and_says_so(teacher_folder, source_root, store_folder, tmp_path, capsys):
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "run", "--trainer.max_steps", 2)) == 0
+    assert "the student of step 2, the last: dev was never evaluated" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "whole", "--trainer.max_epochs", 1)) == 0
+    assert "the student of step 6, the best on dev by overlap@10" in capsys.readouterr().out

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from distill.artefacts import read_json, write_json, written_atomically
 from distill.data.qrels import Qrels
 from distill.data.sources import TRAIN, Beir, TextSource
 from distill.data.texts import Texts, hashes
+from distill.progress import progress_bar
 from distill.records import BadInput
 
 
@@ -138,7 +138,7 @@ def _modules(roots: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _harvest(roots: Sequence[str]) -> list[Docstring]:
     files = list(_modules(roots))
     with ProcessPoolExecutor() if len(files) > 200 else ThreadPoolExecutor(1) as pool:
-        found = tqdm(pool.map(_docstrings, files, chunksize=32), total=len(files), desc="reading docstrings", unit=" files", disable=None)
+        found = progress_bar(pool.map(_docstrings, files, chunksize=32), total=len(files), desc="reading docstrings", unit=" files")
         return sorted(itertools.chain.from_iterable(found))
 
 

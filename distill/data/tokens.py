@@ -8,7 +8,6 @@ from itertools import chain
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distill.artefacts import cache_folder, fingerprint
 from distill.data.cache import kept, one_at_a_time
@@ -16,6 +15,7 @@ from distill.data.texts import Texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.progress import progress_bar
 from distill.records import Tokens
 
 TEXTS_PER_CHUNK = 16_384
@@ -77,7 +77,7 @@ def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]
     lengths[:] = [np.zeros(1, np.int64)]
     yield np.empty(0, np.int32)
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
-    for start in tqdm(starts, desc=f"tokenise {texts.name}", unit="chunk", disable=None if len(starts) > 1 else True):
+    for start in progress_bar(starts, total=len(starts), desc=f"tokenise {texts.name}", unit=" chunks", shown=len(starts) > 1):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
         lengths.append(np.array([len(row) for row in ids], np.int64))
         yield np.concatenate([np.asarray(row, np.int32) for row in ids])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from distill.data.candidates import PairTexts, holds_pairs
 from distill.data.ids import Ids
@@ -26,6 +25,7 @@ from distill.encoders.endpoint import ANSWERED, EndpointTeacher, is_address
 from distill.encoders.folder import IMPORTED, local_folder
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers
+from distill.progress import progress_bar
 from distill.records import BadInput
 from distill.verbs.pairs import pair_sets, pair_teacher
 
@@ -238,7 +238,7 @@ def encode_set(teacher: TextTeacher, texts: TextsToEncode, role: Role, folder: P
     missing = [(shard, rows) for shard, rows in writer.missing() if shard % world == rank]
     todo = sum(len(rows) for _, rows in missing)
     print(f"{folder}: {todo} texts to encode {teacher.where}", flush=True)
-    with tqdm(total=todo, desc=f"encode {folder.name}", unit=" texts", disable=None) as bar:
+    with progress_bar(total=todo, desc=f"encode {folder.name}", unit=" texts") as bar:
         shards = [shard for shard, _ in missing]
         cut = ahead(lambda part: teacher.cut(texts.read(part[1]), role), missing)
         vectors = (teacher.vectors(texts_cut, role, bar.update) for texts_cut in cut)

@@ -17,7 +17,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import xxhash
-from tqdm import tqdm
 
 from distill.artefacts import file_fingerprint, fingerprint, written_atomically
 from distill.data.lines import LinesWriter
@@ -29,6 +28,7 @@ from distill.generate.filters import REASONS, Filters, Known, repeats, sieved, w
 from distill.generate.generator import Material
 from distill.generate.minhash import near_repeats, signatures
 from distill.generate.round_trip import RoundTrip, diversity
+from distill.progress import progress_bar
 from distill.provenance import provenance
 from distill.records import BadInput
 
@@ -228,7 +228,7 @@ def generate(
     generator.announce(plan.texts, plan.rows(writer.missing()))  # by all ranks together
     with writer.begin(leads=rank == 0):
         missing = share()  # again: another process may just have written some
-        with tqdm(total=len(plan.rows(missing)), desc=f"generate {folder.name}", unit=" queries", disable=None) as bar:
+        with progress_bar(total=len(plan.rows(missing)), desc=f"generate {folder.name}", unit=" queries") as bar:
             for shard in missing:
                 maker.make(shard, bar.update)
         while rank == 0 and writer.missing():  # other ranks are still at theirs

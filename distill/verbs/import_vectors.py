@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from distill.data.store import VectorStore
 from distill.data.store_writer import StoreWriter
 from distill.data.vector_files import VectorFiles, open_vectors
 from distill.encoders.folder import IMPORTED
+from distill.progress import progress_bar
 from distill.records import BadInput
 
 
@@ -66,7 +65,7 @@ def _write(found: VectorFiles, writer: StoreWriter) -> None:
         writer.adopt()
         return print(f"{writer.folder}: done before, {found.rows} vectors")
     missing = dict(writer.missing())
-    with tqdm(total=found.rows, desc=f"import {writer.folder.name}", unit=" vectors", disable=None) as bar:
+    with progress_bar(total=found.rows, desc=f"import {writer.folder.name}", unit=" vectors") as bar:
         for shard, piece in enumerate(found.pieces(writer.rows_per_shard)):
             if shard in missing:
                 writer.write(shard, piece)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distill.artefacts import fingerprint
 from distill.data.mined import Mined, NegativesWriter
@@ -19,6 +18,7 @@ from distill.data.store import TeacherStore
 from distill.data.stored_teachers import evaluation_queries
 from distill.data.texts import Texts, hashes
 from distill.device import best_device
+from distill.progress import progress_bar
 from distill.provenance import provenance
 from distill.records import BadInput
 from distill.search import search
@@ -157,7 +157,8 @@ def mine(
         return print(f"{writer.file}: done before")
     skipped = len(place.query_ids) - len(queries)
     with writer.begin():
-        for shard in tqdm(writer.missing(), desc="mine", unit="shard", disable=None):
+        missing = writer.missing()
+        for shard in progress_bar(missing, total=len(missing), desc="mine", unit=" shards"):
             writer.write(shard, place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule))
         count = writer.finish({"queries_without_a_positive": skipped, "teacher": place.store.maker, "provenance": provenance()})
     print(f"{writer.file}: {count} hard negatives of {len(queries)} queries; {skipped} more have no positive in the corpus")

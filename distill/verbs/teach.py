@@ -38,7 +38,7 @@ def teach(trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFold
     with tracked(trainer, module, run, config, step):
         fit(trainer, module, data, checkpoint)
     if trainer.is_global_zero:
-        step = take_best(module, run)
+        kept = take_best(module, run)
         module.cpu().save(run.teacher)
         following = f"distill {module.following} {run.teacher}"
-        print(f"{run.teacher}: the teacher of step {step}, the best on dev by {module.best_by}; next: {following}")
+        print(f"{run.teacher}: the teacher of {kept}; next: {following}")

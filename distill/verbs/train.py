@@ -93,11 +93,11 @@ def train(
     with tracked(trainer, module, run, config, step):
         fit(trainer, module, data, checkpoint)
         if trainer.is_global_zero:
-            step = take_best(module, run)
+            kept = take_best(module, run)
             module.save(run.student)
             log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
-        print(f"{run.student}: the student of step {step}, the best on dev by {module.best_by}; next: distill evaluate {run.path}")
+        print(f"{run.student}: the student of {kept}; next: distill evaluate {run.path}")
 
 
 @contextmanager
@@ -141,12 +141,12 @@ def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, ch
         raise (SystemExit(128 + signal.SIGTERM) if isinstance(end, SIGTERMException) else KeyboardInterrupt) from None
 
 
-def take_best(module: LightningModule, run: RunFolder) -> int:
-    """Loads the weights that were best on dev; returns the step they are of."""
-    kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint  # no evaluation, no best
-    best = read_checkpoint(kept)
-    module.load_state_dict(best["state_dict"])
-    return best["global_step"]
+def take_best(module: LightningModule, run: RunFolder) -> str:
+    """Loads the weights that were best on dev, or the last where dev was never evaluated; says which they are."""
+    evaluated = run.best_checkpoint.exists()
+    kept = read_checkpoint(run.best_checkpoint if evaluated else run.last_checkpoint)
+    module.load_state_dict(kept["state_dict"])
+    return f"step {kept['global_step']}, " + (f"the best on dev by {module.best_by}" if evaluated else "the last: dev was never evaluated")
 
 
 def continue_from(checkpoint: str | None, trainer: Trainer) -> int:
