@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -23,12 +22,12 @@ BATCHES_BETWEEN_TALKS = 8  # ranks that ask each other whether to stop wait for 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name first: a kill leaves the old one or the new one.
 
-    Straight to the disk: Lightning's own way makes a copy in memory, twice the checkpoint's size at the most.
+    By way of memory, as Lightning does it: of a full disk torch's own writer says "iostream error" or "unexpected pos".
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with written_atomically(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
 class LastCheckpoint(Callback):
