@@ -147,10 +147,16 @@ def encode(
     if not model or pooling or normalize is not None or precision != "auto":
         raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
     server = EndpointTeacher(teacher, model, prompts, requests_per_minute, _planned_width(Path(out)))
-    sets = text_sets(source, splits, queries)
-    announce(server, sets, Path(out), price, budget)
+    ask_server(server, text_sets(source, splits, queries), Path(out), prompts, price, budget)
+
+
+def ask_server(
+    server: EndpointTeacher, sets: list[TextSet], out: Path, prompts: dict[str, str] | None, price: float | None, budget: float
+) -> None:
+    """A server's vectors, after it was said what they will cost."""
+    announce(server, sets, out, price, budget)
     maker = {"name": server.name, "fingerprint": server.fingerprint(), "origin": ANSWERED, "prompts": prompts}
-    encode_sets(server, sets, Path(out), maker)
+    encode_sets(server, sets, out, maker)
 
 
 def encode_pairs(teacher: str, sets: list[tuple[str, PairTexts]], out: Path, precision: Precision) -> None:
