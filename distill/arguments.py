@@ -99,7 +99,12 @@ def _parsed(
         seed_everything_default=0,
         trainer_defaults=TRAINER_DEFAULTS,
         parser_class=OneLineTrainParser,
-        parser_kwargs={"prog": f"distill {verb}", "description": text, "allow_abbrev": False},
+        parser_kwargs={
+            "prog": f"distill {verb}",
+            "usage": f"distill {verb} --config FILE --out FOLDER [--OPTION VALUE ...]",
+            "description": text,
+            "allow_abbrev": False,
+        },
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         **more,
@@ -152,7 +157,10 @@ class OneLineParser(_OneLine, ArgumentParser):
 
 
 class OneLineTrainParser(_OneLine, LightningArgumentParser):
-    pass
+    def format_help(self) -> str:
+        """What is ours comes first, the trainer's options, which are Lightning's, last."""
+        self._action_groups.sort(key=lambda group: any(action.dest == "trainer" for action in group._group_actions))
+        return super().format_help()
 
 
 class TrainCLI(LightningCLI):
