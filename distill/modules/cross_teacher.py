@@ -22,7 +22,7 @@ from distill.modules.start import folder_of, is_checkpoint, said, take_weights
 from distill.modules.teacher import TeacherModule
 from distill.records import BadInput
 
-REGULARISER = 0.5
+REGULARISER = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CrossTeacher(TeacherModule):
         max_length: tokens of a pair; longer documents are cut. By default what start_from says.
         temperature: of dual pooling: the cosine is divided by it; 0.05 for a new head.
         regulariser: weight of the dual-pooling regulariser: a query's vector beside a document stays close to its vector alone, and a
-            document's likewise; 0.5 by default. A cls head has no vectors and takes none.
+            document's likewise; 1 by default. A cls head has no vectors and takes none.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """

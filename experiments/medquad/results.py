@@ -39,6 +39,16 @@ QUESTIONS = {
     "mined hard negatives beside random ones": [("de_labels", "de_labels_random"), ("de_labels_random", "de_teacher")],
     "the regulariser makes vectors that can be matched": [("student_only_regularised", "student_only_plain")],
     "matching the cross encoder beside its scores": [("student_embeddings", "student_scores"), ("student_embeddings", "student_labels")],
+    "matching the dual encoder beside the cross encoder's scores": [
+        ("student_anchored", "student_scores"),
+        ("student_anchored", "student_labels"),
+    ],
+    "other ways to learn from cross encoders": [
+        *((f"student_embeddings_{weight}", "student_scores") for weight in ("0.1", "1.0", "3.0", "plain")),
+        ("student_anchored_embeddings", "student_anchored"),
+        ("student_scores_cls", "student_scores"),
+        *((f"student_ensemble_{weights}", "student_scores") for weights in ("equal", "margin", "learned")),
+    ],
     "matching the dual encoder beside labels": [("student_labels_matching", "student_labels")],
     "scores beside labels": [("student_scores", "student_labels")],
 }
@@ -102,7 +112,7 @@ def systems(bench: Bench) -> dict[str, dict[int, dict[str, Values]]]:
 
 def named(folder: Path) -> str:
     """A system's name: without its seed, and without the weight of the regulariser where it is the default."""
-    return re.sub(r"-\d+$", "", folder.name).replace("_0.5", "_regularised")
+    return re.sub(r"(ce_dual|student_only)_1\.0$", r"\1_regularised", re.sub(r"-\d+$", "", folder.name))
 
 
 def seed(folder: Path) -> int:

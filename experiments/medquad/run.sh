@@ -12,15 +12,17 @@ mkdir -p "$root"
 . experiments/medquad/steps.sh
 
 prepare "$data"
-for seed in ${SEEDS:-0 1 2}; do
+seeds=${SEEDS:-0 1 2}
+for seed in $seeds; do
     cross ce_cls $seed --model.init_args.head cls
     cross ce_dual $seed --model.init_args.regulariser 0.0
-    for name in ce_cls ce_dual; do read_pairs $name-$seed; done
+    read_pairs ce_dual-$seed
     dual de_labels $seed $(mined)
     dual de_labels_random $seed --data.negatives RandomNegatives  # what mined hard negatives add
-    regularised 0.5 $seed
-    students $seed ce_dual_0.5
+    regularised 1.0 $seed
+    students $seed ce_dual_1.0
 done
-# how much of the regulariser: one seed each
-for weight in 0.02 0.1; do regularised $weight 0; done
+first=${seeds%% *}  # one seed each: how much of the regulariser, and what else was tried
+for weight in 0.02 0.1 0.5 2.0; do regularised $weight $first; done
+searched $first ce_dual_1.0
 python $here/results.py "$root"

@@ -49,10 +49,12 @@ student() {  # student NAME SEED CROSS LOSSES [OPTION...]: trained beside the cr
 }
 
 labels='"one_hot": {"class_path": "OneHot"}'
-scores='"score": {"class_path": "ScoreDistillation", "init_args": {"teacher": "ce", "teacher_temperature": 1.0}}'
+scores() {  # scores TEACHER: that teacher's softmax over the candidates, whose scores are logits
+    echo "\"score\": {\"class_path\": \"ScoreDistillation\", \"init_args\": {\"teacher\": \"$1\", \"teacher_temperature\": 1.0}}"
+}
 matching() {  # matching TEACHER [WEIGHT]: query and document vectors of that teacher as targets
     local given="{\"teacher\": \"$1\", \"weight\": ${2:-1.0}}"
-    echo "\"query\": {\"class_path\": \"QueryMatching\", \"init_args\": $given}, \"document\": {\"class_path\": \"DocumentMatching\", \"init_args\": $given}"
+    echo "\"query_$1\": {\"class_path\": \"QueryMatching\", \"init_args\": $given}, \"document_$1\": {\"class_path\": \"DocumentMatching\", \"init_args\": $given}"
 }
 
 regularised() {  # regularised WEIGHT SEED: and the student that learns from its vectors alone, which tells what they are worth
@@ -61,12 +63,25 @@ regularised() {  # regularised WEIGHT SEED: and the student that learns from its
     student student_only_$1 $2 ce_dual_$1-$2 "{$(matching ce)}"
 }
 
-students() {  # students SEED CROSS: each objective once: what CROSS, a regularised cross encoder, adds to labels, and is worth without
+students() {  # students SEED CROSS: each objective once: what CROSS, a regularised cross encoder, adds to labels
     student student_labels $1 $2-$1 "{$labels}"
-    student student_scores $1 $2-$1 "{$labels, $scores}"
-    student student_embeddings $1 $2-$1 "{$labels, $scores, $(matching ce)}"
-    student student_embeddings_plain $1 ce_dual-$1 "{$labels, $scores, $(matching ce)}"
-    student student_scores_cls $1 ce_cls-$1 "{$labels, $scores}"
+    student student_scores $1 $2-$1 "{$labels, $(scores ce)}"
+    student student_embeddings $1 $2-$1 "{$labels, $(scores ce), $(matching ce 0.3)}"  # the weight is the best on dev of those in searched
+    student student_anchored $1 $2-$1 "{$labels, $(scores ce), $(matching store)}"
     student student_labels_matching $1 $2-$1 "{$labels, $(matching store)}"
     student student_only_plain $1 ce_dual-$1 "{$(matching ce)}"
+}
+
+searched() {  # searched SEED CROSS: what else was tried to learn from cross encoders
+    for weight in 0.1 1.0 3.0; do
+        student student_embeddings_$weight $1 $2-$1 "{$labels, $(scores ce), $(matching ce $weight)}"
+    done
+    student student_anchored_embeddings $1 $2-$1 "{$labels, $(scores ce), $(matching store), $(matching ce 0.3)}"
+    student student_embeddings_plain $1 ce_dual-$1 "{$labels, $(scores ce), $(matching ce 0.3)}"
+    read_pairs ce_cls-$1
+    student student_scores_cls $1 ce_cls-$1 "{$labels, $(scores ce)}"
+    for weights in equal margin learned; do  # both teachers' scores as one
+        student student_ensemble_$weights $1 $2-$1 "{$labels, $(scores ensemble)}" \
+            --model.ensemble "{\"temperatures\": {\"store\": 0.05, \"ce\": 1.0}, \"weights\": \"$weights\"}"
+    done
 }
