@@ -157,10 +157,10 @@ class OneLineParser(_OneLine, ArgumentParser):
 
 
 class OneLineTrainParser(_OneLine, LightningArgumentParser):
-    def format_help(self) -> str:
+    def format_help(self, *args: Any) -> str:
         """What is ours comes first, the trainer's options, which are Lightning's, last."""
-        self._action_groups.sort(key=lambda group: any(action.dest == "trainer" for action in group._group_actions))
-        return super().format_help()
+        self._action_groups = sorted(self._action_groups, key=lambda group: any(it.dest == "trainer" for it in group._group_actions))
+        return super().format_help(*args)
 
 
 class TrainCLI(LightningCLI):

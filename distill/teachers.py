@@ -22,6 +22,7 @@ class Teacher(Protocol):
         """Of its vectors; 0 where it has scores only."""
 
     reads_pairs: bool  # a cross encoder's vectors of a query depend on the document
+    cosines: bool  # whether its scores are: vectors of length 1 make them
 
     @property
     def stores(self) -> Sequence[VectorStore]:
@@ -59,6 +60,7 @@ class StoredTeacher:
     def __init__(self, queries: StoredQueries, documents: VectorStore):
         self.queries = queries
         self.documents = documents
+        self.cosines = documents.normalized
 
     @property
     def width(self) -> int:
@@ -88,6 +90,7 @@ class StoredPairs:
     """
 
     reads_pairs = True
+    cosines = False
 
     def __init__(self, parts: Sequence[VectorStore], rows: Sequence[np.ndarray], candidates: int):
         self.pairs = StoredQueries(parts, rows)

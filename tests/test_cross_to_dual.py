@@ -26,7 +26,7 @@ from distill.data.store import VectorStore
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromTeacher
-from distill.losses import ScoreDistillation
+from distill.losses import OneHot, ScoreDistillation
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 
@@ -244,6 +244,16 @@ def test_each_kind_of_teacher_has_its_own_temperature(world):
     module = StudentModule(StudentFromTeacher([0, 3]), losses)
     module.prepare(data)
     assert [loss.teacher_temperature for loss in module.losses.values()] == [1.0, 1.0, None, None]
+    assert {loss.temperature for loss in module.losses.values()} == {0.05}
+
+
+def test_temperatures_suit_vectors_of_any_length(world, monkeypatch):
+    monkeypatch.setattr(VectorStore, "normalized", property(lambda store: store.width == 16))  # as if only the narrow one's had length 1
+    losses = {name: ScoreDistillation(teacher=name) for name in ("ce", "narrow", "store")} | {"labels": OneHot()}
+    module = StudentModule(StudentFromTeacher([0, 3]), losses)
+    module.prepare(world.data("ce", "narrow"))
+    assert [loss.temperature for loss in module.losses.values()] == [1.0, 1.0, 1.0, 1.0]
+    assert [module.losses[name].teacher_temperature for name in ("ce", "narrow", "store")] == [1.0, 0.05, None]
 
 
 def test_queries_with_too_few_scored_candidates_are_left_out_and_said(world, capsys):

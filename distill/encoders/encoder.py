@@ -69,6 +69,11 @@ class Encoder(nn.Module):
         return widths[-1] if widths else self.backbone.config.hidden_size
 
     @property
+    def normalizes(self) -> bool:
+        """Whether its vectors have length 1."""
+        return len(self.head) > 0 and isinstance(self.head[-1], Normalize)
+
+    @property
     def word_table(self) -> nn.Embedding:
         table = self.backbone.get_input_embeddings()
         assert isinstance(table, nn.Embedding)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from distill.records import Encoded
 
+COSINE, LOGIT = 0.05, 1.0  # temperatures, see `scale`
+
 
 @dataclass
 class Loss:
@@ -30,13 +32,18 @@ class Loss:
     needs_queries_apart: ClassVar[bool] = False  # a query's vector must not depend on a document: no cross encoder's
     takes_candidates: ClassVar[bool] = False  # reads documents where there are some, without needing any
 
-    def for_logits(self) -> Loss:
-        """This loss where its teacher's scores are logits, as a cross encoder's and an ensemble's are, rather than inner products."""
+    def suited(self, temperature: float, teacher_temperature: float | None) -> Loss:
+        """This loss with what suits the scores of the student and of its teacher (None: the same) where no temperature was given."""
         return self
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         """A scalar: the mean over the queries of the batch, before `weight`."""
         raise NotImplementedError
+
+
+def scale(cosines: bool) -> float:
+    """The temperature that suits scores: those of vectors of length 1 are cosines, all others are as large as logits."""
+    return COSINE if cosines else LOGIT
 
 
 def batch_scores(encoded: Encoded) -> Tensor:

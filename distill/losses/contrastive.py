@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss, barred, batch_scores
+from distill.losses.base import COSINE, Loss, barred, batch_scores
 from distill.records import Encoded
 
 
@@ -20,16 +20,19 @@ class OneHot(Loss):
     judged relevant to it.
 
     Args:
-        temperature: scores are divided by it; 0.05 suits vectors of length 1.
+        temperature: scores are divided by it; by default 0.05 for vectors of length 1, and 1 for others, whose scores are logits.
     """
 
-    temperature: float = 0.05
+    temperature: float | None = None
 
     min_candidates = 1
     needs_labels = True
+
+    def suited(self, temperature: float, teacher_temperature: float | None) -> OneHot:
+        return self if self.temperature is not None else replace(self, temperature=temperature)
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         scores = batch_scores(student).masked_fill(barred(student), -torch.inf)  # [B, B * K]
         candidates = student.document.shape[1]
         positives = torch.arange(len(scores), device=scores.device) * candidates
-        return F.cross_entropy(scores / self.temperature, positives)
+        return F.cross_entropy(scores / (COSINE if self.temperature is None else self.temperature), positives)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss
+from distill.losses.base import COSINE, Loss
 from distill.records import Encoded
 
 
@@ -20,23 +20,26 @@ class ScoreDistillation(Loss):
     temperature squared takes it back, as in Hinton et al. (2015): `weight` does.
 
     Args:
-        temperature: the student's scores are divided by it; 0.05 suits vectors of length 1.
-        teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or 1 for those of a cross encoder and of an
-            ensemble, which are logits.
+        temperature: the student's scores are divided by it; by default 0.05 for vectors of length 1, and 1 for others.
+        teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or what suits them where they are of another
+            kind: those of a cross encoder and of an ensemble are logits.
     """
 
-    temperature: float = 0.05
+    temperature: float | None = None
     teacher_temperature: float | None = None
 
     min_candidates = 2  # a softmax over one document says nothing
 
-    def for_logits(self) -> ScoreDistillation:
-        return self if self.teacher_temperature is not None else replace(self, teacher_temperature=1.0)
+    def suited(self, temperature: float, teacher_temperature: float | None) -> ScoreDistillation:
+        ours = temperature if self.temperature is None else self.temperature
+        theirs = teacher_temperature if self.teacher_temperature is None else self.teacher_temperature
+        return replace(self, temperature=ours, teacher_temperature=theirs)
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        theirs = self.temperature if self.teacher_temperature is None else self.teacher_temperature
+        ours = COSINE if self.temperature is None else self.temperature
+        theirs = ours if self.teacher_temperature is None else self.teacher_temperature
         targets = F.log_softmax(teacher.scores / theirs, dim=-1)  # [B, K]
-        logits = F.log_softmax(student.scores / self.temperature, dim=-1)
+        logits = F.log_softmax(student.scores / ours, dim=-1)
         return F.kl_div(logits, targets, log_target=True, reduction="batchmean")
 
 

@@ -22,6 +22,7 @@ from distill.encoders.encoder import Encoder, Role
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers, save_towers
 from distill.losses import OneHot
+from distill.losses.base import scale
 from distill.modules.documents import embedded
 from distill.modules.start import folder_of, said, take_weights
 from distill.modules.teacher import TeacherModule
@@ -52,7 +53,7 @@ class DualTeacher(TeacherModule):
     Args:
         start_from: what to train: a hub name, a sentence-transformers or plain transformers folder, or a checkpoint of such a run.
         towers: shared embeds queries and documents with the same weights; separate gives each its own copy to train.
-        temperature: scores are divided by it; 0.05 suits vectors of length 1.
+        temperature: scores are divided by it; by default 0.05 for vectors of length 1, and 1 for others.
         recompute: whether each chunk of texts is computed again for its gradient, as in GradCache (arXiv 2101.06983): memory is then
             that of one chunk however large the batch, for one more forward pass.
         pooling: only for a plain transformers folder, which does not say it.
@@ -70,7 +71,7 @@ class DualTeacher(TeacherModule):
         self,
         start_from: str,
         towers: Literal["shared", "separate"] = "shared",
-        temperature: float = 0.05,
+        temperature: float | None = None,
         recompute: bool = False,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
@@ -92,7 +93,12 @@ class DualTeacher(TeacherModule):
         if start:
             self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.towers = load_towers(str(start))
-            return
+        else:
+            self._open()
+        self.loss = self.loss.suited(scale(self.towers.query.normalizes), None)
+
+    def _open(self) -> None:
+        """What `start_from` says, and the options beside it."""
         towers = load_towers(folder_of(self.start_from), **self.given)
         take_weights(towers, self.start_from, "towers.")
         if self.kind == "separate" and towers.shared:

@@ -18,6 +18,7 @@ from distill.encoders.folder import save_encoder
 from distill.encoders.students import StudentSpec
 from distill.encoders.towers import Towers, load_maker, load_towers, save_towers
 from distill.losses import Loss
+from distill.losses.base import scale
 from distill.modules.ensemble import Ensemble, Mixture
 from distill.modules.optimizer import make_optimizer
 from distill.modules.scheduled import ScheduledModule
@@ -97,7 +98,7 @@ class StudentModule(ScheduledModule):
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.kind == "teacher":
             self.own_documents = load_maker(data.teacher_space.maker).document
-        self._check_teachers()
+        self._check_teachers(data.teacher_space.normalized)
         if begins and self.start_from:
             self._take_weights(self.start_from)
         # labels and other teachers lead away from the one that made the store
@@ -166,8 +167,8 @@ class StudentModule(ScheduledModule):
         if data.candidates < 2 or (ensemble.weights == "learned" and not data.labelled):
             raise BadInput("model.ensemble: needs data.candidates of 2 or more, and for learned weights a judged one for every query")
 
-    def _check_teachers(self) -> None:
-        """Refuses a loss that its teacher cannot feed; tells the others whose scores they learn from."""
+    def _check_teachers(self, cosines: bool) -> None:
+        """Refuses a loss that its teacher cannot feed; suits the others to its scores and to the student's, `cosines` or not."""
         widths = {name: teacher.width for name, teacher in self.teachers.items()} | ({ENSEMBLE: 0} if self.mixture else {})
         for name, loss in self.losses.items():
             place, teacher = f"model.losses.{name}", loss.teacher or STORE
@@ -176,11 +177,12 @@ class StudentModule(ScheduledModule):
             if loss.needs_vectors and widths[teacher] != self.encoder.width:
                 theirs = f"vectors {widths[teacher]} wide, the student {self.encoder.width}" if widths[teacher] else "scores, no vectors"
                 raise BadInput(f"{place}: {teacher} has {theirs}: match another teacher")
-            if teacher != ENSEMBLE and not self.teachers[teacher].reads_pairs:
-                continue
-            if loss.needs_queries_apart:
+            reads_pairs = teacher == ENSEMBLE or self.teachers[teacher].reads_pairs
+            if reads_pairs and loss.needs_queries_apart:
                 raise BadInput(f"{place}: a cross encoder has no vector of a query alone: name a dual encoder as teacher")
-            self.losses[name] = loss.for_logits()
+            of_cosines = teacher != ENSEMBLE and self.teachers[teacher].cosines
+            alike = not reads_pairs and of_cosines == cosines
+            self.losses[name] = loss.suited(scale(cosines), None if alike else scale(of_cosines))
 
     def _take_weights(self, name: str) -> None:
         """Those of the towers; an ensemble begins anew."""

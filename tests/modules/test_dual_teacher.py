@@ -130,6 +130,9 @@ def test_a_plain_folder_says_how_it_pools_by_option(tmp_path):
     module.prepare()
     assert torch.equal(module.towers.encode(["old river"], "query"), encoder.encode(["old river"], "query"))
     assert "pooling mean (given)" in module.origin and "max_length 16 (its own)" in module.origin
+    longer = DualTeacher(str(tmp_path / "plain"), pooling="mean", normalize=False)
+    longer.prepare()
+    assert (module.loss.temperature, longer.loss.temperature) == (0.05, 1.0)  # what suits cosines, and other scores
 
 
 def test_two_towers_are_not_taken_for_one(tmp_path):
