@@ -101,7 +101,7 @@ def _parsed(
         parser_class=OneLineTrainParser,
         parser_kwargs={
             "prog": f"distill {verb}",
-            "usage": f"distill {verb} --config FILE --out FOLDER [--OPTION VALUE ...]",
+            "usage": f"distill {verb} [--config FILE ...] --out FOLDER [--OPTION VALUE ...]",
             "description": text,
             "allow_abbrev": False,
         },

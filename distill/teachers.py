@@ -22,7 +22,7 @@ class Teacher(Protocol):
         """Of its vectors; 0 where it has scores only."""
 
     reads_pairs: bool  # a cross encoder's vectors of a query depend on the document
-    cosines: bool  # whether its scores are: vectors of length 1 make them
+    cosines: bool  # whether its scores are on the scale of cosines
 
     @property
     def stores(self) -> Sequence[VectorStore]:
@@ -60,7 +60,7 @@ class StoredTeacher:
     def __init__(self, queries: StoredQueries, documents: VectorStore):
         self.queries = queries
         self.documents = documents
-        self.cosines = documents.normalized
+        self.cosines = documents.cosines
 
     @property
     def width(self) -> int:

@@ -41,6 +41,15 @@ def test_help_answers_at_once_and_lists_every_verb() -> None:
     assert all(text in found.stdout for _, text in VERBS.values())
 
 
+def test_help_of_training_names_what_is_ours_before_the_trainer(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        distill("train", "--help")
+    text = capsys.readouterr().out
+    assert text.startswith("usage: distill train [--config FILE ...] --out FOLDER [--OPTION VALUE ...]\n")
+    places = [text.index(f"\n  --{option} ") for option in ("out", "model.losses", "data.store", "trainer.max_epochs")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert distill(*arguments) == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.records import Encoded
 
-COSINE, LOGIT = 0.05, 1.0  # temperatures, see `scale`
+COSINE, LOGIT = 0.05, 1.0  # temperatures, see `scale`; a loss that nothing suits takes the first
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Loss:
 
 
 def scale(cosines: bool) -> float:
-    """The temperature that suits scores: those of vectors of length 1 are cosines, all others are as large as logits."""
+    """The temperature that suits scores: vectors of length 1 make cosines, longer ones, and cross encoders, what is as large as logits."""
     return COSINE if cosines else LOGIT
 
 

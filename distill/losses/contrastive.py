@@ -20,7 +20,7 @@ class OneHot(Loss):
     judged relevant to it.
 
     Args:
-        temperature: scores are divided by it; by default 0.05 for vectors of length 1, and 1 for others, whose scores are logits.
+        temperature: scores are divided by it; by default 0.05 where the teacher's vectors have length 1, and 1 where they are longer.
     """
 
     temperature: float | None = None

@@ -20,7 +20,8 @@ class ScoreDistillation(Loss):
     temperature squared takes it back, as in Hinton et al. (2015): `weight` does.
 
     Args:
-        temperature: the student's scores are divided by it; by default 0.05 for vectors of length 1, and 1 for others.
+        temperature: the student's scores are divided by it; by default 0.05 where the teacher's vectors have length 1, and 1 where
+            they are longer.
         teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or what suits them where they are of another
             kind: those of a cross encoder and of an ensemble are logits.
     """

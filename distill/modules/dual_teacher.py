@@ -93,12 +93,8 @@ class DualTeacher(TeacherModule):
         if start:
             self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.towers = load_towers(str(start))
-        else:
-            self._open()
-        self.loss = self.loss.suited(scale(self.towers.query.normalizes), None)
-
-    def _open(self) -> None:
-        """What `start_from` says, and the options beside it."""
+            self._suit_loss()
+            return
         towers = load_towers(folder_of(self.start_from), **self.given)
         take_weights(towers, self.start_from, "towers.")
         if self.kind == "separate" and towers.shared:
@@ -109,9 +105,14 @@ class DualTeacher(TeacherModule):
             tower.shorten(self.max_length)
         self.towers = towers
         settings = towers.query.settings
-        used = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
-        given = {**self.given, "max_length": self.max_length}
+        given = {**self.given, "max_length": self.max_length, "temperature": self.loss.temperature}
+        self._suit_loss()
+        used: dict[str, Any] = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
+        used["temperature"] = self.loss.temperature
         self.origin = said(self.start_from, towers=(self.kind, self.kind), **{k: (given[k], v) for k, v in used.items()})
+
+    def _suit_loss(self) -> None:
+        self.loss = self.loss.suited(scale(self.towers.query.normalizes and self.towers.document.normalizes), None)
 
     @property
     def model(self) -> Towers:

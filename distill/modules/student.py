@@ -98,7 +98,7 @@ class StudentModule(ScheduledModule):
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.kind == "teacher":
             self.own_documents = load_maker(data.teacher_space.maker).document
-        self._check_teachers(data.teacher_space.normalized)
+        self._check_teachers()
         if begins and self.start_from:
             self._take_weights(self.start_from)
         # labels and other teachers lead away from the one that made the store
@@ -167,8 +167,9 @@ class StudentModule(ScheduledModule):
         if data.candidates < 2 or (ensemble.weights == "learned" and not data.labelled):
             raise BadInput("model.ensemble: needs data.candidates of 2 or more, and for learned weights a judged one for every query")
 
-    def _check_teachers(self, cosines: bool) -> None:
-        """Refuses a loss that its teacher cannot feed; suits the others to its scores and to the student's, `cosines` or not."""
+    def _check_teachers(self) -> None:
+        """Refuses a loss that its teacher cannot feed; suits the others to its scores and to the student's, which become the store's."""
+        cosines = self.teachers[STORE].cosines
         widths = {name: teacher.width for name, teacher in self.teachers.items()} | ({ENSEMBLE: 0} if self.mixture else {})
         for name, loss in self.losses.items():
             place, teacher = f"model.losses.{name}", loss.teacher or STORE

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Cross encoders as teachers, on labelled data: run.sh DATA [NAME]; DATA is a folder in BEIR layout with the splits train, dev and test.
-# Leaves runs/NAME/results.json (medquad by default). SEEDS="0 1 2" by default; about two hours a seed on one core.
+# Leaves runs/NAME/results.json (medquad by default). SEEDS="0 1 2" by default; about an hour a seed on one core, and as much again once.
 set -euo pipefail
 data=$(realpath "${1:?usage: run.sh DATA [NAME]}")
 cd "$(dirname "$0")/../.."

@@ -66,7 +66,7 @@ regularised() {  # regularised WEIGHT SEED: and the student that learns from its
 students() {  # students SEED CROSS: each objective once: what CROSS, a regularised cross encoder, adds to labels
     student student_labels $1 $2-$1 "{$labels}"
     student student_scores $1 $2-$1 "{$labels, $(scores ce)}"
-    student student_embeddings $1 $2-$1 "{$labels, $(scores ce), $(matching ce 0.3)}"  # the weight is the best on dev of those in searched
+    student student_embeddings $1 $2-$1 "{$labels, $(scores ce), $(matching ce 0.3)}"  # weights: see searched
     student student_anchored $1 $2-$1 "{$labels, $(scores ce), $(matching store)}"
     student student_labels_matching $1 $2-$1 "{$labels, $(matching store)}"
     student student_only_plain $1 ce_dual-$1 "{$(matching ce)}"

@@ -118,13 +118,20 @@ def test_a_store_of_nothing(tmp_path):
     assert VectorStore(tmp_path / "store")[:].shape == (0, WIDTH)
 
 
-def test_normalized_looks_at_lengths(folder, tmp_path):
-    assert not VectorStore(folder).normalized
-    writer = writer_in(tmp_path / "unit")
+@pytest.mark.parametrize(
+    ("length", "empty", "normalized", "cosines"), [(1, 0, True, True), (0.8, 0, False, True), (5, 0, False, False), (1, 1, True, True)]
+)
+def test_scale_looks_at_lengths(length, empty, normalized, cosines, tmp_path):
+    """Vectors cut short make scores on the scale of cosines too, and one text without a vector among two hundred says nothing."""
+    vectors = np.random.default_rng(0).standard_normal((200, WIDTH)).astype(np.float32)
+    vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[:empty] = 0
+    writer = writer_in(tmp_path / "store", ids=Ids.of([f"d{row}" for row in range(200)]))
     for shard, rows in writer.missing():
-        writer.write(shard, VECTORS[rows] / np.linalg.norm(VECTORS[rows], axis=1, keepdims=True))
+        writer.write(shard, vectors[rows])
     writer.finish()
-    assert VectorStore(tmp_path / "unit").normalized
+    store = VectorStore(tmp_path / "store")
+    assert (store.normalized, store.cosines) == (normalized, cosines)
 
 
 def test_pickling_takes_the_path_alone(folder):

@@ -98,6 +98,12 @@ def test_a_saved_teacher_scores_as_the_module_does(tmp_path):
     assert torch.equal(loaded.read(["old river"], ["market"]).scores, module.encoder.read(["old river"], ["market"]).scores)
 
 
+@pytest.mark.parametrize(("head", "weight"), [("dual_pooling", 1.0), ("cls", 0.0)])
+def test_the_regulariser_weighs_one_where_there_is_one(head, weight, tmp_path):
+    module = teacher(tmp_path / "model", head)
+    assert module.regulariser == weight and (batch_of(module, ROWS).alone is None) == (weight == 0)
+
+
 def test_settings_come_from_the_folder_unless_given(tmp_path):
     module = teacher(tmp_path / "model", max_length=10)
     assert module.origin == f"begins from the weights of {tmp_path / 'model'}: max_length 10 (given), temperature 0.05 (its own)"
