@@ -6,6 +6,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -76,9 +77,11 @@ def _teach(arguments: list[str]) -> None:
 
     # known by name once they are imported
     assert all(issubclass(kind, TeacherModule) for kind in (CrossTeacher, DualTeacher, QueryGenerator))
-    if "query-generation" in arguments or "--task=query-generation" in arguments:
+    if "--task=query-generation" in arguments or ("--task", "query-generation") in pairwise(arguments):
         arguments = [*WRITING, *arguments]  # what else is given wins
     cli, config = _parsed(TeachCLI, TeacherModule, PairsData, arguments, "teach", first_line(teach), subclass_mode_model=True)
+    if cli.config.task and not isinstance(cli.model, QueryGenerator):
+        raise BadInput(f"task: {cli.config.task}: in a file it comes too late, and --model may not contradict it: give --task alone")
     teach(cli.trainer, cli.model, cli.datamodule, RunFolder(Path(cli.config.out), "teacher"), config, cli.config.ckpt_path)
 
 

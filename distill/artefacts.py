@@ -63,7 +63,7 @@ def written_atomically(path: Path, unless_there: bool = False) -> Iterator[Path]
         elif path.is_dir():
             os.replace(path, old)  # nothing replaces a folder that has files; half of one must not be left under its name
         if unless_there:
-            os.link(temporary, path)
+            _linked(temporary, path)
         else:
             os.replace(temporary, path)
     except Exception as error:
@@ -77,6 +77,15 @@ def written_atomically(path: Path, unless_there: bool = False) -> Iterator[Path]
         _remove(old)
 
 
+def _linked(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links
+        os.replace(temporary, path)
+
+
 def held(folder: Path) -> IO[str]:
     """A file that keeps other processes from holding `folder` while it is open; whatever ends this process closes it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +97,18 @@ def held(folder: Path) -> IO[str]:
     except OSError:
         pass  # a file system without locks
     return lock
+
+
+def refuse_others(folder: Path, before: Any, now: dict[str, Any]) -> None:
+    """BadInput where what lies in a folder was made `before` from other inputs than `now`."""
+    for key, value in now.items():
+        if (found := before.get(key) if isinstance(before, dict) else None) != value:
+            raise BadInput(f"{folder}: made from other inputs ({key} was {found}, now {value}): choose another --out or delete it")
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether there is anything in a folder but locks and temporaries."""
+    return any(not path.name.startswith(".") for path in folder.glob("*"))
 
 
 def _remove(path: Path) -> None:

@@ -79,19 +79,6 @@ def refused(message: str) -> int:
 
 def overview() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
-    return "\n".join(
-        [
-            "Keep your index, shrink your query encoder.",
-            "",
-            "usage: distill VERB [options]",
-            "",
-            *lines,
-            "",
-            "distill VERB --help lists a verb's options.",
-        ]
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    lines = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    end = "distill VERB --help lists a verb's options."
+    return f"Keep your index, shrink your query encoder.\n\nusage: distill VERB [options]\n\n{lines}\n\n{end}"

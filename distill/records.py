@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,20 +19,25 @@ class BadInput(Exception):
         super().__init__(message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}")
 
 
+class Moved:
+    """What goes to a device with its parts; `..._rows` stay on the host, where they index memory-mapped files."""
+
+    def to(self, device: torch.device, **kwargs) -> Self:
+        parts = {name: part for name, part in vars(self).items() if hasattr(part, "to") and not name.endswith("_rows")}
+        return replace(self, **{name: part.to(device, **kwargs) for name, part in parts.items()})  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Moved):
     """Token ids of a batch of texts and the mask of the real ones."""
 
     input_ids: Tensor  # [B, L] int64
     attention_mask: Tensor  # [B, L] int64, 1 on real tokens
     padded: bool = True  # whether there may be others; known where a batch is made, so that no device has to be asked
 
-    def to(self, device: torch.device, **kwargs) -> Tokens:
-        return replace(self, input_ids=self.input_ids.to(device, **kwargs), attention_mask=self.attention_mask.to(device, **kwargs))
-
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Moved):
     """Queries of one training step and the candidates they are scored against, by row of the teacher's store."""
 
     queries: Tokens
@@ -40,11 +45,6 @@ class Batch:
     document_rows: Tensor  # [B, K] int64, rows of the document store; K = 0 when only queries are matched
     documents: Any = None  # Chunks of Tokens [B * K], for a student that embeds documents itself
     relevant_rows: Tensor | None = None  # [B, J] int64, documents judged relevant to each query, -1 beyond them
-
-    def to(self, device: torch.device, **kwargs) -> Batch:
-        # rows stay on the host: they index memory-mapped files there
-        documents = self.documents and self.documents.to(device, **kwargs)
-        return replace(self, queries=self.queries.to(device, **kwargs), documents=documents)
 
 
 @dataclass(frozen=True)

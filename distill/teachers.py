@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,23 +11,6 @@ from distill.data.store import VectorStore
 from distill.encoders.cross import apart
 from distill.encoders.dual import dual
 from distill.records import Batch, Encoded
-
-
-class Teacher(Protocol):
-    """Who is learnt from."""
-
-    @property
-    def width(self) -> int:
-        """Of its vectors; 0 where it has scores only."""
-
-    reads_pairs: bool  # a cross encoder's vectors of a query depend on the document
-    cosines: bool  # whether its scores are on the scale of cosines
-
-    @property
-    def stores(self) -> Sequence[VectorStore]:
-        """What it reads."""
-
-    def __call__(self, batch: Batch) -> Encoded: ...
 
 
 class StoredQueries:
@@ -55,12 +37,12 @@ class StoredQueries:
 class StoredTeacher:
     """A teacher whose vectors are on disk: each batch costs a look-up in memory-mapped files."""
 
-    reads_pairs = False
+    reads_pairs = False  # vectors of a query do not depend on the document
 
     def __init__(self, queries: StoredQueries, documents: VectorStore):
         self.queries = queries
         self.documents = documents
-        self.cosines = documents.cosines
+        self.cosines = documents.cosines  # whether its scores are on the scale of cosines
 
     @property
     def width(self) -> int:
@@ -98,6 +80,7 @@ class StoredPairs:
 
     @property
     def width(self) -> int:
+        """Of its vectors; 0 where it has scores only."""
         return self.pairs.stores[0].width // 2
 
     @property
@@ -111,3 +94,6 @@ class StoredPairs:
         stacked = self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)
         scores, query, document = apart(torch.from_numpy(stacked).to(device, torch.float32))
         return Encoded(query, document, scores, batch.document_rows.to(device))
+
+
+Teacher = StoredTeacher | StoredPairs  # who is learnt from

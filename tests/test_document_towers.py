@@ -238,6 +238,9 @@ def test_evaluate_ranks_by_the_students_own_vectors_as_training_did(kind, runs, 
         assert best[f"dev/retention_{name}"] == pytest.approx(results["retention"][name]["value"], abs=1e-6)
     for name in ("overlap@10", "cosine"):
         assert best[f"dev/{name}"] == pytest.approx(results["agreement"][name], abs=1e-6)
+    assert distill("report", run) == 0
+    page = (run / "report.html").read_text()
+    assert "Alignment" in page and "Left out" not in page
 
 
 def test_search_answers_from_the_students_own_vectors(runs, source_root, capsys):
@@ -305,7 +308,7 @@ def test_rows_of_imported_vectors_have_their_own_texts(turned, source_root, teac
     ids = data.store.documents.ids
     assert list(ids) != list(words)
     assert data.document_texts(np.array([5, 0, 59])) == [words[ids[row]] for row in (5, 0, 59)]
-    assert data.source.documents().read(data._text_rows()[7]) == [words[ids[row]] for row in data.candidate_rows[7]]
+    assert data.document_texts(data.candidate_rows[7]) == [words[ids[row]] for row in data.candidate_rows[7]]
     losses = '{"query": {"class_path": "QueryMatching"}, "documents": {"class_path": "DocumentMatching"}}'
     backbone = ["--model.student", "StudentFromBackbone", "--model.student.name", teacher_folder]
     more = ["--model.documents", "shared", "--data.candidates", 3, "--trainer.max_epochs", 1, "--model.learning_rate", 1e-9]

@@ -255,6 +255,10 @@ def test_two_ranks_equal_one(kind, teacher_folder, tmp_path):
         ("CrossTeacher", ["--data.first_stage", "no.trec"], "no.trec: not a readable run file"),
         ("CrossTeacher", ["--model.start_from", "README.ckpt"], "README.ckpt: no such checkpoint"),
         ("CrossTeacher", ["--ckpt_path", "nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
+        ("CrossTeacher", ["--model.max_length", 1000], "max_length 1000: it reads at most 32 tokens"),
+        ("DualTeacher", ["--trainer.log_every_n_steps", 0], "trainer.log_every_n_steps: 0: must be at least 1"),
+        ("DualTeacher", ["--trainer.precision", "bf16-true"], "trainer.precision: bf16-true: weights stay in fp32: set bf16-mixed"),
+        ("DualTeacher", ["--trainer.accelerator", "mps"], "trainer.accelerator: mps: only cpu and NVIDIA's gpu are supported: set cpu"),
     ],
     ids=str,
 )
@@ -293,3 +297,20 @@ def test_the_configuration_can_be_run_again(runs, tmp_path):
         assert config["model"]["class_path"].endswith(kind)
         assert distill("teach", "-c", runs[kind] / "config.yaml", "--out", tmp_path / kind) == 0
         assert furthest(tmp_path / kind / "checkpoints" / "last.ckpt", runs[kind] / "checkpoints" / "last.ckpt") == 0
+
+
+def test_numbers_as_a_table(source_root, teacher_folder, tmp_path):
+    assert distill(*teach_arguments(source_root, teacher_folder, tmp_path / "run", "--tracking", "csv")) == 0
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert (
+        "train/loss" in rows[0]
+        and "dev/ndcg@10" in rows[0]
+        and len(rows) == 1 + len((tmp_path / "run/metrics.jsonl").read_text().splitlines())
+    )
+
+
+def test_a_task_in_a_file_comes_too_late(source_root, teacher_folder, tmp_path, capsys):
+    (tmp_path / "task.yaml").write_text("task: query-generation\n")
+    given = teach_arguments(source_root, teacher_folder, tmp_path / "run")
+    assert distill(*given, "--config", tmp_path / "task.yaml") == 2
+    assert "task: query-generation" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -379,7 +379,7 @@ def test_export_with_an_index(
     assert files(out) == now
     other = "ivf" if kind == "flat" else "flat"
     assert distill("export", left.run, "--out", out, "--index", other) == 2
-    assert f"{out / 'index'}: holds another index ({kind}" in capsys.readouterr().err
+    assert f"{out / 'index'}: made from other inputs (kind was {kind}" in capsys.readouterr().err
     assert files(out) == now
 
 

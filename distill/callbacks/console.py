@@ -48,7 +48,8 @@ class Console(Callback):
         values = [f"{name} {float(metrics['dev/' + name]):.3f}" for name in SHOWN if "dev/" + name in metrics]
         for name in (name for name in SHOWN if "dev/" + name in metrics):
             self._values.setdefault(name, []).append(float(metrics["dev/" + name]))
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""  # max_steps may be the end
+        epoch = f"epoch {trainer.current_epoch + 1}{of}"
         seconds = time.monotonic() - self._started
         loss = float(metrics.get("train/loss", float("nan")))
         print(f"{epoch}, step {trainer.global_step:,}, {seconds:.0f} s: loss {loss:.4f}, dev " + ", ".join(values), flush=True)

@@ -23,6 +23,7 @@ from distill.encoders.towers import load_maker
 from distill.records import BadInput, Batch, Encoded
 from distill.search import search
 
+WARNINGS = "health.jsonl"
 SAMPLE = 16  # texts of a set embedded again
 DEV_SAMPLE = 256  # dev queries looked at
 SAME = 0.99  # cosine from which two vectors are of one text by one maker, precision aside
@@ -45,7 +46,6 @@ class Health(Watch):
         self.folder = folder
         self._told: set[str] = set()
         self._terms_due = True
-        self._faults: dict[str, str] = {}  # seen where there is no trainer to tell it to
         self._recent: list[tuple[int, list[int], Tensor]] = []  # step, queries and loss of batches not looked at yet
         self._previous: list[int] = []
 
@@ -70,23 +70,15 @@ class Health(Watch):
             told = f"the student's vectors have length {norm:.3g} on average, the teacher's {theirs['norm']:.3g}"
             self.warn(trainer, "norms", f"{told}: end the student's head with Normalize, or match by l2")
 
-    def on_term(self, name: str, weight: float, student: Encoded, teacher: Encoded, value: Tensor) -> None:
-        if not (self._terms_due and torch.is_grad_enabled()):
-            return
-        # gathered from several ranks, scores no longer hang on the vectors they were made of
-        sources = [part for part in (student.query, student.document, student.scores) if part.requires_grad]
-        gradients: Any = [None]
-        if value.requires_grad and sources:
-            gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
-        if not weight or not any(gradient is not None and bool(gradient.any()) for gradient in gradients):
-            why = "its weight is 0" if not weight else "its gradient is 0"
-            self._faults[f"gradient of {name}"] = f"model.losses.{name} teaches the student nothing: {why}: remove or mend it"
-
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        self._terms_due = False
-        for fault, message in self._faults.items():
-            self.warn(trainer, fault, message)
-        self._faults = {}
+        due, self._terms_due = self._terms_due, False
+        if due:
+            module: Any = pl_module
+            student, _, terms = module.seen
+            for name, value in terms.items():
+                why = "its weight is 0" if not module.losses[name].weight else "its gradient is 0" if is_flat(value, student) else ""
+                if why:
+                    self.warn(trainer, f"gradient of {name}", f"model.losses.{name} teaches the student nothing: {why}: remove or mend it")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._rows = batch.query_rows.tolist()
@@ -138,7 +130,7 @@ class Health(Watch):
             return
         self._told.add(fault)
         print(f"warning: {message}", flush=True)
-        with open(self.folder / "health.jsonl", "a", encoding="utf-8") as file:
+        with open(self.folder / WARNINGS, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": trainer.global_step, "fault": fault, "message": message}) + "\n")
         for logger in trainer.loggers:
             experiment = getattr(logger, "experiment", None)
@@ -152,6 +144,16 @@ class Health(Watch):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._told = set(state_dict["told"])
+
+
+def is_flat(value: Tensor, student: Encoded) -> bool:
+    """Whether nothing that the student says moves a loss."""
+    # gathered from several ranks, scores no longer hang on the vectors they were made of
+    sources = [part for part in (student.query, student.document, student.scores) if part.requires_grad]
+    if not value.requires_grad or not sources:
+        return True
+    gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
+    return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def spread(vectors: Tensor) -> dict[str, float]:

@@ -33,6 +33,8 @@ class RetrievalEval(Callback):
     def __init__(self) -> None:
         self._encoded: list[tuple[np.ndarray, Tensor]] = []
         self._teacher_rows: Tensor | None = None  # [Q of this rank, TOP]
+        # this rank's dev queries [Q], and which of the store's documents [Q, TOP] teacher and student put first in the last evaluation
+        self.found: tuple[np.ndarray, np.ndarray, np.ndarray]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._encoded = []
@@ -49,19 +51,18 @@ class RetrievalEval(Callback):
         vectors = torch.cat([vectors for _, vectors in self._encoded] or [torch.empty(0, data.store.documents.width)])
         vectors = vectors.to(pl_module.device)
         teacher = torch.from_numpy(data.dev_vectors.take(share)).to(vectors)
-        corpus, theirs, ours = self._documents(data, pl_module)
+        corpus, stored, own = self._documents(data, pl_module)
         top = min(TOP, len(corpus))
-        rows = search(vectors, ours, top)[1]
+        rows = search(vectors, own, top)[1]
         if self._teacher_rows is None or len(self._teacher_rows) != len(share):
-            self._teacher_rows = search(teacher, theirs, top)[1]
+            self._teacher_rows = search(teacher, stored, top)[1]
+        self.found = share, corpus[self._teacher_rows.cpu()], corpus[rows.cpu()]
         values = self._agreement(rows, self._teacher_rows, vectors, teacher)
         if data.dev_qrels is not None:
             ids = [data.dev_texts.ids[row] for row in share]
-            judged = torch.from_numpy(data.dev_qrels.judged(ids)).to(rows.device)
-            ids = [ids[query] for query in judged.tolist()]
-            ours, theirs = (
-                self._judged(data, ids, corpus[found[judged].cpu().numpy()], rows.device) for found in (rows, self._teacher_rows)
-            )
+            judged = data.dev_qrels.judged(ids)
+            ids = [ids[query] for query in judged]
+            theirs, ours = (self._judged(data, ids, found[judged], rows.device) for found in self.found[1:])
             values |= ours | {f"retention_{name}": ours[name] / theirs[name] for name in ours if theirs[name] > 0}
         values["seconds"] = time.perf_counter() - self._started
         pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a weight would round it

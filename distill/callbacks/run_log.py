@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,12 @@ def read_lines(path: Path) -> list[dict[str, float]]:
         if isinstance(values, dict) and type(values.get("step")) is int:
             lines.append(values)
     return lines
+
+
+def write_csv(log: Path, path: Path) -> None:
+    """A metrics.jsonl as a table with a column for every name."""
+    lines = read_lines(log) if log.exists() else []
+    with written_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for line in lines for name in line)))
+        writer.writeheader()
+        writer.writerows(lines)

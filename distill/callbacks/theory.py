@@ -13,7 +13,6 @@ from torch import Tensor
 from distill.callbacks.watch import Watch
 from distill.losses.embedding import distances
 from distill.modules.student import STORE
-from distill.records import Encoded
 from distill.search import search
 
 CANDIDATES = 10  # the teacher's own first documents: the pairs whose risk is compared
@@ -31,20 +30,14 @@ class Theory(Watch):
     def __init__(self) -> None:
         super().__init__()
         self._sums: dict[str, float] = {}
-        self._first: str | None = None
         self._pairs: tuple[Tensor, Tensor, Tensor] | None = None  # judged places [J] in dev, labels [J, K], documents [J, K, D]
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_fit_start(trainer, pl_module)
-        losses: dict[str, Any] = pl_module.losses  # type: ignore[assignment]
-        self._first = next((name for name, loss in losses.items() if loss.teacher in (None, STORE)), None)
-
-    def on_term(self, name: str, weight: float, student: Encoded, teacher: Encoded, value: Tensor) -> None:
-        if name != self._first or not torch.is_grad_enabled():
-            return  # every term that learns from this teacher sees the same vectors
-        measured = {"r_emb_q_train": (student.query, teacher.query)}
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        module: Any = pl_module
+        student, teachers, _ = module.seen
+        measured = {"r_emb_q_train": (student.query, teachers[STORE].query)}
         if student.document.requires_grad:
-            measured["r_emb_d_train"] = (student.document, teacher.document)
+            measured["r_emb_d_train"] = (student.document, teachers[STORE].document)
         for key, (ours, theirs) in measured.items():
             self._sums[key] = self._sums.get(key, 0.0) + distances(ours.detach(), theirs, "l2").mean()  # type: ignore[assignment]
         self._sums["batches"] = self._sums.get("batches", 0.0) + 1
@@ -56,18 +49,9 @@ class Theory(Watch):
         self._sums = {}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if data.dev_qrels is not None and getattr(module, "document_tower", None) is None:
-            values |= self._risks(data, rows, student, teacher)
+            self._pairs = self._pairs or judged_pairs(data, rows, teacher.to(module.device))
+            values |= risks(*self._pairs, student, teacher)
         module.log_dict({f"theory/{name}": value for name, value in values.items()}, batch_size=len(rows))
-
-    def _risks(self, data: Any, rows: np.ndarray, student: Tensor, teacher: Tensor) -> dict[str, float]:
-        if self._pairs is None:
-            self._pairs = judged_pairs(data, rows, teacher)
-        judged, labels, documents = self._pairs
-        if not len(judged):
-            return {"teacher_deviation": 0.0, "gap": 0.0}
-        ours, theirs = (torch.einsum("qd,qkd->qk", vectors[judged], documents) for vectors in (student, teacher))
-        gap = F.binary_cross_entropy_with_logits(ours, labels) - F.binary_cross_entropy_with_logits(theirs, labels)
-        return {"teacher_deviation": float((theirs.sigmoid() - labels).abs().mean()), "gap": float(gap)}
 
     def state_dict(self) -> dict[str, Any]:
         return {name: float(value) for name, value in self._sums.items()}
@@ -76,12 +60,21 @@ class Theory(Watch):
         self._sums = dict(state_dict)
 
 
+def risks(judged: Tensor, labels: Tensor, documents: Tensor, student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """How far the teacher's probabilities are from the labels [J, K], and the student's logistic loss less the teacher's."""
+    if not len(judged):
+        return {"teacher_deviation": 0.0, "gap": 0.0}
+    ours, theirs = (torch.einsum("qd,qkd->qk", vectors[judged], documents) for vectors in (student, teacher))
+    gap = F.binary_cross_entropy_with_logits(ours, labels) - F.binary_cross_entropy_with_logits(theirs, labels)
+    return {"teacher_deviation": float((theirs.sigmoid() - labels).abs().mean()), "gap": float(gap)}
+
+
 def judged_pairs(data: Any, rows: np.ndarray, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Which of the dev queries `rows` are judged [J], whether the teacher's first K documents are relevant [J, K], their vectors."""
     documents = data.store.documents
     ids = [data.dev_texts.ids[row] for row in rows]
     judged = torch.from_numpy(data.dev_qrels.judged(ids))
-    _, found = search(teacher[judged], documents, min(CANDIDATES, len(documents)))
+    found = search(teacher[judged.to(teacher.device)], documents, min(CANDIDATES, len(documents)))[1].cpu()
     grades, _ = data.dev_qrels.graded([ids[query] for query in judged.tolist()], documents.ids, found.numpy())
     vectors = torch.from_numpy(documents.take(found.numpy().ravel())).float().reshape(*found.shape, documents.width)
     return judged, torch.from_numpy(grades >= data.source.relevant_from).float(), vectors

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import resource
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from distill.artefacts import fingerprint, written_atomically
-from distill.callbacks.run_log import RunLog, read_lines
+from distill.artefacts import fingerprint
+from distill.callbacks.retrieval_eval import RetrievalEval
+from distill.callbacks.run_log import RunLog
 from distill.callbacks.watch import Watch
 from distill.records import BadInput, Batch
-from distill.search import search
 
 Tracking = Literal["none", "csv", "tensorboard", "wandb", "wandb-offline"]
 
@@ -77,8 +77,7 @@ class Meter(Callback):
     queries and tokens a second since the last line, GB of memory at its peak, how busy the processor and the GPU are.
     """
 
-    def __init__(self, csv_file: Path | None = None) -> None:
-        self.csv_file = csv_file
+    def __init__(self) -> None:
         self._queries = self._tokens = 0
         self._clock = time.perf_counter(), time.process_time()
 
@@ -107,35 +106,13 @@ class Meter(Callback):
         }
         if pl_module.device.type == "cuda":
             found["gpu_memory_gb"] = torch.cuda.max_memory_allocated(pl_module.device) / (1 << 30)
-            found["gpu_percent"] = _gpu_percent(pl_module.device)
+            with suppress(Exception):  # a measure that needs the driver's library, and its leave, must not end a training
+                found["gpu_percent"] = torch.cuda.utilization(pl_module.device)
         pl_module.log_dict({f"system/{name}": float(value) for name, value in found.items()})
         self._clock, self._queries, self._tokens = (wall, busy), 0, 0
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_csv(trainer)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_csv(trainer)  # of the epochs before
-
-    def _write_csv(self, trainer: Trainer) -> None:
-        for logger in trainer.loggers:
-            if self.csv_file and isinstance(logger, RunLog) and logger.path.exists() and trainer.is_global_zero:
-                lines = read_lines(logger.path)
-                columns = dict.fromkeys(name for line in lines for name in line)
-                with written_atomically(self.csv_file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, list(columns))
-                    writer.writeheader()
-                    writer.writerows(lines)
-
     def _due(self, trainer: Trainer) -> bool:
         return (trainer.global_step + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-
-
-def _gpu_percent(device: torch.device) -> float:
-    try:
-        return float(torch.cuda.utilization(device))
-    except (ModuleNotFoundError, RuntimeError):  # without the driver's library for Python
-        return float("nan")
 
 
 class Examples(Watch):
@@ -143,20 +120,21 @@ class Examples(Watch):
     and a picture of how alike the queries are to the teacher (left) and to the student (right).
     """
 
+    def __init__(self, evaluation: RetrievalEval) -> None:
+        super().__init__()
+        self._evaluation = evaluation
+
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
         wanting = [logger for logger in trainer.loggers if not isinstance(logger, RunLog)]
         if not wanting or not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        chosen = np.argsort(rows)[:EXAMPLES]
-        found = [self._first(data, vectors[chosen]) for vectors in (teacher, student)]
-        queries = data.dev_texts.read(rows[chosen])
-        table = [[query, *shown] for query, *shown in zip(queries, *found, strict=True)]
-        columns, picture, step = (
-            ["query", "teacher", "student"],
-            similarities(teacher[:32], student[:32]),
-            trainer.global_step - 1,
-        )  # as dev's
+        share, *found = self._evaluation.found
+        chosen = np.argsort(share)[:EXAMPLES]
+        first = [[self._named(data, documents[:LISTED]) for documents in ranked[chosen]] for ranked in found]
+        table = [[query, *shown] for query, *shown in zip(data.dev_texts.read(share[chosen]), *first, strict=True)]
+        columns, picture = ["query", "teacher", "student"], similarities(teacher[:32], student[:32])
+        step = trainer.global_step - 1  # as dev's
         for logger in wanting:
             experiment: Any = getattr(logger, "experiment", None)
             if hasattr(logger, "log_table"):
@@ -167,10 +145,8 @@ class Examples(Watch):
                 experiment.add_text("examples", "\n".join(lines), step)
                 experiment.add_image("similarities", picture, step, dataformats="HW")
 
-    def _first(self, data: Any, vectors: Tensor) -> list[str]:
-        documents = data.store.documents
-        _, rows = search(vectors, documents, min(LISTED, len(documents)))
-        return [", ".join(documents.ids[row] for row in found) for found in rows.tolist()]
+    def _named(self, data: Any, documents: np.ndarray) -> str:
+        return ", ".join(data.store.documents.ids[row] for row in documents)
 
 
 def similarities(teacher: Tensor, student: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the watchers of a student's training have in common: they see each loss term as it is made, and the dev queries' vectors."""
+"""What the watchers of a student's training have in common: the dev queries' vectors after every evaluation."""
 
 from __future__ import annotations
 
@@ -10,26 +10,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from distill.distributed import all_rows
-from distill.losses import Loss
-from distill.records import Batch, Encoded
+from distill.records import Batch
 
 
 class Watch(Callback):
-    """Calls `on_term` for every loss term of every step, and, after every evaluation and on every rank, `on_dev`."""
+    """Calls `on_dev` after every evaluation and on every rank."""
 
     def __init__(self) -> None:
         self._dev: list[tuple[np.ndarray, Tensor]] = []
 
-    def on_term(self, name: str, weight: float, student: Encoded, teacher: Encoded, value: Tensor) -> None:
-        """A term before its weight, still with its graph."""
-
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
         """Vectors [Q, D] float32 of the dev queries `rows`, on the host; all of them, in their order."""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        losses: dict[str, Any] = pl_module.losses  # type: ignore[assignment]
-        for name, loss in losses.items():
-            losses[name] = WatchedLoss(name, loss, self)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._dev = []
@@ -47,18 +38,3 @@ class Watch(Callback):
         order, self._dev = rows.argsort(), []
         teacher = torch.from_numpy(trainer.datamodule.dev_vectors.take(rows[order].numpy())).float()  # type: ignore[attr-defined]
         self.on_dev(trainer, pl_module, rows[order].numpy(), student[order], teacher)
-
-
-class WatchedLoss:
-    """A loss that tells its watcher what it saw; to the module it is the loss."""
-
-    def __init__(self, name: str, loss: Loss, watcher: Watch):
-        self._name, self._loss, self._watcher = name, loss, watcher
-
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        value = self._loss(student, teacher)
-        self._watcher.on_term(self._name, self._loss.weight, student, teacher, value)
-        return value
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loss, name)

@@ -17,12 +17,13 @@ from distill.artefacts import file_fingerprint, written_atomically
 def kept(path: Path, parts: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
     """The array in the `.npy` file `path`, memory-mapped; the `parts` one after the other where there is none or its bytes changed."""
     checksum = path.with_suffix(".xxh3")
-    if not (path.exists() and checksum.exists() and checksum.read_bytes() == file_fingerprint(path).encode()):
-        with written_atomically(path) as temporary, open(temporary, "wb") as file:
-            _write(parts(), file)
-        with written_atomically(checksum) as temporary:
-            temporary.write_text(file_fingerprint(path))
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    with one_at_a_time(path):
+        if not (path.exists() and checksum.exists() and checksum.read_bytes() == file_fingerprint(path).encode()):
+            with written_atomically(path) as temporary, open(temporary, "wb") as file:
+                _write(parts(), file)
+            with written_atomically(checksum) as temporary:
+                temporary.write_text(file_fingerprint(path))
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _write(parts: Iterable[np.ndarray], file: IO[bytes]) -> None:
@@ -40,10 +41,10 @@ def _write(parts: Iterable[np.ndarray], file: IO[bytes]) -> None:
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Other processes wait here until this one is through: of the ranks of a node the first makes what all need."""
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Who makes `path` while others wait here: of the ranks of a node the first makes what all need."""
     with ExitStack() as stack:
         with suppress(OSError):  # a cache that cannot be written, or a file system without locks
-            folder.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(open(folder / ".lock", "w")), fcntl.LOCK_EX)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(open(path.with_name(f".{path.name}.lock"), "w")), fcntl.LOCK_EX)
         yield

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import fingerprint
 from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
 from distill.data.collate import EvaluationLoader, TrainingLoader, collated
 from distill.data.qrels import Qrels, Relevant
-from distill.data.sources import TRAIN, QueryFile, TextSource, check_documents, judgments_fingerprints
+from distill.data.sources import TRAIN, QueryFile, TextSource, check_documents, judgments_fingerprints, text_rows
+from distill.data.splits import SplitsData
 from distill.data.store import TeacherStore, VectorStore
 from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher, teacher_top
 from distill.data.texts import Texts
@@ -30,7 +30,7 @@ from distill.teachers import Teacher
 EVALUATION_BATCH = 256
 
 
-class RetrievalData(LightningDataModule):
+class RetrievalData(SplitsData):
     """Training queries with their teacher vectors, and a dev split to evaluate on.
 
     Args:
@@ -81,9 +81,6 @@ class RetrievalData(LightningDataModule):
         self.teacher_folders, self.dev_documents = teachers or {}, dev_documents
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0
         self.fresh_queries: FreshQueries | None = None
-        self._is_set_up = False
-        self._loader: TrainingLoader | None = None
-        self._loader_state: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         if self._is_set_up:
@@ -137,43 +134,18 @@ class RetrievalData(LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         tokens = stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
         tower = self._module.document_tower
-        documents = tower and (tokenized(self.source.documents(), tower, "document"), self._text_rows())
-        trainer, fresh = self._fitting, self.fresh_queries
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        loader = TrainingLoader(
-            collated(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None),
-            tokens.lengths,
-            self.batch_size,
-            self.seed,
-            trainer.global_rank,
-            trainer.world_size,
-            batches_done=lambda: progress.current.processed,
-            drawn=self._drawn(),
-            renew=None if fresh is None else lambda epoch: fresh.of_epoch(epoch, tokens, self._student()),
+        documents = tower and (
+            tokenized(self.source.documents(), tower, "document"),
+            text_rows(self.store.documents, self.source, self.candidate_rows),
         )
-        if self._loader_state:
-            loader.load_state_dict(self._loader_state)
-        self._loader = loader
-        if not len(loader):
-            raise BadInput(f"{len(tokens)} training queries are too few for {trainer.world_size} ranks: add queries or use fewer ranks")
-        return loader
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._loader.state_dict() if self._loader else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # the trainer restores a loader too, but only one that nobody asked for its length before, as the optimizer does
-        self._loader_state = state_dict
+        collate = collated(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None)
+        fresh = self.fresh_queries
+        renew = None if fresh is None else lambda epoch: fresh.of_epoch(epoch, tokens, self._student())
+        return self.training_loader(collate, tokens.lengths, drawn=self._drawn(), renew=renew)
 
     def val_dataloader(self) -> EvaluationLoader:
         tokens = tokenized(self.dev_texts, self._student(), "query")
-        collate = collated(tokens, np.empty((len(tokens), 0), np.int64))
-        return EvaluationLoader(collate, tokens.lengths, EVALUATION_BATCH, self._fitting.global_rank, self._fitting.world_size)
-
-    @property
-    def _fitting(self) -> Trainer:
-        assert self.trainer is not None, "loaders are made by a trainer"
-        return self.trainer
+        return self.dev_loader(collated(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, EVALUATION_BATCH)
 
     def _student(self) -> Encoder:
         return self._module.encoder  # the texts are cut by the tokenizer of who reads them
@@ -189,18 +161,7 @@ class RetrievalData(LightningDataModule):
 
     def document_texts(self, rows: np.ndarray) -> list[str]:
         """Texts of the documents in `rows` [n] of the store."""
-        return self.source.documents().read(self._rows_of_texts(rows))
-
-    def _rows_of_texts(self, rows: np.ndarray) -> np.ndarray:
-        """Rows among the source's documents of rows [n] of the store; imported vectors may lie in another order."""
-        if self.store.documents.texts is not None:
-            return rows
-        return self.source.documents().ids.rows([self.store.documents.ids[row] for row in rows])
-
-    def _text_rows(self) -> np.ndarray:
-        """[N, K] rows of the candidates among the source's documents."""
-        used, place = np.unique(self.candidate_rows, return_inverse=True)
-        return self._rows_of_texts(used)[place.reshape(self.candidate_rows.shape)]
+        return self.source.documents().read(text_rows(self.store.documents, self.source, rows))
 
     def _scored_candidates(self) -> dict[str, dict[str, list[str]]]:
         """By split and query, the candidates that the first cross encoder has read; nothing without one."""
@@ -219,10 +180,7 @@ class RetrievalData(LightningDataModule):
 
     def _train_sets(self) -> list[tuple[Texts, str]]:
         """Each set of training queries with the fingerprint of the whole set it was encoded from."""
-        sets = []
-        parts = self.train_split.split("+")
-        if shared := set(parts) & set(self.dev_split.split("+")):
-            raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
+        sets, parts = [], self.parts()
         self.removed_from_train = self.source.removed_from_train if TRAIN in parts else 0
         for part in parts:
             whole = self.source.queries(part)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.artefacts import cache_folder, fingerprint, written_atomically
+from distill.data.cache import one_at_a_time
 from distill.data.qrels import Qrels
 from distill.data.sources import Beir, TextSource
 from distill.data.texts import Texts
@@ -152,9 +153,12 @@ def written(path: Path, lines: Callable[[], Iterable[str]]) -> None:
     """One line after the other into `path`, whole or not at all, unless it is there."""
     if path.exists():
         return
-    print(f"{path}: fetched now; the terms of use of its data set hold", flush=True)
-    with written_atomically(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines())
+    with one_at_a_time(cache_folder() / "hubs"):  # the libraries fetch into one folder of their own, whoever asks
+        if path.exists():
+            return
+        print(f"{path}: fetched now; the terms of use of its data set hold", flush=True)
+        with written_atomically(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines())
 
 
 def plain(row: dict[str, Any]) -> Record:

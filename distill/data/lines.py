@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from distill.artefacts import file_fingerprint, held, read_json, write_json, written_atomically
+from distill.artefacts import file_fingerprint, held, holds_files, read_json, refuse_others, write_json, written_atomically
 from distill.records import BadInput
 
 
@@ -34,23 +34,12 @@ class LinesWriter:
         self.file = self.folder / f"{name}.jsonl"
         path = self.folder / "plan.json"
         # looked for again after the folder was found not empty: another rank may be writing the plan right now
-        if path.exists() or (self.folder.exists() and self._holds_files() and path.exists()):
-            self._check(read_json(path, f"plan of {what}"))
-        elif self.folder.exists() and self._holds_files():
+        if path.exists() or (holds_files(self.folder) and path.exists()):
+            refuse_others(self.folder, read_json(path, f"plan of {what}"), plan)
+        elif holds_files(self.folder):
             raise BadInput(f"{folder}: not a folder of {what} and not empty: choose another --out")
         if self.finished:
             self._tidy()  # a kill may have left some
-
-    def _check(self, before: Any) -> None:
-        before = before if isinstance(before, dict) else {}
-        for key, value in self.plan.items():
-            if before.get(key) != value:
-                raise BadInput(
-                    f"{self.folder}: made from other inputs ({key} was {before.get(key)}, now {value}): choose another --out or delete it"
-                )
-
-    def _holds_files(self) -> bool:
-        return any(not path.name.startswith(".") for path in self.folder.iterdir())
 
     def begin(self, leads: bool = True) -> AbstractContextManager[Any]:
         """Takes the folder; who `leads` keeps other jobs out of it until what is returned is closed."""

@@ -15,7 +15,7 @@ from distill.artefacts import cache_folder, file_fingerprint, fingerprint
 from distill.data.cache import kept
 from distill.data.ids import Ids
 from distill.data.qrels import Qrels, Relevant
-from distill.data.sources import TextSource, check_documents
+from distill.data.sources import TextSource, check_documents, text_rows
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.device import best_device
@@ -172,12 +172,7 @@ def first_stage_top(source: TextSource, store: str, split: str, queries: Texts, 
             raise BadInput(f"{store}: no vector of {int(missing.sum())} queries of {split}: encode them")
         return [search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)[1].cpu().numpy()]
 
-    found = np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched))
-    if opened.documents.texts is not None:
-        return found
-    used, place = np.unique(found, return_inverse=True)  # imported vectors may lie in another order than the texts
-    rows = source.documents().ids.rows([opened.documents.ids[row] for row in used])
-    return np.where(used >= 0, rows, -1)[place.reshape(found.shape)]
+    return text_rows(opened.documents, source, np.asarray(kept(cache_folder() / "teacher-top" / f"{key}.npy", searched)))
 
 
 class Draw:

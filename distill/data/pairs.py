@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.artefacts import file_fingerprint
 from distill.data.collate import EvaluationLoader, TrainingLoader
@@ -15,16 +13,17 @@ from distill.data.ids import Ids
 from distill.data.negatives import Draw, Labelled, Negatives, Rows, first_stage_top
 from distill.data.qrels import Qrels
 from distill.data.sources import TRAIN, TextSource, judgments_fingerprints
+from distill.data.splits import SplitsData
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
-from distill.data.tokens import tokenized
+from distill.data.tokens import TokenArrays, tokenized
 from distill.metrics.runs import read_trec
 from distill.records import BadInput
 
 EVALUATION_BATCH = 32
 
 
-class PairsData(LightningDataModule):
+class PairsData(SplitsData):
     """Labelled training queries, each with a positive and negatives, and a judged dev split.
 
     Args:
@@ -71,16 +70,11 @@ class PairsData(LightningDataModule):
             seed,
         )
         self.first_stage, self.rerank, self.dev_documents = first_stage, rerank, dev_documents
-        self._is_set_up = False
-        self._loader: TrainingLoader | None = None
-        self._loader_state: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         if self._is_set_up:
             return
-        parts = self.train_split.split("+")
-        if shared := set(parts) & set(self.dev_split.split("+")):
-            raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
+        parts = self.parts()
         self.corpus = self.source.documents().ids
         whole = self.source.queries(self.train_split)
         self.train_queries = self.source.unseen(whole, parts)
@@ -122,60 +116,29 @@ class PairsData(LightningDataModule):
         return found | judgments_fingerprints(self.source, self.train_split, self.dev_split)
 
     def train_dataloader(self) -> TrainingLoader:
-        teacher, trainer = self._teacher, self._fitting
-        batch = self._batches(teacher.training_batch, self.train_queries)
-        examples = self.draw.examples
-        lengths = self._lengths(examples.queries, examples.positives)
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+        (queries, documents), examples = self._tokens(self.train_queries), self.draw.examples
 
         def collate(rows: np.ndarray) -> Any:
-            queries = examples.queries[rows]
-            return batch(queries, self.draw.candidates(rows, loader.epoch), self.draw.relevant.of(queries))
+            asked = examples.queries[rows]
+            drawn = Rows(asked, self.draw.candidates(rows, loader.epoch), self.draw.relevant.of(asked))
+            return self._teacher.training_batch(queries, documents, drawn, self.tokens_per_chunk)
 
-        loader = TrainingLoader(
-            collate,
-            lengths,
-            self.batch_size,
-            self.seed,
-            trainer.global_rank,
-            trainer.world_size,
-            batches_done=lambda: progress.current.processed,
-            what="judged pairs",
-        )
-        if self._loader_state:
-            loader.load_state_dict(self._loader_state)
-        self._loader = loader
-        if not len(loader):
-            raise BadInput(f"{len(examples)} training pairs are too few for {trainer.world_size} ranks: add some or use fewer ranks")
+        lengths = queries.lengths[examples.queries] + documents.lengths[examples.positives]
+        loader = self.training_loader(collate, lengths, what="judged pairs")
         return loader
 
     def val_dataloader(self) -> EvaluationLoader:
-        batch = self._batches(self._teacher.dev_batch, self.dev_queries)
-        lengths = tokenized(self.dev_queries, self._teacher.reader("query"), "query").lengths
-        trainer = self._fitting
-        if len(lengths) < trainer.world_size:
-            raise BadInput(f"data.dev: {len(lengths)} judged queries are too few for {trainer.world_size} ranks: use fewer ranks")
-        return EvaluationLoader(
-            lambda rows: batch(rows, self.dev_candidates[rows]), lengths, EVALUATION_BATCH, trainer.global_rank, trainer.world_size
-        )
+        queries, documents = self._tokens(self.dev_queries)
 
-    def state_dict(self) -> dict[str, Any]:
-        return self._loader.state_dict() if self._loader else {}
+        def collate(rows: np.ndarray) -> Any:
+            return self._teacher.dev_batch(queries, documents, Rows(rows, self.dev_candidates[rows]), self.tokens_per_chunk)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._loader_state = state_dict
+        return self.dev_loader(collate, queries.lengths, EVALUATION_BATCH)
 
-    def _batches(self, make: Callable[..., Any], queries: Texts) -> Callable[..., Any]:
-        """A function from rows of queries [B], documents [B, K] and all relevant ones [B, J] to the batch that the teacher reads."""
-        query_tokens = tokenized(queries, self._teacher.reader("query"), "query")
-        document_tokens = tokenized(self.source.documents(), self._teacher.reader("document"), "document")
-        return lambda *rows: make(query_tokens, document_tokens, Rows(*rows), self.tokens_per_chunk)
-
-    def _lengths(self, queries: np.ndarray, positives: np.ndarray) -> np.ndarray:
-        """[E] tokens of a query and its positive: what meets in a batch is of near-equal length."""
-        query_tokens = tokenized(self.train_queries, self._teacher.reader("query"), "query")
-        document_tokens = tokenized(self.source.documents(), self._teacher.reader("document"), "document")
-        return query_tokens.lengths[queries] + document_tokens.lengths[positives]
+    def _tokens(self, queries: Texts) -> tuple[TokenArrays, TokenArrays]:
+        """Of `queries` and of the documents, as the teacher's readers cut them."""
+        reader = self._teacher.reader
+        return tokenized(queries, reader("query"), "query"), tokenized(self.source.documents(), reader("document"), "document")
 
     def _judged(self, split: str) -> Qrels:
         qrels = self.source.qrels(split)
@@ -184,11 +147,6 @@ class PairsData(LightningDataModule):
                 f"{self.source.root}: the split {split!r} has no judgments: a teacher learns from labels and is measured on them"
             )
         return qrels
-
-    @property
-    def _fitting(self) -> Trainer:
-        assert self.trainer is not None, "loaders are made by a trainer"
-        return self.trainer
 
     @property
     def _teacher(self) -> Any:

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill.artefacts import read_json, write_json, written_atomically
+from distill.artefacts import cache_folder, fingerprint, read_json, write_json, written_atomically
+from distill.data.cache import one_at_a_time
 from distill.data.qrels import Qrels
 from distill.data.sources import TRAIN, Beir, TextSource
 from distill.data.texts import Texts, hashes
@@ -63,8 +64,9 @@ class PythonDocs(TextSource):
 
     @cached_property
     def _beir(self) -> Beir:
-        if not self.root.exists():
-            _write_corpus(self.root, self.packages, self.limit)
+        with one_at_a_time(cache_folder() / "python-docs" / fingerprint(str(self.root.resolve()))):
+            if not self.root.exists():
+                _write_corpus(self.root, self.packages, self.limit)
         # the title of a docstring is its name, which would give the answer away
         return Beir(str(self.root), join_title=False)
 

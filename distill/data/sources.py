@@ -187,8 +187,16 @@ class Beir(TextSource):
         return any((self.root / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
 
     def _splits(self) -> list[str]:
-        judged = sorted(path.stem for path in self.root.glob("qrels/*.tsv"))
-        return judged if TRAIN in judged or not len(self._unnamed) else [TRAIN, *judged]
+        return self._with_judgments if TRAIN in self._with_judgments or not len(self._unnamed) else [TRAIN, *self._with_judgments]
+
+    @cached_property
+    def _with_judgments(self) -> list[str]:
+        return sorted(
+            {
+                path.name.removesuffix(".gz").removesuffix(".tsv")
+                for path in [*self.root.glob("qrels/*.tsv"), *self.root.glob("qrels/*.tsv.gz")]
+            }
+        )
 
     def _queries(self, split: str) -> Texts:
         qrels = self._qrels(split)
@@ -206,7 +214,7 @@ class Beir(TextSource):
     @cached_property
     def _unnamed(self) -> np.ndarray:
         """Rows of the queries that no split judges, ascending."""
-        named = [self._named(read_qrels(path)) for path in self.root.glob("qrels/*.tsv")]
+        named = [self._named(qrels) for qrels in map(self._qrels, self._with_judgments) if qrels is not None]
         return np.setdiff1d(np.arange(len(self._opened("queries.jsonl"))), np.concatenate([np.empty(0, np.int64), *named]))
 
 
@@ -247,3 +255,12 @@ def check_documents(store: VectorStore, source: TextSource) -> None:
     if len(store) < len(texts):
         missing = len(texts) - len(store)
         raise BadInput(f"{store.folder}: no vector of {missing} of the {len(texts)} documents of {source.root}: import all of them")
+
+
+def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.ndarray:
+    """Rows among the source's documents of any rows of the store, -1 for -1; imported vectors may lie in another order."""
+    if store.texts is not None:
+        return rows
+    used, place = np.unique(rows, return_inverse=True)
+    found = source.documents().ids.rows([store.ids[row] for row in used])
+    return np.where(used >= 0, found, -1)[place.reshape(rows.shape)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from distill.artefacts import file_fingerprint, read_json, write_json, written_atomically
+from distill.artefacts import file_fingerprint, holds_files, read_json, refuse_others, write_json, written_atomically
 from distill.data.ids import Ids
 from distill.data.store import AGAIN, shard_name, shard_sizes
 from distill.records import BadInput
@@ -39,24 +39,13 @@ class StoreWriter:
         plan = self.folder / "plan.json"
         if not plan.exists():
             # looked for again after the folder was found not empty: another rank may be writing the plan right now
-            if self._holds_files() and not plan.exists():
+            if holds_files(self.folder) and not plan.exists():
                 raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
             with suppress(FileExistsError):  # whoever was faster: its plan holds
                 write_json(plan, self.plan, unless_there=True)
-        self._check_plan(read_plan(self.folder))
-
-    def _check_plan(self, plan: dict[str, Any]) -> None:
-        for key, value in self.plan.items():
-            before = plan.get(key)
-            if key == "maker" and isinstance(before, dict):
-                before = before | {"name": value["name"]}  # the same model may have moved; its fingerprint tells
-            if before != value:
-                raise BadInput(
-                    f"{self.folder}: made from other inputs ({key} was {before}, now {value}): choose another --out or delete it"
-                )
-
-    def _holds_files(self) -> bool:
-        return any(not path.name.startswith(".") for path in self.folder.glob("*"))
+        before = read_plan(self.folder)
+        before["maker"] |= {"name": maker["name"]}  # the same model may have moved; its fingerprint tells
+        refuse_others(self.folder, before, self.plan)
 
     def adopt(self) -> None:
         """The maker's name as given now: the same model may have moved since it made the store."""

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distill.artefacts import cache_folder, file_fingerprint, fingerprint, written_atomically
+from distill.data.cache import one_at_a_time
 from distill.data.ids import as_bytes
 from distill.records import BadInput
 
@@ -75,9 +75,6 @@ class TextFile:
     def fingerprint(self) -> str:
         return fingerprint(file_fingerprint(self.plain_path), self.holds_json, self.join_title)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "bytes"}  # a map cannot travel
-
     def title_and_text(self, start: int, end: int) -> tuple[str, str]:
         words = self.bytes[start:end].decode(errors="replace")
         if not self.holds_json:
@@ -129,7 +126,9 @@ def unpacked(path: Path) -> Path:
         trailer = file.read().hex()  # gzip's own checksum and size of the plain bytes: times are kept when files are restored
     key = fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns, trailer)
     plain_path = cache_folder() / "unpacked" / f"{key}-{path.stem}"
-    if not plain_path.exists():
+    with one_at_a_time(plain_path):
+        if plain_path.exists():
+            return plain_path
         try:
             with written_atomically(plain_path) as temporary, gzip.open(path) as packed, open(temporary, "wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)

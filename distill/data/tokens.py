@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from distill.artefacts import cache_folder, fingerprint
-from distill.data.cache import kept, one_at_a_time
+from distill.data.cache import kept
 from distill.data.texts import Texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
@@ -49,20 +48,10 @@ class TokenArrays:
 
 def tokenized(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
     """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
-    folder = cache_folder() / "tokens" / fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
-    lengths: list[np.ndarray] = []
-
-    def cut() -> Iterator[np.ndarray]:
-        return _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role), lengths)
-
-    def offsets_of() -> list[np.ndarray]:
-        if not lengths:  # the tokens were there
-            deque(cut(), maxlen=0)
-        return [np.cumsum(np.concatenate(lengths))]
-
-    with one_at_a_time(folder):
-        flat, offsets = kept(folder / "flat.npy", cut), kept(folder / "offsets.npy", offsets_of)
-    return TokenArrays(flat, np.asarray(offsets), encoder.tokenizer.pad_token_id)
+    name = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
+    both = kept(cache_folder() / "tokens" / f"{name}.npy", lambda: _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role)))
+    flat, lengths = np.split(both, [len(both) - len(texts)])
+    return TokenArrays(flat, np.append(0, np.cumsum(lengths, dtype=np.int64)), encoder.tokenizer.pad_token_id)
 
 
 def tokens_of(texts: Sequence[str], encoder: Encoder, role: Role) -> TokenArrays:
@@ -72,15 +61,15 @@ def tokens_of(texts: Sequence[str], encoder: Encoder, role: Role) -> TokenArrays
     return TokenArrays(np.fromiter(chain.from_iterable(ids), np.int32), np.cumsum(lengths), encoder.tokenizer.pad_token_id)
 
 
-def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]], lengths: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Token ids of a chunk of texts after the other; how long each text is goes into `lengths`, after a 0."""
-    lengths[:] = [np.zeros(1, np.int64)]
-    yield np.empty(0, np.int32)
+def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]]) -> Iterator[np.ndarray]:
+    """int32 token ids of a chunk of texts after the other; last how many each text has."""
+    lengths = [np.empty(0, np.int32)]
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in progress_bar(starts, total=len(starts), desc=f"tokenise {texts.name}", unit=" chunks", shown=len(starts) > 1):
         ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
-        lengths.append(np.array([len(row) for row in ids], np.int64))
+        lengths.append(np.array([len(row) for row in ids], np.int32))
         yield np.concatenate([np.asarray(row, np.int32) for row in ids])
+    yield np.concatenate(lengths)
 
 
 def stacked(parts: list[TokenArrays]) -> TokenArrays:

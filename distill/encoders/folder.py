@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -172,29 +173,36 @@ def load_transformer(folder: Path, scorer: bool = False, new_head: bool = False)
     """
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-    if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
-        raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make one that knows no word
-    logging.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of unused weights; the ones that matter are checked below
-    try:
+    with reading(folder, "not a transformers model folder"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)
         if scorer and new_head and not (config.architectures or [""])[0].endswith(SCORER):
             config.num_labels = 1
         model_class, options = (AutoModelForSequenceClassification, {}) if scorer else (AutoModel, build_options(config))
         backbone, report = model_class.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True, **options)
-    except MemoryError:
-        raise
-    except Exception as error:  # what transformers says of a folder that it did not expect has no end
-        raise BadInput(f"{folder}: not a transformers model folder: {_first_line(error)}") from None
-    finally:
-        logging.set_verbosity(verbosity)
     body = f"{backbone.base_model_prefix}."
     missing = [name for name in report["missing_keys"] if not new_head or (name.startswith(body) and ".pooler." not in name)]
     if missing:
         raise BadInput(f"{folder}: its weights lack {min(missing)}: random numbers would stand in their place")
     return backbone.eval(), tokenizer
+
+
+@contextmanager
+def reading(folder: Path, fault: str) -> Iterator[None]:
+    """One line, `fault` first, for whatever transformers meets in a model folder; its own remarks are not shown."""
+    if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
+        raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make one that knows no word
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report of unused and missing weights; those that matter are checked after it
+    try:
+        yield
+    except (MemoryError, BadInput):
+        raise
+    except Exception as error:  # what transformers says of a folder that it did not expect has no end
+        raise BadInput(f"{folder}: {fault}: {_first_line(error)}") from None
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _first_line(error: Exception) -> str:

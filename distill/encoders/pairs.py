@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from distill.records import BadInput
+from distill.records import BadInput, Moved
 
 Ids = Sequence[int] | np.ndarray  # of one text, without special tokens
 QUERY, DOCUMENT = 1, 3  # segments of a sequence: special tokens are 0, 2 and 4
 
 
 @dataclass(frozen=True)
-class PairTokens:
+class PairTokens(Moved):
     """Token ids of P pairs; the special tokens belong neither to the query nor to the document."""
 
     input_ids: Tensor  # [P, L] int64
@@ -25,9 +25,6 @@ class PairTokens:
     token_type_ids: Tensor  # [P, L] int64, as the tokenizer numbers the two texts
     query_mask: Tensor  # [P, L] int64, 1 on the query's tokens
     document_mask: Tensor  # [P, L] int64, 1 on the document's tokens
-
-    def to(self, device: torch.device, **kwargs) -> PairTokens:
-        return PairTokens(*(tensor.to(device, **kwargs) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from distill.artefacts import fingerprint, read_json, write_json, written_atomically
 from distill.encoders.encoder import Role, architecture, tokenizer_core, weights_digest
-from distill.encoders.folder import local_folder
+from distill.encoders.folder import local_folder, reading
 from distill.records import BadInput, Tokens
 
 SETTINGS = "query_generation.json"  # within its folder; a folder without one is read with the defaults
@@ -42,20 +41,15 @@ class Seq2SeqModel:
 
         folder = local_folder(name)
         own = read_json(folder / SETTINGS, "settings") if (folder / SETTINGS).exists() else {}
-        verbosity = logging.get_verbosity()
-        try:
-            logging.disable_progress_bar()
-            logging.set_verbosity_error()  # its report of missing weights; those that matter are refused below
+        with reading(folder, "no sequence-to-sequence model such as BART or T5"):
             model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
             tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{name}: no sequence-to-sequence model such as BART or T5: {str(error).splitlines()[0]}") from None
-        finally:
-            logging.set_verbosity(verbosity)
+            settings = Seq2SeqSettings(**{**own, **{key: value for key, value in given.items() if value is not None}})
         if missing := [name for name in report["missing_keys"] if ".pooler." not in name]:  # which no decoder looks at
             raise BadInput(f"{name}: its weights lack {min(missing)}: random numbers would stand in their place")
-        settings = Seq2SeqSettings(**{**own, **{key: value for key, value in given.items() if value is not None}})
-        return cls(model.eval(), tokenizer, settings)
+        positions = getattr(model.config, "max_position_embeddings", None) or max(settings.longest_text, settings.longest_query)
+        cut = {key: min(getattr(settings, key), positions) for key in ("longest_text", "longest_query")}
+        return cls(model.eval(), tokenizer, replace(settings, **cut))
 
     def save(self, folder: Path) -> None:
         """Writes a folder that transformers reads too, whole or not at all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,19 @@ from distill.encoders.encoder import Role
 from distill.encoders.pairs import PairTokens
 from distill.modules.start import folder_of, is_checkpoint, said, take_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput
+from distill.records import BadInput, Moved
 
 REGULARISER = 1.0
 
 
 @dataclass(frozen=True)
-class CrossBatch:
+class CrossBatch(Moved):
     """B queries with K documents each, column 0 the positive, as B * K pairs."""
 
     pairs: Chunks[PairTokens]  # [B * K]
     alone: Chunks[PairTokens] | None  # [B + B * K]: each query without a document, then each document without a query
     query_rows: Tensor  # [B] int64
     document_rows: Tensor  # [B, K] int64; -1 where a query has fewer documents to re-rank
-
-    def to(self, device: torch.device, **kwargs) -> CrossBatch:
-        alone = self.alone and self.alone.to(device, **kwargs)
-        return replace(self, pairs=self.pairs.to(device, **kwargs), alone=alone)
 
 
 class CrossTeacher(TeacherModule):

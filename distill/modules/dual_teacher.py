@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,14 +26,14 @@ from distill.losses.base import scale
 from distill.modules.documents import embedded
 from distill.modules.start import folder_of, said, take_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, Encoded, Tokens
+from distill.records import BadInput, Encoded, Moved, Tokens
 from distill.search import search
 
 TOP = 100  # documents retrieved for each dev query
 
 
 @dataclass(frozen=True)
-class DualBatch:
+class DualBatch(Moved):
     """B queries with K documents each, column 0 the positive."""
 
     queries: Chunks[Tokens]  # [B]
@@ -41,10 +41,6 @@ class DualBatch:
     query_rows: Tensor  # [B] int64
     document_rows: Tensor  # [B, K] int64; K = 0 in evaluation
     relevant_rows: Tensor | None  # [B, J] int64, judged relevant to each query, -1 beyond; none of them is its negative
-
-    def to(self, device: torch.device, **kwargs) -> DualBatch:
-        queries, documents = (part.to(device, **kwargs) for part in (self.queries, self.documents))
-        return replace(self, queries=queries, documents=documents)
 
 
 class DualTeacher(TeacherModule):

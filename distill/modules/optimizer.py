@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.encoders.encoder import Encoder
+WEIGHT_DECAY = 0.01
 
 
 class RowAdamW(torch.optim.AdamW):
@@ -50,21 +50,11 @@ class RowAdamW(torch.optim.AdamW):
         parameter.index_add_(0, rows, mean / divisor, alpha=-float(group["lr"]) / (1 - beta1**step))
 
 
-def make_optimizer(
-    model: torch.nn.Module, learning_rate: float, sparse_rows: bool, clipped: bool = False, weight_decay: float = 0.01
-) -> RowAdamW:
-    """As `adamw`; `sparse_rows` makes the gradients of word tables sparse."""
-    for encoder in model.modules():
-        if isinstance(encoder, Encoder):
-            encoder.word_table.sparse = sparse_rows
-    return adamw(model, learning_rate, clipped, weight_decay)
-
-
-def adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False, weight_decay: float = 0.01) -> RowAdamW:
+def adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False) -> RowAdamW:
     """Matrices decay; biases, norms and embedding tables do not."""
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     # clipping needs the gradients as they were before the step, which a fused step under mixed precision takes over
     return RowAdamW(groups, lr=learning_rate, fused=not clipped)

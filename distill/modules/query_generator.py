@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from distill.data.negatives import Rows
 from distill.data.tokens import TokenArrays
+from distill.distributed import all_rows
 from distill.encoders.encoder import Role
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.modules.start import folder_of, said, take_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import Tokens
+from distill.records import Moved, Tokens
 
 
 @dataclass(frozen=True)
-class WritingBatch:
+class WritingBatch(Moved):
     """B documents to read and the queries to write."""
 
     documents: Tokens  # [B, L]
     queries: Tokens  # [B, M]
-
-    def to(self, device: torch.device, **kwargs) -> WritingBatch:
-        return replace(self, documents=self.documents.to(device, **kwargs), queries=self.queries.to(device, **kwargs))
 
 
 class QueryGenerator(TeacherModule):
@@ -88,7 +85,9 @@ class QueryGenerator(TeacherModule):
     dev_batch = training_batch
 
     def training_step(self, batch: WritingBatch, _: int) -> Tensor:
-        loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / batch.queries.attention_mask.sum()
+        # ranks, over which gradients are averaged, write unequally many tokens
+        tokens = all_rows(batch.queries.attention_mask.sum()[None]).float().mean()
+        loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / tokens
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 

@@ -20,7 +20,7 @@ from distill.encoders.towers import Towers, load_maker, load_towers, save_towers
 from distill.losses import Loss
 from distill.losses.base import scale
 from distill.modules.ensemble import Ensemble, Mixture
-from distill.modules.optimizer import make_optimizer
+from distill.modules.optimizer import adamw
 from distill.modules.scheduled import ScheduledModule
 from distill.modules.start import is_checkpoint, read_checkpoint
 from distill.records import BadInput, Batch, Encoded
@@ -127,10 +127,12 @@ class StudentModule(ScheduledModule):
                 mixed = self.mixture(teachers)
                 of_mixture = self.mixture.loss(mixed)
                 teachers[ENSEMBLE] = replace(mixed, scores=mixed.scores.detach())  # a teacher does not follow its student
-            terms = self.terms(gather(student), {name: gather(encoded) for name, encoded in teachers.items()})
+            student, teachers = gather(student), {name: gather(encoded) for name, encoded in teachers.items()}
+            terms = self.terms(student, teachers)
             loss = torch.stack([of_mixture, *(self.losses[name].weight * value for name, value in terms.items())]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
+        self.seen = student, teachers, terms  # for callbacks, until the next step
         return loss
 
     def student(self, batch: Batch, store: Encoded) -> Encoded:
@@ -150,7 +152,7 @@ class StudentModule(ScheduledModule):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         learning = nn.ModuleList([*self.towers(), *([self.mixture] if self.mixture else [])])
-        return make_optimizer(learning, self.learning_rate, self._sparse_rows(), bool(self.trainer.gradient_clip_val))
+        return adamw(learning, self.learning_rate, bool(self.trainer.gradient_clip_val))
 
     def save(self, folder: Path) -> None:
         """One encoder's folder, or where documents have their own tower, a Router of two."""

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from distill.artefacts import holds_files
 from distill.data.candidates import PairTexts, holds_pairs
-from distill.data.ids import Ids
 from distill.data.sources import QueryFile, TextSource
 from distill.data.store_writer import StoreWriter, read_plan, rows_written
 from distill.data.texts import Texts
@@ -51,19 +51,6 @@ class TextTeacher(Protocol):
         """What can be done to texts before their turn, in another thread."""
 
     def vectors(self, cut: Sequence[Any], role: Role, progress: Callable[[int], object]) -> np.ndarray: ...
-
-
-class TextsToEncode(Protocol):
-    """Texts, or pairs of texts, by row."""
-
-    ids: Ids
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, rows: np.ndarray) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -138,30 +125,39 @@ def encode(
         return encode_pairs(teacher, pair_sets(source, splits, candidates, candidates_per_query), Path(out), precision)
     if candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
-    if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
-        raise BadInput(f"{out}: not a store and not empty: choose another --out")
-    refuse_imported(Path(out))
-    if is_local:
-        local, maker = local_teacher(teacher, precision, pooling, normalize, prompts)
-        return encode_sets(local, text_sets(source, splits, queries), Path(out), maker)
-    if not model or pooling or normalize is not None or precision != "auto":
+    if not is_local and (not model or pooling or normalize is not None or precision != "auto"):
         raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
-    server = EndpointTeacher(teacher, model, prompts, requests_per_minute, _planned_width(Path(out)))
-    ask_server(server, text_sets(source, splits, queries), Path(out), prompts, price, budget)
-
-
-def ask_server(
-    server: EndpointTeacher, sets: list[TextSet], out: Path, prompts: dict[str, str] | None, price: float | None, budget: float
-) -> None:
-    """A server's vectors, after it was said what they will cost."""
-    announce(server, sets, out, price, budget)
+    folder = Path(out)
+    plan, sets = begun(folder), text_sets(source, splits, queries)
+    if is_local:
+        return encode_sets(*local_teacher(teacher, precision, pooling, normalize, prompts), sets, folder)
+    server = EndpointTeacher(teacher, model or "", prompts, requests_per_minute, plan["width"])
+    announce(server, sets, folder, price, budget)
     maker = {"name": server.name, "fingerprint": server.fingerprint(), "origin": ANSWERED, "prompts": prompts}
-    encode_sets(server, sets, out, maker)
+    encode_sets(server, maker, sets, folder)
+
+
+def encode_sets(teacher: TextTeacher, maker: dict[str, Any], sets: list[TextSet], out: Path) -> None:
+    for name, texts, role in sets:
+        encode_set(teacher, texts, role, out / name, maker)
+
+
+def begun(folder: Path) -> dict[str, Any]:
+    """Width and maker of the store that was begun in a folder; refuses imported documents and what is no store."""
+    if holds_files(folder) and not (folder / "documents").exists():
+        raise BadInput(f"{folder}: not a store and not empty: choose another --out")
+    if not (folder / "documents" / "plan.json").exists():
+        return {"width": None, "maker": {}}
+    plan = read_plan(folder / "documents")
+    if plan["maker"].get("origin") == IMPORTED:  # nobody knows which model made them: the queries have to come from where they came from
+        name = plan["maker"]["name"]
+        raise BadInput(f"{folder}: its documents were imported, no model of {name} is known: distill import its queries too")
+    return plan
 
 
 def encode_pairs(teacher: str, sets: list[tuple[str, PairTexts]], out: Path, precision: Precision) -> None:
     """What a cross encoder says about pairs, a store for each split."""
-    if out.exists() and any(out.iterdir()) and not holds_pairs(str(out)):
+    if holds_files(out) and not holds_pairs(str(out)):
         raise BadInput(f"{out}: not a store of pairs and not empty: choose another --out")
     reader, maker = pair_teacher(teacher, precision)
     for name, texts in sets:
@@ -215,26 +211,7 @@ def announce(teacher: EndpointTeacher, sets: list[TextSet], out: Path, price: fl
     print(f"{teacher.name}: {estimate}" + (" (no --price given)" if price is None else ""), flush=True)
 
 
-def _planned_width(out: Path) -> int | None:
-    """How wide the vectors are that a store has already."""
-    folder = out / "documents"
-    return read_plan(folder)["width"] if (folder / "plan.json").exists() else None
-
-
-def encode_sets(teacher: TextTeacher, sets: list[TextSet], out: Path, maker: dict[str, Any]) -> None:
-    for name, texts, role in sets:
-        encode_set(teacher, texts, role, out / name, maker)
-
-
-def refuse_imported(out: Path) -> None:
-    """Nobody knows which model made imported documents: the queries have to come from where those came from."""
-    folder = out / "documents"
-    maker = read_plan(folder)["maker"] if (folder / "plan.json").exists() else {}
-    if maker.get("origin") == IMPORTED:
-        raise BadInput(f"{out}: its documents were imported, no model of {maker['name']} is known: distill import its queries too")
-
-
-def encode_set(teacher: TextTeacher, texts: TextsToEncode, role: Role, folder: Path, maker: dict[str, Any]) -> None:
+def encode_set(teacher: TextTeacher, texts: Texts | PairTexts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
     """One set of texts into one store; this process does every `WORLD_SIZE`-th shard, from `RANK`."""
     writer = StoreWriter(folder, texts.ids, teacher.width, {**maker, "role": role}, texts.fingerprint)
     if writer.finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.artefacts import fingerprint, write_json
+from distill.artefacts import fingerprint, write_json, written_atomically
 from distill.data.ids import Ids
 from distill.data.sources import HOLDOUT, TextSource, check_documents
 from distill.data.store import TeacherStore, VectorStore
@@ -21,7 +22,7 @@ from distill.data.texts import Texts
 from distill.device import best_device, resolved
 from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import is_at_hand, load_encoder
+from distill.encoders.folder import is_at_hand
 from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.latency import eager, query_latency_ms
 from distill.metrics.ranking import cosine, judged_values, overlap
@@ -85,7 +86,7 @@ def evaluate(
 ) -> None:
     """Measures teacher and student on one corpus: metrics, retention with 95% intervals, agreement, latency.
 
-    Leaves `results.json` and one TREC run file a system in the run folder.
+    Leaves `results.json` and one TREC run file a system, in `runs/`, in the run folder.
 
     Args:
         run: run folder, as `distill train` leaves it.
@@ -93,7 +94,7 @@ def evaluate(
         source: other texts than the run was trained on; needs `store` too.
         store: the teacher's store of those texts.
         baselines: more systems by name: a TREC run file, or an encoder folder that writes query vectors into the teacher's space.
-        out: where to write the results; `results.json` in the run folder by default.
+        out: where to write the results; `results.json` in the run folder by default. The rankings of results-NAME.json are in `runs-NAME/`.
     """
     folder = RunFolder(Path(run))
     check_names(baselines or {})
@@ -126,10 +127,21 @@ def evaluate(
     for name, cost in _costs(bench, student).items():
         results["systems"][name] |= cost
     destination = Path(out) if out else folder.path / "results.json"
-    for name, found in runs.items():
-        write_trec(found, bench.store.documents.ids.__getitem__, destination.parent / "runs" / split / f"{name}.trec")
+    write_rankings(runs, baselines or {}, bench.store.documents.ids, destination, split)
     write_json(destination, results)
     print(table(results) + f"\n{destination}")
+
+
+def write_rankings(runs: dict[str, Run], files: dict[str, str], corpus: Ids, results: Path, split: str) -> None:
+    """TREC run files beside `results`; those of results-NAME.json apart, as a run's own results must keep theirs."""
+    folder = "runs" if results.name == "results.json" else f"runs-{results.stem.removeprefix('results-')}"
+    for name, found in runs.items():
+        path, given = results.parent / folder / split / f"{name}.trec", Path(files.get(name, ""))
+        if not given.is_file():
+            write_trec(found, corpus.__getitem__, path)
+        elif not (path.exists() and path.samefile(given)):
+            with written_atomically(path) as temporary:  # as it is: without its documents of elsewhere those below them would move up
+                shutil.copyfile(given, temporary)
 
 
 def own_documents(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:
@@ -168,16 +180,15 @@ def _encoded(encoder: Encoder, queries: Texts) -> Tensor:
 
 def _baseline(name: str, path: str, bench: Bench) -> Run:
     if not Path(path).is_file():
-        return bench.ranked(name, _encoded(load_encoder(path).prepare_for(best_device()), bench.queries))
+        return bench.ranked(name, _encoded(load_towers(path).prepare_for(best_device()).query, bench.queries))
     lines = read_trec(Path(path))
-    found = [lines.get(query, [])[:TOP] for query in bench.query_ids]
-    return Run(bench.query_ids, *_rows_and_scores(found, bench.store.documents.ids), name)
+    return Run(bench.query_ids, *rows_and_scores([lines.get(query, []) for query in bench.query_ids], bench.store.documents.ids), name)
 
 
-def _rows_and_scores(found: list[list[tuple[str, float]]], corpus: Ids) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores [Q, TOP] of a run file's lines; a document outside the corpus keeps its rank, as row -1."""
+def rows_and_scores(found: list[list[tuple[str, float]]], corpus: Ids) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores [Q, TOP] of rankings read from a run file; a document outside the corpus keeps its rank, as row -1."""
     rows, scores = np.full((len(found), TOP), -1), np.full((len(found), TOP), -np.inf, np.float32)
-    for query, ranking in enumerate(found):
+    for query, ranking in enumerate(those[:TOP] for those in found):
         rows[query, : len(ranking)] = corpus.rows([document for document, _ in ranking])
         scores[query, : len(ranking)] = [score for _, score in ranking]
     return rows, scores
@@ -217,14 +228,7 @@ def _costs(bench: Bench, student: Encoder) -> dict[str, dict[str, Any]]:
         print(f"{maker['name']}: the teacher's model is not here: no size and latency of it")
     queries = bench.queries.read(np.arange(min(200, len(bench.queries))))
     latency = query_latency_ms({name: eager(encoder) for name, encoder in encoders.items()}, queries)
-    return {
-        name: {
-            "params": encoder.parameter_count(),
-            "query_latency_ms_p50": latency[name].p50,
-            "query_latency_ms_p95": latency[name].p95,
-        }
-        for name, encoder in encoders.items()
-    }
+    return {name: {"params": encoder.parameter_count(), **latency[name]} for name, encoder in encoders.items()}
 
 
 # field of a system: (heading, how it is written)

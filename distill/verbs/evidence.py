@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from distill.artefacts import read_json, within
+from distill.callbacks.health import WARNINGS
 from distill.callbacks.run_log import read_lines
 from distill.data.datamodule import evaluation_queries
 from distill.data.ids import Ids
@@ -20,11 +21,11 @@ from distill.data.sources import TextSource
 from distill.data.store import TeacherStore
 from distill.data.texts import Texts
 from distill.encoders.batched import encode_texts
-from distill.encoders.folder import load_encoder
+from distill.encoders.towers import load_towers
 from distill.metrics.ranking import cosine, judged_values, overlap
 from distill.metrics.runs import read_trec
 from distill.records import BadInput
-from distill.verbs.evaluate import STUDENT, TEACHER, TOP
+from distill.verbs.evaluate import STUDENT, TEACHER, rows_and_scores
 from distill.verbs.run_folder import RunFolder
 
 Ranking = dict[str, list[tuple[str, float]]]  # query id to (document id, score), best first
@@ -82,7 +83,7 @@ class Evidence:
     @cached_property
     def warnings(self) -> list[str]:
         """What training warned of."""
-        path = self.folder.path / "health.jsonl"
+        path = self.folder.path / WARNINGS
         lines = read_lines(path) if path.exists() else []
         return [f"Training warned at step {line['step']}: {line['message']}" for line in lines]
 
@@ -125,11 +126,13 @@ class Evidence:
     def _by_query(self, source: TextSource, rankings: dict[str, Ranking]) -> Queries:
         texts, qrels = source.queries(self.split), source.qrels(self.split)
         ids = list(texts.ids)
-        judged = np.arange(len(ids)) if qrels is None or not len(qrels.judged(ids)) else qrels.judged(ids)
+        if qrels is not None and not len(qrels.judged(ids)):
+            qrels = None  # of other splits alone
+        judged = np.arange(len(ids)) if qrels is None else qrels.judged(ids)
         names = np.repeat(self.split.split("+"), [len(source.queries(part)) for part in self.split.split("+")])
         chosen = [ids[row] for row in judged]
         corpus = Ids.of(dict.fromkeys(document for ranking in rankings.values() for found in ranking.values() for document, _ in found))
-        rows = {name: _rows([ranking.get(query, []) for query in chosen], corpus) for name, ranking in rankings.items()}
+        rows = {name: rows_and_scores([found.get(query, []) for query in chosen], corpus)[0] for name, found in rankings.items()}
         if qrels is None:
             values = {STUDENT: {"overlap@10": overlap(torch.from_numpy(rows[TEACHER]), torch.from_numpy(rows[STUDENT]), 10).numpy()}}
         else:
@@ -160,20 +163,12 @@ class Evidence:
         try:
             store = TeacherStore(self.config["data"]["store"])
             _, teacher = evaluation_queries(self.source, store, self.split)
-            student = encode_texts(load_encoder(str(self.folder.needs_student())), list(self.queries.all_texts), "query")
+            student = encode_texts(load_towers(str(self.folder.needs_student())).query, list(self.queries.all_texts), "query")
         except BadInput as error:
             self.missing.append(str(error))
             return None
         vectors = teacher.take(np.arange(len(teacher)))
         return cosine(torch.from_numpy(vectors).float(), torch.from_numpy(student)).numpy()
-
-
-def _rows(found: list[list[tuple[str, float]]], corpus: Ids) -> np.ndarray:
-    """[Q, TOP] rows of ranked documents, -1 where there are fewer."""
-    rows = np.full((len(found), TOP), -1, np.int64)
-    for query, ranking in enumerate(found):
-        rows[query, : len(ranking[:TOP])] = corpus.rows([document for document, _ in ranking[:TOP]])
-    return rows
 
 
 def bins(values: np.ndarray, count: int = 4, whole: bool = False) -> Iterator[tuple[str, np.ndarray]]:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.artefacts import fingerprint, read_json, write_json, written_atomically
-from distill.data.store import VectorStore, check_texts
+from distill.artefacts import fingerprint, read_json, refuse_others, write_json, written_atomically
+from distill.data.sources import check_documents
+from distill.data.store import VectorStore
 from distill.device import best_device
 from distill.encoders.batched import encode_texts
 from distill.encoders.encoder import Encoder
@@ -39,12 +40,9 @@ def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> Non
     destination = folder / "index"
     if destination.exists():
         before = read_json(destination / "index.json", "earlier index")
-        if any(before.get(key) != value for key, value in inputs.items()):
-            raise BadInput(
-                f"{destination}: holds another index ({before.get('kind')}), perhaps of other vectors: delete it and export again"
-            )
+        refuse_others(destination, before, inputs)
         return print(f"{destination}: done before, {summary(before)}")
-    check_texts(store, data.source.documents().fingerprint, f"the documents of {data.source.root}")
+    check_documents(store, data.source)
     store.verify()
     student = student.prepare_for(best_device())
     asked, dev = (

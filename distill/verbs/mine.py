@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 
 from distill.artefacts import fingerprint
-from distill.data.mined import Mined, NegativesWriter
+from distill.data.lines import LinesWriter
+from distill.data.mined import Mined, mined_lines
 from distill.data.qrels import Qrels
 from distill.data.sources import TextSource, check_documents
 from distill.data.store import TeacherStore
@@ -152,15 +154,19 @@ def mine(
     for each in (place.store.documents, *place.queries[1].stores):
         each.verify()
     queries = np.flatnonzero(place.positives >= 0)
-    writer = NegativesWriter(Path(out), _plan(place, rule), -(-len(queries) // QUERIES_PER_SHARD))
+    writer = LinesWriter(Path(out), "negatives", _plan(place, rule), -(-len(queries) // QUERIES_PER_SHARD), "hard negatives")
     if writer.finished:
         return print(f"{writer.file}: done before")
     skipped = len(place.query_ids) - len(queries)
     with writer.begin():
         missing = writer.missing()
         for shard in progress_bar(missing, total=len(missing), desc="mine", unit=" shards"):
-            writer.write(shard, place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule))
-        count = writer.finish({"queries_without_a_positive": skipped, "teacher": place.store.maker, "provenance": provenance()})
+            mined = place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule)
+            writer.write(shard, (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in mined))
+        writer.join(line for _, lines in writer.read() for line in lines)
+        counts = [len(one.negatives) for one in mined_lines(writer.file)]
+        found = {"lines": len(counts), "hard_negatives": (count := sum(counts)), "queries_without_a_positive": skipped}
+        writer.finish({**found, "teacher": place.store.maker, "provenance": provenance()})
     print(f"{writer.file}: {count} hard negatives of {len(queries)} queries; {skipped} more have no positive in the corpus")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -227,4 +228,7 @@ def _encoding(run: Evidence) -> str:
     words = ["distill", "encode", "--teacher", maker["name"], "--source", source["class_path"]]
     words += [word for key, value in source["init_args"].items() if value is not None for word in (f"--source.{key}", str(value))]
     files = ["--queries", f"[{','.join(data['queries'])}]"] if data["queries"] else []
+    for key in ("precision", "pooling", "normalize", "prompts"):
+        if maker.get(key) is not None:
+            words += [f"--{key}", maker[key] if isinstance(maker[key], str) else json.dumps(maker[key])]
     return shlex.join([*words, *files, "--out", data["store"]])

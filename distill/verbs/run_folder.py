@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -34,45 +33,15 @@ LEARNING_SETTINGS = (
 )
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Paths of one run."""
 
-    path: Path
-    result: Literal["student", "teacher"] = "student"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def start(self) -> Path:
-        """The model that a teacher's training began from."""
-        return self.path / START
-
-    @property
-    def student(self) -> Path:
-        return self.path / "student"
-
-    @property
-    def teacher(self) -> Path:
-        return self.path / "teacher"
+    def __init__(self, path: Path, result: Literal["student", "teacher"] = "student"):
+        self.path, self.result = path, result
+        self.config, self.metrics, self.checkpoints = path / "config.yaml", path / "metrics.jsonl", path / "checkpoints"
+        self.last_checkpoint, self.best_checkpoint = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
+        self.student, self.teacher = path / "student", path / "teacher"
+        self.start = path / START  # the model that a teacher's training began from
 
     @property
     def finished(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from distill.artefacts import expecting, fingerprint, written_atomically
 from distill.callbacks.run_log import read_lines
 from distill.records import BadInput
 
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a training that saved its last checkpoint
 OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # as wandb writes what an agent fills in
 Choice = dict[str, Any]
 
@@ -33,15 +35,17 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
         seed: of a random sweep's choices.
     """
     plan = read_plan(Path(file))
+    if trials < 1:
+        raise BadInput(f"trials: {trials}: must be at least 1")
     with expecting("a sweep", file):
         choices = list(grid(plan["parameters"]) if plan["method"] == "grid" else drawn(plan["parameters"], trials, seed))
     metric, found = plan["metric"]["name"], []
     for number, choice in enumerate(choices, start=1):
         run = Path(out) / fingerprint(choice)[:8]
         print(f"{number}/{len(choices)}: {json.dumps(choice)} in {run}", flush=True)
-        code = subprocess.run([sys.executable, "-m", "distill", *arguments(plan["command"], choice, run)]).returncode
-        if code == 130:
-            raise KeyboardInterrupt
+        code = trained([sys.executable, "-m", "distill", *arguments(plan["command"], choice, run)])
+        if code in STOPPED:
+            raise SystemExit(code)
         found.append((best(run, metric, plan["metric"]["goal"]) if not code else None, choice, run.name))
     sign = -1 if plan["metric"]["goal"] == "maximize" else 1
     found.sort(key=lambda trial: float("inf") if trial[0] is None else sign * trial[0])
@@ -52,6 +56,19 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows))
     print(Path(out) / "results.tsv")
+
+
+def trained(command: list[str]) -> int:
+    """The exit code of a training; a signal to stop leaves it the time to save a checkpoint."""
+    trial = subprocess.Popen(command)
+    # Ctrl-C reaches the trial from the terminal: twice, and it would leave at once
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: trial.terminate())
+    try:
+        return trial.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def read_plan(path: Path) -> dict[str, Any]:

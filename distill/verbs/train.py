@@ -16,10 +16,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
-from distill.callbacks.health import Health
+from distill.callbacks.health import WARNINGS, Health
 from distill.callbacks.progress import Progress
 from distill.callbacks.retrieval_eval import RetrievalEval
-from distill.callbacks.run_log import RunLog
+from distill.callbacks.run_log import RunLog, write_csv
 from distill.callbacks.theory import Theory
 from distill.callbacks.tracking import Examples, Meter, Tracking, log_lineage, tracker, wandb_runs
 from distill.data.datamodule import RetrievalData
@@ -44,6 +44,10 @@ def run_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluat
     run = RunFolder(out)
     if checkpoint_every_n_steps < 1:
         raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
+    if trainer["accelerator"] in ("mps", "tpu"):
+        raise BadInput(f"trainer.accelerator: {trainer['accelerator']}: only cpu and NVIDIA's gpu are supported: set cpu")
+    if str(trainer["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
+        raise BadInput(f"trainer.precision: {trainer['precision']}: weights stay in fp32: set bf16-mixed or 32-true")
     accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
     checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
     bar = [Progress()] if trainer["enable_progress_bar"] else []
@@ -61,7 +65,13 @@ def watchers(evaluation: Callback, out: Path) -> list[Callback]:
     """What looks at a student while it learns; a teacher's training has no other to be compared with."""
     if not isinstance(evaluation, RetrievalEval):
         return [evaluation]
-    return [Health(out), evaluation, Theory(), Meter(), Examples()]  # health first: vectors that are no numbers cannot be searched for
+    return [
+        Health(out),
+        evaluation,
+        Theory(),
+        Meter(),
+        Examples(evaluation),
+    ]  # health first: vectors that are no numbers cannot be searched for
 
 
 def listed(given: Any) -> list[Any]:
@@ -109,9 +119,6 @@ def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: d
         parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
         weights = {name: loss.weight for name, loss in getattr(module, "losses", {}).items()}
         added.log_hyperparams({**config, **run.record(), "parameters": parameters, "loss_weights": weights})
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Meter) and config["tracking"] == "csv":
-            callback.csv_file = run.path / "metrics.csv"
     code = 1
     try:
         yield
@@ -119,12 +126,16 @@ def tracked(trainer: Trainer, module: LightningModule, run: RunFolder, config: d
     finally:
         for tracking in wandb_runs(trainer.loggers):
             tracking.finish(exit_code=code)  # or a later run of this process would be taken for the same
+        if kind == "csv":
+            write_csv(run.metrics, run.path / "metrics.csv")
 
 
 def check_length(trainer: Trainer) -> None:
     """Refuses a training that leaves nothing or has no end."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise BadInput("trainer.fast_dev_run: leaves no model: use --trainer.limit_train_batches for a short run")
+    if not trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        raise BadInput("trainer.log_every_n_steps: 0: must be at least 1")
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
         raise BadInput("trainer.max_epochs: a schedule needs an end: set max_epochs or max_steps")
 
@@ -157,6 +168,7 @@ def continue_from(checkpoint: str | None, trainer: Trainer) -> int:
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):
             logger.rewind(step)
+            RunLog(logger.path.with_name(WARNINGS)).rewind(step + 1 if checkpoint else 0)  # a checkpoint knows what was warned of by then
     return step
 
 

@@ -58,7 +58,8 @@ def per_query(name: str, part: dict[str, Any], source: TextSource) -> dict[str, 
     documents = source.documents().ids
     found = {}
     for metric, split in splits.items():
-        runs = {system: read_trec(ROWS / name / "runs" / split / f"{system}.trec") for system in ("teacher", "student")}
+        rankings = ROWS / name / ("runs" if split == part["split"] else "runs-holdout") / split
+        runs = {system: read_trec(rankings / f"{system}.trec") for system in ("teacher", "student")}
         queries = [query for query in source.queries(split).ids if metric != "ndcg@10" or query in source.qrels(split).judgments]
         rows = {
             system: np.stack([documents.rows([document for document, _ in run[query][:100]]) for query in queries])

@@ -17,7 +17,7 @@ from distill.data.collate import collated
 from distill.data.tokens import TokenArrays, tokenized
 from distill.device import autocast
 from distill.losses.embedding import distances
-from distill.modules.optimizer import make_optimizer
+from distill.modules.optimizer import adamw
 from distill.records import Batch
 
 BATCH = 64
@@ -43,7 +43,8 @@ def loop(
 ) -> Callable[[], int]:
     encoder = student()
     encoder.backbone.set_attn_implementation(attention)
-    optimizer = make_optimizer(encoder, 1e-3, sparse_rows=sparse_rows and not frozen_table)
+    encoder.word_table.sparse = sparse_rows and not frozen_table
+    optimizer = adamw(encoder, 1e-3)
     encoder.word_table.weight.requires_grad_(not frozen_table)
     forward = torch.compile(encoder, dynamic=True) if compiled else encoder
 

@@ -29,7 +29,7 @@ from distill.encoders.folder import save_encoder
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.losses import QueryMatching
 from distill.losses.embedding import distances
-from distill.modules.optimizer import make_optimizer
+from distill.modules.optimizer import adamw
 from distill.modules.student import StudentModule
 from distill.records import Batch
 from distill.teachers import StoredQueries, StoredTeacher, Teacher
@@ -90,7 +90,8 @@ def ours(data: Batches, device: str) -> Callable[[], int]:
 
 def bare(data: Batches, device: torch.device) -> Callable[[], int]:
     encoder = student().prepare_for(device)
-    optimizer = make_optimizer(encoder, 1e-3, sparse_rows=device.type == "cpu")
+    encoder.word_table.sparse = device.type == "cpu"
+    optimizer = adamw(encoder, 1e-3)
 
     def contender() -> int:
         for batch in (batch.to(device) for batch in data.steps):

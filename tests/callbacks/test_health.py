@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from commands import distill, in_process, train_arguments
 
 from distill.artefacts import file_fingerprint
 from distill.callbacks.health import misfit, spread
+from distill.callbacks.run_log import read_lines
 from distill.data.sources import MsMarcoTsv
 
+TESTS = Path(__file__).parents[1]
 MATCHING = {"match": {"class_path": "QueryMatching"}}
 
 
@@ -104,6 +107,18 @@ def test_weights_that_the_last_step_broke(
     assert list(found) == ["loss"] and "step 6: a vector of the student is no number" in found["loss"]["message"]
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert len(json.loads((tmp_path / "run" / "nan-step-6.json").read_text())["queries"]) == 16
+
+
+def test_a_run_that_was_killed_warns_once(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    """Before its first checkpoint, and after one that knows of the warning."""
+    losses = json.dumps(MATCHING | {"idle": {"class_path": "planted.Flat"}})
+    for step in (2, 7):
+        kill = json.dumps([{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": step}}])
+        arguments = train_arguments(source_root, store_folder, tmp_path / "run", "--checkpoint_every_n_steps", 4, losses=losses)
+        found = in_process(*arguments, "--trainer.callbacks", kill, PYTHONPATH=f"{TESTS}:{TESTS.parent}")
+        assert found.returncode == -signal.SIGKILL, found.stderr
+    assert distill(*arguments) == 0
+    assert [line["fault"] for line in read_lines(tmp_path / "run" / "health.jsonl")] == ["gradient of idle"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from commands import distill, train_arguments
 from distill.callbacks.theory import Theory, judged_pairs
 from distill.data.ids import Ids
 from distill.data.qrels import Qrels
-from distill.losses import QueryMatching
 from distill.records import Encoded
 
 
@@ -51,7 +50,7 @@ def test_terms_by_hand() -> None:
     judged, labels, documents = judged_pairs(data, np.array([0]), teacher)
     assert judged.tolist() == [0] and labels.tolist() == [[1, 0]] and documents.tolist() == [[[1, 0], [0, 1]]]
     found: dict[str, float] = {}
-    module = SimpleNamespace(log_dict=lambda values, **_: found.update(values))
+    module = SimpleNamespace(log_dict=lambda values, **_: found.update(values), device=torch.device("cpu"))
     theory = Theory()
     trainer = SimpleNamespace(datamodule=data)
     theory.on_dev(trainer, module, np.array([0]), student, teacher)  # type: ignore[arg-type]
@@ -63,15 +62,13 @@ def test_terms_by_hand() -> None:
 
 def test_documents_count_where_the_student_embeds_them() -> None:
     theory = Theory()
-    theory.on_fit_start(None, SimpleNamespace(losses={"first": QueryMatching(), "second": QueryMatching()}))
     student = torch.zeros(1, 2, requires_grad=True)
     document = torch.zeros(1, 1, 2, requires_grad=True)
     rows = torch.zeros(1, 1, dtype=torch.int64)
     teacher = Encoded(torch.tensor([[3.0, 4.0]]), torch.tensor([[[0.0, 2.0]]]), torch.zeros(1, 1), rows)
     for inherited, expected in ((True, {"r_emb_q_train", "batches"}), (False, {"r_emb_q_train", "r_emb_d_train", "batches"})):
         ours = Encoded(student, teacher.document if inherited else document, torch.zeros(1, 1), rows)
-        theory.on_term("first", 1.0, ours, teacher, student.sum())
-        theory.on_term("second", 1.0, ours, teacher, student.sum())  # the same vectors again: not counted
+        theory.on_before_backward(None, SimpleNamespace(seen=(ours, {"store": teacher}, {})), student.sum())
         assert set(theory.state_dict()) == expected
     assert theory.state_dict() == pytest.approx({"r_emb_q_train": 10, "r_emb_d_train": 2, "batches": 2})
 

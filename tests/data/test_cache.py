@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.data.cache import kept, one_at_a_time
+from distill.data.cache import kept
 
 ROWS = np.arange(22, dtype=np.int32).reshape(11, 2)
 
@@ -57,8 +57,7 @@ def makes(folder: Path) -> None:
         time.sleep(0.3)
         return [ROWS]
 
-    with one_at_a_time(folder):
-        kept(folder / "a.npy", slowly)
+    kept(folder / "a.npy", slowly)
 
 
 def test_of_two_processes_one_makes_it(tmp_path):

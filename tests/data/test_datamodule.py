@@ -265,5 +265,7 @@ def test_evaluation_batches_hold_every_dev_query(data, teacher):
 
 
 def test_too_few_queries_for_the_ranks_are_refused(data, teacher):
+    with pytest.raises(BadInput, match=r"data\.dev: 12 queries are too few for 13 ranks"):
+        attached(data(), teacher, 12, 13).val_dataloader()
     with pytest.raises(BadInput, match="96 training queries are too few for 97 ranks"):
         attached(data(), teacher, 0, 97).train_dataloader()

@@ -194,3 +194,15 @@ def test_packed_judgments_are_not_passed_over(marco):
     (marco / "qrels.train.tsv").unlink(missing_ok=True)
     with pytest.raises(BadInput, match=r"qrels\.train\.tsv\.gz: judgments are read unpacked: gunzip it"):
         MsMarcoTsv(str(marco)).qrels("train")
+
+
+def test_packed_judgments_of_beir_are_not_passed_over(tmp_path):
+    """Their queries would silently be trained on."""
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "text": "a"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "b"}\n{"_id": "r", "text": "c"}\n')
+    (tmp_path / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    assert Beir(str(tmp_path)).splits() == ["train", "dev"]
+    (tmp_path / "qrels" / "test.tsv.gz").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"test\.tsv\.gz: judgments are read unpacked: gunzip it"):
+        Beir(str(tmp_path)).splits()

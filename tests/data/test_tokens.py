@@ -83,9 +83,9 @@ def test_whatever_changes_the_tokens_is_tokenised_again(texts, encoder, tmp_path
 
 def test_what_a_kill_left_half_written_is_made_again(texts, encoder, tmp_path):
     first = arrays_of(tokenized(texts, encoder, "query"))
-    [offsets] = (tmp_path / "cache" / "tokens").glob("*/offsets.npy")
-    offsets.unlink()
-    (offsets.parent / ".flat.npy.99.tmp").write_bytes(b"half")
+    [tokens] = (tmp_path / "cache" / "tokens").glob("*.npy")
+    tokens.unlink()
+    (tokens.parent / f".{tokens.name}.99.tmp").write_bytes(b"half")
     assert arrays_of(tokenized(texts, encoder, "query")) == first
 
 

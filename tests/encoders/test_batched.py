@@ -61,3 +61,18 @@ def test_progress_adds_up(encoder, texts, monkeypatch):
 def test_bf16_stays_near(encoder, texts):
     exact, rounded = (encode_texts(encoder, texts, "query", precision) for precision in ("fp32", "bf16"))
     assert 0 < np.abs(exact - rounded).max() < 0.1
+
+
+def test_weights_that_moved_are_used_within_a_training(texts):
+    """A training is within autocast from its first step to its last, and until that ends torch may keep bf16 copies of weights: not in
+    inference mode.
+    """
+    encoder = make_encoder("bert")
+    with torch.autocast("cpu", enabled=False):
+        before = encode_texts(encoder, texts, "query", "bf16")
+        with torch.no_grad():
+            for parameter in encoder.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        after = encode_texts(encoder, texts, "query", "bf16")
+    assert not np.allclose(before, after, atol=1e-2)
+    np.testing.assert_array_equal(after, encode_texts(encoder, texts, "query", "bf16"))

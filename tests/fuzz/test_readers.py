@@ -410,13 +410,13 @@ def test_generated_queries(
     fuzzed(check, altered(whole) if name.endswith(".json") else mutated(whole), examples=FEW)
 
 
-@pytest.mark.parametrize("name", ["flat.npy", "offsets.npy", "flat.xxh3"])
+@pytest.mark.parametrize("name", ["*.npy", "*.xxh3"])
 def test_kept_tokens(source: MsMarcoTsv, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What was kept and changed since is made again."""
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
     encoder, texts = load_encoder(str(teacher_folder)), source.queries("train")
     expected = [tokenized(texts, encoder, "query").ids(row).tolist() for row in range(5)]
-    (path,) = (tmp_path / "cache").glob(f"tokens/*/{name}")
+    (path,) = (tmp_path / "cache").glob(f"tokens/{name}")
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
@@ -494,7 +494,7 @@ def test_a_report_reads_nothing_elsewhere(evaluated: Path, tmp_path: Path, capfd
 def test_sweeps(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sweep.yaml"
     plan = yaml.safe_load((Path(__file__).parents[2] / "conf" / "sweep" / "learning_rate.yaml").read_text())
-    monkeypatch.setattr("distill.verbs.sweep.subprocess.run", lambda *_: pytest.fail("a trial was started"))
+    monkeypatch.setattr("distill.verbs.sweep.subprocess.Popen", lambda *_: pytest.fail("a trial was started"))
 
     def check(content: bytes) -> None:
         path.write_bytes(content)

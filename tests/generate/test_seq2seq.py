@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -226,3 +227,24 @@ def test_missing_weights_are_refused(writers, tmp_path):
     save_file({name: tensor for name, tensor in tensors.items() if name != lost}, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(BadInput, match="its weights lack"):
         Seq2Seq(str(tmp_path))
+
+
+def test_a_folder_that_would_write_nonsense_is_refused(writers, tmp_path):
+    folder = Path(shutil.copytree(writers["bart"], tmp_path / "bart"))
+    assert Seq2SeqModel.load(str(folder), longest_text=1000).settings.longest_text == 64  # what its positions allow
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(BadInput, match="no sequence-to-sequence model such as BART or T5"):
+        Seq2SeqModel.load(str(folder))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(BadInput, match="no tokenizer in it"):
+        Seq2SeqModel.load(str(folder))
+
+
+def test_two_ranks_equal_one(writers, source_root, tmp_path):
+    """Though one rank's queries have more tokens than the other's."""
+    ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8]
+    short = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 3]
+    assert distill(*teach(source_root, writers["t5"], tmp_path / "one", *short)) == 0
+    found = in_process(*teach(source_root, writers["t5"], tmp_path / "two", *short, *ranks))
+    assert found.returncode == 0, found.stderr
+    assert furthest(*(run / "checkpoints" / "last.ckpt" for run in (tmp_path / "one", tmp_path / "two"))) < 5e-5

@@ -137,6 +137,8 @@ def test_queries_alone_will_do(narrow: Path, source_root: Path, store: Path, tmp
     assert distill("search", tmp_path / "run", "red river", "--k", 2) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[2][0] for line in shown if line.startswith("  ")] == ["d", "d"]
+    assert distill("export", tmp_path / "run", "--index", "flat") == 0
+    assert (tmp_path / "run" / "export" / "index" / "documents.faiss").exists()
 
 
 def test_what_needs_the_model_says_that_it_is_not_known(

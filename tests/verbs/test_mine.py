@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from commands import distill
 
 from distill.artefacts import read_json
 from distill.data.ids import Ids
-from distill.data.mined import Mined, NegativesWriter, read_negatives
+from distill.data.lines import LinesWriter
+from distill.data.mined import Mined, read_negatives
 from distill.data.sources import MsMarcoTsv
 from distill.data.store import VectorStore
 from distill.data.store_writer import StoreWriter
@@ -124,15 +126,15 @@ def test_without_the_words_the_same_vector_is_the_same_document(world: Path) -> 
 def test_shards_are_joined_and_a_stopped_one_goes_on(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mine(world, out="whole") == 0
     monkeypatch.setattr(mine_verb, "QUERIES_PER_SHARD", 1)
-    write, calls = NegativesWriter.write, []
+    write, calls = LinesWriter.write, []
 
-    def stops(self: NegativesWriter, shard: int, mined: list[Mined]) -> None:
+    def stops(self: LinesWriter, shard: int, lines: Iterator[str]) -> None:
         calls.append(shard)
         if calls == [0, 1]:
             raise KeyboardInterrupt
-        write(self, shard, mined)
+        write(self, shard, lines)
 
-    monkeypatch.setattr(NegativesWriter, "write", stops)
+    monkeypatch.setattr(LinesWriter, "write", stops)
     assert mine(world) == 130
     assert sorted(path.name for path in (world / "out").glob("[!.]*")) == ["00000.part", "plan.json"]
     assert mine(world) == 0

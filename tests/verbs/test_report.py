@@ -91,7 +91,10 @@ def test_page_says_what_the_results_say(root: Path) -> None:
         assert f"{system['ndcg@10']:.4f}" in words.text and f"{system['query_latency_ms_p50'] / 3.6:.2f}" in words.text
     assert f"{results['systems']['student']['query_latency_ms_p50'] / 3.6 * 0.5:.2f}" in words.text
     assert results["provenance"]["student"] in words.text
-    assert "distill encode --teacher" in words.text and shlex.join(results["provenance"]["command"][1:]) in words.text
+    assert (
+        re.search(r"distill encode --teacher \S+ .*--precision fp32 --out", words.text)
+        and shlex.join(results["provenance"]["command"][1:]) in words.text
+    )
     assert len(page) < 3e6
     assert "http://" not in re.sub(r"https?://(www\.chartjs\.org|www\.w3\.org|git\.io)\S*", "", page)
 
@@ -175,6 +178,26 @@ def test_rankings_of_other_results_are_refused(root: Path, tmp_path: Path) -> No
     shutil.copy(run / "runs" / "test+more" / "teacher.trec", run / "runs" / "test+more" / "student.trec")
     with pytest.raises(BadInput, match=r"results.json: \S+ of student is .* run distill evaluate again"):
         _ = Evidence(str(run)).queries
+
+
+def test_other_results_leave_a_run_its_rankings(root: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    """Another corpus, whose split has the same name, and a baseline that ranks documents which are in none of them."""
+    run = Path(shutil.copytree(root / "two", tmp_path / "run"))
+    other = make_source(tmp_path / "texts", documents=40, seed=9)
+    source = ["--source", "MsMarcoTsv", "--source.root", other]
+    assert distill("encode", "--teacher", teacher_folder, *source, "--precision", "fp32", "--out", tmp_path / "store") == 0
+    shutil.copytree(run / "runs" / "test+more", run / "runs" / "test")
+    before = (run / "runs" / "test" / "student.trec").read_bytes()
+    assert distill("evaluate", run, *source, "--store", tmp_path / "store", "--out", run / "results-other.json") == 0
+    assert (run / "runs" / "test" / "student.trec").read_bytes() == before
+    assert (run / "runs-other" / "test" / "student.trec").read_bytes() != before
+    rankings = (run / "runs" / "test+more" / "teacher.trec").read_text().splitlines()
+    elsewhere = {line.split()[0]: f"{line.split()[0]} Q0 of-another-corpus 0 9999 x" for line in rankings}
+    (tmp_path / "given.trec").write_text("\n".join([*elsewhere.values(), *rankings]) + "\n")
+    assert distill("evaluate", run, "--split", "test+more", "--baselines", json.dumps({"given": str(tmp_path / "given.trec")})) == 0
+    systems = json.loads((run / "results.json").read_text())["systems"]
+    assert systems["given"]["mrr@10"] < systems["teacher"]["mrr@10"]  # what is elsewhere keeps its place
+    assert distill("report", run) == 0
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from commands import distill, train_arguments
 
@@ -89,3 +95,23 @@ def test_a_sweep(source_root: Path, store_folder: Path, tmp_path: Path, capsys: 
     before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert distill("sweep", plan, "--out", tmp_path / "out") == 0  # trains nothing again
     assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_leaves_its_trial_the_time_to_save(
+    source_root: Path, store_folder: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
+    train = [str(word) for word in train_arguments(source_root, store_folder, tmp_path, "--trainer.max_epochs", 100_000)]
+    command = ["distill", *train[: train.index("--out")], "--trainer.max_epochs", "100000", "--out", OUT, ARGS]
+    plan = written(tmp_path / "plan.yaml", command=command, parameters={"model.learning_rate": {"values": [0.005, 0.001]}})
+    words = [sys.executable, "-m", "distill", "sweep", str(plan), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(words, start_new_session=True) as sweep:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("out/*/metrics.jsonl")) and time.monotonic() < end:
+            time.sleep(0.2)
+        (os.killpg if stop == signal.SIGINT else os.kill)(sweep.pid, stop)  # a terminal tells all of them, a scheduler the first
+        assert sweep.wait(60) == 128 + stop
+    [checkpoint] = tmp_path.glob("out/*/checkpoints/last.ckpt")  # and no second trial
+    [log] = tmp_path.glob("out/*/metrics.jsonl")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] >= json.loads(log.read_text().splitlines()[-1])["step"]
