@@ -183,7 +183,7 @@ class TrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str, required=True, help="run folder to write; the same command goes on with an unfinished run")
         parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to continue from instead of the run's own last one")
-        kinds = "beside metrics.jsonl, to watch the run by; only wandb sends anything anywhere"
+        kinds = "beside metrics.jsonl, to watch the run by; csv is written at the end, only wandb sends anything anywhere"
         parser.add_argument("--tracking", type=Tracking, default="none", help=kinds)
         parser.add_argument("--checkpoint_every_n_steps", type=int, default=500, help="steps between two writings of last.ckpt")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)

@@ -16,8 +16,10 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 def best_device() -> torch.device:
     """This process's own GPU where there is one: launchers number the processes of a machine, torchrun and srun under these names."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda", local_rank % torch.cuda.device_count())  # srun may show each process its own GPU alone
 
 
 @cache

@@ -12,7 +12,8 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from distill.artefacts import write_json
+from distill.artefacts import write_json, written_atomically
+from distill.callbacks.run_log import read_lines
 from distill.callbacks.watch import Watch
 from distill.data.store import VectorStore
 from distill.data.texts import Texts
@@ -50,6 +51,11 @@ class Health(Watch):
         self._previous: list[int] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and (log := self.folder / WARNINGS).exists():
+            # what was told after the checkpoint, or before there was one, is told again
+            lines = [line for line in read_lines(log) if line.get("fault") in self._told]
+            with written_atomically(log) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         if trainer.is_global_zero and trainer.global_step == 0:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             for fault, message in (*leaks(data), *misfits(data)):

@@ -56,7 +56,7 @@ class RetrievalEval(Callback):
         rows = search(vectors, own, top)[1]
         if self._teacher_rows is None or len(self._teacher_rows) != len(share):
             self._teacher_rows = search(teacher, stored, top)[1]
-        self.found = share, corpus[self._teacher_rows.cpu()], corpus[rows.cpu()]
+        self.found = share, corpus[self._teacher_rows.cpu().numpy()], corpus[rows.cpu().numpy()]
         values = self._agreement(rows, self._teacher_rows, vectors, teacher)
         if data.dev_qrels is not None:
             ids = [data.dev_texts.ids[row] for row in share]

@@ -39,7 +39,7 @@ class SplitsData(LightningDataModule):
         if self._loader_state:
             self._loader.load_state_dict(self._loader_state)
         if not len(self._loader):
-            raise BadInput(f"{len(lengths)} training {self._loader.what} are too few for {trainer.world_size} ranks: use fewer ranks")
+            raise BadInput(f"{len(lengths)} training {self._loader.what} are too few for {trainer.world_size} ranks: add some or use fewer")
         return self._loader
 
     def dev_loader(self, collate: Callable[[np.ndarray], Any], lengths: np.ndarray, batch_size: int) -> EvaluationLoader:

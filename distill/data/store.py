@@ -66,6 +66,12 @@ class VectorStore:
     def __len__(self) -> int:
         return self._rows
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}  # a copy of an open memory map would hold its data
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]
+
     @property
     def shape(self) -> tuple[int, int]:
         return self._rows, self.width

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,9 @@ class TextFile:
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(file_fingerprint(self.plain_path), self.holds_json, self.join_title)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "bytes"}  # a map cannot travel
 
     def title_and_text(self, start: int, end: int) -> tuple[str, str]:
         words = self.bytes[start:end].decode(errors="replace")

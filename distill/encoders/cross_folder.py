@@ -52,8 +52,8 @@ def _new(name: str, head: Head, max_length: int | None, temperature: float | Non
             f"{name}: tells {labels} classes apart: a cross encoder has one score, or two classes of which the second is relevant"
         )
     settings = CrossSettings(longest_text(backbone, tokenizer, optional_json(folder / "sentence_bert_config.json")))
-    if max_length is not None and max_length > settings.max_length:
-        raise BadInput(f"{name}: max_length {max_length}: it reads at most {settings.max_length} tokens")
+    if max_length is not None and max_length > (most := longest_text(backbone, tokenizer, {"max_seq_length": max_length})):
+        raise BadInput(f"{name}: max_length {max_length}: it reads at most {most} tokens")
     settings = replace(settings, **(optional_json(folder / SETTINGS).get("settings", {}) if head == "dual_pooling" else {}))
     given: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})

@@ -109,6 +109,8 @@ class Encoder(nn.Module):
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
         prompt = self.settings.prompts.get(role, "")
+        if not texts:
+            return []  # which a tokenizer does not take
         return self.tokenizer(
             [prompt + text for text in texts],
             truncation=True,

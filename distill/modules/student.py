@@ -132,8 +132,11 @@ class StudentModule(ScheduledModule):
             loss = torch.stack([of_mixture, *(self.losses[name].weight * value for name, value in terms.items())]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
-        self.seen = student, teachers, terms  # for callbacks, until the next step
+        self.seen = student, teachers, terms  # for callbacks, until the backward pass
         return loss
+
+    def on_after_backward(self) -> None:
+        del self.seen
 
     def student(self, batch: Batch, store: Encoded) -> Encoded:
         """What the student says; its documents are those of `store` where it inherits them."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,8 @@ class Evidence:
         names = np.repeat(self.split.split("+"), [len(source.queries(part)) for part in self.split.split("+")])
         chosen = [ids[row] for row in judged]
         corpus = Ids.of(dict.fromkeys(document for ranking in rankings.values() for found in ranking.values() for document, _ in found))
+        if source.has_documents():  # a baseline may name others, which count for nothing
+            corpus = Ids.of(itertools.compress(corpus, source.documents().ids.rows(list(corpus)) >= 0))
         rows = {name: rows_and_scores([found.get(query, []) for query in chosen], corpus)[0] for name, found in rankings.items()}
         if qrels is None:
             values = {STUDENT: {"overlap@10": overlap(torch.from_numpy(rows[TEACHER]), torch.from_numpy(rows[STUDENT]), 10).numpy()}}
@@ -176,7 +178,7 @@ def bins(values: np.ndarray, count: int = 4, whole: bool = False) -> Iterator[tu
     edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1), method="higher" if whole else "linear"))
     if len(edges) < 2:
         return
-    for index, (low, high) in enumerate(pairwise(edges)):
+    for index, (low, high) in enumerate(itertools.pairwise(edges)):
         last = index == len(edges) - 2
         members = (values >= low) & ((values <= high) if last else (values < high))
         shown = (int(low), int(high) if last else int(high) - 1)

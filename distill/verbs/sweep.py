@@ -18,7 +18,7 @@ from distill.artefacts import expecting, fingerprint, written_atomically
 from distill.callbacks.run_log import read_lines
 from distill.records import BadInput
 
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a training that saved its last checkpoint
+STOPS = (signal.SIGINT, signal.SIGTERM)
 OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # as wandb writes what an agent fills in
 Choice = dict[str, Any]
 
@@ -44,8 +44,6 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
         run = Path(out) / fingerprint(choice)[:8]
         print(f"{number}/{len(choices)}: {json.dumps(choice)} in {run}", flush=True)
         code = trained([sys.executable, "-m", "distill", *arguments(plan["command"], choice, run)])
-        if code in STOPPED:
-            raise SystemExit(code)
         found.append((best(run, metric, plan["metric"]["goal"]) if not code else None, choice, run.name))
     sign = -1 if plan["metric"]["goal"] == "maximize" else 1
     found.sort(key=lambda trial: float("inf") if trial[0] is None else sign * trial[0])
@@ -59,16 +57,25 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
 
 
 def trained(command: list[str]) -> int:
-    """The exit code of a training; a signal to stop leaves it the time to save a checkpoint."""
+    """The exit code of a training. A signal ends the sweep, but leaves the training the time to save a checkpoint."""
+    told: list[int] = []
     trial = subprocess.Popen(command)
-    # Ctrl-C reaches the trial from the terminal: twice, and it would leave at once
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: trial.terminate())
+
+    def stop(number: int, _: object) -> None:
+        told.append(number)
+        if number == signal.SIGTERM:  # Ctrl-C reaches the trial from the terminal: twice, and it would leave at once
+            trial.terminate()
+
+    before = {number: signal.signal(number, stop) for number in STOPS}
     try:
-        return trial.wait()
+        code = trial.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    told += [number for number in STOPS if code in (128 + number, -number)]  # with a checkpoint, or before there was one
+    if told:
+        raise SystemExit(128 + told[0])
+    return code
 
 
 def read_plan(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
-from distill.callbacks.health import WARNINGS, Health
+from distill.callbacks.health import Health
 from distill.callbacks.progress import Progress
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog, write_csv
@@ -168,7 +168,6 @@ def continue_from(checkpoint: str | None, trainer: Trainer) -> int:
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):
             logger.rewind(step)
-            RunLog(logger.path.with_name(WARNINGS)).rewind(step + 1 if checkpoint else 0)  # a checkpoint knows what was warned of by then
     return step
 
 

@@ -1,3 +1,4 @@
+import pickle
 import shutil
 
 import numpy as np
@@ -131,6 +132,15 @@ def test_scale_looks_at_lengths(length, empty, normalized, cosines, tmp_path):
     writer.finish()
     store = VectorStore(tmp_path / "store")
     assert (store.normalized, store.cosines) == (normalized, cosines)
+
+
+def test_pickling_takes_the_path_alone(folder):
+    store = VectorStore(folder)
+    store.take(np.arange(ROWS))
+    assert list(store.ids)
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 1000
+    np.testing.assert_array_equal(pickle.loads(pickled)[:], HALVES)
 
 
 # stopped and started again

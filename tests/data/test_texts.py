@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import pickle
 import random
 
 import numpy as np
@@ -118,6 +119,14 @@ def test_fingerprint_is_of_content_and_rows_not_of_the_path(tmp_path):
         texts.subset([1, 0]),
     ]
     assert len({texts.fingerprint, *(other.fingerprint for other in different)}) == 5
+
+
+def test_pickling_takes_no_text_along(tmp_path):
+    texts = Texts.open(written(tmp_path / "t.tsv", "a\t" + "x" * 100_000 + "\nb\t2\n"))
+    assert texts[1] == "2"
+    pickled = pickle.dumps(texts)
+    assert len(pickled) < 3000
+    assert pickle.loads(pickled)[0] == "x" * 100_000
 
 
 def test_a_gzipped_file_is_unpacked_once_and_again_when_it_changes(tmp_path):

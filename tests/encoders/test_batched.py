@@ -63,6 +63,10 @@ def test_bf16_stays_near(encoder, texts):
     assert 0 < np.abs(exact - rounded).max() < 0.1
 
 
+def test_no_texts(encoder):
+    assert encode_texts(encoder, [], "document").shape == (0, encoder.width)
+
+
 def test_weights_that_moved_are_used_within_a_training(texts):
     """A training is within autocast from its first step to its last, and until that ends torch may keep bf16 copies of weights: not in
     inference mode.

@@ -193,6 +193,10 @@ def test_other_results_leave_a_run_its_rankings(root: Path, teacher_folder: Path
     assert (run / "runs-other" / "test" / "student.trec").read_bytes() != before
     rankings = (run / "runs" / "test+more" / "teacher.trec").read_text().splitlines()
     elsewhere = {line.split()[0]: f"{line.split()[0]} Q0 of-another-corpus 0 9999 x" for line in rankings}
+    texts = shutil.copytree(root / "texts", tmp_path / "same")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(str(root / "texts"), str(texts)))
+    with open(texts / "qrels.more.tsv", "a") as judgments:
+        judgments.write(f"{next(query for query in elsewhere if query.startswith('more'))} 0 of-another-corpus 1\n")
     (tmp_path / "given.trec").write_text("\n".join([*elsewhere.values(), *rankings]) + "\n")
     assert distill("evaluate", run, "--split", "test+more", "--baselines", json.dumps({"given": str(tmp_path / "given.trec")})) == 0
     systems = json.loads((run / "results.json").read_text())["systems"]
