@@ -255,7 +255,7 @@ def test_two_ranks_equal_one(kind, teacher_folder, tmp_path):
         ("CrossTeacher", ["--data.first_stage", "no.trec"], "no.trec: not a readable run file"),
         ("CrossTeacher", ["--model.start_from", "README.ckpt"], "README.ckpt: no such checkpoint"),
         ("CrossTeacher", ["--ckpt_path", "nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
-        ("CrossTeacher", ["--model.max_length", 1000], "max_length 1000: it reads at most 32 tokens"),
+        ("CrossTeacher", ["--model.max_length", 1000], "max_length 1000: it reads at most 64 tokens"),
         ("DualTeacher", ["--trainer.log_every_n_steps", 0], "trainer.log_every_n_steps: 0: must be at least 1"),
         ("DualTeacher", ["--trainer.precision", "bf16-true"], "trainer.precision: bf16-true: weights stay in fp32: set bf16-mixed"),
         ("DualTeacher", ["--trainer.accelerator", "mps"], "trainer.accelerator: mps: only cpu and NVIDIA's gpu are supported: set cpu"),
