@@ -1,5 +1,5 @@
 import sys
 
-from distill.cli import main
+from distill.cli.main import main
 
 sys.exit(main())

@@ -19,7 +19,7 @@ class BadInput(Exception):
         super().__init__(message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}")
 
 
-class Moved:
+class Movable:
     """What goes to a device with its parts; `..._rows` stay on the host, where they index memory-mapped files."""
 
     def to(self, device: torch.device, **kwargs) -> Self:
@@ -28,7 +28,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Tokens(Moved):
+class Tokens(Movable):
     """Token ids of a batch of texts and the mask of the real ones."""
 
     input_ids: Tensor  # [B, L] int64
@@ -37,7 +37,7 @@ class Tokens(Moved):
 
 
 @dataclass(frozen=True)
-class Batch(Moved):
+class Batch(Movable):
     """Queries of one training step and the candidates they are scored against, by row of the teacher's store."""
 
     queries: Tokens
@@ -59,7 +59,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Run:
+class Ranking:
     """A ranking: for each query the rows of its documents, best first."""
 
     query_ids: list[str]

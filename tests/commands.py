@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from distill.cli import main
+from distill.cli.main import main
 
 QUERY_MATCHING = '{"query_matching": {"class_path": "QueryMatching"}}'
 ONE_HOT = '{"one_hot": {"class_path": "OneHot"}}'

@@ -96,8 +96,8 @@ def source_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store_folder(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, source_root: Path) -> Path:
     """The teacher's fp32 vectors of the small world's documents and queries; copy it before changing it."""
-    from distill.data.sources import MsMarcoTsv
-    from distill.verbs.encode import encode
+    from distill.teachers.encode import encode
+    from distill.texts.sources import MsMarcoTsv
 
     folder = tmp_path_factory.mktemp("stores") / "store"
     encode(teacher=str(teacher_folder), source=MsMarcoTsv(str(source_root)), out=str(folder), precision="fp32")

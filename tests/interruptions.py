@@ -38,10 +38,10 @@ class Seen(Callback):
 
 def killed_at_fsync(count: int, rows_per_shard: int, arguments: list[str]) -> None:
     """Runs a verb with small shards and dies at the `count`-th file that is whole but not yet renamed."""
-    import distill.data.store_writer
-    from distill.cli import main
+    import distill.vectors.store_writer
+    from distill.cli.main import main
 
-    distill.data.store_writer.ROWS_PER_SHARD = rows_per_shard
+    distill.vectors.store_writer.ROWS_PER_SHARD = rows_per_shard
     fsync, calls = os.fsync, iter(range(1, count + 1))
 
     def fsync_or_die(file: int) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.distributed import rank
 from distill.encoders.encoder import Encoder, Normalize
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
+from distill.files.ranks import rank
 from distill.losses import Loss
 from distill.records import Encoded
 

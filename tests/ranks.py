@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from distill.distributed import gather, rank, world_size
-from distill.encoders.dual import dual
+from distill.files.ranks import gather_batch, rank, world_size
 from distill.losses import ContrastiveMatching, Loss, MarginMSE, OneHot, QueryMatching, ScoreDistillation, ScoreMSE, SimilarityMatching
 from distill.records import Encoded
+from distill.teachers.teacher import score_candidates
 
 QUERIES, CANDIDATES, INPUTS, WIDTH = 6, 3, 5, 4
 LOSSES: dict[str, Loss] = {
@@ -37,7 +37,7 @@ def make_batch(name: str, own: slice, weight: torch.Tensor) -> tuple[Encoded, En
         rows = rows[:, :0]
     # judged documents of a query come up in both halves too
     relevant = torch.stack([torch.tensor([(query + 1) % 10, (query + 5) % 10, -1]) for query in range(QUERIES)])[own]
-    return dual(inputs @ weight, vectors[rows], rows, relevant), dual(teacher, vectors[rows], rows)
+    return score_candidates(inputs @ weight, vectors[rows], rows, relevant), score_candidates(teacher, vectors[rows], rows)
 
 
 def make_weight() -> torch.Tensor:
@@ -46,7 +46,7 @@ def make_weight() -> torch.Tensor:
 
 def loss_and_gradient(name: str, own: slice) -> dict[str, torch.Tensor]:
     weight = make_weight()
-    student, teacher = (gather(part) for part in make_batch(name, own, weight))
+    student, teacher = (gather_batch(part) for part in make_batch(name, own, weight))
     loss = LOSSES[name](student, teacher)
     loss.backward()
     rows = {"rows": student.document_rows, "relevant": student.relevant_rows}

@@ -13,8 +13,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from distill.artefacts import written_atomically
-from distill.distributed import highest
+from distill.files.atomic import write_atomically
+from distill.files.ranks import max_over_ranks
 
 BATCHES_BETWEEN_TALKS = 8  # ranks that ask each other whether to stop wait for each other
 
@@ -26,7 +26,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with written_atomically(Path(path)) as temporary:
+        with write_atomically(Path(path)) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
@@ -42,7 +42,7 @@ class LastCheckpoint(Callback):
         self.path, self.next = folder / "last.ckpt", folder / ".next.ckpt"
         self.every_n_steps = every_n_steps
         self._saved_step = -1
-        self._asked = 0  # the signal this rank was sent
+        self._requested = 0  # the signal this rank was sent
         self._stop = 0  # the signal that ends the training of all ranks
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -66,7 +66,7 @@ class LastCheckpoint(Callback):
         if trainer.is_last_batch:
             return
         if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_TALKS == 0:
-            self._stop = highest(self._asked, trainer.strategy.root_device)
+            self._stop = max_over_ranks(self._requested, trainer.strategy.root_device)
         # with accumulated gradients several batches end on one step
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
@@ -74,7 +74,7 @@ class LastCheckpoint(Callback):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop = highest(self._asked, trainer.strategy.root_device)
+        self._stop = max_over_ranks(self._requested, trainer.strategy.root_device)
         self._save(trainer)
         self._publish(trainer)
         self._stop_if_told()
@@ -86,9 +86,9 @@ class LastCheckpoint(Callback):
         self._give_signals_back()
 
     def _ask_to_stop(self, number: int, _: Any) -> None:
-        if self._asked == number == signal.SIGINT:
+        if self._requested == number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._asked = number
+        self._requested = number
 
     def _stop_if_told(self) -> None:
         if self._stop:

@@ -12,17 +12,17 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from distill.artefacts import write_json, written_atomically
 from distill.callbacks.run_log import read_lines
-from distill.callbacks.watch import Watch
-from distill.data.store import VectorStore
-from distill.data.texts import Texts
-from distill.distributed import all_rows, highest
-from distill.encoders.batched import encode_texts
-from distill.encoders.folder import is_at_hand
+from distill.callbacks.watch import DevWatcher
+from distill.encoders.batching import encode_texts
+from distill.encoders.folder import is_available
 from distill.encoders.towers import load_maker
+from distill.files.atomic import write_atomically, write_json
+from distill.files.ranks import gather_rows, max_over_ranks
 from distill.records import BadInput, Batch, Encoded
-from distill.search import search
+from distill.texts.texts import Texts
+from distill.vectors.search import search
+from distill.vectors.store import VectorStore
 
 WARNINGS = "health.jsonl"
 SAMPLE = 16  # texts of a set embedded again
@@ -34,7 +34,7 @@ NORMS = (0.5, 2.0)  # student's mean norm over the teacher's
 STEPS_UNCHECKED = 20  # of a loss where every look waits for a GPU or for other ranks
 
 
-class Health(Watch):
+class Health(DevWatcher):
     """Warns of what spoils a student, stops where going on is useless. Each fault is told once.
 
     After every evaluation: collapse and drift of norms; on the next step: a loss term without gradient. On every step, looked at every
@@ -45,7 +45,7 @@ class Health(Watch):
     def __init__(self, folder: Path):
         super().__init__()
         self.folder = folder
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._terms_due = True
         self._recent: list[tuple[int, list[int], Tensor]] = []  # step, queries and loss of batches not looked at yet
         self._previous: list[int] = []
@@ -53,19 +53,19 @@ class Health(Watch):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and (log := self.folder / WARNINGS).exists():
             # what was told after the checkpoint, or before there was one, is told again
-            lines = [line for line in read_lines(log) if line.get("fault") in self._told]
-            with written_atomically(log) as temporary:
+            lines = [line for line in read_lines(log) if line.get("fault") in self._reported]
+            with write_atomically(log) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         if trainer.is_global_zero and trainer.global_step == 0:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            for fault, message in (*leaks(data), *misfits(data)):
+            for fault, message in (*find_leaks(data), *find_misfits(data)):
                 self.warn(trainer, fault, message)
 
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
         self._terms_due = True
         if not torch.isfinite(student).all():  # by the last step, whose loss was a number, but not its gradient
             self._stop(trainer, trainer.global_step, "a vector of the student is no number", self._previous, [])
-        ours, theirs = (spread(vectors[:DEV_SAMPLE]) for vectors in (student, teacher))
+        ours, theirs = (measure_spread(vectors[:DEV_SAMPLE]) for vectors in (student, teacher))
         module.log_dict({f"health/{name}": value for name, value in ours.items()}, batch_size=len(rows))
         rank, cosine, norm = (ours[name] for name in ("effective_rank", "pairwise_cosine", "norm"))
         if rank < LEAST_RANK * theirs["effective_rank"] or 1 - cosine < LEAST_SPREAD * (1 - theirs["pairwise_cosine"]):
@@ -80,9 +80,11 @@ class Health(Watch):
         due, self._terms_due = self._terms_due, False
         if due:
             module: Any = pl_module
-            student, _, terms = module.seen
+            student, _, terms = module.last_step
             for name, value in terms.items():
-                why = "its weight is 0" if not module.losses[name].weight else "its gradient is 0" if is_flat(value, student) else ""
+                why = (
+                    "its weight is 0" if not module.losses[name].weight else "its gradient is 0" if has_no_gradient(value, student) else ""
+                )
                 if why:
                     self.warn(trainer, f"gradient of {name}", f"model.losses.{name} teaches the student nothing: {why}: remove or mend it")
 
@@ -108,7 +110,7 @@ class Health(Watch):
         if not self._recent:
             return
         finite = torch.stack([torch.isfinite(loss) for _, _, loss in self._recent]).long()
-        bad = len(finite) - highest(len(finite) - int(finite.cumprod(0).sum()), finite.device)
+        bad = len(finite) - max_over_ranks(len(finite) - int(finite.cumprod(0).sum()), finite.device)
         batches = [self._previous, *(rows for _, rows, _ in self._recent)]
         if bad < len(finite):
             step, _, loss = self._recent[bad]
@@ -118,9 +120,9 @@ class Health(Watch):
 
     def _stop(self, trainer: Trainer, step: int, why: str, rows: list[int], before: list[int]) -> NoReturn:
         """Keeps the ids of the queries in the batches of all ranks; one of them tells why."""
-        device, ids = trainer.strategy.root_device, query_ids(trainer.datamodule)  # type: ignore[attr-defined]
+        device, ids = trainer.strategy.root_device, query_id_lookup(trainer.datamodule)  # type: ignore[attr-defined]
         queries, last = (
-            [ids(row) for row in all_rows(torch.tensor(part, dtype=torch.int64, device=device)).tolist()] for part in (rows, before)
+            [ids(row) for row in gather_rows(torch.tensor(part, dtype=torch.int64, device=device)).tolist()] for part in (rows, before)
         )
         if not trainer.is_global_zero:
             raise SystemExit(0)  # a launcher that sees a rank fail kills the others, and the first has yet to say why
@@ -132,9 +134,9 @@ class Health(Watch):
 
     def warn(self, trainer: Trainer, fault: str, message: str) -> None:
         """Tells a fault once: on the terminal, in health.jsonl, and to every tracker that sends alerts."""
-        if fault in self._told or not trainer.is_global_zero:
+        if fault in self._reported or not trainer.is_global_zero:
             return
-        self._told.add(fault)
+        self._reported.add(fault)
         print(f"warning: {message}", flush=True)
         with open(self.folder / WARNINGS, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": trainer.global_step, "fault": fault, "message": message}) + "\n")
@@ -146,13 +148,13 @@ class Health(Watch):
                 add_text(f"alert/{fault}", message, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"told": sorted(self._told)}
+        return {"told": sorted(self._reported)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._told = set(state_dict["told"])
+        self._reported = set(state_dict["told"])
 
 
-def is_flat(value: Tensor, student: Encoded) -> bool:
+def has_no_gradient(value: Tensor, student: Encoded) -> bool:
     """Whether nothing that the student says moves a loss."""
     # gathered from several ranks, scores no longer hang on the vectors they were made of
     sources = [part for part in (student.query, student.document, student.scores) if part.requires_grad]
@@ -162,7 +164,7 @@ def is_flat(value: Tensor, student: Encoded) -> bool:
     return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
-def spread(vectors: Tensor) -> dict[str, float]:
+def measure_spread(vectors: Tensor) -> dict[str, float]:
     """How much of the space vectors [Q, D] use.
 
     `effective_rank` is the exponential of the entropy of their singular values (Roy and Vetterli, EUSIPCO 2007), 1 where all point one
@@ -178,7 +180,7 @@ def spread(vectors: Tensor) -> dict[str, float]:
     return {"effective_rank": float(rank), "pairwise_cosine": float(pairs), "norm": float(norms.mean())}
 
 
-def leaks(data: Any) -> list[tuple[str, str]]:
+def find_leaks(data: Any) -> list[tuple[str, str]]:
     """Dev queries that the teacher cannot tell from a training query; those of the same words are dropped before."""
     random = np.random.default_rng(0)
     rows = np.sort(random.permutation(len(data.dev_vectors))[:DEV_SAMPLE])
@@ -190,16 +192,16 @@ def leaks(data: Any) -> list[tuple[str, str]]:
         found += [(rows[i], start + int(place[i])) for i in torch.nonzero(best >= COPY).flatten().tolist()]
     if not found:
         return []
-    (one, other), ids = found[0], query_ids(data)
+    (one, other), ids = found[0], query_id_lookup(data)
     share = len({row for row, _ in found}) / len(rows)
     message = f"{share:.1%} of the dev queries are training queries to the teacher, {data.dev_texts.ids[one]!r} is {ids(other)!r} for one"
     return [("leakage", f"{message}: what dev says is too good")]
 
 
-def misfits(data: Any) -> list[tuple[str, str]]:
+def find_misfits(data: Any) -> list[tuple[str, str]]:
     """Stored vectors that the teacher, where it is at hand, does not write from the texts as they are now."""
     maker = data.store.maker
-    if not is_at_hand(maker):
+    if not is_available(maker):
         return []
     try:
         teacher = load_maker(maker).prepare_for(torch.device("cpu"))
@@ -216,28 +218,28 @@ def misfits(data: Any) -> list[tuple[str, str]]:
         ids = [texts.ids[row] for row in rows]
         stored = torch.from_numpy(store.take(store.ids.rows(ids))).float()
         again = torch.from_numpy(encode_texts(teacher.tower(role), texts.read(rows), role))  # type: ignore[arg-type]
-        if agree(stored, again):
+        if vectors_agree(stored, again):
             continue
         _, first = search(again, store, 1)
         nearest = torch.from_numpy(store.take(first[:, 0].numpy())).float()
-        if fault := misfit(stored, again, nearest):
+        if fault := diagnose_misfit(stored, again, nearest):
             where = f"{store.folder}: of {len(ids)} sampled vectors"
             return [(fault[0], f"{where} {fault[1]}")]
     return []
 
 
-def agree(stored: Tensor, again: Tensor) -> bool:
+def vectors_agree(stored: Tensor, again: Tensor) -> bool:
     """Whether all of two sets of vectors [n, D] are of one text and one length each."""
     lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
     return bool((torch.cosine_similarity(again, stored) >= SAME).all() and ((lengths - 1).abs() < 0.02).all())
 
 
-def misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> tuple[str, str] | None:
+def diagnose_misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> tuple[str, str] | None:
     """What is wrong with stored vectors [n, D] of texts that were embedded `again`; None where they agree.
 
     `nearest` [n, D] are the stored vectors, of any text, that a search finds for those embedded again: their own, were all well.
     """
-    if agree(stored, again):
+    if vectors_agree(stored, again):
         return None
     own = torch.cosine_similarity(again, stored)
     wrong = own < SAME
@@ -249,7 +251,7 @@ def misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> tuple[str, str] | 
     return "teacher", f"none but differs from what the teacher writes now ({what}): its prompt, pooling or normalisation is another"
 
 
-def query_ids(data: Any) -> Any:
+def query_id_lookup(data: Any) -> Any:
     """Id of a row of all training queries."""
     sizes = np.cumsum([len(texts) for texts, _ in data.train_sets])
 

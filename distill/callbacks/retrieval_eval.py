@@ -12,9 +12,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall
-from distill.modules.documents import embedded
+from distill.modules.documents import embed_documents
 from distill.records import Batch
-from distill.search import search
+from distill.vectors.search import search
 
 TOP = 100  # documents searched for each query
 
@@ -73,7 +73,7 @@ class RetrievalEval(Callback):
         if student.document_tower is None:
             return np.arange(len(stored)), stored, stored
         corpus = data.dev_corpus
-        own = embedded(student, student.document_tower, data.document_texts, corpus).half()  # as exact as a store's
+        own = embed_documents(student, student.document_tower, data.document_texts, corpus).half()  # as exact as a store's
         return corpus, torch.from_numpy(stored.take(corpus)), own
 
     def _agreement(self, rows: Tensor, teacher_rows: Tensor, vectors: Tensor, teacher: Tensor) -> dict[str, float]:
@@ -83,7 +83,7 @@ class RetrievalEval(Callback):
         return {"overlap@10": float(overlap.compute()), "cosine": float(cosine.compute())}
 
     def _judged(self, data: Any, query_ids: list[str], rows: np.ndarray, device: torch.device) -> dict[str, float]:
-        grades = [torch.from_numpy(part).to(device) for part in data.dev_qrels.graded(query_ids, data.store.documents.ids, rows)]
+        grades = [torch.from_numpy(part).to(device) for part in data.dev_qrels.grade(query_ids, data.store.documents.ids, rows)]
         metrics = judged_metrics(data.source.relevant_from)
         for metric in metrics.values():
             metric.to(device).update(*grades)  # where the ranks can add theirs

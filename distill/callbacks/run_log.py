@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from distill.artefacts import written_atomically
+from distill.files.atomic import write_atomically
 
 
 class RunLog(Logger):
@@ -43,7 +43,7 @@ class RunLog(Logger):
         if not self.path.exists():
             return
         lines = [line for line in read_lines(self.path) if line["step"] < step]
-        with written_atomically(self.path) as temporary:
+        with write_atomically(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
@@ -63,7 +63,7 @@ def read_lines(path: Path) -> list[dict[str, float]]:
 def write_csv(log: Path, path: Path) -> None:
     """A metrics.jsonl as a table with a column for every name."""
     lines = read_lines(log) if log.exists() else []
-    with written_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for line in lines for name in line)))
         writer.writeheader()
         writer.writerows(lines)

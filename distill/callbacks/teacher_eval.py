@@ -35,7 +35,7 @@ class TeacherEval(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data, teacher = trainer.datamodule, pl_module  # type: ignore[attr-defined]
         share = np.concatenate([rows for rows, _ in self._outputs])
-        found = {"": teacher.ranked(data, share, torch.cat([output for _, output in self._outputs]))}  # type: ignore[operator]
+        found = {"": teacher.rank_documents(data, share, torch.cat([output for _, output in self._outputs]))}  # type: ignore[operator]
         if teacher.reranks:
             found["first_stage_"] = torch.from_numpy(data.dev_candidates[share])
         judged = {prefix: self._judged(data, share, rows, teacher.device) for prefix, rows in found.items()}
@@ -46,7 +46,7 @@ class TeacherEval(Callback):
     def _judged(self, data: Any, share: np.ndarray, rows: Tensor, device: torch.device) -> dict[str, float]:
         """Each metric over the queries of all ranks; `rows` [Q, k] are this rank's."""
         ids = [data.dev_queries.ids[row] for row in share]
-        grades = [torch.from_numpy(part).to(device) for part in data.dev_qrels.graded(ids, data.corpus, rows.numpy())]
+        grades = [torch.from_numpy(part).to(device) for part in data.dev_qrels.grade(ids, data.corpus, rows.numpy())]
         metrics = judged_metrics(data.source.relevant_from)
         for metric in metrics.values():
             metric.to(device).update(*grades)  # where the ranks can add theirs

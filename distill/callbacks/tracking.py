@@ -16,10 +16,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from distill.artefacts import fingerprint
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
-from distill.callbacks.watch import Watch
+from distill.callbacks.watch import DevWatcher
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Batch
 
 Tracking = Literal["none", "csv", "tensorboard", "wandb", "wandb-offline"]
@@ -28,7 +28,7 @@ EXAMPLES, LISTED = 8, 3  # dev queries in the table of examples, documents of ea
 PIXELS = 8  # side of a cell of the picture of similarities
 
 
-def tracker(kind: Tracking, folder: Path, run_made: Any, step: int) -> Logger | None:
+def make_tracker(kind: Tracking, folder: Path, run_made: Any, step: int) -> Logger | None:
     """The logger of a kind; `run_made` is what makes this run another than the last one in the same folder, `step` where it begins.
 
     Only `wandb` sends anything anywhere. A run that goes on goes on in the same wandb run; offline in a folder of its own, which
@@ -115,7 +115,7 @@ class Meter(Callback):
         return (trainer.global_step + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
 
-class Examples(Watch):
+class Examples(DevWatcher):
     """After every evaluation, for trackers that take them: a table of dev queries with the documents that teacher and student put first,
     and a picture of how alike the queries are to the teacher (left) and to the student (right).
     """
@@ -133,7 +133,7 @@ class Examples(Watch):
         chosen = np.argsort(share)[:EXAMPLES]
         first = [[self._named(data, documents[:LISTED]) for documents in ranked[chosen]] for ranked in found]
         table = [[query, *shown] for query, *shown in zip(data.dev_texts.read(share[chosen]), *first, strict=True)]
-        columns, picture = ["query", "teacher", "student"], similarities(teacher[:32], student[:32])
+        columns, picture = ["query", "teacher", "student"], draw_similarities(teacher[:32], student[:32])
         step = trainer.global_step - 1  # as dev's
         for logger in wanting:
             experiment: Any = getattr(logger, "experiment", None)
@@ -149,7 +149,7 @@ class Examples(Watch):
         return ", ".join(data.store.documents.ids[row] for row in documents)
 
 
-def similarities(teacher: Tensor, student: Tensor) -> np.ndarray:
+def draw_similarities(teacher: Tensor, student: Tensor) -> np.ndarray:
     """[n * PIXELS, 2n * PIXELS] uint8: cosines between n queries, black at 0 and white at 1, by either's vectors [n, D]."""
     sides = [torch.nn.functional.normalize(vectors, dim=1) for vectors in (teacher, student)]
     cosines = torch.cat([side @ side.T for side in sides], dim=1).clamp(0, 1)

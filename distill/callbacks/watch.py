@@ -9,11 +9,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from distill.distributed import all_rows
+from distill.files.ranks import gather_rows
 from distill.records import Batch
 
 
-class Watch(Callback):
+class DevWatcher(Callback):
     """Calls `on_dev` after every evaluation and on every rank."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Watch(Callback):
         width = trainer.datamodule.store.documents.width  # type: ignore[attr-defined]
         rows = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in self._dev)]))
         student = torch.cat([torch.empty(0, width), *(vectors.float() for _, vectors in self._dev)])
-        rows, student = (all_rows(part.to(pl_module.device)).cpu() for part in (rows, student))
+        rows, student = (gather_rows(part.to(pl_module.device)).cpu() for part in (rows, student))
         order, self._dev = rows.argsort(), []
         teacher = torch.from_numpy(trainer.datamodule.dev_vectors.take(rows[order].numpy())).float()  # type: ignore[attr-defined]
         self.on_dev(trainer, pl_module, rows[order].numpy(), student[order], teacher)

@@ -8,29 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from distill.artefacts import fingerprint
-from distill.data.candidates import holds_pairs, pair_stores, positive_first, scored_candidates
-from distill.data.collate import EvaluationLoader, TrainingLoader, collated
-from distill.data.qrels import Qrels, Relevant
-from distill.data.sources import TRAIN, QueryFile, TextSource, check_documents, judgments_fingerprints, text_rows
-from distill.data.splits import SplitsData
-from distill.data.store import TeacherStore, VectorStore
-from distill.data.stored_teachers import evaluation_queries, further_teacher, pairs_teacher, stored_teacher, teacher_top
-from distill.data.texts import Texts
-from distill.data.tokens import stacked, tokenized
-from distill.distributed import is_leader
+from distill.data.base import SplitDataModule
+from distill.data.fresh import FreshQueries, check_fresh
+from distill.data.loaders import EvaluationLoader, TrainingLoader, make_collate
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
+from distill.files.fingerprints import fingerprint
+from distill.files.ranks import is_leader
 from distill.generate import Generator
-from distill.generate.fresh import FreshQueries, check_fresh
 from distill.generate.generator import Material
 from distill.records import BadInput
-from distill.teachers import Teacher
+from distill.teachers.candidates import holds_pairs, open_pair_stores, put_positive_first, read_scored_candidates
+from distill.teachers.open_stored import (
+    load_or_search_top,
+    open_evaluation_queries,
+    open_pair_teacher,
+    open_second_teacher,
+    open_stored_teacher,
+)
+from distill.teachers.stored import Teacher
+from distill.texts.qrels import Qrels, RelevantRows
+from distill.texts.sources import TRAIN, QueryFile, TextSource, judgments_fingerprints
+from distill.texts.texts import Texts
+from distill.texts.tokens import concatenate_tokens, load_or_tokenize
+from distill.vectors.source_documents import check_documents, text_rows
+from distill.vectors.store import TeacherStore, VectorStore
 
 EVALUATION_BATCH = 256
 
 
-class RetrievalData(SplitsData):
+class RetrievalData(SplitDataModule):
     """Training queries with their teacher vectors, and a dev split to evaluate on.
 
     Args:
@@ -88,17 +95,17 @@ class RetrievalData(SplitsData):
         self.store = TeacherStore(self.store_folder)
         if is_leader():
             check_documents(self.store.documents, self.source)
-        self._listed = self._scored_candidates()
+        self._candidate_ids = self._scored_candidates()
         self.train_sets = self._train_sets()
-        self.teacher = stored_teacher(self.store, self.train_sets)
+        self.teacher = open_stored_teacher(self.store, self.train_sets)
         if self.fresh:
             material, count = Material(self.source, self.train_split), round(self.fresh_share * sum(map(len, self._real)))
             self.fresh_queries = FreshQueries(self.teacher.queries, self.store, self.fresh, material, count, self.seed)
             self.teacher.queries = self.fresh_queries
-        self.dev_texts, self.dev_vectors = evaluation_queries(self.source, self.store, self.dev_split)
+        self.dev_texts, self.dev_vectors = open_evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
         self.candidate_rows = self._candidate_rows()  # [N, K]
-        self.teachers = {name: self._further(folder) for name, folder in self.teacher_folders.items()}
+        self.teachers = {name: self._open_teacher(folder) for name, folder in self.teacher_folders.items()}
         if is_leader():
             for store in {id(store): store for store in self._stores().values()}.values():
                 store.verify()
@@ -132,20 +139,20 @@ class RetrievalData(SplitsData):
         return TeacherSpace(documents.maker, documents.width, documents.normalized)
 
     def train_dataloader(self) -> TrainingLoader:
-        tokens = stacked([tokenized(texts, self._student(), "query") for texts, _ in self.train_sets])
+        tokens = concatenate_tokens([load_or_tokenize(texts, self._student(), "query") for texts, _ in self.train_sets])
         tower = self._module.document_tower
         documents = tower and (
-            tokenized(self.source.documents(), tower, "document"),
+            load_or_tokenize(self.source.documents(), tower, "document"),
             text_rows(self.store.documents, self.source, self.candidate_rows),
         )
-        collate = collated(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None)
+        collate = make_collate(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None)
         fresh = self.fresh_queries
-        renew = None if fresh is None else lambda epoch: fresh.of_epoch(epoch, tokens, self._student())
-        return self.training_loader(collate, tokens.lengths, drawn=self._drawn(), renew=renew)
+        renew = None if fresh is None else lambda epoch: fresh.epoch_collate(epoch, tokens, self._student())
+        return self.training_loader(collate, tokens.lengths, drawn=self._draw_counts(), renew=renew)
 
     def val_dataloader(self) -> EvaluationLoader:
-        tokens = tokenized(self.dev_texts, self._student(), "query")
-        return self.dev_loader(collated(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, EVALUATION_BATCH)
+        tokens = load_or_tokenize(self.dev_texts, self._student(), "query")
+        return self.dev_loader(make_collate(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, EVALUATION_BATCH)
 
     def _student(self) -> Encoder:
         return self._module.encoder  # the texts are cut by the tokenizer of who reads them
@@ -170,13 +177,15 @@ class RetrievalData(SplitsData):
             return {}
         if not self.candidates or self.query_files:
             raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
-        stores = pair_stores(folder, self.source, self.train_split)
-        return {part: scored_candidates(store, self.candidates) for part, store in zip(self.train_split.split("+"), stores, strict=True)}
+        stores = open_pair_stores(folder, self.source, self.train_split)
+        return {
+            part: read_scored_candidates(store, self.candidates) for part, store in zip(self.train_split.split("+"), stores, strict=True)
+        }
 
-    def _further(self, folder: str) -> Teacher:
+    def _open_teacher(self, folder: str) -> Teacher:
         if not holds_pairs(folder):
-            return further_teacher(folder, self.store, self.source, self.train_sets)
-        return pairs_teacher(pair_stores(folder, self.source, self.train_split), self.store, self.train_sets, self.candidate_rows)
+            return open_second_teacher(folder, self.store, self.source, self.train_sets)
+        return open_pair_teacher(open_pair_stores(folder, self.source, self.train_split), self.store, self.train_sets, self.candidate_rows)
 
     def _train_sets(self) -> list[tuple[Texts, str]]:
         """Each set of training queries with the fingerprint of the whole set it was encoded from."""
@@ -184,12 +193,12 @@ class RetrievalData(SplitsData):
         self.removed_from_train = self.source.removed_from_train if TRAIN in parts else 0
         for part in parts:
             whole = self.source.queries(part)
-            texts = self.source.unseen(whole, parts)
+            texts = self.source.drop_leaked(whole, parts)
             self.removed_from_train += len(whole) - len(texts)
             sets.append((texts.subset(self._read_rows(texts, part), part), whole.fingerprint))
         for path in self.query_files:
             whole = QueryFile(path).queries()
-            texts = self.source.unseen(whole, parts)
+            texts = self.source.drop_leaked(whole, parts)
             if is_leader():
                 print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} more left out, which another split asks too")
             sets.append((texts, whole.fingerprint))
@@ -200,9 +209,9 @@ class RetrievalData(SplitsData):
 
     def _read_rows(self, texts: Texts, part: str) -> np.ndarray:
         """Rows of the queries to train on: all, or those whose candidates a cross encoder has read."""
-        if not self._listed:
+        if not self._candidate_ids:
             return np.arange(len(texts))
-        read = np.flatnonzero([id_ in self._listed[part] for id_ in texts.ids])
+        read = np.flatnonzero([id_ in self._candidate_ids[part] for id_ in texts.ids])
         left_out = f"{len(texts) - len(read)} queries left out, of which fewer than {self.candidates} documents were read"
         if not len(read):
             raise BadInput(f"data.candidates: {part}: {left_out}: none is left: set fewer, or encode with more --candidates_per_query")
@@ -210,7 +219,7 @@ class RetrievalData(SplitsData):
             print(f"{part}: {left_out}")
         return read
 
-    def _drawn(self) -> list[tuple[int, int]]:
+    def _draw_counts(self) -> list[tuple[int, int]]:
         """(size, queries drawn an epoch) of each training set."""
         sizes, real = [len(texts) for texts, _ in self.train_sets], list(map(len, self._real))
         shares = [None] * len(real) + [self.mixing.get(path) for path in self.query_files]
@@ -237,10 +246,10 @@ class RetrievalData(SplitsData):
         """Ids of the training queries but for those of extra files, which follow them and have no labels."""
         return [id_ for texts in self._real for id_ in texts.ids]
 
-    def _relevant(self) -> Relevant:
+    def _relevant(self) -> RelevantRows:
         """What is judged relevant to each training query, in any degree."""
         pairs = (self.source.qrels(self.train_split) or Qrels({})).pairs(self._judgeable(), self.store.documents.ids)
-        return Relevant(*pairs, len(self.teacher.queries))
+        return RelevantRows(*pairs, len(self.teacher.queries))
 
     def _candidate_rows(self) -> np.ndarray:
         """[N, K] document rows: the positive where there is one, then the teacher's top documents that are not it."""
@@ -248,10 +257,10 @@ class RetrievalData(SplitsData):
             return np.empty((len(self.teacher.queries), 0), np.int64)
         if self.candidates > len(self.store.documents):
             raise BadInput(f"data.candidates: {self.candidates}, but the corpus has {len(self.store.documents)} documents")
-        if self._listed:
-            read = [self._listed[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
+        if self._candidate_ids:
+            read = [self._candidate_ids[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
             rows = self.store.documents.ids.rows([id_ for documents in read for id_ in documents])
             if (rows < 0).any():
                 raise BadInput("data.teachers: a cross encoder has read documents that the store lacks: encode the same texts")
             return rows.reshape(-1, self.candidates)
-        return positive_first(self._positives(), teacher_top(self.teacher, self.train_sets, self.candidates))
+        return put_positive_first(self._positives(), load_or_search_top(self.teacher, self.train_sets, self.candidates))

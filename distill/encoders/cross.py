@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from distill.artefacts import fingerprint
 from distill.encoders.encoder import Role, architecture, tokenizer_core, weights_digest
-from distill.encoders.pairs import PairTemplate, PairTokens
-from distill.encoders.pooling import mean
+from distill.encoders.pair_tokens import PairTemplate, PairTokens
+from distill.encoders.pooling import mean_pool
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 
 Head = Literal["dual_pooling", "cls"]
@@ -34,19 +34,19 @@ class CrossSettings:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPairs:
     """What a cross encoder says about P pairs."""
 
     scores: Tensor  # [P] float32
     query: Tensor  # [P, D] float32, of length 1, pooled from the query's tokens; D = 0 from a [CLS] head
     document: Tensor  # [P, D] float32, of length 1, pooled from the document's tokens
 
-    def stacked(self) -> Tensor:
+    def pack(self) -> Tensor:
         """[P, 1 + 2 D]: score, query vector, document vector."""
         return torch.cat([self.scores[:, None], self.query, self.document], dim=1)
 
 
-def apart(stacked: Any) -> tuple[Any, Any, Any]:
+def unpack_scores_and_vectors(stacked: Any) -> tuple[Any, Any, Any]:
     """Scores [...], query [..., D] and document [..., D] vectors out of [..., 1 + 2 D]."""
     width = stacked.shape[-1] // 2
     return stacked[..., 0], stacked[..., 1 : 1 + width], stacked[..., 1 + width :]
@@ -65,13 +65,13 @@ class CrossEncoder(nn.Module):
         self.template = PairTemplate.of(tokenizer)
         if settings.max_length < self.template.specials + 2 or settings.temperature <= 0:
             raise BadInput(f"max_length {settings.max_length}, temperature {settings.temperature}: a pair has no room, or a score no scale")
-        self._takes_types = takes_types(backbone, tokenizer)
+        self._takes_types = uses_token_types(backbone, tokenizer)
 
     @property
     def device(self) -> torch.device:
         return self.backbone.device
 
-    def forward(self, pairs: PairTokens) -> Scored:
+    def forward(self, pairs: PairTokens) -> ScoredPairs:
         raise NotImplementedError
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
@@ -84,7 +84,7 @@ class CrossEncoder(nn.Module):
         return self.template.pairs(queries, documents, self.settings.max_length)
 
     @torch.inference_mode()
-    def read(self, queries: Sequence[str], documents: Sequence[str]) -> Scored:
+    def read(self, queries: Sequence[str], documents: Sequence[str]) -> ScoredPairs:
         """The pairs of a handful of texts, in one batch."""
         return self(self.pairs(self.token_ids(queries, "query"), self.token_ids(documents, "document")).to(self.device))
 
@@ -110,10 +110,10 @@ class DualPooling(CrossEncoder):
 
     head = "dual_pooling"
 
-    def forward(self, pairs: PairTokens) -> Scored:
+    def forward(self, pairs: PairTokens) -> ScoredPairs:
         states = self.backbone(**self._inputs(pairs)).last_hidden_state.float()  # [P, L, D]
-        query, document = (F.normalize(mean(states, mask), dim=-1) for mask in (pairs.query_mask, pairs.document_mask))
-        return Scored((query * document).sum(-1) / self.settings.temperature, query, document)
+        query, document = (F.normalize(mean_pool(states, mask), dim=-1) for mask in (pairs.query_mask, pairs.document_mask))
+        return ScoredPairs((query * document).sum(-1) / self.settings.temperature, query, document)
 
 
 class ClsHead(CrossEncoder):
@@ -121,13 +121,13 @@ class ClsHead(CrossEncoder):
 
     head = "cls"
 
-    def forward(self, pairs: PairTokens) -> Scored:
+    def forward(self, pairs: PairTokens) -> ScoredPairs:
         logits = self.backbone(**self._inputs(pairs)).logits.float()  # [P, 1 or 2]
         none = logits.new_empty(len(logits), 0)
-        return Scored(logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0], none, none)
+        return ScoredPairs(logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0], none, none)
 
 
-def takes_types(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
+def uses_token_types(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether the model tells two texts apart by token types and its tokenizer writes them."""
     several = (getattr(backbone.config, "type_vocab_size", None) or 0) > 1
     return (

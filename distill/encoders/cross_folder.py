@@ -12,9 +12,9 @@ from typing import Any
 
 from transformers.utils import logging
 
-from distill.artefacts import expecting, within, write_json, written_atomically
 from distill.encoders.cross import ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
 from distill.encoders.folder import SCORER, load_transformer, local_folder, longest_text, optional_json
+from distill.files.atomic import path_within, refuse_unreadable, write_atomically, write_json
 from distill.records import BadInput
 
 SETTINGS = "cross_encoder.json"
@@ -39,7 +39,7 @@ def new_cross_encoder(
     `max_length` and `temperature` take the place of the folder's own. A [CLS] head that the folder lacks is made of random numbers,
     or refused where `new_head` is False.
     """
-    with expecting("a model folder", name):
+    with refuse_unreadable("a model folder", name):
         return _new(name, head, max_length, temperature, new_head)
 
 
@@ -68,7 +68,7 @@ def is_cross_encoder(folder: Path) -> bool:
     """Whether the folder scores pairs rather than embeds texts."""
     if is_dual_pooled(folder) or (folder / "router_config.json").exists():
         return is_dual_pooled(folder)
-    with expecting("a model folder", folder):
+    with refuse_unreadable("a model folder", folder):
         architectures = optional_json(_transformer_folder(folder) / "config.json").get("architectures") or [""]
         return architectures[0].endswith(SCORER)
 
@@ -76,7 +76,7 @@ def is_cross_encoder(folder: Path) -> bool:
 def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> None:
     """Writes `encoder` whole or not at all."""
     logging.disable_progress_bar()
-    with written_atomically(folder) as temporary:
+    with write_atomically(folder) as temporary:
         if encoder.head == "cls":
             encoder.backbone.config.sentence_transformers = AS_LOGITS
         encoder.backbone.save_pretrained(temporary)
@@ -95,4 +95,4 @@ def _transformer_folder(folder: Path) -> Path:
     is_cross = settings.get("model_type") == "CrossEncoder"
     if is_cross and (len(parts) > 1 or settings.get("default_prompt_name")):
         raise BadInput(f"{folder}: a cross encoder with modules behind its transformer, or with a prompt, is not supported")
-    return within(folder, parts[0]["path"])
+    return path_within(folder, parts[0]["path"])

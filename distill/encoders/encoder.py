@@ -16,8 +16,8 @@ import xxhash
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from distill.artefacts import fingerprint
 from distill.encoders.pooling import Pooling, pool
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Tokens
 
 Role = Literal["query", "document"]
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
             self.backbone.set_attn_implementation("eager")
         return self.to(device)
 
-    def shorten(self, max_length: int | None) -> Encoder:
+    def limit_length(self, max_length: int | None) -> Encoder:
         """Cuts texts to `max_length` tokens from now on, special tokens included; None leaves it as it is."""
         if max_length is not None:
             if not 3 <= max_length <= self.settings.max_length:
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
 
     def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
         """One batch, padded on the right to its longest text."""
-        return padded(token_ids, self.tokenizer.pad_token_id)
+        return pad_token_ids(token_ids, self.tokenizer.pad_token_id)
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
@@ -143,7 +143,7 @@ class Encoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def padded(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
+def pad_token_ids(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
     """One batch [B, L], padded on the right to its longest text."""
     rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import logging
 
-from distill.artefacts import expecting, read_json, within, write_json, written_atomically
 from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
 from distill.encoders.pooling import Pooling
+from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.records import BadInput
 
 OLD_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as releases before 6 name them
@@ -39,7 +39,7 @@ def load_encoder(
     `pooling` and `normalize` must be given. `prompts` of queries and documents take the place of the folder's own.
     Raises BadInput when `name` is neither a folder nor a reachable hub repository.
     """
-    with expecting("a model folder", name):
+    with refuse_unreadable("a model folder", name):
         return with_prompts(_opened(name, pooling, normalize), prompts)
 
 
@@ -78,7 +78,7 @@ def local_folder(name: str) -> Path:
         raise BadInput(f"{name}: no such folder, and the hub did not give it ({type(error).__name__}{offline}): pass a folder") from None
 
 
-def is_at_hand(maker: dict[str, Any]) -> bool:
+def is_available(maker: dict[str, Any]) -> bool:
     """Whether the teacher that made a store can be loaded: a name that a user gave or an endpoint bears is not looked up."""
     try:
         return "origin" not in maker and local_folder(maker["name"]).is_dir()
@@ -88,7 +88,7 @@ def is_at_hand(maker: dict[str, Any]) -> bool:
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Writes `encoder` as a sentence-transformers folder, whole or not at all."""
-    with written_atomically(folder) as temporary:
+    with write_atomically(folder) as temporary:
         parts = list(write_parts(encoder, temporary, transformer_path=""))
         write_json(temporary / "modules.json", [module_entry(i, path, kind) for i, (path, kind) in enumerate(parts)])
         write_json(temporary / "config_sentence_transformers.json", sentence_transformers_config(encoder.settings.prompts))
@@ -145,7 +145,7 @@ def _part_config(encoder: Encoder, layer: nn.Module | None) -> dict[str, Any]:
 def _load_modules(folder: Path) -> Encoder:
     """Reads a sentence-transformers folder module by module."""
     entries = read_json(folder / "modules.json", "module list")
-    return load_parts(folder, [(entry["type"].rsplit(".", 1)[-1], within(folder, entry["path"])) for entry in entries])
+    return load_parts(folder, [(entry["type"].rsplit(".", 1)[-1], path_within(folder, entry["path"])) for entry in entries])
 
 
 def load_parts(folder: Path, parts: Sequence[tuple[str, Path]]) -> Encoder:
@@ -173,7 +173,7 @@ def load_transformer(folder: Path, scorer: bool = False, new_head: bool = False)
     """
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-    with reading(folder, "not a transformers model folder"):
+    with refuse_unreadable_model(folder, "not a transformers model folder"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)
         if scorer and new_head and not (config.architectures or [""])[0].endswith(SCORER):
@@ -188,7 +188,7 @@ def load_transformer(folder: Path, scorer: bool = False, new_head: bool = False)
 
 
 @contextmanager
-def reading(folder: Path, fault: str) -> Iterator[None]:
+def refuse_unreadable_model(folder: Path, fault: str) -> Iterator[None]:
     """One line, `fault` first, for whatever transformers meets in a model folder; its own remarks are not shown."""
     if not any(found for name in TOKENIZER_FILES for found in folder.glob(name)):
         raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make one that knows no word

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from distill.artefacts import fingerprint, read_json, write_json, written_atomically
 from distill.encoders.encoder import Role, architecture, tokenizer_core, weights_digest
-from distill.encoders.folder import local_folder, reading
+from distill.encoders.folder import local_folder, refuse_unreadable_model
+from distill.files.atomic import read_json, write_atomically, write_json
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Tokens
 
 SETTINGS = "query_generation.json"  # within its folder; a folder without one is read with the defaults
@@ -41,7 +42,7 @@ class Seq2SeqModel:
 
         folder = local_folder(name)
         own = read_json(folder / SETTINGS, "settings") if (folder / SETTINGS).exists() else {}
-        with reading(folder, "no sequence-to-sequence model such as BART or T5"):
+        with refuse_unreadable_model(folder, "no sequence-to-sequence model such as BART or T5"):
             model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
             tokenizer: Any = AutoTokenizer.from_pretrained(folder)
             settings = Seq2SeqSettings(**{**own, **{key: value for key, value in given.items() if value is not None}})
@@ -53,7 +54,7 @@ class Seq2SeqModel:
 
     def save(self, folder: Path) -> None:
         """Writes a folder that transformers reads too, whole or not at all."""
-        with written_atomically(folder) as temporary:
+        with write_atomically(folder) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             write_json(temporary / SETTINGS, asdict(self.settings))

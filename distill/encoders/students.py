@@ -36,7 +36,7 @@ class StudentSpec:
 
     def student(self, teacher: TeacherSpace) -> Encoder:
         """A new student for the teacher's space, which reads texts of `max_length`."""
-        return self.build(teacher).shorten(self.max_length)
+        return self.build(teacher).limit_length(self.max_length)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""

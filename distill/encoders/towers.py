@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.artefacts import expecting, fingerprint, read_json, within, write_json, written_atomically
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.folder import (
     MODULE_TYPES,
@@ -24,6 +23,8 @@ from distill.encoders.folder import (
     write_parts,
 )
 from distill.encoders.pooling import Pooling
+from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 
 
@@ -75,18 +76,18 @@ def load_towers(name: str, pooling: Pooling | None = None, normalize: bool | Non
     if pooling is not None or normalize is not None:
         raise BadInput(f"{name}: its router_config.json says how it pools and normalises: leave pooling and normalize out")
     towers = []
-    with expecting("a model folder", name):
+    with refuse_unreadable("a model folder", name):
         router: dict[str, Any] = read_json(folder / "router_config.json", "router settings")
         if set(router["structure"]) != {"query", "document"}:
             raise BadInput(f"{name}: a router of {', '.join(router['structure'])}: it needs the routes query and document")
         for role in ("query", "document"):
-            parts = [(router["types"][path].rsplit(".", 1)[-1], within(folder, path)) for path in router["structure"][role]]
+            parts = [(router["types"][path].rsplit(".", 1)[-1], path_within(folder, path)) for path in router["structure"][role]]
             towers.append(with_prompts(load_parts(folder, parts), prompts))
     return Towers(*towers)
 
 
 def is_router(folder: Path) -> bool:
-    with expecting("a model folder", folder):
+    with refuse_unreadable("a model folder", folder):
         parts: Any = optional_json(folder / "modules.json")
         return bool(parts) and parts[0]["type"].rsplit(".", 1)[-1] == "Router"
 
@@ -105,7 +106,7 @@ def save_towers(towers: Towers, folder: Path) -> None:
     """Shared towers as one encoder's folder, two as a Router; whole or not at all."""
     if towers.shared:
         return save_encoder(towers.query, folder)
-    with written_atomically(folder) as temporary:
+    with write_atomically(folder) as temporary:
         write_router(towers.query, towers.document, temporary)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import ClassVar, Literal
 
-from distill.generate.generator import Generator, Material, Progress, checked_shares
+from distill.generate.generator import Generator, Material, Progress, check_shares
 
 KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets")
 DEFAULT = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
@@ -50,7 +50,7 @@ class Crop(Generator):
     kinds: dict[str, float] = field(default_factory=lambda: dict(DEFAULT))
 
     def __post_init__(self) -> None:
-        checked_shares("kinds", self.kinds, KINDS)
+        check_shares("kinds", self.kinds, KINDS)
 
     def prepare(self, material: Material) -> None:
         self._statistics = material.statistics

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.data.texts import Texts, hashes
 from distill.records import BadInput
+from distill.texts.texts import Texts, hash_values
 
 WORD = re.compile(r"[^\W_]+")
 # why a query that was planned is not in the file
@@ -46,32 +46,32 @@ class Filters:
             raise BadInput(f"filters.round_trip: {self.round_trip}: must be at least 1")
 
 
-class Known:
+class RealQueries:
     """Real queries: those that may never be generated, and those that need not be."""
 
     def __init__(self, evaluation: Iterable[Texts], real: Texts):
-        asked = [words_of(text) for texts in evaluation for text in texts]
-        self._evaluation = {key for words in asked for key in (bag(words), "".join(words))}
-        self.real = {" ".join(words_of(text)) for text in real}
+        asked = [split_words(text) for texts in evaluation for text in texts]
+        self._evaluation = {key for words in asked for key in (sort_words(words), "".join(words))}
+        self.real = {" ".join(split_words(text)) for text in real}
 
     def leaks(self, words: Sequence[str]) -> bool:
         """Whether they are an evaluation query's, in any order, or its letters, in any spacing: `what's` is `whats`."""
-        return bag(words) in self._evaluation or "".join(words) in self._evaluation
+        return sort_words(words) in self._evaluation or "".join(words) in self._evaluation
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """A text's words: case, punctuation, spaces and what Unicode can write in several ways aside."""
     return WORD.findall((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold())
 
 
-def bag(words: Sequence[str]) -> str:
+def sort_words(words: Sequence[str]) -> str:
     """The words in any order."""
     return " ".join(sorted(words))
 
 
-def sieved(texts: Sequence[str], filters: Filters, known: Known) -> tuple[list[str | None], np.ndarray]:
+def find_drop_reasons(texts: Sequence[str], filters: Filters, known: RealQueries) -> tuple[list[str | None], np.ndarray]:
     """Why each text is dropped, None where it is kept so far, and 64 bits of its words [N] uint64, equal for duplicates."""
-    words = [words_of(text) for text in texts]
+    words = [split_words(text) for text in texts]
     wordings = [" ".join(each) for each in words]
     reasons = [
         "length"
@@ -85,10 +85,10 @@ def sieved(texts: Sequence[str], filters: Filters, known: Known) -> tuple[list[s
         else None
         for text, each, wording in zip(texts, words, wordings, strict=True)
     ]
-    return reasons, hashes(map(str.encode, wordings))
+    return reasons, hash_values(map(str.encode, wordings))
 
 
-def repeats(keys: np.ndarray) -> np.ndarray:
+def find_duplicates(keys: np.ndarray) -> np.ndarray:
     """[N] bool: which of the keys [N] an earlier one equals."""
     again = np.ones(len(keys), bool)
     again[np.unique(keys, return_index=True)[1]] = False

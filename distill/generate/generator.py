@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from distill.data.sources import TextSource
-from distill.data.texts import Texts
 from distill.generate.statistics import Statistics
 from distill.records import BadInput
+from distill.texts.sources import TextSource
+from distill.texts.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Material:
     @cached_property
     def queries(self) -> Texts:
         """The real queries, at least one; what another split asks too is not among them."""
-        queries = self.source.unseen(self.source.queries(self.split), self.split.split("+"))
+        queries = self.source.drop_leaked(self.source.queries(self.split), self.split.split("+"))
         if not len(queries):
             raise BadInput(f"{self.source.root}: other splits ask every query of {self.split}: name one with queries of its own")
         return queries
@@ -90,14 +90,14 @@ class Generator(ABC):
         """For each text up to `counts` new queries; `draw` is the only source of chance."""
 
 
-def checked(name: str, holds: bool, otherwise: str) -> None:
+def check_setting(name: str, holds: bool, otherwise: str) -> None:
     """Refuses a generator's setting of that name."""
     if not holds:
         raise BadInput(f"generator.{name}: {otherwise}")
 
 
-def checked_shares(name: str, shares: dict[str, float], known: Sequence[str]) -> None:
+def check_shares(name: str, shares: dict[str, float], known: Sequence[str]) -> None:
     """Refuses shares of unknown things, and shares that draw nothing."""
     unknown = [key for key in shares if key not in known]
-    checked(name, not unknown, f"{', '.join(unknown)}: there are {', '.join(known)}")
-    checked(name, sum(shares.values()) > 0 and min(shares.values()) >= 0, f"{shares}: shares are 0 or more, and one is above 0")
+    check_setting(name, not unknown, f"{', '.join(unknown)}: there are {', '.join(known)}")
+    check_setting(name, sum(shares.values()) > 0 and min(shares.values()) >= 0, f"{shares}: shares are 0 or more, and one is above 0")

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from distill.data.texts import Texts
-from distill.encoders.endpoint import Endpoint, TryAgain
-from distill.generate.generator import Generator, Material, Progress, checked
+from distill.generate.generator import Generator, Material, Progress, check_setting
 from distill.records import BadInput
+from distill.teachers.server import Endpoint, TryAgain
+from distill.texts.texts import Texts
 
 PROMPT = """You write search queries. For a document you write {count} different queries that somebody types who needs what it says.
 Each is short, stands for itself and is answered by the document. Answer with JSON alone: {"queries": ["...", ...]}"""
@@ -75,8 +75,8 @@ class Llm(Generator):
 
     def __post_init__(self) -> None:
         self._server = Endpoint(self.address, "chat/completions", self.requests_per_minute, TIMEOUT)
-        checked("examples", self.examples >= 0, f"{self.examples}: 0 or more")
-        checked("longest_document", self.longest_document > 0, f"{self.longest_document}: at least 1")
+        check_setting("examples", self.examples >= 0, f"{self.examples}: 0 or more")
+        check_setting("longest_document", self.longest_document > 0, f"{self.longest_document}: at least 1")
         try:
             self._prompt = PROMPT if self.prompt is None else Path(self.prompt).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -109,20 +109,22 @@ class Llm(Generator):
 
     def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
         made = []
-        for (_, count), queries in zip(asked := list(zip(texts, counts, strict=True)), self._server.each(self._asked, asked), strict=True):
+        for (_, count), queries in zip(
+            asked := list(zip(texts, counts, strict=True)), self._server.each(self._requested, asked), strict=True
+        ):
             made.append(queries)
             progress(count)
         return made
 
-    def _asked(self, item: tuple[str, int]) -> list[str]:
+    def _requested(self, item: tuple[str, int]) -> list[str]:
         text, count = item
         unreadable = 0
 
         def parsed(body: bytes) -> list[str]:
             nonlocal unreadable
             try:
-                return queries_in(streamed(body) if self.stream else answered(body))[:count]
-            except Unreadable as error:
+                return parse_queries(parse_stream(body) if self.stream else parse_completion(body))[:count]
+            except UnreadableAnswer as error:
                 unreadable += 1
                 if unreadable == UNREADABLE:
                     return []
@@ -145,11 +147,11 @@ class Llm(Generator):
         return {"role": "assistant", "content": json.dumps({"queries": queries}, ensure_ascii=False)}
 
 
-class Unreadable(Exception):
+class UnreadableAnswer(Exception):
     """A whole answer of the server in which the model did not write what it was told to."""
 
 
-def answered(body: bytes) -> str:
+def parse_completion(body: bytes) -> str:
     """What the model said, out of a whole answer."""
     try:
         return json.loads(body)["choices"][0]["message"]["content"] or ""
@@ -157,7 +159,7 @@ def answered(body: bytes) -> str:
         raise TryAgain(f"no chat completion: {type(error).__name__}") from None
 
 
-def streamed(body: bytes) -> str:
+def parse_stream(body: bytes) -> str:
     """What the model said, out of an answer sent in pieces: lines of `data: {...}`, the last one `data: [DONE]`."""
     # as bytes: a text may hold signs at which Python, but not the protocol, ends a line
     events = [line.removeprefix(b"data:").strip() for line in body.splitlines() if line.startswith(b"data:")]
@@ -170,13 +172,13 @@ def streamed(body: bytes) -> str:
         raise TryAgain(f"no stream of a chat completion: {type(error).__name__}") from None
 
 
-def queries_in(said: str) -> list[str]:
+def parse_queries(said: str) -> list[str]:
     """The queries of {"queries": [...]}, which may stand among other words, each on one line."""
     try:
         queries = json.loads(said[said.index("{") : said.rindex("}") + 1])["queries"]
     except (ValueError, TypeError, LookupError, RecursionError):  # a model may open brackets without end
-        raise Unreadable(f"an answer without a list of queries: {' '.join(said.split())[:100]!r}") from None
+        raise UnreadableAnswer(f"an answer without a list of queries: {' '.join(said.split())[:100]!r}") from None
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
-        raise Unreadable("an answer whose queries are no texts")
+        raise UnreadableAnswer("an answer whose queries are no texts")
     # half a surrogate pair, which JSON may escape, is nothing that a file can hold
     return [" ".join(query.encode(errors="replace").decode().split()) for query in queries]

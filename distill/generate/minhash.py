@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill.data.texts import hashes
-from distill.generate.filters import words_of
+from distill.generate.filters import split_words
+from distill.texts.texts import hash_values
 
 PIECE = 4  # letters
 MINIMA = 64
@@ -15,9 +15,9 @@ ROWS_PER_BAND = 4  # minima that must all agree for two texts to be compared
 AT_ONCE = 65_536  # texts
 
 
-def signatures(texts: Sequence[str]) -> np.ndarray:
+def minhash_signatures(texts: Sequence[str]) -> np.ndarray:
     """[N, MINIMA] uint32: the least hash of a text's four-letter pieces, under each of MINIMA hash functions."""
-    padded = [" ".join(words_of(text)).encode().ljust(PIECE) for text in texts]
+    padded = [" ".join(split_words(text)).encode().ljust(PIECE) for text in texts]
     letters = np.frombuffer(b"".join(padded) + b" " * PIECE, np.uint8).astype(np.uint64)
     ends = np.cumsum([len(text) for text in padded])
     pieces = sum((letters[i : len(letters) - PIECE + i] << np.uint64(8 * i) for i in range(PIECE)), np.uint64(0))  # [letters]
@@ -31,7 +31,7 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-def near_repeats(found: np.ndarray, similarity: float) -> np.ndarray:
+def find_near_duplicates(found: np.ndarray, similarity: float) -> np.ndarray:
     """[N] bool: whether a text is as similar as that to an earlier one that shares a band of `found` [N, MINIMA] with it.
 
     It is compared with the first text of each of its bands: of texts that are all alike one is left.
@@ -39,7 +39,7 @@ def near_repeats(found: np.ndarray, similarity: float) -> np.ndarray:
     again = np.zeros(len(found), bool)
     for start in range(0, MINIMA, ROWS_PER_BAND):
         band = np.ascontiguousarray(found[:, start : start + ROWS_PER_BAND])
-        _, firsts, group = np.unique(hashes(row.tobytes() for row in band), return_index=True, return_inverse=True)
+        _, firsts, group = np.unique(hash_values(row.tobytes() for row in band), return_index=True, return_inverse=True)
         for at in range(0, len(found), AT_ONCE):
             first = firsts[group[at : at + AT_ONCE]]
             alike = (found[at : at + AT_ONCE] == found[first]).mean(axis=1) >= similarity

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import ClassVar, Literal
 
-from distill.generate.generator import Generator, Material, Progress, checked, checked_shares
+from distill.generate.generator import Generator, Material, Progress, check_setting, check_shares
 
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in ROWS for i in range(len(row))}  # keys beside a key
@@ -35,9 +35,9 @@ class Noise(Generator):
     most_changes: int = 2
 
     def __post_init__(self) -> None:
-        checked_shares("kinds", self.kinds, KINDS)
-        checked("rate", 0 < self.rate <= 1, f"{self.rate}: a share of the words is above 0 and at most 1")
-        checked("most_changes", self.most_changes > 0, f"{self.most_changes}: must be at least 1")
+        check_shares("kinds", self.kinds, KINDS)
+        check_setting("rate", 0 < self.rate <= 1, f"{self.rate}: a share of the words is above 0 and at most 1")
+        check_setting("most_changes", self.most_changes > 0, f"{self.most_changes}: must be at least 1")
 
     def prepare(self, material: Material) -> None:
         self._words, self._weights = material.statistics.vocabulary
@@ -76,7 +76,7 @@ class Noise(Generator):
     def _typo(self, words: list[str], draw: random.Random) -> None:
         for _ in range(self._touched(words)):
             at = int(draw.random() * len(words))
-            words[at] = mistyped(words[at], draw)
+            words[at] = mistype(words[at], draw)
 
     def _truncate(self, words: list[str], draw: random.Random) -> None:
         """Leaves between half of the letters and all but one."""
@@ -84,7 +84,7 @@ class Noise(Generator):
         words[:] = text[: max(1, int(len(text) * (1 + draw.random()) / 2))].split()
 
 
-def mistyped(word: str, draw: random.Random) -> str:
+def mistype(word: str, draw: random.Random) -> str:
     """One letter of it doubled, left out, exchanged with the next or with a key beside it."""
     at, kind = int(draw.random() * len(word)), draw.random()
     letter, before, after = word[at], word[:at], word[at + 1 :]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.store import TeacherStore
-from distill.device import best_device
-from distill.encoders.batched import encode_texts
+from distill.encoders.batching import encode_texts
 from distill.encoders.towers import load_maker
-from distill.search import search
+from distill.files.device import best_device
+from distill.vectors.search import search
+from distill.vectors.store import TeacherStore
 
 
 class RoundTrip:
@@ -33,7 +33,7 @@ class RoundTrip:
         return (rows.cpu().numpy() == self.documents.ids.rows(documents)[:, None]).any(axis=1)
 
 
-def diversity(texts: Sequence[str], real: Sequence[str], teacher: RoundTrip | None) -> dict[str, dict[str, float]]:
+def measure_diversity(texts: Sequence[str], real: Sequence[str], teacher: RoundTrip | None) -> dict[str, dict[str, float]]:
     """Of a sample of generated queries, and of real ones as the yardstick: words a query, share of two-word pieces that occur once, and
     with a teacher the mean cosine to the nearest real query (for a real one: the nearest other).
     """

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from distill.device import Precision, autocast, best_device
-from distill.encoders.batched import length_batches
-from distill.encoders.encoder import padded
+from distill.encoders.batching import length_batches
+from distill.encoders.encoder import pad_token_ids
 from distill.encoders.seq2seq import Seq2SeqModel
-from distill.generate.generator import Generator, Material, Progress, checked
+from distill.files.device import Precision, autocast, best_device
+from distill.generate.generator import Generator, Material, Progress, check_setting
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}
 
@@ -58,10 +58,12 @@ class Seq2Seq(Generator):
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        checked("mask", 0 <= self.mask < 1, f"{self.mask}: a share from 0 to below 1")
-        checked("noise", self.noise >= 0, f"{self.noise}: 0 or more")
-        checked("top_p", 0 < self.top_p <= 1 and self.top_k >= 0, f"{self.top_p}, top_k {self.top_k}: above 0 and at most 1, 0 or more")
-        checked("temperature", self.temperature > 0, f"{self.temperature}: above 0")
+        check_setting("mask", 0 <= self.mask < 1, f"{self.mask}: a share from 0 to below 1")
+        check_setting("noise", self.noise >= 0, f"{self.noise}: 0 or more")
+        check_setting(
+            "top_p", 0 < self.top_p <= 1 and self.top_k >= 0, f"{self.top_p}, top_k {self.top_k}: above 0 and at most 1, 0 or more"
+        )
+        check_setting("temperature", self.temperature > 0, f"{self.temperature}: above 0")
         given = {"prefix": self.prefix, "longest_text": self.longest_text, "longest_query": self.longest_query}
         self._writer = Seq2SeqModel.load(self.model, **given)
 
@@ -102,7 +104,7 @@ class Seq2Seq(Generator):
     def _sampled(self, ids: list[list[int]], repeats: Tensor) -> list[str]:
         """`repeats` [B] queries of each of B texts."""
         model, tokenizer = self._writer.model, self._writer.tokenizer
-        read = padded(ids, tokenizer.pad_token_id).to(model.device)
+        read = pad_token_ids(ids, tokenizer.pad_token_id).to(model.device)
         states = self._writer.states(read).repeat_interleave(repeats, 0)  # [N, L, D]
         mask = read.attention_mask.repeat_interleave(repeats, 0)
         if self.noise:

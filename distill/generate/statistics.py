@@ -12,7 +12,7 @@ from itertools import accumulate, takewhile
 
 import numpy as np
 
-from distill.data.texts import Texts
+from distill.texts.texts import Texts
 
 TEXTS_COUNTED = 20_000  # evenly spaced; more change nothing that is drawn from here
 OPENING_WORDS = 100  # the commonest among the first three words of real queries: what, is, how, to, ...

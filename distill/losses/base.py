@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.records import Encoded
 
-COSINE, LOGIT = 0.05, 1.0  # temperatures, see `scale`; a loss that nothing suits takes the first
+COSINE_TEMPERATURE, LOGIT_TEMPERATURE = 0.05, 1.0  # temperatures, see `scale`; a loss that nothing suits takes the first
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Loss:
     needs_queries_apart: ClassVar[bool] = False  # a query's vector must not depend on a document: no cross encoder's
     takes_candidates: ClassVar[bool] = False  # reads documents where there are some, without needing any
 
-    def suited(self, temperature: float, teacher_temperature: float | None) -> Loss:
+    def with_default_temperature(self, temperature: float, teacher_temperature: float | None) -> Loss:
         """This loss with what suits the scores of the student and of its teacher (None: the same) where no temperature was given."""
         return self
 
@@ -41,9 +41,9 @@ class Loss:
         raise NotImplementedError
 
 
-def scale(cosines: bool) -> float:
+def default_temperature(cosines: bool) -> float:
     """The temperature that suits scores: vectors of length 1 make cosines, longer ones, and cross encoders, what is as large as logits."""
-    return COSINE if cosines else LOGIT
+    return COSINE_TEMPERATURE if cosines else LOGIT_TEMPERATURE
 
 
 def batch_scores(encoded: Encoded) -> Tensor:
@@ -51,7 +51,7 @@ def batch_scores(encoded: Encoded) -> Tensor:
     return encoded.query @ encoded.document.flatten(0, 1).T
 
 
-def barred(encoded: Encoded) -> Tensor:
+def false_negative_mask(encoded: Encoded) -> Tensor:
     """True [B, B * K] at columns that are no negative of a query: what is judged relevant to it, and its own candidates once more.
 
     Never at the first of its own candidates, the answer.
@@ -59,14 +59,14 @@ def barred(encoded: Encoded) -> Tensor:
     rows = encoded.document_rows  # [B, K]
     batch, candidates = rows.shape
     owner, query = torch.arange(rows.numel(), device=rows.device) // candidates, torch.arange(batch, device=rows.device)
-    found = listed(rows, rows.flatten()) & (owner[None, :] != query[:, None])
+    found = membership_mask(rows, rows.flatten()) & (owner[None, :] != query[:, None])
     if encoded.relevant_rows is not None:
-        found |= listed(encoded.relevant_rows, rows.flatten())
+        found |= membership_mask(encoded.relevant_rows, rows.flatten())
     found[query, query * candidates] = False
     return found
 
 
-def listed(rows: Tensor, columns: Tensor) -> Tensor:
+def membership_mask(rows: Tensor, columns: Tensor) -> Tensor:
     """True [B, C] where a query's `rows` [B, J] have the document of `columns` [C]; -1 is none."""
     documents, column = columns.unique(return_inverse=True)  # [U], [C]
     place = torch.searchsorted(documents, rows.contiguous()).clamp(max=len(documents) - 1)

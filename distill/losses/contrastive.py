@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import COSINE, Loss, barred, batch_scores
+from distill.losses.base import COSINE_TEMPERATURE, Loss, batch_scores, false_negative_mask
 from distill.records import Encoded
 
 
@@ -28,11 +28,11 @@ class OneHot(Loss):
     min_candidates = 1
     needs_labels = True
 
-    def suited(self, temperature: float, teacher_temperature: float | None) -> OneHot:
+    def with_default_temperature(self, temperature: float, teacher_temperature: float | None) -> OneHot:
         return self if self.temperature is not None else replace(self, temperature=temperature)
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        scores = batch_scores(student).masked_fill(barred(student), -torch.inf)  # [B, B * K]
+        scores = batch_scores(student).masked_fill(false_negative_mask(student), -torch.inf)  # [B, B * K]
         candidates = student.document.shape[1]
         positives = torch.arange(len(scores), device=scores.device) * candidates
-        return F.cross_entropy(scores / (COSINE if self.temperature is None else self.temperature), positives)
+        return F.cross_entropy(scores / (COSINE_TEMPERATURE if self.temperature is None else self.temperature), positives)

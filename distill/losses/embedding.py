@@ -30,7 +30,7 @@ class QueryMatching(Loss):
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
         # a cross encoder has a vector of the query beside each candidate
         ours = student.query if teacher.query.ndim == 2 else student.query[:, None]
-        return distances(ours, teacher.query, self.distance).mean()
+        return vector_distances(ours, teacher.query, self.distance).mean()
 
 
 @dataclass
@@ -48,10 +48,10 @@ class DocumentMatching(Loss):
     needs_vectors = True
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        return distances(student.document, teacher.document, self.distance).mean()
+        return vector_distances(student.document, teacher.document, self.distance).mean()
 
 
-def distances(ours: Tensor, theirs: Tensor, distance: Distance) -> Tensor:
+def vector_distances(ours: Tensor, theirs: Tensor, distance: Distance) -> Tensor:
     """Distance along the last dimension: [..., D], [..., D] -> [...]."""
     if distance == "cosine":
         return 1 - F.cosine_similarity(ours, theirs, dim=-1)

@@ -26,7 +26,7 @@ class SimilarityMatching(Loss):
     takes_candidates = True
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        difference = similarities(student) - similarities(teacher)  # [B, B + B * K]
+        difference = pairwise_cosines(student) - pairwise_cosines(teacher)  # [B, B + B * K]
         # to itself every query is 1 on both sides
         return difference.square().sum() / max(1, difference.numel() - len(difference))
 
@@ -54,7 +54,7 @@ class ContrastiveMatching(Loss):
         return F.cross_entropy((ours @ theirs.T).masked_fill(twins, -torch.inf) / self.temperature, own)
 
 
-def similarities(encoded: Encoded) -> Tensor:
+def pairwise_cosines(encoded: Encoded) -> Tensor:
     """Cosines of every query to the batch's queries, then to all candidates: [B, B + B * K]."""
     queries = F.normalize(encoded.query, dim=-1)
     return queries @ torch.cat([queries, F.normalize(encoded.document.flatten(0, 1), dim=-1)]).T

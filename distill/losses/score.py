@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import COSINE, Loss
+from distill.losses.base import COSINE_TEMPERATURE, Loss
 from distill.records import Encoded
 
 
@@ -31,13 +31,13 @@ class ScoreDistillation(Loss):
 
     min_candidates = 2  # a softmax over one document says nothing
 
-    def suited(self, temperature: float, teacher_temperature: float | None) -> ScoreDistillation:
+    def with_default_temperature(self, temperature: float, teacher_temperature: float | None) -> ScoreDistillation:
         ours = temperature if self.temperature is None else self.temperature
         theirs = teacher_temperature if self.teacher_temperature is None else self.teacher_temperature
         return replace(self, temperature=ours, teacher_temperature=theirs)
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        ours = COSINE if self.temperature is None else self.temperature
+        ours = COSINE_TEMPERATURE if self.temperature is None else self.temperature
         theirs = ours if self.teacher_temperature is None else self.teacher_temperature
         targets = F.log_softmax(teacher.scores / theirs, dim=-1)  # [B, K]
         logits = F.log_softmax(student.scores / ours, dim=-1)
@@ -54,7 +54,7 @@ class MarginMSE(Loss):
     min_candidates = 2
 
     def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        return F.mse_loss(margins(student.scores), margins(teacher.scores))
+        return F.mse_loss(score_margins(student.scores), score_margins(teacher.scores))
 
 
 @dataclass
@@ -67,6 +67,6 @@ class ScoreMSE(Loss):
         return F.mse_loss(student.scores, teacher.scores)
 
 
-def margins(scores: Tensor) -> Tensor:
+def score_margins(scores: Tensor) -> Tensor:
     """[B, K] -> [B, K - 1]: the first candidate's score minus that of each other."""
     return scores[:, :1] - scores[:, 1:]

@@ -36,7 +36,7 @@ def ndcg(ranked_grades: Tensor, judged_grades: Tensor, k: int) -> Tensor:
     return _discounted_gain(ranked_grades, k) / ideal.where(ideal > 0, 1.0)
 
 
-def judged_values(ranked_grades: Tensor, judged_grades: Tensor, relevant_from: int) -> dict[str, Tensor]:
+def ranking_metrics(ranked_grades: Tensor, judged_grades: Tensor, relevant_from: int) -> dict[str, Tensor]:
     """The metrics every evaluation reports, [Q] each; grades from `relevant_from` are relevant where a metric knows yes and no."""
     return {
         "mrr@10": reciprocal_rank(ranked_grades, 10, relevant_from),

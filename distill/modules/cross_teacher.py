@@ -11,22 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.data.chunks import Chunks, pair_chunks
-from distill.data.negatives import Rows
-from distill.data.tokens import TokenArrays
-from distill.encoders.cross import CrossEncoder, Head, apart
+from distill.data.negative_sampling import PairRows
+from distill.encoders.cross import CrossEncoder, Head, unpack_scores_and_vectors
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.encoder import Role
-from distill.encoders.pairs import PairTokens
-from distill.modules.start import folder_of, is_checkpoint, said, take_weights
+from distill.encoders.pair_tokens import PairTokens
+from distill.modules.start import describe_start, find_model_folder, is_checkpoint, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, Moved
+from distill.records import BadInput, Movable
+from distill.texts.chunks import Chunks, chunk_pairs
+from distill.texts.tokens import TokenArrays
 
 REGULARISER = 1.0
 
 
 @dataclass(frozen=True)
-class CrossBatch(Moved):
+class CrossBatch(Movable):
     """B queries with K documents each, column 0 the positive, as B * K pairs."""
 
     pairs: Chunks[PairTokens]  # [B * K]
@@ -51,7 +51,7 @@ class CrossTeacher(TeacherModule):
     """
 
     reranks = True
-    following = "rerank --teacher"
+    next_verb = "rerank --teacher"
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class CrossTeacher(TeacherModule):
             self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.encoder = load_cross_encoder(str(start))
             return
-        folder = folder_of(self.start_from)
+        folder = find_model_folder(self.start_from)
         self.encoder = new_cross_encoder(folder, self.head, **self.given, new_head=not is_checkpoint(self.start_from))
-        take_weights(self.encoder, self.start_from, "encoder.")
+        load_checkpoint_weights(self.encoder, self.start_from, "encoder.")
         used = self.encoder.settings
         settings: dict[str, Any] = {"max_length": (self.given["max_length"], used.max_length)}
         if self.head == "dual_pooling":
             settings["temperature"] = (self.given["temperature"], used.temperature)
-        self.origin = said(self.start_from, **settings)
+        self.origin = describe_start(self.start_from, **settings)
 
     @property
     def model(self) -> CrossEncoder:
@@ -95,28 +95,28 @@ class CrossTeacher(TeacherModule):
     def reader(self, role: Role) -> CrossEncoder:
         return self.encoder
 
-    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> CrossBatch:
         query_ids, document_ids = [queries.ids(row) for row in rows.queries], [documents.ids(row) for row in rows.documents.ravel()]
         repeated = [ids for ids in query_ids for _ in range(rows.documents.shape[1])]
         nothing = np.empty(0, np.int32)
         alone = None
         if self.regulariser:
             beside = [nothing] * len(query_ids) + document_ids
-            alone = pair_chunks(self.encoder, query_ids + [nothing] * len(document_ids), beside, tokens_per_chunk)
-        pairs = pair_chunks(self.encoder, repeated, document_ids, tokens_per_chunk)
+            alone = chunk_pairs(self.encoder, query_ids + [nothing] * len(document_ids), beside, tokens_per_chunk)
+        pairs = chunk_pairs(self.encoder, repeated, document_ids, tokens_per_chunk)
         return CrossBatch(pairs, alone, *map(torch.from_numpy, rows[:2]))
 
-    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> CrossBatch:
+    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> CrossBatch:
         """Queries and the documents to re-rank; where there are fewer, row -1, any pair stands in."""
         query_ids = [queries.ids(row) for row in rows.queries for _ in range(rows.documents.shape[1])]
         document_ids = [documents.ids(max(row, 0)) for row in rows.documents.ravel()]
-        return CrossBatch(pair_chunks(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows[:2]))
+        return CrossBatch(chunk_pairs(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows[:2]))
 
     def training_step(self, batch: CrossBatch, _: int) -> Tensor:
-        scores, query, document = apart(batch.pairs.each(self._stacked))  # of B * K pairs
+        scores, query, document = unpack_scores_and_vectors(batch.pairs.each(self._stacked))  # of B * K pairs
         terms = {"one_hot": self.one_hot(scores.view(batch.document_rows.shape))}
         if batch.alone is not None:
-            query_alone, document_alone = apart(batch.alone.each(self._stacked))[1:]
+            query_alone, document_alone = unpack_scores_and_vectors(batch.alone.each(self._stacked))[1:]
             count, candidates = batch.document_rows.shape
             of_queries, of_documents = query_alone[:count].repeat_interleave(candidates, 0), document_alone[count:]
             terms["regulariser"] = dual_pooling_regulariser(query, document, of_queries, of_documents)
@@ -133,7 +133,7 @@ class CrossTeacher(TeacherModule):
         scores = batch.pairs.each(lambda pairs: self.encoder(pairs).scores).view(batch.document_rows.shape)
         return scores.masked_fill(batch.document_rows.to(scores.device) < 0, -torch.inf)  # [B, K]
 
-    def ranked(self, data: Any, query_rows: np.ndarray, scores: Tensor) -> Tensor:
+    def rank_documents(self, data: Any, query_rows: np.ndarray, scores: Tensor) -> Tensor:
         """[Q, K] rows of the corpus: the first stage's documents of each query, re-ranked by `scores` [Q, K]."""
         order = scores.argsort(dim=1, descending=True, stable=True).cpu()
         return torch.from_numpy(data.dev_candidates[query_rows]).gather(1, order)
@@ -145,7 +145,7 @@ class CrossTeacher(TeacherModule):
         save_cross_encoder(self.encoder, folder)
 
     def _stacked(self, pairs: PairTokens) -> Tensor:
-        return self.encoder(pairs).stacked()
+        return self.encoder(pairs).pack()
 
 
 def dual_pooling_regulariser(query: Tensor, document: Tensor, query_alone: Tensor, document_alone: Tensor) -> Tensor:

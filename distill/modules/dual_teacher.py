@@ -13,27 +13,27 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from distill.data.chunks import Chunks, text_chunks
-from distill.data.negatives import Rows
-from distill.data.tokens import TokenArrays
-from distill.distributed import gather
-from distill.encoders.dual import dual
+from distill.data.negative_sampling import PairRows
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers, save_towers
+from distill.files.ranks import gather_batch
 from distill.losses import OneHot
-from distill.losses.base import scale
-from distill.modules.documents import embedded
-from distill.modules.start import folder_of, said, take_weights
+from distill.losses.base import default_temperature
+from distill.modules.documents import embed_documents
+from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, Encoded, Moved, Tokens
-from distill.search import search
+from distill.records import BadInput, Encoded, Movable, Tokens
+from distill.teachers.teacher import score_candidates
+from distill.texts.chunks import Chunks, chunk_texts
+from distill.texts.tokens import TokenArrays
+from distill.vectors.search import search
 
 TOP = 100  # documents retrieved for each dev query
 
 
 @dataclass(frozen=True)
-class DualBatch(Moved):
+class DualBatch(Movable):
     """B queries with K documents each, column 0 the positive."""
 
     queries: Chunks[Tokens]  # [B]
@@ -61,7 +61,7 @@ class DualTeacher(TeacherModule):
     """
 
     reranks = False
-    following = "encode --teacher"
+    next_verb = "encode --teacher"
 
     def __init__(
         self,
@@ -89,26 +89,28 @@ class DualTeacher(TeacherModule):
         if start:
             self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.towers = load_towers(str(start))
-            self._suit_loss()
+            self._set_default_temperature()
             return
-        towers = load_towers(folder_of(self.start_from), **self.given)
-        take_weights(towers, self.start_from, "towers.")
+        towers = load_towers(find_model_folder(self.start_from), **self.given)
+        load_checkpoint_weights(towers, self.start_from, "towers.")
         if self.kind == "separate" and towers.shared:
             towers = Towers(towers.query, copy.deepcopy(towers.query))
         elif self.kind == "shared" and not towers.shared:
             raise BadInput(f"model.towers: {self.start_from} has two towers: set towers: separate, or start from one of its folders")
         for tower in (towers.query, towers.document):
-            tower.shorten(self.max_length)
+            tower.limit_length(self.max_length)
         self.towers = towers
         settings = towers.query.settings
         given = {**self.given, "max_length": self.max_length, "temperature": self.loss.temperature}
-        self._suit_loss()
+        self._set_default_temperature()
         used: dict[str, Any] = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
         used["temperature"] = self.loss.temperature
-        self.origin = said(self.start_from, towers=(self.kind, self.kind), **{k: (given[k], v) for k, v in used.items()})
+        self.origin = describe_start(self.start_from, towers=(self.kind, self.kind), **{k: (given[k], v) for k, v in used.items()})
 
-    def _suit_loss(self) -> None:
-        self.loss = self.loss.suited(scale(self.towers.query.normalizes and self.towers.document.normalizes), None)
+    def _set_default_temperature(self) -> None:
+        self.loss = self.loss.with_default_temperature(
+            default_temperature(self.towers.query.normalizes and self.towers.document.normalizes), None
+        )
 
     @property
     def model(self) -> Towers:
@@ -117,8 +119,8 @@ class DualTeacher(TeacherModule):
     def reader(self, role: Role) -> Encoder:
         return self.towers.tower(role)
 
-    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> DualBatch:
-        parts = (text_chunks(queries, rows.queries, tokens_per_chunk), text_chunks(documents, rows.documents.ravel(), tokens_per_chunk))
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> DualBatch:
+        parts = (chunk_texts(queries, rows.queries, tokens_per_chunk), chunk_texts(documents, rows.documents.ravel(), tokens_per_chunk))
         relevant = None if rows.relevant is None else torch.from_numpy(rows.relevant)
         return DualBatch(*parts, torch.from_numpy(rows.queries), torch.from_numpy(rows.documents), relevant)
 
@@ -127,7 +129,7 @@ class DualTeacher(TeacherModule):
     def training_step(self, batch: DualBatch, _: int) -> Tensor:
         encoded = self.encoded(batch)
         with torch.autocast(self.device.type, enabled=False):  # the loss takes products too
-            encoded = gather(encoded)
+            encoded = gather_batch(encoded)
             loss = self.loss(encoded, encoded)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
@@ -137,7 +139,9 @@ class DualTeacher(TeacherModule):
         query = batch.queries.each(self._each(self.towers.query)).float()
         document = batch.documents.each(self._each(self.towers.document)).float()
         rows, relevant = batch.document_rows.to(query.device), batch.relevant_rows
-        return dual(query, document.unflatten(0, tuple(rows.shape)), rows, None if relevant is None else relevant.to(query.device))
+        return score_candidates(
+            query, document.unflatten(0, tuple(rows.shape)), rows, None if relevant is None else relevant.to(query.device)
+        )
 
     def _each(self, tower: Encoder) -> Callable[[Tokens], Tensor]:
         if not self.recompute:
@@ -147,10 +151,10 @@ class DualTeacher(TeacherModule):
     def validation_step(self, batch: DualBatch, _: int) -> Tensor:
         return batch.queries.each(self.towers.query).float()  # [B, D]
 
-    def ranked(self, data: Any, query_rows: np.ndarray, vectors: Tensor) -> Tensor:
+    def rank_documents(self, data: Any, query_rows: np.ndarray, vectors: Tensor) -> Tensor:
         """[Q, TOP] rows of the corpus nearest to query vectors [Q, D]."""
         corpus = data.dev_corpus  # [N] rows
-        documents = embedded(self, self.towers.document, data.source.documents().read, corpus)
+        documents = embed_documents(self, self.towers.document, data.source.documents().read, corpus)
         _, found = search(vectors, documents, min(TOP, len(corpus)))
         return torch.from_numpy(corpus[found.cpu().numpy()])
 

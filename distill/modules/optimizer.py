@@ -50,7 +50,7 @@ class RowAdamW(torch.optim.AdamW):
         parameter.index_add_(0, rows, mean / divisor, alpha=-float(group["lr"]) / (1 - beta1**step))
 
 
-def adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False) -> RowAdamW:
+def make_adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False) -> RowAdamW:
     """Matrices decay; biases, norms and embedding tables do not."""
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]

@@ -9,18 +9,18 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from distill.data.negatives import Rows
-from distill.data.tokens import TokenArrays
-from distill.distributed import all_rows
+from distill.data.negative_sampling import PairRows
 from distill.encoders.encoder import Role
 from distill.encoders.seq2seq import Seq2SeqModel
-from distill.modules.start import folder_of, said, take_weights
+from distill.files.ranks import gather_rows
+from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import Moved, Tokens
+from distill.records import Movable, Tokens
+from distill.texts.tokens import TokenArrays
 
 
 @dataclass(frozen=True)
-class WritingBatch(Moved):
+class WritingBatch(Movable):
     """B documents to read and the queries to write."""
 
     documents: Tokens  # [B, L]
@@ -42,7 +42,7 @@ class QueryGenerator(TeacherModule):
     reranks = False
     writes = True
     best_by = "log_likelihood"
-    following = "generate --generator Seq2Seq --generator.model"
+    next_verb = "generate --generator Seq2Seq --generator.model"
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class QueryGenerator(TeacherModule):
     def prepare(self, start: Path | None = None) -> None:
         if hasattr(self, "writer"):
             return
-        self._load(Seq2SeqModel.load(str(start or folder_of(self.start_from)), **({} if start else self.given)))
+        self._load(Seq2SeqModel.load(str(start or find_model_folder(self.start_from)), **({} if start else self.given)))
         if start:
             self.origin = f"begins from {start}, its copy of {self.start_from}"
             return
-        take_weights(self.network, self.start_from, "network.")
+        load_checkpoint_weights(self.network, self.start_from, "network.")
         used = vars(self.writer.settings)
-        self.origin = said(self.start_from, **{key: (given, repr(used[key])) for key, given in self.given.items()})
+        self.origin = describe_start(self.start_from, **{key: (given, repr(used[key])) for key, given in self.given.items()})
 
     def _load(self, writer: Seq2SeqModel) -> None:
         self.writer, self.network = writer, writer.model
@@ -79,14 +79,14 @@ class QueryGenerator(TeacherModule):
     def reader(self, role: Role) -> Seq2SeqModel:
         return self.writer
 
-    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> WritingBatch:
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> WritingBatch:
         return WritingBatch(documents.batch(rows.documents[:, 0]), queries.batch(rows.queries))
 
     dev_batch = training_batch
 
     def training_step(self, batch: WritingBatch, _: int) -> Tensor:
         # ranks, over which gradients are averaged, write unequally many tokens
-        tokens = all_rows(batch.queries.attention_mask.sum()[None]).float().mean()
+        tokens = gather_rows(batch.queries.attention_mask.sum()[None]).float().mean()
         loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / tokens
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss

@@ -33,7 +33,7 @@ def is_checkpoint(name: str) -> bool:
     return name.endswith(".ckpt")
 
 
-def folder_of(name: str) -> str:
+def find_model_folder(name: str) -> str:
     """Where the architecture of `name` is described: itself, or for a checkpoint the `start` folder of its run."""
     if not is_checkpoint(name):
         return name
@@ -46,7 +46,7 @@ def folder_of(name: str) -> str:
     return str(start)
 
 
-def take_weights(model: nn.Module, name: str, prefix: str) -> None:
+def load_checkpoint_weights(model: nn.Module, name: str, prefix: str) -> None:
     """Loads the weights under `prefix` of a checkpoint into `model`, where `name` is one."""
     if not is_checkpoint(name):
         return
@@ -58,7 +58,7 @@ def take_weights(model: nn.Module, name: str, prefix: str) -> None:
         raise BadInput(f"{name}: its weights are of another architecture or head: name the model's folder instead") from None
 
 
-def said(name: str, **values: tuple[Any, Any]) -> str:
+def describe_start(name: str, **values: tuple[Any, Any]) -> str:
     """One line on where each setting comes from: {name: (given or None, in use)}."""
     settings = [f"{key} {used} ({'given' if given is not None else 'its own'})" for key, (given, used) in values.items()]
     return f"begins from the weights of {name}: " + ", ".join(settings)

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
-from distill.distributed import gather
-from distill.encoders.dual import dual
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import save_encoder
 from distill.encoders.students import StudentSpec
 from distill.encoders.towers import Towers, load_maker, load_towers, save_towers
+from distill.files.ranks import gather_batch
 from distill.losses import Loss
-from distill.losses.base import scale
-from distill.modules.ensemble import Ensemble, Mixture
-from distill.modules.optimizer import adamw
-from distill.modules.scheduled import ScheduledModule
+from distill.losses.base import default_temperature
+from distill.modules.optimizer import make_adamw
+from distill.modules.schedule import ScheduledModule
 from distill.modules.start import is_checkpoint, read_checkpoint
 from distill.records import BadInput, Batch, Encoded
+from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
+from distill.teachers.teacher import score_candidates
 
 STORE, ENSEMBLE = "store", "ensemble"
 Documents = Literal["inherited", "shared", "separate", "teacher"]
@@ -48,7 +48,7 @@ class StudentModule(ScheduledModule):
         student: StudentSpec,
         losses: dict[str, Loss],
         documents: Documents = "inherited",
-        ensemble: Ensemble | None = None,
+        ensemble: EnsembleSettings | None = None,
         start_from: str | None = None,
         learning_rate: float = 1e-3,
         warmup: float = 0.05,
@@ -61,7 +61,7 @@ class StudentModule(ScheduledModule):
                 raise BadInput(f"model.losses.{name}: this student inherits the teacher's documents, matching them is 0: remove it")
         self.spec, self.kind, self.start_from = student, documents, start_from
         self.losses = losses
-        self.mixture = Mixture(ensemble) if ensemble else None
+        self.mixture = EnsembleTeacher(ensemble) if ensemble else None
         self.own_documents: Encoder | None = None
 
     def setup(self, stage: str) -> None:
@@ -127,16 +127,16 @@ class StudentModule(ScheduledModule):
                 mixed = self.mixture(teachers)
                 of_mixture = self.mixture.loss(mixed)
                 teachers[ENSEMBLE] = replace(mixed, scores=mixed.scores.detach())  # a teacher does not follow its student
-            student, teachers = gather(student), {name: gather(encoded) for name, encoded in teachers.items()}
+            student, teachers = gather_batch(student), {name: gather_batch(encoded) for name, encoded in teachers.items()}
             terms = self.terms(student, teachers)
             loss = torch.stack([of_mixture, *(self.losses[name].weight * value for name, value in terms.items())]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
-        self.seen = student, teachers, terms  # for callbacks, until the backward pass
+        self.last_step = student, teachers, terms  # for callbacks, until the backward pass
         return loss
 
     def on_after_backward(self) -> None:
-        del self.seen
+        del self.last_step
 
     def student(self, batch: Batch, store: Encoded) -> Encoded:
         """What the student says; its documents are those of `store` where it inherits them."""
@@ -144,7 +144,7 @@ class StudentModule(ScheduledModule):
         if batch.documents is not None and self.document_tower is not None:
             documents = batch.documents.each(self.document_tower).float().unflatten(0, tuple(batch.document_rows.shape))
         relevant = None if batch.relevant_rows is None else batch.relevant_rows.to(documents.device)
-        return dual(self(batch).float(), documents, store.document_rows, relevant)
+        return score_candidates(self(batch).float(), documents, store.document_rows, relevant)
 
     def terms(self, student: Encoded, teachers: dict[str, Encoded]) -> dict[str, Tensor]:
         """Each loss by name, before its weight."""
@@ -155,7 +155,7 @@ class StudentModule(ScheduledModule):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         learning = nn.ModuleList([*self.towers(), *([self.mixture] if self.mixture else [])])
-        return adamw(learning, self.learning_rate, bool(self.trainer.gradient_clip_val))
+        return make_adamw(learning, self.learning_rate, bool(self.trainer.gradient_clip_val))
 
     def save(self, folder: Path) -> None:
         """One encoder's folder, or where documents have their own tower, a Router of two."""
@@ -188,7 +188,9 @@ class StudentModule(ScheduledModule):
                 raise BadInput(f"{place}: a cross encoder has no vector of a query alone: name a dual encoder as teacher")
             of_cosines = teacher != ENSEMBLE and self.teachers[teacher].cosines
             alike = not reads_pairs and of_cosines == cosines
-            self.losses[name] = loss.suited(scale(cosines), None if alike else scale(of_cosines))
+            self.losses[name] = loss.with_default_temperature(
+                default_temperature(cosines), None if alike else default_temperature(of_cosines)
+            )
 
     def _take_weights(self, name: str) -> None:
         """Those of the towers; an ensemble begins anew."""

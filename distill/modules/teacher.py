@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distill.data.negatives import Rows
-from distill.data.tokens import TokenArrays
+from distill.data.negative_sampling import PairRows
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.seq2seq import Seq2SeqModel
-from distill.modules.optimizer import adamw
-from distill.modules.scheduled import ScheduledModule
+from distill.modules.optimizer import make_adamw
+from distill.modules.schedule import ScheduledModule
+from distill.texts.tokens import TokenArrays
 
 
 class TeacherModule(ScheduledModule):
@@ -25,7 +25,7 @@ class TeacherModule(ScheduledModule):
     reranks: ClassVar[bool]  # whether dev is measured by re-ranking a first stage, or by searching the corpus
     writes: ClassVar[bool] = False  # or by the likelihood of each query after its document
     best_by: ClassVar[str] = "ndcg@10"  # the dev metric that says which epoch is kept
-    following: ClassVar[str]  # the verb that takes the teacher's folder
+    next_verb: ClassVar[str]  # the verb that takes the teacher's folder
     start_from: str
     origin: str  # one line on where weights and settings come from
 
@@ -42,15 +42,15 @@ class TeacherModule(ScheduledModule):
         """Who cuts the texts of that role into tokens."""
         raise NotImplementedError
 
-    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> Any:
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any:
         """What `training_step` takes; column 0 of the documents is the positive."""
         raise NotImplementedError
 
-    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: Rows, tokens_per_chunk: int) -> Any:
+    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any:
         """What `validation_step` takes; the documents are those to re-rank, -1 where there are fewer, or none."""
         raise NotImplementedError
 
-    def ranked(self, data: Any, query_rows: np.ndarray, outputs: Tensor) -> Tensor:
+    def rank_documents(self, data: Any, query_rows: np.ndarray, outputs: Tensor) -> Tensor:
         """[Q, k] rows of the corpus, best first, for dev queries [Q] out of what `validation_step` returned for them."""
         raise NotImplementedError
 
@@ -71,4 +71,4 @@ class TeacherModule(ScheduledModule):
                     module.set_attn_implementation("eager")
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return adamw(self.model, self.learning_rate, bool(self.trainer.gradient_clip_val))
+        return make_adamw(self.model, self.learning_rate, bool(self.trainer.gradient_clip_val))

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 CHARTS = "chart.umd.min.js"  # Chart.js as its npm package holds it, MIT licence, without the link to its source map
 
 
-def rendered(**content: Any) -> str:
+def render_page(**content: Any) -> str:
     """The page; every text in `content` is escaped, and its `charts` are drawn by the script."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

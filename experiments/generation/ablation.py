@@ -14,13 +14,13 @@ import numpy as np
 import torch
 import yaml
 
-from distill import cli
-from distill.artefacts import read_json, write_json
-from distill.data.sources import TextSource
-from distill.metrics.ranking import judged_values, overlap
+from distill.cli import main as cli
+from distill.files.atomic import read_json, write_json
+from distill.metrics.ranking import overlap, ranking_metrics
 from distill.metrics.retention import bootstrap_mean
-from distill.metrics.runs import read_trec
-from distill.verbs.run_folder import instantiated
+from distill.metrics.trec_runs import read_trec
+from distill.texts.sources import TextSource
+from distill.training.run_folder import from_config
 
 HERE, RUN = Path(__file__).parent, Path("runs/generation")
 ROWS = RUN / "rows"
@@ -68,8 +68,8 @@ def per_query(name: str, part: dict[str, Any], source: TextSource) -> dict[str, 
         if metric == "overlap@10":
             found[metric] = overlap(torch.from_numpy(rows["teacher"]), torch.from_numpy(rows["student"]), 10).numpy()
         else:
-            grades = map(torch.from_numpy, source.qrels(split).graded(queries, documents, rows["student"]))
-            found[metric] = judged_values(*grades, source.relevant_from)[metric].numpy()
+            grades = map(torch.from_numpy, source.qrels(split).grade(queries, documents, rows["student"]))
+            found[metric] = ranking_metrics(*grades, source.relevant_from)[metric].numpy()
     return found
 
 
@@ -79,7 +79,7 @@ def collected(parts: list[dict[str, Any]]) -> dict[str, Any]:
     differences: dict[str, Any] = {}
     for part in parts:
         done = [name for name in part["rows"] if (ROWS / name / "results.json").exists()]
-        source = instantiated(part["data"]["source"])
+        source = from_config(part["data"]["source"])
         values = {name: per_query(name, part, source) for name in done}
         for name in done:
             result = read_json(ROWS / name / "results.json", "results")

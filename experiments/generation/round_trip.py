@@ -12,13 +12,13 @@ from pathlib import Path
 
 import yaml
 
-from distill.artefacts import write_json
-from distill.data.store import TeacherStore
+from distill.files.atomic import write_json
 from distill.generate import Crop, Generator, Seq2Seq
 from distill.generate.generator import Material
 from distill.generate.round_trip import RoundTrip
 from distill.metrics.retention import bootstrap_mean
-from distill.verbs.run_folder import instantiated
+from distill.training.run_folder import from_config
+from distill.vectors.store import TeacherStore
 
 HERE, RUN = Path(__file__).parent, Path("runs/generation")
 TOP, DOCUMENTS = 10, 1000
@@ -30,7 +30,7 @@ def written(generator: Generator, texts: list[str]) -> list[str]:
 
 def main() -> None:
     settings = yaml.safe_load((HERE / "teach.yaml").read_text())
-    source = instantiated(settings["data"]["source"])
+    source = from_config(settings["data"]["source"])
     teacher = RoundTrip(TeacherStore(RUN / "medquad_teacher"))
     material = Material(source, "train")
     judged = source.qrels("test").judgments

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from distill.artefacts import written_atomically
+from distill.files.atomic import write_atomically
 
 PARTS = {"holdout": 1000, "dev": 500, "real_1k": 1000, "more_5k": 4000, "more_all": None}
 
@@ -28,7 +28,7 @@ def main(data: Path, out: Path) -> None:
     start = 0
     for part, size in PARTS.items():
         end = len(lines) if size is None else start + size
-        with written_atomically(out / f"queries.{part}.tsv") as temporary:
+        with write_atomically(out / f"queries.{part}.tsv") as temporary:
             temporary.write_text("".join(lines[start:end]), encoding="utf-8")
         start = end
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, BertModel
 from transformers.models.bart.modeling_bart import BartAttention
 
-from distill.artefacts import written_atomically
+from distill.files.atomic import write_atomically
 
 LAYERS = 2
 
@@ -67,7 +67,7 @@ def main(teacher: str, out: Path) -> None:
                 copy_(layer.fc1, source.intermediate.dense)
                 copy_(layer.fc2, source.output.dense)
                 copy_(layer.final_layer_norm, source.output.LayerNorm)
-    with written_atomically(out) as temporary:
+    with write_atomically(out) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 

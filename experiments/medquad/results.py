@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.artefacts import write_json
-from distill.data.pairs import candidates_of_run, first_stage_candidates
-from distill.data.sources import Beir
-from distill.data.store import TeacherStore, VectorStore
-from distill.encoders.batched import encode_texts
+from distill.encoders.batching import encode_texts
 from distill.encoders.towers import load_towers
-from distill.metrics.ranking import judged_values
+from distill.files.atomic import write_json
+from distill.metrics.ranking import ranking_metrics
 from distill.metrics.retention import bootstrap_mean
-from distill.metrics.runs import read_trec
+from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
-from distill.search import search
+from distill.teachers.first_stage import read_first_stage, rows_of_run
+from distill.texts.sources import Beir
+from distill.vectors.search import search
+from distill.vectors.store import TeacherStore, VectorStore
 
 TOP, METRICS, WAYS = 20, ("mrr@10", "ndcg@10"), ("reranking", "full_corpus")
 # what is compared with what, and by which of the two ways of ranking
@@ -64,12 +64,12 @@ class Bench:
         self.queries, self.corpus = self.source.queries(split), self.source.documents().ids
         self.qrels = self.source.qrels(split)
         self.query_ids = list(self.queries.ids)
-        self.first = first_stage_candidates(str(root / "teacher"), self.source, split, self.queries, TOP)
+        self.first = read_first_stage(str(root / "teacher"), self.source, split, self.queries, TOP)
 
     def values(self, rows: np.ndarray) -> Values:
         assert self.qrels is not None
-        grades = [torch.from_numpy(part) for part in self.qrels.graded(self.query_ids, self.corpus, rows)]
-        found = judged_values(*grades, self.source.relevant_from)
+        grades = [torch.from_numpy(part) for part in self.qrels.grade(self.query_ids, self.corpus, rows)]
+        found = ranking_metrics(*grades, self.source.relevant_from)
         return {metric: found[metric].double().numpy() for metric in METRICS}
 
     def of_vectors(self, queries: np.ndarray, documents: VectorStore) -> dict[str, Values]:
@@ -88,7 +88,7 @@ class Bench:
 
     def of_run(self, path: Path) -> dict[str, Values]:
         """A TREC run of the first stage's documents, re-ranked; refuses any others."""
-        rows = candidates_of_run(read_trec(path), self.queries, self.corpus, TOP, str(path))
+        rows = rows_of_run(read_trec(path), self.queries, self.corpus, TOP, str(path))
         if not np.array_equal(np.sort(rows), np.sort(self.first)):
             raise BadInput(f"{path}: not the first {TOP} documents of {self.root / 'teacher'} in another order: delete it and rerank again")
         return {"reranking": self.values(rows)}

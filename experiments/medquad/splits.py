@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.artefacts import written_atomically
-from distill.data.sources import Beir
-from distill.data.text_files import plain_or_packed
+from distill.files.atomic import write_atomically
+from distill.texts.sources import Beir
+from distill.texts.text_files import find_text_file
 
 SIZES = {"teach": ("train", 2000), "student": ("train", 2000), "dev": ("dev", 300), "test": ("test", 500)}
 
@@ -21,13 +21,13 @@ def split(data: Path, out: Path) -> None:
     """Links the texts of `data` into `out` and writes the judgments of each split; `out` is whole or absent."""
     source = Beir(str(data))
     taken: set[str] = set()
-    with written_atomically(out) as folder:
+    with write_atomically(out) as folder:
         (folder / "qrels").mkdir(parents=True)
         for name in ("corpus.jsonl", "queries.jsonl"):
-            path = plain_or_packed(data / name)
+            path = find_text_file(data / name)
             (folder / path.name).symlink_to(path.resolve())  # a hub's snapshot is links itself
         for name, (part, size) in SIZES.items():
-            qrels, queries = source.qrels(part), source.unseen(source.queries(part), [part])
+            qrels, queries = source.qrels(part), source.drop_leaked(source.queries(part), [part])
             assert qrels is not None, f"{part} is not judged"
             ids = [id_ for id_ in np.random.default_rng(0).permutation(sorted(queries.ids)).tolist() if id_ not in taken][:size]
             taken |= set(ids)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from distill.data.sources import TextSource
-from distill.metrics.runs import read_trec
-from distill.verbs.run_folder import instantiated
+from distill.metrics.trec_runs import read_trec
+from distill.texts.sources import TextSource
+from distill.training.run_folder import from_config
 
 DEPTHS = (5, 20, 100)
 
@@ -23,7 +23,7 @@ def recalls(source: TextSource, run: Path, split: str = "test") -> list[float]:
 
 
 def main(description: str, *runs: str) -> None:
-    source = instantiated(yaml.safe_load(Path(description).read_text())["source"])
+    source = from_config(yaml.safe_load(Path(description).read_text())["source"])
     print(" " * 40 + "".join(f"{f'R@{depth}':>9}" for depth in DEPTHS))
     for run in map(Path, runs):
         print(f"{run.parents[2].name + ' ' + run.stem:<40}" + "".join(f"{value:9.4f}" for value in recalls(source, run)))

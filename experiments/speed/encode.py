@@ -9,9 +9,9 @@ import torch
 from corpora import TEACHER, passages, teacher
 from harness import Contender, arguments, figure, gemm_gflops, measure, report, threaded
 
-from distill.data.store_writer import ROWS_PER_SHARD
-from distill.device import Precision
-from distill.encoders.batched import TOKENS_PER_BATCH, encode_token_ids, length_batches
+from distill.encoders.batching import TOKENS_PER_BATCH, encode_token_ids, length_batches
+from distill.files.device import Precision
+from distill.vectors.store_writer import ROWS_PER_SHARD
 
 BATCHES = 30  # of a round
 FLOP_PER_TOKEN = 21.3e6  # matrix products of six layers of 384, forward

@@ -14,17 +14,17 @@ from harness import alone, arguments, figure, peak_mb, report, threaded
 from train import Batches, Steps, ours
 from transformers import BertConfig, BertModel
 
-from distill.data.collate import TrainingLoader, collated
-from distill.data.ids import Ids
-from distill.data.store import VectorStore
-from distill.data.store_writer import StoreWriter
-from distill.data.texts import Texts
-from distill.data.tokens import TokenArrays, tokenized
+from distill.data.loaders import TrainingLoader, make_collate
 from distill.encoders.encoder import Encoder, TextSettings
 from distill.encoders.towers import Towers
-from distill.search import search
-from distill.teachers import StoredQueries, StoredTeacher
-from distill.verbs.encode import LocalTeacher, encode_set
+from distill.teachers.encode import LocalTeacher, encode_set
+from distill.teachers.stored import StoredQueries, StoredTeacher
+from distill.texts.ids import Ids
+from distill.texts.texts import Texts
+from distill.texts.tokens import TokenArrays, load_or_tokenize
+from distill.vectors.search import search
+from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter
 
 ROWS = (10_000, 100_000, 1_000_000)
 QUERIES = 256
@@ -57,7 +57,7 @@ def seconds_to_feed(tokens: TokenArrays, store: VectorStore) -> float:
     """One epoch of batches and their teacher's vectors, with nobody learning from them."""
     teacher = StoredTeacher(StoredQueries([store], [np.arange(len(store))]), store)
     start = time.perf_counter()
-    for batch in TrainingLoader(collated(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, 64):
+    for batch in TrainingLoader(make_collate(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, 64):
         teacher(batch)
     return time.perf_counter() - start
 
@@ -85,7 +85,7 @@ def seconds_to_encode(folder: Path, rows: int) -> float:
 def training_memory(data: Path, folder: Path, documents: int) -> float:
     """Peak MB of a process that trains on the real queries and searches a corpus of `documents` to evaluate."""
     texts = queries(data)
-    tokens = tokenized(texts, student(), "query")
+    tokens = load_or_tokenize(texts, student(), "query")
     ours(Batches(Steps(tokens, 64), random_store(folder / "queries", texts)), "cpu")()
     seconds_to_search(VectorStore(folder / f"store-{documents}"))
     return peak_mb()
@@ -95,7 +95,7 @@ def main() -> None:
     given = arguments(__doc__)
     given.threads = given.threads[-1:]
     rows: list[dict[str, Any]] = []
-    tokens = tokenized(queries(given.data), student(), "query")
+    tokens = load_or_tokenize(queries(given.data), student(), "query")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         random_store(folder / "queries", queries(given.data))

@@ -18,8 +18,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import torch
 
-from distill.artefacts import write_json
-from distill.provenance import provenance
+from distill.files.atomic import write_json
+from distill.files.provenance import provenance
 
 Contender = Callable[[], int]  # does its work once and returns how many items that was
 

@@ -12,12 +12,12 @@ import torch
 from corpora import STUDENT_LAYERS, student, teacher
 from harness import arguments, report
 
-from distill.data.sources import QueryFile
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder, save_encoder
-from distill.encoders.onnx import OnnxEncoder
-from distill.latency import ServingPath, eager, onnx, query_latency_ms, torch_threads
-from distill.verbs.serving import ONNX_PATHS, PYTORCH, write_models
+from distill.evaluation.latency import ServingPath, measure_query_latency, pytorch_path, torch_threads
+from distill.export.onnx_encoder import OnnxEncoder
+from distill.export.serving import ONNX_PATHS, PYTORCH, onnx_path, write_models
+from distill.texts.sources import QueryFile
 
 QUERIES = 300
 PEER, COMPILED = "ST encode", "torch.compile"
@@ -35,26 +35,26 @@ def compiled(folder: Path) -> ServingPath:
     torch.compiler.reset()  # its code is for a number of threads
     encoder = load_encoder(str(folder)).eval()
     encoder.forward = torch.compile(encoder.forward, dynamic=True)
-    return eager(encoder)
+    return pytorch_path(encoder)
 
 
 def paths(encoder: Encoder, folder: Path, queries: list[str]) -> dict[str, ServingPath]:
     """Every way to ask one encoder, over the same saved folder."""
     save_encoder(encoder, folder)
     write_models(encoder, folder, queries)
-    found = {PEER: peer(folder), PYTORCH: eager(load_encoder(str(folder)).eval()), COMPILED: compiled(folder)}
+    found = {PEER: peer(folder), PYTORCH: pytorch_path(load_encoder(str(folder)).eval()), COMPILED: compiled(folder)}
     try:
         found[COMPILED](queries[0])
     except Exception as error:  # no C++ compiler: torch wraps what it says in errors of its own
         print(f"{COMPILED} left out: {str(error).splitlines()[0]}")
         del found[COMPILED]
     # as it ships: a query is answered by one core, however many there are, as two need longer to agree
-    return found | {name: onnx(OnnxEncoder(folder, model=file)) for name, file in ONNX_PATHS.items()}
+    return found | {name: onnx_path(OnnxEncoder(folder, model=file)) for name, file in ONNX_PATHS.items()}
 
 
 def rows(model: str, found: dict[str, ServingPath], queries: list[str], threads: int, rounds: int) -> Iterator[dict[str, Any]]:
     """p50 and p95 of each path over all rounds, and its ratio to the peer's."""
-    latency = query_latency_ms(found, queries, rounds, warm_up=min(50, rounds))
+    latency = measure_query_latency(found, queries, rounds, warm_up=min(50, rounds))
     for percentile in ("p50", "p95"):
         theirs = latency[PEER][f"query_latency_ms_{percentile}"]
         for name, measured in latency.items():

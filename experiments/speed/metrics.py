@@ -12,10 +12,10 @@ from corpora import passages, queries, teacher_vectors
 from harness import arguments, figure, measure, report, threaded
 from torchmetrics.retrieval import RetrievalMRR, RetrievalNormalizedDCG, RetrievalRecall
 
-from distill.data.ids import Ids
-from distill.data.qrels import Qrels
-from distill.metrics.ranking import judged_values
-from distill.search import search
+from distill.metrics.ranking import ranking_metrics
+from distill.texts.ids import Ids
+from distill.texts.qrels import Qrels
+from distill.vectors.search import search
 
 QUERIES, TOP = 6980, 100
 
@@ -58,8 +58,8 @@ def main() -> None:
     ids = list(grades)
 
     def ours() -> dict[str, float]:
-        ranked, judged = qrels.graded(ids, corpus, search(questions, stored, TOP)[1].numpy())
-        return {name: float(v.mean()) for name, v in judged_values(torch.from_numpy(ranked), torch.from_numpy(judged), 1).items()}
+        ranked, judged = qrels.grade(ids, corpus, search(questions, stored, TOP)[1].numpy())
+        return {name: float(v.mean()) for name, v in ranking_metrics(torch.from_numpy(ranked), torch.from_numpy(judged), 1).items()}
 
     relevant = {query: set(found) for query, found in grades.items()}
     theirs, few = evaluator(asked, stored, relevant), evaluator(asked, stored, relevant, **OURS)
@@ -72,7 +72,7 @@ def main() -> None:
             "evaluation, sentence-transformers asked for no more metrics than distill": lambda: len(few()) and QUERIES,
         }
         rows += measure(contenders, given, "queries", setting, peer="evaluation, sentence-transformers")
-        rows.append(alone_against_torchmetrics(qrels.graded(ids, corpus, nearest), given.rounds, setting))
+        rows.append(alone_against_torchmetrics(qrels.grade(ids, corpus, nearest), given.rounds, setting))
     report("metrics", given, {"queries": QUERIES, "documents": len(stored), "k": TOP}, rows)
 
 
@@ -94,7 +94,7 @@ def alone_against_torchmetrics(graded: tuple[np.ndarray, np.ndarray], rounds: in
 
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(rounds + 1):
-        for name, work in (("ours", lambda: judged_values(ranked, judged, 1)), ("peer", peer)):
+        for name, work in (("ours", lambda: ranking_metrics(ranked, judged, 1)), ("peer", peer)):
             start = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - start)

@@ -21,14 +21,14 @@ import torch
 from corpora import TEACHER, WIDTH
 from harness import alone, figure, peak_mb, report
 
-from distill.data.ids import Ids
-from distill.data.sources import MsMarcoTsv
-from distill.data.store import VectorStore
-from distill.data.store_writer import StoreWriter
-from distill.device import computes_bf16, fp32_products
-from distill.search import search
-from distill.verbs.encode import encode
-from distill.verbs.import_vectors import import_vectors
+from distill.files.device import computes_bf16, fp32_products
+from distill.teachers.encode import encode
+from distill.texts.ids import Ids
+from distill.texts.sources import MsMarcoTsv
+from distill.vectors.import_vectors import import_vectors
+from distill.vectors.search import search
+from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter
 
 ROWS, TOP = 8_841_823, 100
 LOOKUP = 256  # rows a training batch asks for

@@ -1,4 +1,4 @@
-"""Exact top 100: distill.search against faiss IndexFlatIP, on the CPU always, and a bare matrix product with topk."""
+"""Exact top 100: distill.vectors.search against faiss IndexFlatIP, on the CPU always, and a bare matrix product with topk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from corpora import WIDTH, passages, queries, teacher_vectors
 from harness import arguments, figure, measure, report, threaded
 
-from distill.search import search
+from distill.vectors.search import search
 
 TOP = 100
 NOT_TELLABLE = 1e-6  # scores closer than this are equal to fp32

@@ -20,20 +20,20 @@ from corpora import STUDENT_LAYERS, TEACHER, WIDTH, queries, random_store, stude
 from harness import alone, arguments, figure, gemm_gflops, measure, peak_mb, report, threaded
 from pytorch_lightning import LightningDataModule, Trainer
 
-from distill.data.collate import collated, epoch_batches
-from distill.data.store import VectorStore
-from distill.data.texts import Texts
-from distill.data.tokens import TokenArrays, tokenized
-from distill.device import autocast, computes_bf16
+from distill.data.loaders import epoch_batches, make_collate
 from distill.encoders.folder import save_encoder
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
+from distill.files.device import autocast, computes_bf16
 from distill.losses import QueryMatching
-from distill.losses.embedding import distances
-from distill.modules.optimizer import adamw
+from distill.losses.embedding import vector_distances
+from distill.modules.optimizer import make_adamw
 from distill.modules.student import StudentModule
 from distill.records import Batch
-from distill.teachers import StoredQueries, StoredTeacher, Teacher
-from distill.verbs.train import quiet
+from distill.teachers.stored import StoredQueries, StoredTeacher, Teacher
+from distill.texts.texts import Texts
+from distill.texts.tokens import TokenArrays, load_or_tokenize
+from distill.training.train import quiet_lightning
+from distill.vectors.store import VectorStore
 
 STEPS = {64: 32, 256: 8}  # of a round, by batch size
 FLOP_PER_TOKEN = 21.2e6  # forward and backward of two layers of 384
@@ -48,7 +48,7 @@ class Steps:
         middles = (np.arange(STEPS[batch_size]) + 0.5) / STEPS[batch_size] * len(by_length)
         self.rows = np.random.default_rng(0).permutation(by_length[middles.astype(int)])  # [steps, batch_size]
         self.tokens = int(tokens.lengths[self.rows].sum())
-        self.collate = collated(tokens, np.empty((len(tokens), 0), np.int64))
+        self.collate = make_collate(tokens, np.empty((len(tokens), 0), np.int64))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,7 +75,7 @@ class Batches(LightningDataModule):
 
 
 def ours(data: Batches, device: str) -> Callable[[], int]:
-    quiet()
+    quiet_lightning()
     module = StudentModule(StudentFromTeacher(STUDENT_LAYERS, teacher=TEACHER), {"query_matching": QueryMatching()})
 
     def contender() -> int:
@@ -91,14 +91,14 @@ def ours(data: Batches, device: str) -> Callable[[], int]:
 def bare(data: Batches, device: torch.device) -> Callable[[], int]:
     encoder = student().prepare_for(device)
     encoder.word_table.sparse = device.type == "cpu"
-    optimizer = adamw(encoder, 1e-3)
+    optimizer = make_adamw(encoder, 1e-3)
 
     def contender() -> int:
         for batch in (batch.to(device) for batch in data.steps):
             target = data.teacher(batch).query
             with autocast("auto", device):
                 vectors = encoder(batch.queries)
-            distances(vectors.float(), target, "l2").mean().backward()
+            vector_distances(vectors.float(), target, "l2").mean().backward()
             optimizer.step()
             optimizer.zero_grad()
         return data.steps.rows.size
@@ -136,7 +136,7 @@ def prepared(data: Path, folder: Path) -> tuple[float, float, float]:
     encoder = student()
     start = time.perf_counter()
     texts = queries(data)
-    tokens = tokenized(texts, encoder, "query")
+    tokens = load_or_tokenize(texts, encoder, "query")
     seconds = time.perf_counter() - start
     store = random_store(folder / "store", texts)
     before = peak_mb()
@@ -159,7 +159,7 @@ def main() -> None:
 def bench(given: argparse.Namespace, texts: Texts, folder: Path) -> tuple[list[dict], list[float]]:
     """Rows, and which part of the matrix product rate distill reached in each setting."""
     store, rows, fractions = VectorStore(folder / "store"), [], []
-    tokens = tokenized(texts, student(), "query")
+    tokens = load_or_tokenize(texts, student(), "query")
     save_encoder(student(), folder / "student")
     for _, setting in threaded(given):
         for batch_size in STEPS:

@@ -24,9 +24,9 @@ from pytorch_lightning import Callback
 from distill.callbacks.health import Health
 from distill.callbacks.theory import Theory
 from distill.callbacks.tracking import Examples, Meter
-from distill.callbacks.watch import Watch
-from distill.cli import main as distill
-from distill.verbs import train as verb
+from distill.callbacks.watch import DevWatcher
+from distill.cli.main import main as distill
+from distill.training import train as verb
 
 START, STEP, EVALUATION = "before the first step", "in steps", "in evaluations"
 WATCHED = verb.watchers
@@ -59,7 +59,7 @@ class Clock:
 
     def watch(self) -> None:
         """Wraps every hook of the watchers' classes."""
-        for kind in (Watch, Health, Theory, Meter, Examples):
+        for kind in (DevWatcher, Health, Theory, Meter, Examples):
             for name in [name for name in vars(kind) if name.startswith("on_")]:
                 part = (
                     START

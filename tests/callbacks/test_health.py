@@ -16,10 +16,10 @@ import pytest
 import torch
 from commands import distill, in_process, train_arguments
 
-from distill.artefacts import file_fingerprint
-from distill.callbacks.health import misfit, spread
+from distill.callbacks.health import diagnose_misfit, measure_spread
 from distill.callbacks.run_log import read_lines
-from distill.data.sources import MsMarcoTsv
+from distill.files.fingerprints import file_fingerprint
+from distill.texts.sources import MsMarcoTsv
 
 TESTS = Path(__file__).parents[1]
 MATCHING = {"match": {"class_path": "QueryMatching"}}
@@ -198,21 +198,21 @@ def test_leakage(source_root: Path, store_folder: Path, teacher_folder: Path, tm
 
 
 def test_spread_by_hand() -> None:
-    axes = spread(2 * torch.eye(4))  # four directions alike: rank 4, all at right angles
+    axes = measure_spread(2 * torch.eye(4))  # four directions alike: rank 4, all at right angles
     assert axes == pytest.approx({"effective_rank": 4, "pairwise_cosine": 0, "norm": 2}, abs=1e-6)
-    point = spread(torch.tensor([[3.0, 4.0]]).repeat(5, 1))
+    point = measure_spread(torch.tensor([[3.0, 4.0]]).repeat(5, 1))
     assert point == pytest.approx({"effective_rank": 1, "pairwise_cosine": 1, "norm": 5}, abs=1e-5)
     # singular values sqrt(2) and 1: shares p and 1 - p
     p = math.sqrt(2) / (math.sqrt(2) + 1)
-    three = spread(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    three = measure_spread(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     assert three["effective_rank"] == pytest.approx(math.exp(-p * math.log(p) - (1 - p) * math.log(1 - p)), rel=1e-5)
     assert three["pairwise_cosine"] == pytest.approx(1 / 3, abs=1e-6)
 
 
 def test_misfit_by_hand() -> None:
     vectors = torch.eye(4)
-    assert misfit(vectors, vectors + 1e-4, vectors) is None
-    fault = misfit(vectors[[1, 0, 2, 3]], vectors, vectors)
+    assert diagnose_misfit(vectors, vectors + 1e-4, vectors) is None
+    fault = diagnose_misfit(vectors[[1, 0, 2, 3]], vectors, vectors)
     assert fault is not None and fault[0] == "misalignment" and "2 belong to other texts (mean cosine 0.500)" in fault[1]
-    fault = misfit(vectors + 0.3, vectors, vectors + 0.3)  # every vector is nearest its own, but not on it
+    fault = diagnose_misfit(vectors + 0.3, vectors, vectors + 0.3)  # every vector is nearest its own, but not on it
     assert fault is not None and fault[0] == "teacher"

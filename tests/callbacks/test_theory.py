@@ -11,10 +11,10 @@ import pytest
 import torch
 from commands import distill, train_arguments
 
-from distill.callbacks.theory import Theory, judged_pairs
-from distill.data.ids import Ids
-from distill.data.qrels import Qrels
+from distill.callbacks.theory import Theory, find_judged_pairs
 from distill.records import Encoded
+from distill.texts.ids import Ids
+from distill.texts.qrels import Qrels
 
 
 class Rows:
@@ -47,7 +47,7 @@ def test_terms_by_hand() -> None:
         dev_vectors=None,
     )
     teacher, student = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    judged, labels, documents = judged_pairs(data, np.array([0]), teacher)
+    judged, labels, documents = find_judged_pairs(data, np.array([0]), teacher)
     assert judged.tolist() == [0] and labels.tolist() == [[1, 0]] and documents.tolist() == [[[1, 0], [0, 1]]]
     found: dict[str, float] = {}
     module = SimpleNamespace(log_dict=lambda values, **_: found.update(values), device=torch.device("cpu"))
@@ -68,7 +68,7 @@ def test_documents_count_where_the_student_embeds_them() -> None:
     teacher = Encoded(torch.tensor([[3.0, 4.0]]), torch.tensor([[[0.0, 2.0]]]), torch.zeros(1, 1), rows)
     for inherited, expected in ((True, {"r_emb_q_train", "batches"}), (False, {"r_emb_q_train", "r_emb_d_train", "batches"})):
         ours = Encoded(student, teacher.document if inherited else document, torch.zeros(1, 1), rows)
-        theory.on_before_backward(None, SimpleNamespace(seen=(ours, {"store": teacher}, {})), student.sum())
+        theory.on_before_backward(None, SimpleNamespace(last_step=(ours, {"store": teacher}, {})), student.sum())
         assert set(theory.state_dict()) == expected
     assert theory.state_dict() == pytest.approx({"r_emb_q_train": 10, "r_emb_d_train": 2, "batches": 2})
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from commands import distill, train_arguments
 
-from distill.callbacks.tracking import PIXELS, similarities
+from distill.callbacks.tracking import PIXELS, draw_similarities
 
 LOSSES = json.dumps({"match": {"class_path": "QueryMatching"}, "idle": {"class_path": "QueryMatching", "init_args": {"weight": 0.0}}})
 EVERY = ("train/match", "train/idle", "train/loss", "optim/learning_rate", "optim/gradient_norm")
@@ -138,6 +138,6 @@ def test_a_tracker_that_is_not_installed(
 
 
 def test_similarities_by_hand() -> None:
-    picture = similarities(torch.eye(2), torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    picture = draw_similarities(torch.eye(2), torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
     assert picture.shape == (2 * PIXELS, 4 * PIXELS)
     assert picture[::PIXELS, ::PIXELS].tolist() == [[255, 0, 255, 255], [0, 255, 255, 255]]

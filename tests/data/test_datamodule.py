@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from distill.data.datamodule import RetrievalData
-from distill.data.sources import MsMarcoTsv, QueryFile
-from distill.data.store import TeacherStore
-from distill.data.stored_teachers import evaluation_queries, rows_in
-from distill.encoders.batched import encode_texts
+from distill.encoders.batching import encode_texts
 from distill.encoders.folder import load_encoder
 from distill.encoders.towers import Towers
 from distill.records import BadInput, Batch, Tokens
-from distill.verbs.encode import LocalTeacher, encode_set
+from distill.teachers.encode import LocalTeacher, encode_set
+from distill.teachers.open_stored import find_vector_rows, open_evaluation_queries
+from distill.texts.sources import MsMarcoTsv, QueryFile
+from distill.vectors.store import TeacherStore
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_without_judgments_the_teachers_top_alone(data, source_root, tmp_path):
 
 def test_the_search_is_kept(data, monkeypatch):
     first = data(candidates=3)
-    monkeypatch.setattr("distill.data.stored_teachers.search", lambda *_, **__: pytest.fail("searched again"))
+    monkeypatch.setattr("distill.teachers.open_stored.search", lambda *_, **__: pytest.fail("searched again"))
     np.testing.assert_array_equal(data(candidates=3).candidate_rows, first.candidate_rows)
 
 
@@ -170,7 +170,7 @@ def test_a_query_file_without_vectors_is_refused(source_root, store_folder, tmp_
 def test_a_query_without_a_vector_is_named(source_root, store_folder):
     source = MsMarcoTsv(str(source_root))
     with pytest.raises(BadInput, match=r"no vector of 12 of 12 queries, 'dev0' for one"):
-        rows_in(TeacherStore(store_folder).queries("train", source.queries("train").fingerprint), source.queries("dev"))
+        find_vector_rows(TeacherStore(store_folder).queries("train", source.queries("train").fingerprint), source.queries("dev"))
 
 
 def test_texts_that_changed_are_refused(source_root, store_folder, tmp_path):
@@ -220,7 +220,7 @@ def test_the_teachers_space(data):
 @pytest.mark.parametrize("split", ["dev", "dev+test", "test+dev"])
 def test_evaluation_queries_in_the_order_of_the_splits(source_root, store_folder, teacher, split):
     source = MsMarcoTsv(str(source_root))
-    texts, vectors = evaluation_queries(source, TeacherStore(store_folder), split)
+    texts, vectors = open_evaluation_queries(source, TeacherStore(store_folder), split)
     parts = [(f"{part}{i}", source.queries(part)[i]) for part in split.split("+") for i in range(12)]
     assert list(texts.ids) == [id_ for id_, _ in parts]
     assert list(texts) == [text for _, text in parts]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from distill.encoders.cross import CrossSettings, takes_types
+from distill.encoders.cross import CrossSettings, uses_token_types
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.records import BadInput
 
@@ -59,7 +59,7 @@ def test_of_two_classes_the_score_is_the_log_odds_of_the_second():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_token_types_go_only_where_the_backbone_has_them(family):
     encoder = make_cross(family)
-    assert takes_types(encoder.backbone, encoder.tokenizer) == (family == "bert")
+    assert uses_token_types(encoder.backbone, encoder.tokenizer) == (family == "bert")
     pairs = encoder.pairs(*(encoder.token_ids([text], "query") for text in ("old river", "a market")))
     assert ("token_type_ids" in encoder._inputs(pairs)) == (family == "bert")
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["distill.arguments", *(f"distill.verbs.{verb}" for verb in ("train", "encode", "evaluate", "generate"))])
+FORKS.set_forkserver_preload(
+    ["distill.cli.arguments", "distill.training.train", "distill.teachers.encode", "distill.evaluation.evaluate", "distill.generate.write"]
+)
 ROWS_PER_SHARD = 8
 QUERIES_PER_SHARD = 32
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}  # and files opened to write
@@ -85,11 +87,11 @@ def _run(
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    import distill.data.store_writer
-    from distill.cli import main
+    import distill.vectors.store_writer
+    from distill.cli.main import main
     from distill.generate import Generator
 
-    distill.data.store_writer.ROWS_PER_SHARD = ROWS_PER_SHARD
+    distill.vectors.store_writer.ROWS_PER_SHARD = ROWS_PER_SHARD
     Generator.queries_per_shard = QUERIES_PER_SHARD
     if before:
         before()

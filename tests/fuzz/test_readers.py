@@ -25,25 +25,25 @@ from commands import distill
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.artefacts import read_json
-from distill.data.candidates import pair_rows, pair_stores, pairs_fingerprint, scored_candidates
-from distill.data.ids import Ids
-from distill.data.mined import read_negatives
-from distill.data.negatives import Labelled, MinedNegatives
-from distill.data.qrels import Qrels, read_qrels
-from distill.data.sources import MsMarcoTsv, QueryFile
-from distill.data.store import VectorStore
-from distill.data.store_writer import StoreWriter, rows_written
-from distill.data.texts import Texts
-from distill.data.tokens import tokenized
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.towers import load_towers, write_router
+from distill.files.atomic import read_json
 from distill.generate import Generator
-from distill.metrics.runs import read_trec
+from distill.generate.write import ShardWriter
+from distill.metrics.trec_runs import read_trec
 from distill.modules.start import read_checkpoint
 from distill.records import BadInput
-from distill.verbs.generate import Maker
+from distill.teachers.candidates import find_pair_rows, open_pair_stores, pairs_fingerprint, read_scored_candidates
+from distill.teachers.mined import read_negatives
+from distill.teachers.negatives import JudgedQueries, MinedNegatives
+from distill.texts.ids import Ids
+from distill.texts.qrels import Qrels, read_qrels
+from distill.texts.sources import MsMarcoTsv, QueryFile
+from distill.texts.texts import Texts
+from distill.texts.tokens import load_or_tokenize
+from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter, rows_written
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 FEW = 20  # where a whole verb runs or a model is loaded
@@ -361,17 +361,17 @@ def test_stores_of_pairs(source: MsMarcoTsv, tmp_path: Path) -> None:
         writer = StoreWriter(folder, Ids.of(example[0]), example[1], {"name": "m", "fingerprint": "f"}, texts)
         writer.write(0, np.ones((len(example[0]), example[1])))
         writer.finish()
-        (opened,) = pair_stores(str(folder.parent), source, "train")
-        found = scored_candidates(opened, 2)
+        (opened,) = open_pair_stores(str(folder.parent), source, "train")
+        found = read_scored_candidates(opened, 2)
         assert all(len(documents) == 2 for documents in found.values())
-        rows = pair_rows(opened, found, found.values())
+        rows = find_pair_rows(opened, found, found.values())
         assert [opened.ids[row] for row in rows] == [f"{query}\t{document}" for query, those in found.items() for document in those]
 
     fuzzed(check, st.tuples(IDS.filter(lambda ids: not any("\0" in id_ for id_ in ids)), st.integers(1, 5)))
 
 
 def test_files_of_hard_negatives(source: MsMarcoTsv, tmp_path: Path) -> None:
-    labelled = Labelled(source, "train", source.queries("train"), Qrels({}, "train"), source.documents().ids)
+    labelled = JudgedQueries(source, "train", source.queries("train"), Qrels({}, "train"), source.documents().ids)
     line = json.dumps({"query": "q1", "positive": "d1", "negatives": ["d2", "d3"]}).encode() + b"\n"
 
     def check(content: bytes) -> None:
@@ -392,7 +392,7 @@ def test_generated_queries(
     made, half = tmp_path / "made", tmp_path / "half" / "made"
     assert distill(*command, made) == 0
     with monkeypatch.context() as dies:
-        dies.setattr(Maker, "join", lambda self: None)
+        dies.setattr(ShardWriter, "join", lambda self: None)
         assert distill(*command, half) == 0
     folder = half if (half / name).exists() else made
     whole, expected = (folder / name).read_bytes(), (made / "made.jsonl").read_bytes()
@@ -415,19 +415,20 @@ def test_kept_tokens(source: MsMarcoTsv, teacher_folder: Path, tmp_path: Path, m
     """What was kept and changed since is made again."""
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
     encoder, texts = load_encoder(str(teacher_folder)), source.queries("train")
-    expected = [tokenized(texts, encoder, "query").ids(row).tolist() for row in range(5)]
+    expected = [load_or_tokenize(texts, encoder, "query").ids(row).tolist() for row in range(5)]
     (path,) = (tmp_path / "cache").glob(f"tokens/{name}")
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        found = tokenized(texts, encoder, "query")
+        found = load_or_tokenize(texts, encoder, "query")
         assert [found.ids(row).tolist() for row in range(5)] == expected
 
     fuzzed(check, mutated(path.read_bytes()))
 
 
 def test_folders_of_hard_negatives(tmp_path: Path) -> None:
-    from distill.artefacts import file_fingerprint, write_json
+    from distill.files.atomic import write_json
+    from distill.files.fingerprints import file_fingerprint
 
     def check(content: bytes) -> None:
         (tmp_path / "negatives.jsonl").write_bytes(content)
@@ -494,7 +495,7 @@ def test_a_report_reads_nothing_elsewhere(evaluated: Path, tmp_path: Path, capfd
 def test_sweeps(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sweep.yaml"
     plan = yaml.safe_load((Path(__file__).parents[2] / "conf" / "sweep" / "learning_rate.yaml").read_text())
-    monkeypatch.setattr("distill.verbs.sweep.subprocess.Popen", lambda *_: pytest.fail("a trial was started"))
+    monkeypatch.setattr("distill.training.sweep.subprocess.Popen", lambda *_: pytest.fail("a trial was started"))
 
     def check(content: bytes) -> None:
         path.write_bytes(content)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.data.sources import MsMarcoTsv
 from distill.generate import Crop
 from distill.generate.generator import Material
 from distill.records import BadInput
+from distill.texts.sources import MsMarcoTsv
 
 DOCUMENT = "The Mute Swan (Cygnus olor) is large. It was brought to North America, in 1876! Its wings beat with a throbbing sound."
 PLAIN = "the mute swan cygnus olor is large it was brought to north america in 1876 its wings beat with a throbbing sound"

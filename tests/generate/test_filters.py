@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.data.texts import Texts
-from distill.generate.filters import Filters, Known, repeats, sieved
-from distill.generate.minhash import near_repeats, signatures
+from distill.generate.filters import Filters, RealQueries, find_drop_reasons, find_duplicates
+from distill.generate.minhash import find_near_duplicates, minhash_signatures
 from distill.records import BadInput
+from distill.texts.texts import Texts
 
 
 def texts(path: Path, lines: list[str]) -> Texts:
@@ -19,9 +19,9 @@ def texts(path: Path, lines: list[str]) -> Texts:
 
 
 @pytest.fixture
-def known(tmp_path: Path) -> Known:
+def known(tmp_path: Path) -> RealQueries:
     evaluation = texts(tmp_path / "test.tsv", ["Who was J. S. Bach?", "naïve bayes"])
-    return Known([evaluation], texts(tmp_path / "train.tsv", ["how old is the sun"]))
+    return RealQueries([evaluation], texts(tmp_path / "train.tsv", ["how old is the sun"]))
 
 
 def test_reasons_by_hand(known):
@@ -40,13 +40,13 @@ def test_reasons_by_hand(known):
         "a b !!!!!!!!": "letters",
         "?!": "length",
     }
-    reasons, _ = sieved(list(given), Filters(least_words=2, most_words=6), known)
+    reasons, _ = find_drop_reasons(list(given), Filters(least_words=2, most_words=6), known)
     assert dict(zip(given, reasons, strict=True)) == given
 
 
 def test_duplicates_are_of_the_same_words_in_order(known):
-    _, keys = sieved(["red car", "Red  car!", "car red", "red car"], Filters(), known)
-    assert repeats(keys).tolist() == [False, True, False, True]
+    _, keys = find_drop_reasons(["red car", "Red  car!", "car red", "red car"], Filters(), known)
+    assert find_duplicates(keys).tolist() == [False, True, False, True]
 
 
 def pieces(text: str) -> set[str]:
@@ -61,24 +61,24 @@ def test_minhash_estimates_the_jaccard_similarity():
     pairs = [("where do swans live in winter", "where do swans live in winters"), ("how to bake bread", "how to bake good bread")]
     pairs += [("where do swans live", "price of a new car"), ("ab", "ab"), ("abc", "abd")]
     for one, other in pairs:
-        found = signatures([one, other])
+        found = minhash_signatures([one, other])
         estimate = (found[0] == found[1]).mean()
         true = jaccard(one.ljust(4), other.ljust(4))
         assert estimate == pytest.approx(true, abs=0.15), (one, other)
-    assert signatures([]).shape == (0, 64)
+    assert minhash_signatures([]).shape == (0, 64)
 
 
 def test_a_texts_signature_does_not_depend_on_its_neighbours():
     given = ["where do swans live", "a", "how to bake bread", "é"]
-    together = signatures(given)
-    np.testing.assert_array_equal(together, np.concatenate([signatures([text]) for text in given]))
+    together = minhash_signatures(given)
+    np.testing.assert_array_equal(together, np.concatenate([minhash_signatures([text]) for text in given]))
 
 
 def test_near_duplicates_leave_the_first():
     given = ["where do mute swans live in the winter", "price of a new car", "where do mute swans live in the winters"]
     given += ["price of a used car in germany", "where do mute swans live in the winter?"]
-    assert near_repeats(signatures(given), 0.8).tolist() == [False, False, True, False, True]
-    assert not near_repeats(signatures(given[:2]), 0.1).any()
+    assert find_near_duplicates(minhash_signatures(given), 0.8).tolist() == [False, False, True, False, True]
+    assert not find_near_duplicates(minhash_signatures(given[:2]), 0.1).any()
 
 
 @pytest.mark.parametrize("settings", [{"least_words": 0}, {"least_words": 9, "most_words": 8}, {"near_duplicates": 0}, {"round_trip": 0}])

@@ -12,11 +12,11 @@ import pytest
 from commands import distill
 from embeddings_server import Handler, Server, queries, serving
 
-from distill.artefacts import read_json
-from distill.encoders import endpoint
-from distill.encoders.endpoint import TryAgain
+from distill.files.atomic import read_json
 from distill.generate import Llm
-from distill.generate.llm import UNREADABLE, Unreadable, answered, queries_in, streamed
+from distill.generate.llm import UNREADABLE, UnreadableAnswer, parse_completion, parse_queries, parse_stream
+from distill.teachers import server as endpoint
+from distill.teachers.server import TryAgain
 
 KEY = "sk-this-is-secret"
 
@@ -207,14 +207,14 @@ def test_what_cannot_be_asked(more, words, source_root, tmp_path, capsys):
 def test_what_the_model_said():
     pieces = [{"choices": [{"delta": {"content": piece}}]} for piece in ('{"que', 'ries": ["a  b"]}', None)]
     body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces)
-    assert queries_in(streamed(f": ping\n\n{body}data: [DONE]\n\n".encode())) == ["a b"]
-    assert queries_in('Of course:\n```json\n{"queries": ["one", "two"]}\n```') == ["one", "two"]
+    assert parse_queries(parse_stream(f": ping\n\n{body}data: [DONE]\n\n".encode())) == ["a b"]
+    assert parse_queries('Of course:\n```json\n{"queries": ["one", "two"]}\n```') == ["one", "two"]
     for broken in (body, "data: {}\n\ndata: [DONE]\n", ""):
         with pytest.raises(TryAgain):
-            streamed(broken.encode())
+            parse_stream(broken.encode())
     for broken in (b"{}", b"[]", b"oops", b'{"choices": []}'):
         with pytest.raises(TryAgain):
-            answered(broken)
+            parse_completion(broken)
     for said in ("", "no", '{"queries": "a"}', '{"queries": [1]}', '{"answers": []}', "} {"):
-        with pytest.raises(Unreadable):
-            queries_in(said)
+        with pytest.raises(UnreadableAnswer):
+            parse_queries(said)

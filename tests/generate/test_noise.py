@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from distill.data.sources import MsMarcoTsv
 from distill.generate import Noise
 from distill.generate.generator import Material
-from distill.generate.noise import NEIGHBOURS, mistyped
+from distill.generate.noise import NEIGHBOURS, mistype
 from distill.records import BadInput
+from distill.texts.sources import MsMarcoTsv
 
 QUERY = "how do bees find their way home again"
 
@@ -50,7 +50,7 @@ def test_truncation_is_what_a_reader_of_keys_sees(source_root):
 
 
 def test_typos_are_one_slip_of_a_finger():
-    found = {mistyped("cat", random.Random(seed)) for seed in range(400)}
+    found = {mistype("cat", random.Random(seed)) for seed in range(400)}
     doubled, left_out, swapped = {"ccat", "caat", "catt"}, {"at", "ct", "ca"}, {"act", "cta"}
     beside = {"xat", "vat", "cst", "car", "cay"}
     assert found == doubled | left_out | swapped | beside

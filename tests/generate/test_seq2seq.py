@@ -13,8 +13,8 @@ import torch
 from commands import distill, furthest, in_process, teach_arguments
 from writers import make_writer
 
-from distill.artefacts import read_json
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.files.atomic import read_json
 from distill.generate import Seq2Seq
 from distill.records import BadInput
 
@@ -96,11 +96,11 @@ def test_what_a_model_without_a_mask_does_not_read(writers):
 
 def test_likelihoods_by_hand(writers):
     """Padding on either side changes nothing, and the model's own loss is their mean over tokens."""
-    from distill.encoders.encoder import padded
+    from distill.encoders.encoder import pad_token_ids
 
     loaded = Seq2SeqModel.load(str(writers["t5"]))
     read, written = (loaded.token_ids(texts, role) for texts, role in ((TEXTS[:2], "document"), (TEXTS[2:], "query")))
-    together = loaded.log_likelihoods(padded(read, 0), padded(written, 0)).detach()
+    together = loaded.log_likelihoods(pad_token_ids(read, 0), pad_token_ids(written, 0)).detach()
     for i in range(2):
         ids, labels = torch.tensor([read[i]]), torch.tensor([written[i]])
         loss = loaded.model(input_ids=ids, labels=labels).loss.detach()
@@ -180,15 +180,15 @@ def test_it_learns_to_write_queries(kind, taught, source_root, tmp_path):
     assert distill(*arguments(source_root, taught[kind] / "teacher", tmp_path / "made")) == 0
     assert distill(*teach(source_root, taught[kind] / "teacher", taught[kind])) == 2  # another start
     # what the saved folder says is what dev was measured with
-    from distill.data.sources import MsMarcoTsv
-    from distill.encoders.encoder import padded
+    from distill.encoders.encoder import pad_token_ids
+    from distill.texts.sources import MsMarcoTsv
 
     saved, source = Seq2SeqModel.load(str(taught[kind] / "teacher")), MsMarcoTsv(str(source_root))
     queries, documents = source.queries("dev"), source.documents()
     rows = source.qrels("dev").best(list(queries.ids), documents.ids)
     written = saved.token_ids(list(queries), "query")
     with torch.no_grad():
-        found = saved.log_likelihoods(padded(saved.token_ids(documents.read(rows), "document"), 0), padded(written, 0))
+        found = saved.log_likelihoods(pad_token_ids(saved.token_ids(documents.read(rows), "document"), 0), pad_token_ids(written, 0))
     assert float(found.sum()) / sum(map(len, written)) == pytest.approx(max(likelihoods), abs=1e-4)
 
 

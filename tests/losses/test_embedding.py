@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distill.losses import DocumentMatching, QueryMatching
-from distill.losses.embedding import distances
+from distill.losses.embedding import vector_distances
 from distill.records import Encoded
 
 OURS = torch.tensor([[3.0, 4.0], [1.0, 0.0], [1.0, 0.0]])
@@ -38,7 +38,7 @@ def test_query_matching_to_a_vector_beside_each_candidate(distance, mean):
 
 def test_cosine_ignores_length():
     ours, theirs = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 3.0]]), torch.tensor([[0.0, 5.0], [7.0, 0.0], [-1.0, -1.0]])
-    torch.testing.assert_close(distances(ours, theirs, "cosine"), torch.tensor([1.0, 0.0, 2.0]))
+    torch.testing.assert_close(vector_distances(ours, theirs, "cosine"), torch.tensor([1.0, 0.0, 2.0]))
     assert QueryMatching(distance="cosine")(queries(ours), queries(theirs)).item() == pytest.approx(1.0)
 
 
@@ -59,7 +59,7 @@ def test_gradient_is_finite_and_small_where_the_student_agrees(distance):
 
 def test_l2_pulls_with_the_same_strength_from_any_distance():
     ours = OURS.clone().requires_grad_()
-    distances(ours, THEIRS, "l2").sum().backward()
+    vector_distances(ours, THEIRS, "l2").sum().backward()
     torch.testing.assert_close(ours.grad, torch.tensor([[0.6, 0.8], [0.0, -1.0], [-1.0, 0.0]]))
 
 

@@ -3,17 +3,17 @@ import math
 import pytest
 import torch
 
-from distill.encoders.dual import dual
 from distill.losses import ContrastiveMatching, SimilarityMatching
-from distill.losses.geometry import similarities
+from distill.losses.geometry import pairwise_cosines
 from distill.records import Encoded
+from distill.teachers.teacher import score_candidates
 
 NO_ROWS = torch.empty(3, 0, dtype=torch.int64)
 
 
 def queries(vectors: list[list[float]] | torch.Tensor) -> Encoded:
     vectors = torch.as_tensor(vectors)
-    return dual(vectors, vectors.new_empty(len(vectors), 0, vectors.shape[1]), NO_ROWS[: len(vectors)])
+    return score_candidates(vectors, vectors.new_empty(len(vectors), 0, vectors.shape[1]), NO_ROWS[: len(vectors)])
 
 
 # cosines of the pairs 01, 02, 12
@@ -22,8 +22,10 @@ TEACHER = queries([[1.0, 0.0], [3.0, 4.0], [0.0, 5.0]])  # 0.6, 0, 0.8
 
 
 def test_similarities_are_cosines_to_queries_then_candidates():
-    encoded = dual(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[[3.0, 4.0]], [[-1.0, 0.0]]]), torch.tensor([[0], [1]]))
-    torch.testing.assert_close(similarities(encoded), torch.tensor([[1.0, 0.0, 0.6, -1.0], [0.0, 1.0, 0.8, 0.0]]))
+    encoded = score_candidates(
+        torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[[3.0, 4.0]], [[-1.0, 0.0]]]), torch.tensor([[0], [1]])
+    )
+    torch.testing.assert_close(pairwise_cosines(encoded), torch.tensor([[1.0, 0.0, 0.6, -1.0], [0.0, 1.0, 0.8, 0.0]]))
 
 
 def test_similarity_matching_by_hand():
@@ -32,8 +34,8 @@ def test_similarity_matching_by_hand():
 
 def test_similarity_matching_sees_the_batchs_candidates():
     documents, rows = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), torch.tensor([[0], [1]])
-    student = dual(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), documents, rows)  # to each other 1, to the candidates 0 1 and 0 1
-    teacher = dual(torch.tensor([[0.6, 0.8], [1.0, 0.0]]), documents, rows)  # 0.6, and 0.8 0.6 and 0 1
+    student = score_candidates(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), documents, rows)  # to each other 1, to the candidates 0 1 and 0 1
+    teacher = score_candidates(torch.tensor([[0.6, 0.8], [1.0, 0.0]]), documents, rows)  # 0.6, and 0.8 0.6 and 0 1
     by_hand = (2 * 0.4**2 + 0.8**2 + 0.4**2 + 0 + 0) / 6
     assert SimilarityMatching()(student, teacher).item() == pytest.approx(by_hand, rel=1e-6)
 
@@ -86,6 +88,6 @@ def test_gradient_against_finite_differences(loss, candidates):
     torch.manual_seed(0)
     rows = torch.arange(4 * candidates).reshape(4, candidates)
     documents = torch.randn(4, candidates, 3, dtype=torch.float64)
-    teacher = dual(torch.randn(4, 3, dtype=torch.float64), documents, rows)
+    teacher = score_candidates(torch.randn(4, 3, dtype=torch.float64), documents, rows)
     start = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda vectors: loss(dual(vectors, documents, rows), teacher), (start,))
+    assert torch.autograd.gradcheck(lambda vectors: loss(score_candidates(vectors, documents, rows), teacher), (start,))

@@ -59,21 +59,26 @@ def test_the_teacher_may_have_a_temperature_of_its_own():
 
 
 def test_logits_are_not_divided_unless_it_is_said():
-    own = ScoreDistillation(weight=3.0, teacher="ce").suited(0.05, 1.0)
+    own = ScoreDistillation(weight=3.0, teacher="ce").with_default_temperature(0.05, 1.0)
     assert (own.temperature, own.teacher_temperature, own.weight, own.teacher) == (0.05, 1.0, 3.0, "ce")
     torch.testing.assert_close(
         own(scored(0.05 * STUDENT), scored(TEACHER)), ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER))
     )
-    assert ScoreDistillation(teacher_temperature=2.0).suited(0.05, 1.0).teacher_temperature == 2.0
-    assert MarginMSE().suited(0.05, 1.0) == MarginMSE()
+    assert ScoreDistillation(teacher_temperature=2.0).with_default_temperature(0.05, 1.0).teacher_temperature == 2.0
+    assert MarginMSE().with_default_temperature(0.05, 1.0) == MarginMSE()
 
 
 def test_temperatures_that_are_not_given_suit_the_vectors():
     """A teacher like the student follows the temperature that was given to it; one of another kind does not."""
-    assert ScoreDistillation().suited(1.0, None) == ScoreDistillation(temperature=1.0)
-    assert ScoreDistillation(temperature=0.1).suited(1.0, None) == ScoreDistillation(temperature=0.1)
-    assert ScoreDistillation(temperature=0.1).suited(1.0, 0.05) == ScoreDistillation(temperature=0.1, teacher_temperature=0.05)
-    assert (OneHot().suited(1.0, None), OneHot(temperature=0.1).suited(1.0, None)) == (OneHot(temperature=1.0), OneHot(temperature=0.1))
+    assert ScoreDistillation().with_default_temperature(1.0, None) == ScoreDistillation(temperature=1.0)
+    assert ScoreDistillation(temperature=0.1).with_default_temperature(1.0, None) == ScoreDistillation(temperature=0.1)
+    assert ScoreDistillation(temperature=0.1).with_default_temperature(1.0, 0.05) == ScoreDistillation(
+        temperature=0.1, teacher_temperature=0.05
+    )
+    assert (OneHot().with_default_temperature(1.0, None), OneHot(temperature=0.1).with_default_temperature(1.0, None)) == (
+        OneHot(temperature=1.0),
+        OneHot(temperature=0.1),
+    )
     torch.testing.assert_close(
         ScoreDistillation()(scored(STUDENT), scored(TEACHER)), ScoreDistillation(temperature=0.05)(scored(STUDENT), scored(TEACHER))
     )

@@ -14,8 +14,8 @@ from conftest import REAL_DATA
 from torchmetrics import MetricCollection
 
 from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall, cosine, ndcg, overlap, recall, reciprocal_rank
-from distill.metrics.runs import read_trec, write_trec
-from distill.records import BadInput, Run
+from distill.metrics.trec_runs import read_trec, write_trec
+from distill.records import BadInput, Ranking
 
 DATA = REAL_DATA / "msmarco-dl"
 
@@ -170,7 +170,7 @@ def as_rows(run):
     """(Run, document ids) of 100 documents a query, with every other score tied to the one before."""
     documents = [document for found in run.values() for document, _ in found]
     scores = np.array([[score for _, score in found[::2]] for found in run.values()]).repeat(2, axis=1)
-    return Run(list(run), np.arange(len(documents)).reshape(len(run), -1), scores), documents
+    return Ranking(list(run), np.arange(len(documents)).reshape(len(run), -1), scores), documents
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the TREC DL runs and judgements in {DATA}")

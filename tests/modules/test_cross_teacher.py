@@ -7,11 +7,11 @@ import pytest
 import torch
 from families import make_cross, make_folder
 
-from distill.data.negatives import Rows
-from distill.data.tokens import TokenArrays
+from distill.data.negative_sampling import PairRows
 from distill.encoders.cross_folder import load_cross_encoder, save_cross_encoder
 from distill.modules.cross_teacher import CrossTeacher, dual_pooling_regulariser
 from distill.records import BadInput
+from distill.texts.tokens import TokenArrays
 
 QUERIES = [[6, 7], [8], [9, 10, 11]]
 DOCUMENTS = [[20, 21, 22], [23], [24, 25, 26, 27, 28, 29], [30, 31], []]
@@ -31,7 +31,7 @@ def teacher(folder: Path, head="dual_pooling", **settings) -> CrossTeacher:
 
 
 def batch_of(module: CrossTeacher, rows, tokens_per_chunk: int = 10_000):
-    return module.training_batch(arrays(QUERIES), arrays(DOCUMENTS), Rows(*map(np.array, rows)), tokens_per_chunk)
+    return module.training_batch(arrays(QUERIES), arrays(DOCUMENTS), PairRows(*map(np.array, rows)), tokens_per_chunk)
 
 
 ROWS = ([2, 0], [[3, 0, 2], [1, 2, 3]])
@@ -80,11 +80,11 @@ def test_the_regulariser_by_hand():
 
 def test_missing_candidates_come_last(tmp_path):
     module = teacher(tmp_path / "model")
-    rows = Rows(*map(np.array, ([1, 2], [[3, 2, 0], [1, -1, -1]])))
+    rows = PairRows(*map(np.array, ([1, 2], [[3, 2, 0], [1, -1, -1]])))
     scores = module.validation_step(module.dev_batch(arrays(QUERIES), arrays(DOCUMENTS), rows, 1000), 0)
     assert scores.isneginf().tolist() == [[False, False, False], [False, True, True]]
     data = type("Data", (), {"dev_candidates": np.array([[9, 9, 9], [3, 2, 0], [1, -1, -1]])})
-    ranked = module.ranked(data, np.array([1, 2]), scores)
+    ranked = module.rank_documents(data, np.array([1, 2]), scores)
     best = [3, 2, 0][int(scores[0].argmax())]
     assert ranked[0, 0] == best and ranked[1].tolist() == [1, -1, -1]
     assert sorted(ranked[0].tolist()) == [0, 2, 3]

@@ -8,11 +8,11 @@ import torch
 from families import make_encoder, make_folder, make_tokenizer
 from torch.profiler import ProfilerActivity, profile
 
-from distill.data.negatives import Rows
-from distill.data.tokens import TokenArrays
+from distill.data.negative_sampling import PairRows
 from distill.encoders.towers import Towers, load_towers, save_towers
 from distill.modules.dual_teacher import DualTeacher
 from distill.records import BadInput
+from distill.texts.tokens import TokenArrays
 
 
 def teacher(folder: Path, **settings) -> DualTeacher:
@@ -33,7 +33,7 @@ def arrays(count: int, seed: int, length: int = 10) -> TokenArrays:
 
 def batch_of(module: DualTeacher, batch: int, candidates: int, tokens_per_chunk: int = 10_000):
     rows = np.random.default_rng(3).permutation(batch * candidates).reshape(batch, candidates)
-    return module.training_batch(arrays(batch, 1), arrays(batch * candidates, 2), Rows(np.arange(batch), rows), tokens_per_chunk)
+    return module.training_batch(arrays(batch, 1), arrays(batch * candidates, 2), PairRows(np.arange(batch), rows), tokens_per_chunk)
 
 
 @pytest.mark.parametrize("relevant", [None, np.array([[4, 2, -1], [0, 3, 1], [2, -1, -1]])], ids=["unjudged", "judged"])
@@ -50,7 +50,7 @@ def test_the_loss_by_hand(tmp_path, relevant):
         others = [row for j, pair in enumerate(rows) for row in pair if j != i and row not in own and row not in known]
         scores = (query[i] @ document[[*own, *others]].T / 0.1).double()
         losses.append(-scores.log_softmax(0)[0])
-    loss = module.training_step(module.training_batch(queries, documents, Rows(np.arange(3), rows, relevant), 24), 0)
+    loss = module.training_step(module.training_batch(queries, documents, PairRows(np.arange(3), rows, relevant), 24), 0)
     assert float(loss.detach()) == pytest.approx(float(sum(losses).detach()) / 3, abs=1e-5)
 
 

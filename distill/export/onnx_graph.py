@@ -1,0 +1,111 @@
+"""An encoder as an ONNX graph, from token ids to vectors: written, quantised, checked against PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill.encoders.encoder import Encoder
+from distill.encoders.pooling import pool
+from distill.export.onnx_encoder import OUTPUT, OnnxEncoder
+from distill.records import Tokens
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+TOLERANCE = 1e-5  # of a vector's length, between PyTorch's and ONNX Runtime's in fp32
+
+
+class NoGraph(Exception):
+    """This encoder cannot be written as an ONNX graph."""
+
+
+class Graph(nn.Module):
+    """What the ONNX graph computes: the vectors, and the token states that sentence-transformers' own ONNX backend asks for."""
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        states = self.encoder.states(Tokens(input_ids, attention_mask))
+        return self.encoder.head(pool(states, attention_mask, self.encoder.settings.pooling)), states
+
+
+def missing_packages() -> list[str]:
+    """What the extra `onnx` would install and is not here."""
+    return [name for name in PACKAGES if find_spec(name) is None]
+
+
+def write_graph(encoder: Encoder, path: Path) -> None:
+    """Writes `input_ids` and `attention_mask` [batch, length] int64 -> `sentence_embedding` [batch, D] in fp32.
+
+    Raises NoGraph where the backbone does something that ONNX cannot say.
+    """
+    encoder = copy.deepcopy(encoder).cpu().eval()
+    encoder.backbone.set_attn_implementation("eager")  # plain matrix products: a smaller graph than that of the fused kernel
+    # two texts of different length: nothing in the graph may hold for one size only
+    tokens = encoder.pad([encoder.token_ids(["a"], "query")[0], encoder.token_ids(["a b c d"], "query")[0]])
+    names = ["input_ids", "attention_mask"]
+    sizes = {0: torch.export.Dim("batch_size"), 1: torch.export.Dim("sequence_length")}
+    with silence():
+        try:
+            program = torch.onnx.export(
+                Graph(encoder),
+                (tokens.input_ids, tokens.attention_mask),
+                dynamo=True,
+                input_names=names,
+                output_names=[OUTPUT, "last_hidden_state"],
+                dynamic_shapes=dict.fromkeys(names, sizes),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise NoGraph(f"torch.onnx.export: {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
+    program.save(path)
+
+
+def write_quantised(graph: Path, path: Path) -> None:
+    """`graph` with the weights of its matrix products in 8 bits; biases, norms and the word table stay as they are."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with silence():
+        # a scale for every 128 weights and 128 activations; with one a row of weights and one for all activations, as
+        # quantize_dynamic does it, a two-layer student moves away from itself: mean cosine 0.996 instead of 0.9998
+        quantiser = MatMulNBitsQuantizer(onnx.load(graph), bits=8, block_size=128, is_symmetric=True, accuracy_level=4)
+        quantiser.process()
+        quantiser.model.save_model_to_file(str(path), use_external_data_format=False)
+
+
+@torch.inference_mode()
+def check_equal(encoder: Encoder, served: OnnxEncoder, texts: Sequence[str]) -> None:
+    """Raises RuntimeError when a vector differs from PyTorch's by more than TOLERANCE of its length.
+
+    Texts are asked one by one, all at once, so that the short ones are padded, and as one text longer than the encoder reads.
+    """
+    for batch in [*([text] for text in texts), texts, [texts[0], " ".join(texts)]]:
+        expected, found = encoder.encode(batch, "query").numpy(), served.encode(batch, "query")
+        difference = np.abs(found - expected).max() / np.linalg.norm(expected, axis=1).max()
+        if not difference <= TOLERANCE:
+            raise RuntimeError(f"ONNX Runtime's vectors differ from PyTorch's by {difference:.1e} of their length, on {batch[0]!r}")
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Without the exporter's and the quantiser's remarks about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

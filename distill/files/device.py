@@ -1,0 +1,81 @@
+"""Where to compute and in which number format: asked once, here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def best_device() -> torch.device:
+    """This process's own GPU where there is one: launchers number the processes of a machine, torchrun and srun under these names."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+    return torch.device("cuda", local_rank % torch.cuda.device_count())  # srun may show each process its own GPU alone
+
+
+@cache
+def computes_bf16(device_type: str) -> bool:
+    """Whether bf16 is faster than fp32 there: the processor multiplies it natively."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return bool(flags & {"avx512_bf16", "amx_bf16", "svebf16"})
+
+
+def resolve_precision(precision: Precision, device_type: str) -> Literal["bf16", "fp32"]:
+    """What `auto` means on this device."""
+    if precision == "auto":
+        return "bf16" if computes_bf16(device_type) else "fp32"
+    return precision
+
+
+@contextmanager
+def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Matrix products in bf16, sums and normalisation in fp32; with fp32 everything exact."""
+    with fp32_products(device), torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device.type) == "bf16"):
+        yield
+
+
+@contextmanager
+def fp32_products(device: torch.device) -> Iterator[None]:
+    """Exact and fast fp32 products whatever is set around: TF32 or bf16 scores change a ranking.
+
+    The setting is the process's: one thread at a time.
+    """
+    sums: Any = torch.backends.cuda.matmul
+    before, reduced = torch.get_float32_matmul_precision(), sums.allow_bf16_reduced_precision_reduction
+    try:
+        with torch.autocast(device.type, enabled=False):
+            torch.set_float32_matmul_precision(exact_matmul_precision(device))
+            sums.allow_bf16_reduced_precision_reduction = False  # products of bf16 are summed in fp32
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        sums.allow_bf16_reduced_precision_reduction = reduced
+
+
+def exact_matmul_precision(device: torch.device) -> Literal["medium", "highest"]:
+    """The fastest setting of torch's fp32 products that rounds nothing on this device."""
+    return "medium" if device.type == "cpu" and _medium_is_exact() else "highest"
+
+
+@cache
+def _medium_is_exact() -> bool:
+    """Whether "medium" only selects oneDNN here, up to twice as fast; on a CPU with AMX it rounds to bf16 instead."""
+    left, right = torch.randn(2, 256, 384, generator=torch.Generator().manual_seed(0)).unbind()
+    exact, before = left.double() @ right.double().T, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    with torch.autocast("cpu", enabled=False):
+        error = (left @ right.T - exact).abs().max() / exact.abs().max()
+    torch.set_float32_matmul_precision(before)
+    return float(error) < 1e-6

@@ -1,0 +1,7 @@
+"""Documents, queries and judgments, on disk or on a hub. The sources that a configuration can name are listed here."""
+
+from distill.texts.hubs import HfDataset, IrDatasets
+from distill.texts.python_docs import PythonDocs
+from distill.texts.sources import Beir, MsMarcoTsv, QueryFile, TextSource
+
+__all__ = ["Beir", "HfDataset", "IrDatasets", "MsMarcoTsv", "PythonDocs", "QueryFile", "TextSource"]

@@ -1,0 +1,96 @@
+"""Ids of rows, kept as one flat array of bytes: nine million of them take tens of megabytes and no Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+
+
+class Ids:
+    """String ids by row, and rows by string id.
+
+    Args:
+        raw: [N] fixed-width `S` array of UTF-8 bytes; may be a read-only memory map.
+        order: [N] int64, a stored `argsort(raw)`; worked out on first use when absent.
+    """
+
+    def __init__(self, raw: np.ndarray, order: np.ndarray | None = None):
+        if raw.dtype.kind != "S" or raw.ndim != 1:
+            raise TypeError(f"ids are one row of fixed-width bytes, not {raw.dtype} of shape {raw.shape}")
+        self.raw = raw
+        if order is not None:
+            self.order = order
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> Ids:
+        return cls(as_bytes(list(ids)))
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """[N] int64: rows by ascending id; equal ids stay in row order."""
+        if self.raw.dtype.itemsize <= 8:
+            return np.argsort(_as_integers(self.raw), kind="stable")
+        return np.argsort(self.raw, kind="stable")
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __getitem__(self, row: int) -> str:
+        return self.raw[row].decode(errors="replace")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def chunks(self, size: int = 65_536) -> Iterator[list[str]]:
+        """The ids in lists of up to `size`: nobody holds all of them as Python objects."""
+        return ([self[row] for row in range(start, min(start + size, len(self)))] for start in range(0, max(1, len(self)), size))
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """[len(ids)] int64: the row of each id, -1 where it is unknown; the first row of an id that occurs twice."""
+        if not len(self) or not len(ids):
+            return np.full(len(ids), -1, np.int64)
+        wanted = [id_.encode(errors="replace") for id_ in ids]
+        lengths = np.fromiter(map(len, wanted), np.int64, len(wanted))
+        # an id wider than ours is cut here and could match by its beginning: the lengths settle it
+        cut = np.array(wanted, dtype=self.raw.dtype)
+        places = np.searchsorted(self.raw, cut, sorter=self.order)
+        found = self.order[np.minimum(places, len(self) - 1)]
+        same = (self.raw[found] == cut) & (np.char.str_len(self.raw[found]) == lengths)
+        return np.where(same, found, -1).astype(np.int64)
+
+    def first_duplicate(self) -> str | None:
+        """The repeated id whose second row comes first; None when every id is unique."""
+        rows = self.first_duplicate_rows()
+        return None if rows is None else self[rows[0]]
+
+    def first_duplicate_rows(self) -> tuple[int, int] | None:
+        """The two rows of `first_duplicate()`, ascending."""
+        in_order = self.raw[self.order]
+        repeats = np.flatnonzero(in_order[1:] == in_order[:-1])
+        if not len(repeats):
+            return None
+        place = repeats[np.argmin(self.order[repeats + 1])]
+        return int(self.order[place]), int(self.order[place + 1])
+
+    def with_unique_names(self) -> Ids:
+        """Unique ids: the second row of `a` becomes `a#2`, the third `a#3`."""
+        in_order = self.raw[self.order]
+        places = np.arange(len(self))
+        new = np.append(True, in_order[1:] != in_order[:-1])[: len(self)]
+        earlier = places - np.maximum.accumulate(np.where(new, places, 0))  # how many equal ids come before each
+        wide = self.raw.astype(f"S{self.raw.dtype.itemsize + 1 + len(str(len(self)))}")
+        for place in np.flatnonzero(earlier):
+            wide[self.order[place]] = in_order[place] + f"#{earlier[place] + 1}".encode()
+        return Ids(wide)
+
+
+def as_bytes(ids: Sequence[str]) -> np.ndarray:
+    """[N] fixed-width UTF-8 bytes, as wide as the longest id."""
+    return np.array([id_.encode(errors="replace") for id_ in ids], dtype="S" if len(ids) else "S1")
+
+
+def _as_integers(raw: np.ndarray) -> np.ndarray:
+    """Ids of up to 8 bytes as big-endian integers, which sort as the bytes do and many times faster."""
+    return raw.astype("S8").view(">u8").astype(np.uint64)

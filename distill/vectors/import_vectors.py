@@ -1,0 +1,74 @@
+"""`distill import`: vectors that already exist, into a store."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from distill.encoders.folder import IMPORTED
+from distill.files.progress import progress_bar
+from distill.records import BadInput
+from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter
+from distill.vectors.vector_files import VectorFiles, open_vectors
+
+
+def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | None = None, queries: str | None = None) -> None:
+    """Writes vectors that already exist into a store: the documents first, then each set of queries; the model itself is not needed.
+
+    Everything is checked before anything is written. Run again after a kill it goes on with the missing shards.
+
+    Args:
+        vectors: .npy or .parquet file, a folder of either, or a flat faiss index.
+        out: store folder to write.
+        ids: text file with an id a line, in the order of the vectors; of parquet the column of ids, where that is not plain.
+        name: what made the vectors, for you to read, e.g. openai/text-embedding-3-small.
+        queries: name of the query set, a split or the name of a file of extra queries without its ending; documents by default.
+    """
+    if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
+        raise BadInput(f"{out}: not a store and not empty: choose another --out")
+    if queries is not None and not re.fullmatch(r"[\w.-]+", queries):
+        raise BadInput(f"queries: {queries!r}: a set of queries is named with letters, digits, '.', '_' and '-', e.g. train")
+    documents = None if queries is None else _documents(Path(out), name)
+    if documents is None and not name:
+        raise BadInput("name: say what made the vectors, e.g. --name openai/text-embedding-3-small")
+    found = open_vectors(vectors, ids)
+    if documents is not None and found.width != documents.width:
+        raise BadInput(f"{vectors}: {found.width} wide, the documents of {out} are {documents.width}: import vectors of the same model")
+    folder = Path(out) / (f"queries-{queries}" if queries else "documents")
+    writer = StoreWriter(folder, found.ids, found.width, _maker(name, found.fingerprint(), documents), texts=None)
+    _write(found, writer)
+
+
+def _documents(out: Path, name: str | None) -> VectorStore:
+    """The store that the queries belong to; refuses a name that is not its maker's."""
+    if not (out / "documents").exists():
+        raise BadInput(f"{out}: no documents in it yet, whose model these queries share: import those first, without --queries")
+    documents = VectorStore(out / "documents")
+    if name not in (None, documents.maker["name"]):
+        raise BadInput(f"name: the documents of {out} are by {documents.maker['name']}, not {name}: one store holds one model's vectors")
+    return documents
+
+
+def _maker(name: str | None, vectors: str, documents: VectorStore | None) -> dict[str, Any]:
+    """What is known of who made the vectors: a name, and the documents' vectors themselves, which stand for the model.
+
+    `vectors` is the fingerprint of the set at hand, so that other vectors under the same ids are not taken for done.
+    """
+    known = {"name": name, "fingerprint": vectors} if documents is None else documents.maker
+    return {**known, "role": "document" if documents is None else "query", "origin": IMPORTED, "vectors": vectors}
+
+
+def _write(found: VectorFiles, writer: StoreWriter) -> None:
+    if writer.finished:
+        writer.update_name()
+        return print(f"{writer.folder}: done before, {found.rows} vectors")
+    missing = dict(writer.missing())
+    with progress_bar(total=found.rows, desc=f"import {writer.folder.name}", unit=" vectors") as bar:
+        for shard, piece in enumerate(found.pieces(writer.rows_per_shard)):
+            if shard in missing:
+                writer.write(shard, piece)
+            bar.update(len(piece))
+    writer.finish()
+    print(f"{writer.folder}: {found.rows} vectors, {found.width} wide")

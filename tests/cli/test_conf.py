@@ -1,0 +1,356 @@
+"""Every shipped YAML and every command of the README runs, in miniature: a random teacher stands in for the one from the hub."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import runpy
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as arrow
+import pytest
+import torch
+import yaml
+from conftest import make_source, make_teacher
+from pyarrow import parquet
+from writers import make_writer
+
+from distill.cli.main import main
+from distill.encoders.cross_folder import new_cross_encoder, save_cross_encoder
+from distill.records import BadInput
+from distill.training.run_folder import from_config
+from distill.training.sweep import list_grid, read_sweep, trial_arguments
+
+ROOT = Path(__file__).parents[2]
+YAMLS = sorted(str(path.relative_to(ROOT)) for folder in ("conf", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a six-layer teacher and small texts at the places that README and conf/ name."""
+    root = tmp_path_factory.mktemp("world")
+    make_teacher(root / "teacher", layers=6)
+    make_teacher(root / "backbone", width=16, layers=1, seed=1)
+    make_writer(root / "writer", "bart")
+    make_source(root / "data" / "msmarco")
+    make_source(root / "data" / "msmarco-dl")
+    for split in ("dl19", "dl20"):
+        for kind in ("queries", "qrels"):
+            shutil.copy(root / "data" / "msmarco-dl" / f"{kind}.dev.tsv", root / "data" / "msmarco-dl" / f"{kind}.{split}.tsv")
+    for corpus in ("beir", "mycorpus"):
+        to_beir(root / "data" / "msmarco", root / "data" / corpus)
+    shutil.copytree(ROOT / "conf", root / "conf")
+    existing_vectors(root)
+    return root
+
+
+def existing_vectors(root: Path) -> None:
+    """Vectors that another program left: what the README imports."""
+    for name, texts in (("docs", "collection.tsv"), ("train", "queries.train.tsv"), ("dev", "queries.dev.tsv")):
+        ids = [line.split("\t")[0] for line in (root / "data" / "msmarco" / texts).read_text().splitlines()]
+        vectors = np.random.default_rng(0).standard_normal((len(ids), 8)).astype(np.float32)
+        if name == "dev":
+            parquet.write_table(arrow.table({"id": ids, "vector": list(vectors)}), root / "dev.parquet")
+        else:
+            np.save(root / f"{name}.npy", vectors)
+            (root / f"{name}.txt").write_text("\n".join(ids))
+
+
+def to_beir(msmarco: Path, beir: Path) -> None:
+    """The same texts in BEIR layout."""
+    (beir / "qrels").mkdir(parents=True)
+    documents = (line.split("\t", 1) for line in (msmarco / "collection.tsv").read_text().splitlines())
+    (beir / "corpus.jsonl").write_text("".join(json.dumps({"_id": id_, "title": "", "text": text}) + "\n" for id_, text in documents))
+    with open(beir / "queries.jsonl", "w") as file:
+        for split in ("train", "dev", "test"):
+            for line in (msmarco / f"queries.{split}.tsv").read_text().splitlines():
+                id_, text = line.split("\t", 1)
+                file.write(json.dumps({"_id": id_, "text": text}) + "\n")
+            rows = (line.split() for line in (msmarco / f"qrels.{split}.tsv").read_text().splitlines())
+            judged = "".join(f"{query}\t{document}\t{grade}\n" for query, _, document, grade in rows)
+            (beir / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+
+
+@pytest.fixture()
+def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(world)
+    return world
+
+
+def run(*trial_arguments: str) -> None:
+    assert main(list(trial_arguments)) == 0, f"distill {shlex.join(trial_arguments)}"
+
+
+@pytest.fixture(scope="module")
+def beir_store(world: Path) -> str:
+    store = str(world / "runs" / "beir" / "teacher")
+    run("encode", "--teacher", str(world / "teacher"), "--source", "Beir", "--source.root", str(world / "data" / "beir"), "--out", store)
+    return store
+
+
+@pytest.mark.parametrize("student", [path for path in YAMLS if path.startswith("conf/student")])
+def test_students_train(student: str, here: Path, beir_store: str, tmp_path: Path) -> None:
+    extra = ["--model.student.init_args.name", str(here / "backbone")] if "own_backbone" in student else []
+    extra += ["--data.candidates", "4"] if "with_scores" in student or "symmetric" in student else []
+    if "cross" in student:  # one that learnt nothing will do
+        save_cross_encoder(new_cross_encoder(str(here / "teacher"), "dual_pooling"), tmp_path / "cross")
+        read = ["--splits", "[train]", "--candidates", beir_store, "--out", str(tmp_path / "pairs")]
+        run("encode", "--teacher", str(tmp_path / "cross"), "--source", "Beir", "--source.root", "data/beir", *read)
+        extra += ["--data.teachers", f"{{cross: {tmp_path / 'pairs'}}}", "--data.candidates", "4"]
+    group = ["--model", student, "--data", "conf/data/beir.yaml", "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1"]
+    run("train", *group, *extra, "--out", str(tmp_path / "run"))
+    assert (tmp_path / "run" / "student" / "modules.json").exists()
+
+
+@pytest.mark.parametrize("teacher", [path for path in YAMLS if path.startswith("conf/teacher")])
+def test_teachers_are_taught(teacher: str, here: Path, beir_store: str, tmp_path: Path) -> None:
+    group = ["--model", teacher, "--data", "conf/data/labels.yaml", "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1"]
+    more = ["--trainer.limit_train_batches", "2", "--data.first_stage", beir_store]
+    small = {  # the small teacher reads 64 tokens
+        "dual.yaml": ["--model.start_from", "teacher"],
+        "query_generator.yaml": ["--model.start_from", "writer", "--model.longest_text", "32", "--data.negatives_per_query", "0"],
+    }.get(Path(teacher).name, ["--model.start_from", "teacher", "--model.max_length", "32"])
+    run("teach", *group, *more, *small, "--out", str(tmp_path / "run"))
+    given = yaml.safe_load((ROOT / teacher).read_text())
+    used = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
+    assert used["class_path"] == given["class_path"]
+    for key, value in given["init_args"].items():
+        assert key in ("start_from", "max_length", "longest_text") or used["init_args"][key] == value
+    assert (tmp_path / "run" / "teacher" / "config.json").exists()
+
+
+def test_sweep_names_what_there_is(here: Path, beir_store: str, tmp_path: Path) -> None:
+    plan = read_sweep(Path("conf/sweep/learning_rate.yaml"))
+    choice = next(list_grid(plan["parameters"]))
+    run(*trial_arguments(plan["command"], choice, tmp_path / "run"), "--trainer.max_epochs", "1")
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert plan["metric"]["name"] in logged[-1]
+
+
+def test_msmarco_group_trains(here: Path, tmp_path: Path) -> None:
+    source = yaml.safe_load((here / "conf/data/msmarco.yaml").read_text())
+    run("encode", "--teacher", "teacher", "--source", "MsMarcoTsv", "--source.root", "data/msmarco", "--out", source["store"])
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/msmarco.yaml", "--trainer", "conf/trainer/cpu.yaml"]
+    run("train", *group, "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+
+
+def test_fresh_crops_group_adds_to_another(here: Path, beir_store: str, tmp_path: Path) -> None:
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--data", "conf/data/fresh_crops.yaml"]
+    run("train", *group, "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+    data = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]
+    assert data["fresh"]["class_path"].endswith("Crop") and data["source"]["init_args"]["root"] == "data/beir"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_group_trains(here: Path, beir_store: str, tmp_path: Path) -> None:
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--trainer", "conf/trainer/gpu.yaml"]
+    run("train", *group, "--out", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("trainer", ["8gpu", "slurm"])
+def test_trainer_groups_of_many_gpus(trainer: str, here: Path, beir_store: str, tmp_path: Path) -> None:
+    """As far as one CPU can: all that they say but where to run."""
+    group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--trainer", f"conf/trainer/{trainer}.yaml"]
+    one = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.strategy", "auto"]
+    run("train", *group, *one, "--trainer.precision", "32-true", "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+    assert yaml.safe_load((ROOT / "conf" / "trainer" / f"{trainer}.yaml").read_text())["devices"] == 8
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "data").glob("hub_*.yaml")), ids=lambda path: path.stem)
+def test_hub_groups_name_what_there_is(path: Path) -> None:
+    """Every id is in ir_datasets' registry, and the source takes its arguments; tests/data/test_hubs.py reads from such sources."""
+    hub = pytest.importorskip("ir_datasets")
+    group = yaml.safe_load(path.read_text())
+    source = from_config(group["source"])
+    if path.stem == "hub_beir":
+        assert len(source.revision) == 40 and group["dev"] in source.names
+    else:
+        assert group["dev"] in source.splits() and hub.load(source.corpus).has_docs()
+        assert all(hub.load(name).has_queries() for name in source.ids.values())
+
+
+def test_python_docs_group_names_the_corpus_that_the_quickstart_makes() -> None:
+    group = yaml.safe_load((ROOT / "conf/data/python_docs.yaml").read_text())
+    quickstart = yaml.safe_load((ROOT / "experiments/quickstart/train.yaml").read_text())["data"]
+    assert group["source"] == quickstart["source"] and group["store"] == quickstart["store"]
+
+
+def test_quickstart_on_a_small_package_tree(here: Path, tmp_path: Path) -> None:
+    """The quickstart's own YAMLs and order of verbs; the docstrings are those of one package instead of all."""
+    packages = f"['{Path(yaml.__file__).parents[1]}/yaml', '{Path(json.__file__).parents[0]}', '{Path(torch.__file__).parent}/optim']"
+    corpus = ["source.init_args.root", str(tmp_path / "corpus")]
+    store, out = str(tmp_path / "store"), str(tmp_path / "run")
+    config = ROOT / "experiments" / "quickstart"
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{corpus[0]}", corpus[1], "--out", store,
+        "--source.init_args.packages", packages)  # fmt: skip
+    run("train", "-c", f"{config}/train.yaml", f"--data.{corpus[0]}", corpus[1], "--data.store", store, "--out", out,
+        "--data.source.init_args.packages", packages)  # fmt: skip
+    run("evaluate", out, "--split", "test")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["retention"]["ndcg@10"]["ci95"]
+
+
+def test_msmarco_dl_on_small_texts(here: Path, tmp_path: Path) -> None:
+    config = ROOT / "experiments" / "msmarco_dl"
+    store, out, spans = str(tmp_path / "store"), str(tmp_path / "run"), f"{tmp_path}/spans/spans.jsonl"
+    texts, holdout = ["source.init_args.root", "data/msmarco-dl"], ["source.init_args.holdout", "10"]
+    run("generate", "-c", f"{config}/generate.yaml", f"--{texts[0]}", texts[1], f"--{holdout[0]}", holdout[1], "--count", "200",
+        "--out", str(tmp_path / "spans"))  # fmt: skip
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{texts[0]}", texts[1], f"--{holdout[0]}", holdout[1],
+        "--queries", f"[{spans}]", "--out", store)  # fmt: skip
+    run("train", "-c", f"{config}/train.yaml", f"--data.{texts[0]}", texts[1], f"--data.{holdout[0]}", holdout[1],
+        "--data.queries", f"{{{spans}: 1.0}}", "--data.store", store, "--trainer.max_epochs", "1", "--out", out)  # fmt: skip
+    run("evaluate", out, "--split", "dl19")
+
+
+def test_medquad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiment's YAMLs and its two programs, one system of each kind."""
+    config, root = ROOT / "experiments" / "medquad", tmp_path / "medquad"
+    monkeypatch.syspath_prepend(config)
+    splits, results = importlib.import_module("splits"), importlib.import_module("results")
+    sizes = {"teach": ("train", 40), "student": ("train", 40), "dev": ("dev", 12)}
+    monkeypatch.setattr(splits, "SIZES", {**sizes, "test": ("missing", 12)})
+    with pytest.raises(BadInput, match="missing"):
+        splits.split(here / "data" / "beir", root / "data")
+    assert not list(root.iterdir())  # what stopped in the middle leaves nothing
+    monkeypatch.setattr(splits, "SIZES", {**sizes, "test": ("test", 12)})
+    splits.split(here / "data" / "beir", root / "data")
+    texts, store, data = (
+        ["--source", "Beir", "--source.root", f"{root}/data"],
+        f"{root}/teacher",
+        ["--data.source.init_args.root", f"{root}/data"],
+    )
+    run("encode", "--teacher", "teacher", *texts, "--out", store)
+    for split in ("teach", "student"):
+        run("mine", "--store", store, *texts, "--split", split, "--margin", "-2", "--out", f"{root}/negatives-{split}")
+    taught = ["--model.init_args.start_from", "teacher", *data, "--model.init_args.max_length", "32"]
+    mined = ["--data.negatives", "MinedNegatives", "--data.negatives.init_args.path", f"{root}/negatives-teach/negatives.jsonl"]
+    run("teach", "-c", f"{config}/cross.yaml", *taught, *mined, "--data.first_stage", store, "--out", f"{root}/ce_dual-0")
+    run("rerank", "--teacher", f"{root}/ce_dual-0/teacher", *texts, "--first_stage", store, "--out", f"{root}/rerank/ce_dual-0")
+    for name, negatives in (("de_labels", mined), ("de_labels_random", ["--data.negatives", "RandomNegatives"])):
+        run("teach", "-c", f"{config}/dual.yaml", *taught, *negatives, "--out", f"{root}/{name}-0")
+        run("encode", "--teacher", f"{root}/{name}-0/teacher", *texts, "--splits", "[dev,test]", "--out", f"{root}/vectors/{name}-0")
+    pairs = f"{root}/pairs/ce_dual-0"
+    candidates = ["--splits", "[student]", "--candidates", f"{root}/negatives-student"]
+    run("encode", "--teacher", f"{root}/ce_dual-0/teacher", *texts, *candidates, "--out", pairs)
+    options = ["--data.store", store, "--data.teachers", json.dumps({"ce": pairs}), "--model.student.init_args.max_length", "32"]
+    run("train", "-c", f"{config}/student.yaml", *data, *options, "--out", f"{root}/student_labels-0")
+    run("evaluate", f"{root}/student_labels-0")
+    results.main(root)
+    found = json.loads((root / "results.json").read_text())
+    assert set(found["systems"]) == {"de_teacher", "de_labels", "de_labels_random", "ce_dual", "student_labels"}
+    assert set(found["dev"]["systems"]) == {"de_teacher", "de_labels", "de_labels_random", "student_labels"}
+    # what the verbs measured of the same runs
+    reranked = json.loads((root / "rerank/ce_dual-0/results.json").read_text())["systems"]
+    assert found["systems"]["ce_dual"]["reranking"]["mrr@10"] == pytest.approx(reranked["reranked"]["mrr@10"], abs=1e-9)
+    assert found["systems"]["de_teacher"]["reranking"]["mrr@10"] == pytest.approx(reranked["first_stage"]["mrr@10"], abs=1e-9)
+    evaluated = json.loads((root / "student_labels-0/results.json").read_text())["systems"]
+    for name, system in (("de_teacher", "teacher"), ("student_labels", "student")):
+        assert found["systems"][name]["full_corpus"]["mrr@10"] == pytest.approx(evaluated[system]["mrr@10"], abs=1e-9)
+    # a run that lacks a document is of another first stage
+    ranked = root / "rerank/ce_dual-0/runs/test/reranked.trec"
+    ranked.write_text("".join(ranked.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(BadInput, match="not the first 20 documents"):
+        results.main(root)
+
+
+@pytest.mark.slow
+def test_generation_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every YAML and script of the ablation in the order of its run.sh, with few steps and few queries."""
+    config = tmp_path / "experiments" / "generation"
+    shutil.copytree(ROOT / "experiments" / "generation", config)
+    smaller = [
+        ("1600", "4"),
+        ("200", "2"),
+        (r"count: \d+", "count: 150"),
+        (": (12|8|6)}", ": 1}"),
+        ("max_epochs: 4", "max_epochs: 1"),
+        (r"dl19\+dl20", "dl19"),
+    ]
+    smaller += [("longest_text: 128", "longest_text: 32"), ("longest_query: 32", "longest_query: 8")]
+    for path in config.glob("*.yaml"):
+        text = path.read_text()
+        for pattern, value in smaller:
+            text = re.sub(pattern, value, text)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    world = runpy.run_path(str(config / "texts.py"))
+    world["PARTS"].update(holdout=10, dev=10, real_1k=20, more_5k=20)
+    world["main"](here / "data" / "msmarco-dl", tmp_path / "runs" / "generation" / "texts")
+    made = Path("runs/generation")
+    shutil.copytree(here / "data" / "beir", made / "medquad")
+    for name in ("crop", "snippets"):
+        run("generate", "-c", f"{config}/{name}.yaml")
+    for size, split in (("1k", "real_1k"), ("5k", "real_1k+more_5k"), ("all", "real_1k+more_5k+more_all")):
+        run("generate", "-c", f"{config}/noise.yaml", "--split", split, "--out", f"{made}/noise_{size}")
+    files = [f"{made}/{name}/{name}.jsonl" for name in ("crop", "snippets", "noise_1k", "noise_5k", "noise_all")]
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", f"{here}/teacher", "--queries", f"[{','.join(files)}]")
+    runpy.run_path(str(config / "writer.py"))["main"](f"{here}/teacher", made / "writer_start")
+    run("teach", "-c", f"{config}/teach.yaml")
+    run("generate", "-c", f"{config}/seq2seq.yaml")
+    file = f"[{made}/medquad_seq2seq/medquad_seq2seq.jsonl]"
+    texts = ["--source", "Beir", "--source.root", f"{made}/medquad"]
+    run("encode", "--teacher", f"{here}/teacher", *texts, "--queries", file, "--out", f"{made}/medquad_teacher")
+    runpy.run_path(str(config / "round_trip.py"))["main"]()
+    assert set(json.loads((made / "round_trip.json").read_text())) == {"fine-tuned", "untrained", "spans of equal length", "real"}
+    ablation = runpy.run_path(str(config / "ablation.py"))["main"]
+    rows = ["real_1k", "real_1k_crop", "real_1k_noise_fresh", "medquad", "medquad_seq2seq"]
+    ablation(rows)
+    results = json.loads((made / "results.json").read_text())
+    assert set(results["systems"]) == {*rows, "real_1k_best", "medquad_best"}
+    difference = results["differences_to_real"]["real_1k_crop"]["overlap@10"]
+    crop, real = (results["systems"][name]["agreement"]["overlap@10"] for name in ("real_1k_crop", "real_1k"))
+    assert difference["value"] == pytest.approx(crop - real) and difference["ci95"][0] <= difference["value"] <= difference["ci95"][1]
+    before = (made / "rows" / "real_1k" / "student" / "model.safetensors").stat().st_mtime_ns
+    ablation(["real_1k"])  # done before
+    assert (made / "rows" / "real_1k" / "student" / "model.safetensors").stat().st_mtime_ns == before
+    assert json.loads((made / "results.json").read_text())["systems"] == results["systems"]
+
+
+def readme_commands() -> list[list[str]]:
+    """The `distill` commands of the README's bash blocks, continued lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("distill ")]
+
+
+def test_readme_commands_run_in_order(here: Path) -> None:
+    commands = readme_commands()
+    expected = "encode train evaluate report search export generate encode train teach generate import import import mine teach rerank "
+    assert " ".join(command[0] for command in commands) == expected + "encode train train evaluate"
+    # the small teacher reads 64 tokens
+    small = {
+        "BAAI/bge-small-en-v1.5": "teacher",
+        "facebook/bart-base": "writer",
+        "[0, 11]": "[0, 5]",
+        "100000": "300",
+        "1000": "50",
+        "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml",
+    }
+    cross = (here / "conf/teacher/cross_dual.yaml").read_text().replace("max_length: 256", "max_length: 32")
+    (here / "conf/teacher/small.yaml").write_text(cross)
+    for command in commands:
+        run(*[small.get(word, word) for word in command])
+    python = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    namespace: dict = {}  # a later block goes on where an earlier one ended
+    for block in python:
+        exec(block, namespace)
+        assert np.linalg.norm(namespace["vectors"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_every_yaml_is_run_above() -> None:
+    tested = {"student": 6, "teacher": 4, "data": 9, "trainer": 4, "sweep": 1}
+    tested |= {"quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
+    tested |= {"msmarco": 8, "nq": 1}  # in test_launch
+    found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
+    assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert named == ["demo", "test"] and set(named) <= targets

@@ -1,0 +1,87 @@
+"""The front of the program: answers at once, lists every verb, and says what a verb takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+from commands import distill
+
+from distill.cli.main import VERBS
+
+OPTIONS = {
+    "encode": ["--teacher", "--source", "--out", "--splits", "--queries", "--precision", "--pooling", "--normalize"]
+    + ["--model", "--requests_per_minute", "--price", "--budget"],
+    "train": ["--model.student", "--model.losses", "--model.learning_rate", "--data.store", "--data.candidates", "--trainer.max_epochs"]
+    + ["--out", "--ckpt_path", "--checkpoint_every_n_steps", "--seed_everything", "--tracking"],
+    "evaluate": ["run", "--split", "--source", "--store", "--baselines", "--out"],
+    "import": ["--vectors", "--ids", "--name", "--queries", "--out"],
+    "mine": ["--store", "--source", "--out", "--split", "--negatives", "--first_rank", "--last_rank", "--margin"],
+    "teach": ["--model", "--data.source", "--data.negatives", "--data.first_stage", "--trainer.max_epochs", "--out", "--ckpt_path"],
+    "rerank": ["--teacher", "--source", "--first_stage", "--split", "--top", "--out", "--precision"],
+    "search": ["run", "query", "--k"],
+    "export": ["run", "--out"],
+    "sweep": ["file", "--out", "--trials"],
+    "report": ["runs", "--out", "--hour_price"],
+}
+
+
+def test_help_answers_at_once_and_lists_every_verb() -> None:
+    seconds = []
+    for _ in range(3):  # a busy machine may be slow once
+        start = time.monotonic()
+        found = subprocess.run([sys.executable, "-m", "distill", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 1.5
+    listed = [line.split()[0] for line in found.stdout.splitlines() if line.startswith("  ")]
+    assert listed == list(VERBS)
+    assert all(text in found.stdout for _, text in VERBS.values())
+
+
+def test_help_of_training_names_what_is_ours_before_the_trainer(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        distill("train", "--help")
+    text = capsys.readouterr().out
+    assert text.startswith("usage: distill train [--config FILE ...] --out FOLDER [--OPTION VALUE ...]\n")
+    places = [text.index(f"\n  --{option} ") for option in ("out", "model.losses", "data.store", "trainer.max_epochs")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert distill(*arguments) == 0
+    assert "usage: distill VERB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_lists_its_options_with_a_text_each(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        distill(verb, "--help")
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"usage: distill {verb}" in text
+    for option in OPTIONS.get(verb, ["--out"]):
+        assert f" {option} " in text, option
+    if verb in ("encode", "train", "teach", "rerank"):
+        assert "MsMarcoTsv" in text  # the sources to choose from
+
+
+def test_unknown_verb_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert distill("distil") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"distill: no verb 'distil': there are {', '.join(VERBS)}\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert distill("--version") == 0
+    assert capsys.readouterr().out == version("distill") + "\n"
+
+
+def test_module_and_command_are_the_same_program() -> None:
+    found = subprocess.run([sys.executable, "-m", "distill", "nothing"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("distill: no verb 'nothing'")

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import make_dense, make_encoder
+from torch import nn
+
+from distill.encoders.encoder import Encoder, Normalize
+from distill.encoders.folder import save_encoder
+from distill.export.onnx_encoder import MODEL, OnnxEncoder
+from distill.export.onnx_graph import NoGraph, check_equal, write_graph, write_quantised
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TEXTS = ["garden", "what is the best river", " ".join(["small planet letter"] * 3), "how to find a near red market"]
+TOO_LONG = " ".join(["old new fast slow"] * 10)  # more tokens than an encoder of 16 reads
+
+
+def exported(encoder: Encoder, folder: Path) -> OnnxEncoder:
+    save_encoder(encoder, folder)
+    (folder / MODEL).parent.mkdir()
+    write_graph(encoder, folder / MODEL)
+    return OnnxEncoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling", "head"),
+    [
+        ("bert", "mean", [Normalize()]),
+        ("bert", "cls", [make_dense(16, 24, activation="Tanh"), Normalize()]),
+        ("xlm-roberta", "mean", [make_dense(16, 8, bias=False)]),
+        ("mpnet", "cls", []),
+        ("distilbert", "mean", []),
+        pytest.param("modernbert", "mean", [Normalize()], marks=pytest.mark.slow),
+    ],
+)
+def test_graph_equals_pytorch(family, pooling, head, tmp_path):
+    encoder = make_encoder(family, pooling, head=head, prompts={"query": "find ", "document": "a "}, layers=2)
+    served = exported(encoder, tmp_path / "student")
+    for texts in (*([text] for text in TEXTS), TEXTS, [TOO_LONG], [TEXTS[0], TOO_LONG], TEXTS * 5):
+        for role in ("query", "document"):
+            expected = encoder.encode(texts, role)
+            torch.testing.assert_close(torch.from_numpy(served.encode(texts, role)), expected, atol=1e-5, rtol=0)
+    check_equal(encoder, served, TEXTS)
+    assert served.encode(TEXTS).dtype == np.float32
+
+
+def test_writing_leaves_the_encoder_as_it_was(tmp_path):
+    encoder = make_encoder("bert", layers=1).train()
+    before, attention = encoder.fingerprint(), encoder.backbone.config._attn_implementation
+    write_graph(encoder, tmp_path / "model.onnx")
+    assert encoder.training
+    assert encoder.fingerprint() == before
+    assert encoder.backbone.config._attn_implementation == attention
+
+
+def test_weights_in_8_bits(tmp_path):
+    """The products' weights shrink to a quarter, the vectors stay close and differ."""
+    encoder = make_encoder("bert", width=128, layers=2)
+    served = exported(encoder, tmp_path / "student")
+    write_quantised(tmp_path / "student" / MODEL, tmp_path / "student" / "onnx" / "small.onnx")
+    small = OnnxEncoder(tmp_path / "student", model="onnx/small.onnx")
+    cosines = (small.encode(TEXTS) * served.encode(TEXTS)).sum(axis=1)
+    assert 0.995 < cosines.min() < 0.99999
+    in_products = 2 * (4 * 128 * 128 + 2 * 128 * 256)  # two layers: queries, keys, values, output, and the wide layer's two
+    saved = (tmp_path / "student" / MODEL).stat().st_size - (tmp_path / "student" / "onnx" / "small.onnx").stat().st_size
+    assert saved == pytest.approx(3 * in_products, rel=0.1)
+
+
+def test_another_models_graph_is_refused(tmp_path):
+    served = exported(make_encoder("bert", layers=1), tmp_path / "student")
+    with pytest.raises(RuntimeError, match=r"differ from PyTorch's by \d\.\de-0\d of their length, on 'garden'"):
+        check_equal(make_encoder("bert", layers=1, seed=5), served, TEXTS)
+
+
+def test_what_onnx_cannot_say_is_named(tmp_path):
+    class Undecided(nn.Module):
+        def forward(self, vectors):
+            return vectors if vectors.sum().item() > 0 else -vectors  # depends on values: no graph
+
+    with pytest.raises(NoGraph, match=r"torch\.onnx\.export: "):
+        write_graph(make_encoder("bert", head=[Undecided()], layers=1), tmp_path / "model.onnx")
