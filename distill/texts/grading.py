@@ -42,5 +42,5 @@ def grade_judged(qrels: Qrels | None, query_ids: Sequence[str], corpus: Ids, row
     places = np.empty(0, np.int64) if qrels is None else qrels.judged(query_ids)
     if qrels is None or not len(places):
         return {}
-    grades = grade_tensors(qrels, [query_ids[place] for place in places], corpus, rows[places])
+    grades = grade_tensors(qrels, [query_ids[int(place)] for place in places], corpus, rows[places])
     return {name: values.numpy() for name, values in ranking_metrics(*grades, relevant_from).items()}
