@@ -1,26 +1,35 @@
-"""Objects as plain values, {class_path, init_args}, and back: what a run's config.yaml says of the objects it was made with."""
+"""Objects as plain values, {class_path, init_args}, and back: this is how a run's config.yaml describes the objects of a run."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from enum import Enum
+from numbers import Integral, Real
 from typing import Any, Self
 
 from distill.records import BadInput
 
-# where classes of this package were in release 0.1: its run folders name them
+# Where release 0.1 had classes that its run folders name.
 OLD_MODULES = {
     "distill.data.hubs": "distill.texts.hubs",
     "distill.data.negatives": "distill.teachers.negatives",
     "distill.data.python_docs": "distill.texts.python_docs",
     "distill.data.sources": "distill.texts.sources",
-    "distill.data": "distill.texts",
+}
+OLD_CLASS_PATHS = {
+    f"distill.data.{name}": f"distill.texts.{name}"
+    for name in ("Beir", "HfDataset", "IrDatasets", "MsMarcoTsv", "PythonDocs", "QueryFile", "TextSource")
 }
 
 
 class Configurable:
-    """Remembers the arguments it was made with, so that `to_config` can say how to make it again.
+    """Base of objects that remember the arguments they were made with, so that a configuration can describe them.
+
+    Arguments of `**kwargs` are remembered by their own names. An object made with `*args` works, but has no configuration.
 
     >>> class Point(Configurable):
     ...     def __init__(self, x: int, y: int = 0):
@@ -32,59 +41,127 @@ class Configurable:
     init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        made = super().__new__(cls)
-        try:
-            bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
-        except TypeError:
-            return made  # a copy is made without arguments and gets its state afterwards; __init__ refuses everything else
-        bound.apply_defaults()
-        _, *names = bound.arguments
-        object.__setattr__(made, "init_args", {name: bound.arguments[name] for name in names})
-        return made
+        instance = super().__new__(cls)
+        # TypeError: copy and pickle call this without arguments and restore init_args afterwards; other mistakes __init__ reports.
+        with suppress(TypeError):
+            # Not setattr, which an nn.Module refuses before its __init__.
+            object.__setattr__(instance, "init_args", _named_arguments(cls.__init__, instance, *args, **kwargs))
+        return instance
+
+
+def _named_arguments(init: Callable[..., None], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Arguments of a call of `init` by name, defaults included and `self` left out; TypeError where one has no name."""
+    bound = inspect.signature(init).bind(*args, **kwargs)
+    bound.apply_defaults()
+    _, *parameters = bound.signature.parameters.values()
+    named: dict[str, Any] = {}
+    for parameter in parameters:
+        value = bound.arguments[parameter.name]
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named.update(value)
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            named[parameter.name] = value
+        elif value:
+            raise TypeError(f"*{parameter.name} have no names")
+    return named
 
 
 def to_config(value: Any) -> Any:
-    """Plain values for YAML: a Configurable becomes {class_path, init_args}, a dataclass a mapping, a list or mapping its items."""
+    """Describes an object by plain values that YAML and JSON can hold.
+
+    Args:
+        value: anything; objects within lists, mappings and dataclasses are described too.
+
+    Returns:
+        {class_path, init_args} for a Configurable, a mapping for a dataclass, a list for a list or tuple, numbers and texts as they
+        are. Any other object becomes its text, or where it has none the path of its class, as an address in memory changes with each run.
+
+    Raises:
+        BadInput: a Configurable was made with arguments that have no names.
+
+    >>> to_config({"sizes": (1, 2), "precision": None})
+    {'sizes': [1, 2], 'precision': None}
+    """
     if isinstance(value, Configurable):
-        kind = type(value)
-        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": to_config(value.init_args)}
+        return _describe(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_config(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {key: to_config(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_config(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return _plain_value(value)
+
+
+def _describe(value: Configurable) -> dict[str, Any]:
+    path = _dotted_path(type(value))
+    if not hasattr(value, "init_args"):
+        raise BadInput(f"{path}: made with arguments that have no names (*args): a configuration needs a name for each")
+    return {"class_path": path, "init_args": to_config(value.init_args)}
+
+
+def _plain_value(value: Any) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return _plain_value(value.value)
+    if isinstance(value, Integral):
+        return int(value)  # NumPy's numbers too, which YAML does not know
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, type) or inspect.isroutine(value):
+        return _dotted_path(value)
+    has_own_text = type(value).__str__ is not object.__str__ or type(value).__repr__ is not object.__repr__
+    return str(value) if has_own_text else _dotted_path(type(value))
+
+
+def _dotted_path(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def from_config(node: Any) -> Any:
-    """Replaces every {class_path, init_args} of a configuration by the object it describes."""
+    """Makes the objects that a configuration describes: the way back from `to_config`.
+
+    Args:
+        node: plain values; every {class_path, init_args} within them is replaced by the object.
+
+    Raises:
+        BadInput: a class path names nothing, or a class that neither is of this package nor derived from one.
+    """
     if isinstance(node, list):
         return [from_config(item) for item in node]
     if not isinstance(node, dict):
         return node
     if "class_path" not in node:
         return {key: from_config(value) for key, value in node.items()}
-    module, name = current_class_path(node["class_path"]).rsplit(".", 1)
-    found = getattr(importlib.import_module(module), name)
-    # whoever sends a run folder may not choose what is called here
-    if not (isinstance(found, type) and any(base.__module__.startswith("distill.") for base in found.__mro__)):
-        raise BadInput(f"{node['class_path']}: no class of this package, nor derived from one")
-    return found(**from_config(node.get("init_args", {})))
+    return load_class(node["class_path"])(**from_config(node.get("init_args") or {}))
+
+
+def load_class(path: str) -> type:
+    """Imports the class of that dotted path; refuses one that is neither of this package nor derived from one of its classes."""
+    module, _, name = current_class_path(str(path)).rpartition(".")
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"{path}: no class of that path ({error}): mend the path or install its package") from None
+    # Whoever sends a run folder must not choose which code is called here.
+    if not isinstance(value, type) or not any(base.__module__.startswith("distill.") for base in value.__mro__):
+        raise BadInput(f"{path}: no class of this package, nor derived from one: mend the path")
+    return value
 
 
 def current_class_path(path: str) -> str:
-    """Where the class of that path is in this release.
+    """Translates the path that a class had in an earlier release.
 
     >>> current_class_path("distill.data.sources.Beir")
     'distill.texts.sources.Beir'
     """
     module, _, name = path.rpartition(".")
-    return f"{OLD_MODULES[module]}.{name}" if module in OLD_MODULES else path
+    return OLD_CLASS_PATHS.get(path, f"{OLD_MODULES.get(module, module)}.{name}" if module else path)
 
 
 def with_current_class_paths(node: Any) -> Any:
-    """The same configuration, its class paths as this release has them."""
+    """The same configuration with each class path as this release has it."""
     if isinstance(node, list):
         return [with_current_class_paths(item) for item in node]
     if not isinstance(node, dict):
