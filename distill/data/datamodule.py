@@ -123,7 +123,7 @@ class RetrievalData(SplitDataModule):
         """Of the teacher, and of every set of its vectors that a training run reads."""
         stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
         return {
-            "teacher": self.store.maker["fingerprint"],
+            "teacher": self.store.maker.fingerprint,
             **stores,
             **judgments_fingerprints(self.source, self.train_split, self.dev_split),
         }

@@ -45,9 +45,9 @@ class FreshQueries(StoredQueries):
     def __init__(self, stored: StoredQueries, store: TeacherStore, generator: Generator, material: Material, count: int, seed: int):
         self.stores, self.store_of, self.rows = stored.stores, stored.store_of, stored.rows
         if not is_available(store.maker):
-            raise BadInput(f"data.fresh: {store.maker['name']}, which made {store.folder}, is not here to embed new queries: leave it out")
+            raise BadInput(f"data.fresh: {store.maker.name}, which made {store.folder}, is not here to embed new queries: leave it out")
         self.teacher = load_maker(store.maker).prepare_for(best_device()).query
-        self.precision = store.maker["precision"]
+        self.precision = store.maker.precision or "fp32"
         self.generator, self.read, self.count, self.seed = generator, material.read_by(generator), max(1, count), seed
         generator.prepare(material)
         self._known = RealQueries(material.evaluation_queries(), material.queries)

@@ -18,6 +18,7 @@ from torch import nn
 from transformers.utils import logging
 
 from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
+from distill.encoders.maker import Maker
 from distill.encoders.pooling import Pooling
 from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.records import BadInput
@@ -26,7 +27,6 @@ OLD_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mea
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 SCORER = "ForSequenceClassification"  # what the name of a model with a classification head ends with
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no TensorFlow, no pickles
-IMPORTED = "were imported"  # `origin` of a maker that no model of this machine is, as messages word it
 MODULE_TYPES = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 
 
@@ -78,10 +78,10 @@ def local_folder(name: str) -> Path:
         raise BadInput(f"{name}: no such folder, and the hub did not give it ({type(error).__name__}{offline}): pass a folder") from None
 
 
-def is_available(maker: dict[str, Any]) -> bool:
+def is_available(maker: Maker) -> bool:
     """Whether the teacher that made a store can be loaded: a name that a user gave or an endpoint bears is not looked up."""
     try:
-        return "origin" not in maker and local_folder(maker["name"]).is_dir()
+        return maker.is_loadable and local_folder(maker.name).is_dir()
     except BadInput:
         return False
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from distill.encoders.encoder import Dense, Encoder, Normalize
 from distill.encoders.folder import build_options, load_encoder, local_folder
+from distill.encoders.maker import Maker
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import load_maker
 from distill.records import BadInput
@@ -24,7 +25,7 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "a
 class TeacherSpace:
     """The embedding space a student has to write into."""
 
-    maker: dict[str, Any]  # what the store says of the model that made it
+    maker: Maker  # the model that wrote the store
     width: int
     normalized: bool
 

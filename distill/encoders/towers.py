@@ -22,6 +22,7 @@ from distill.encoders.folder import (
     with_prompts,
     write_parts,
 )
+from distill.encoders.maker import Maker
 from distill.encoders.pooling import Pooling
 from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.files.fingerprints import fingerprint
@@ -92,13 +93,14 @@ def is_router(folder: Path) -> bool:
         return bool(parts) and parts[0]["type"].rsplit(".", 1)[-1] == "Router"
 
 
-def load_maker(maker: dict[str, Any]) -> Towers:
+def load_maker(maker: Maker) -> Towers:
     """The teacher that made a store; refuses a model that changed since it did, and one that was never here."""
-    if "origin" in maker:
-        raise BadInput(f"{maker['name']}: the model is not here, its vectors {maker['origin']}: a student starts from StudentFromBackbone")
-    towers = load_towers(maker["name"], maker.get("pooling"), maker.get("normalize"), maker.get("prompts"))
-    if towers.fingerprint() != maker["fingerprint"]:
-        raise BadInput(f"{maker['name']}: not the model that made the store (its fingerprint differs): encode again with it")
+    if not maker.is_loadable:
+        origin = maker.describe_origin()
+        raise BadInput(f"{maker.name}: the model is not here, its vectors {origin}: a student starts from StudentFromBackbone")
+    towers = load_towers(maker.name, maker.pooling, maker.normalize, maker.prompts)
+    if towers.fingerprint() != maker.fingerprint:
+        raise BadInput(f"{maker.name}: not the model that made the store (its fingerprint differs): encode again with it")
     return towers
 
 

@@ -43,8 +43,8 @@ def export(run: str, out: str | None = None, index: Kind | None = None) -> None:
         raise BadInput(f"{run}: its student embeds documents itself: {whole} is the whole model, for sentence-transformers too")
     student = load_encoder(str(folder.require_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
-    teacher = None if "origin" in maker else load_maker(maker).document
-    inputs = {"student": student.fingerprint(), "teacher": maker["fingerprint"]}
+    teacher = load_maker(maker).document if maker.is_loadable else None
+    inputs = {"student": student.fingerprint(), "teacher": maker.fingerprint}
     destination = Path(out) if out else folder.path / "export"
     if destination.exists() and any(destination.iterdir()):
         if not (destination / "export.json").exists():
@@ -60,16 +60,16 @@ def export(run: str, out: str | None = None, index: Kind | None = None) -> None:
             if teacher:
                 write_router(student, teacher, temporary / "router")
             add_serving(student, folder, temporary)
-            write_card(temporary, folder, student, teacher, maker["name"])
+            write_card(temporary, folder, student, teacher, maker.name)
             write_json(temporary / "export.json", inputs)
         print(f"{destination}/student: SentenceTransformer({str(destination / 'student')!r}).encode(queries)")
         if teacher:
             print(f"{destination}/router: encode_query(...) is the student, encode_document(...) the teacher")
         else:
-            print(f"{maker['name']}: its vectors {maker['origin']}, the model is not here: no router/ of student and teacher")
+            print(f"{maker.name}: its vectors {maker.describe_origin()}, the model is not here: no router/ of student and teacher")
     if index:
         add_index(student, folder, destination, index)
-    write_card(destination, folder, student, teacher, maker["name"])  # evaluated or indexed since, perhaps
+    write_card(destination, folder, student, teacher, maker.name)  # evaluated or indexed since, perhaps
 
 
 def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.evaluation.evaluate import STUDENT, TEACHER
+from distill.encoders.maker import Maker
+from distill.evaluation.results import STUDENT, TEACHER
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.metrics.retention import bootstrap_mean, bootstrap_ratio, randomisation_test
 from distill.records import BadInput
@@ -221,14 +222,15 @@ def _origin(run: RunEvidence) -> dict[str, Any]:
 
 def _encoding(run: RunEvidence) -> str:
     """The command that makes the store again, or what to do where no command does."""
-    data, maker = run.config["data"], run.results["provenance"]["teacher"]
-    if "origin" in maker:
-        return f"# {data['store']}: vectors of {maker['name']}, which {maker['origin']}"
+    data = run.config["data"]
+    maker = Maker.from_json(run.results["provenance"]["teacher"], f"{run.name}: results.json")
+    if not maker.is_loadable:
+        return f"# {data['store']}: vectors of {maker.name}, which {maker.describe_origin()}"
     source = data["source"]
-    words = ["distill", "encode", "--teacher", maker["name"], "--source", source["class_path"]]
+    words = ["distill", "encode", "--teacher", maker.name, "--source", source["class_path"]]
     words += [word for key, value in source["init_args"].items() if value is not None for word in (f"--source.{key}", str(value))]
     files = ["--queries", f"[{','.join(data['queries'])}]"] if data["queries"] else []
     for key in ("precision", "pooling", "normalize", "prompts"):
-        if maker.get(key) is not None:
-            words += [f"--{key}", maker[key] if isinstance(maker[key], str) else json.dumps(maker[key])]
+        if (value := getattr(maker, key)) is not None:
+            words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
     return shlex.join([*words, *files, "--out", data["store"]])

@@ -116,7 +116,7 @@ def open_pair_stores(folder: str, source: TextSource, split: str) -> list[Vector
         if store.width % 2 == 0:
             raise BadInput(f"{store.folder}: {store.width} numbers a pair: not a score, or a score and two vectors: encode it again")
         check_texts(store, pairs_fingerprint(source.queries(part), source.documents()), f"the pairs of {part!r}")
-        if store.maker["fingerprint"] != (stores or [store])[0].maker["fingerprint"]:
+        if store.maker.fingerprint != (stores or [store])[0].maker.fingerprint:
             raise BadInput(f"{store.folder}: by another cross encoder than {stores[0].folder}: encode one of them into another --out")
         stores.append(store)
     return stores

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import load_cross_encoder
 from distill.encoders.encoder import Role
+from distill.encoders.maker import Maker
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.records import BadInput
 from distill.teachers.candidates import PairTexts, read_candidates
@@ -44,11 +44,11 @@ class PairTeacher:
         return score_pairs(self.encoder, cut, self.precision, progress)
 
 
-def load_pair_teacher(name: str, precision: Precision) -> tuple[PairTeacher, dict[str, Any]]:
+def load_pair_teacher(name: str, precision: Precision) -> tuple[PairTeacher, Maker]:
     """The cross encoder in a folder, and what a store says of it."""
     encoder = load_cross_encoder(name).to(best_device()).eval()
     teacher = PairTeacher(encoder, resolve_precision(precision, encoder.device.type))
-    maker = {"name": name, "fingerprint": encoder.fingerprint(), "precision": teacher.precision, "head": encoder.head}
+    maker = Maker(name, encoder.fingerprint(), precision=teacher.precision, head=encoder.head)
     return teacher, maker
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +14,8 @@ import numpy as np
 from distill.encoders.batching import encode_token_ids
 from distill.encoders.cross_folder import is_cross_encoder
 from distill.encoders.encoder import Role
-from distill.encoders.folder import IMPORTED, local_folder
+from distill.encoders.folder import local_folder
+from distill.encoders.maker import Maker
 from distill.encoders.pooling import Pooling
 from distill.encoders.towers import Towers, load_towers
 from distill.files.atomic import holds_files
@@ -24,7 +25,7 @@ from distill.files.ranks import launched_rank, launched_world_size
 from distill.records import BadInput
 from distill.teachers.candidates import PairTexts, holds_pairs
 from distill.teachers.cross_pairs import list_pair_sets, load_pair_teacher
-from distill.teachers.server import ANSWERED, ServerTeacher, is_address
+from distill.teachers.server import ServerTeacher, is_address
 from distill.texts.sources import QueryFile, TextSource
 from distill.texts.texts import Texts
 from distill.vectors.store_writer import StoreWriter, read_plan, rows_written
@@ -128,31 +129,31 @@ def encode(
     if not is_local and (not model or pooling or normalize is not None or precision != "auto"):
         raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
     folder = Path(out)
-    plan, sets = check_store_folder(folder), list_text_sets(source, splits, queries)
+    width, sets = check_store_folder(folder), list_text_sets(source, splits, queries)
     if is_local:
         return encode_sets(*load_local_teacher(teacher, precision, pooling, normalize, prompts), sets, folder)
-    server = ServerTeacher(teacher, model or "", prompts, requests_per_minute, plan["width"])
+    server = ServerTeacher(teacher, model or "", prompts, requests_per_minute, width)
     announce_cost(server, sets, folder, price, budget)
-    maker = {"name": server.name, "fingerprint": server.fingerprint(), "origin": ANSWERED, "prompts": prompts}
+    maker = Maker(server.name, server.fingerprint(), "server", prompts=prompts)
     encode_sets(server, maker, sets, folder)
 
 
-def encode_sets(teacher: VectorMaker, maker: dict[str, Any], sets: list[TextSet], out: Path) -> None:
+def encode_sets(teacher: VectorMaker, maker: Maker, sets: list[TextSet], out: Path) -> None:
     for name, texts, role in sets:
         encode_set(teacher, texts, role, out / name, maker)
 
 
-def check_store_folder(folder: Path) -> dict[str, Any]:
-    """Width and maker of the store that was begun in a folder; refuses imported documents and what is no store."""
+def check_store_folder(folder: Path) -> int | None:
+    """Width of the vectors that a folder's store has so far, None where there is none; refuses imported documents and other files."""
     if holds_files(folder) and not (folder / "documents").exists():
         raise BadInput(f"{folder}: not a store and not empty: choose another --out")
     if not (folder / "documents" / "plan.json").exists():
-        return {"width": None, "maker": {}}
+        return None
     plan = read_plan(folder / "documents")
-    if plan["maker"].get("origin") == IMPORTED:  # nobody knows which model made them: the queries have to come from where they came from
-        name = plan["maker"]["name"]
-        raise BadInput(f"{folder}: its documents were imported, no model of {name} is known: distill import its queries too")
-    return plan
+    maker = Maker.from_json(plan["maker"], folder / "documents" / "plan.json")
+    if maker.origin == "import":  # nobody knows which model made them: the queries have to come from where they came from
+        raise BadInput(f"{folder}: its documents were imported, no model of {maker.name} is known: distill import its queries too")
+    return plan["width"]
 
 
 def encode_candidate_pairs(teacher: str, sets: list[tuple[str, PairTexts]], out: Path, precision: Precision) -> None:
@@ -166,18 +167,13 @@ def encode_candidate_pairs(teacher: str, sets: list[tuple[str, PairTexts]], out:
 
 def load_local_teacher(
     teacher: str, precision: Precision, pooling: Pooling | None, normalize: bool | None, prompts: dict[str, str] | None
-) -> tuple[LocalTeacher, dict[str, Any]]:
+) -> tuple[LocalTeacher, Maker]:
     """A model of this machine, and what a store says of it."""
     towers = load_towers(teacher, pooling, normalize, prompts).prepare_for(best_device())
     local = LocalTeacher(towers, resolve_precision(precision, towers.device.type))
-    return local, {
-        "name": str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher,
-        "fingerprint": towers.fingerprint(),
-        "precision": local.precision,
-        "pooling": pooling,
-        "normalize": normalize,
-        "prompts": prompts,
-    }
+    name = str(Path(teacher).resolve()) if Path(teacher).is_dir() else teacher
+    maker = Maker(name, towers.fingerprint(), precision=local.precision, pooling=pooling, normalize=normalize, prompts=prompts)
+    return local, maker
 
 
 def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None) -> list[TextSet]:
@@ -211,9 +207,9 @@ def announce_cost(teacher: ServerTeacher, sets: list[TextSet], out: Path, price:
     print(f"{teacher.name}: {estimate}" + (" (no --price given)" if price is None else ""), flush=True)
 
 
-def encode_set(teacher: VectorMaker, texts: Texts | PairTexts, role: Role, folder: Path, maker: dict[str, Any]) -> None:
+def encode_set(teacher: VectorMaker, texts: Texts | PairTexts, role: Role, folder: Path, maker: Maker) -> None:
     """One set of texts into one store; this process does every `WORLD_SIZE`-th shard, from `RANK`."""
-    writer = StoreWriter(folder, texts.ids, teacher.width, {**maker, "role": role}, texts.fingerprint)
+    writer = StoreWriter(folder, texts.ids, teacher.width, replace(maker, role=role), texts.fingerprint)
     if writer.finished:
         writer.update_name()
         return print(f"{folder}: done before, {len(texts)} vectors")

@@ -50,7 +50,7 @@ def read_first_stage(name: str, source: TextSource, split: str, queries: Texts, 
 
 def first_stage_fingerprint(name: str) -> str:
     """Of a TREC run file, or of the teacher whose store it is."""
-    return file_fingerprint(Path(name)) if Path(name).is_file() else TeacherStore(Path(name)).maker["fingerprint"]
+    return file_fingerprint(Path(name)) if Path(name).is_file() else TeacherStore(Path(name)).maker.fingerprint
 
 
 def rows_of_run(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus: Ids, k: int, name: str) -> np.ndarray:

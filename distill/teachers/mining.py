@@ -167,7 +167,7 @@ def mine(
         writer.join(line for _, lines in writer.read() for line in lines)
         counts = [len(one.negatives) for one in read_mined_lines(writer.file)]
         found = {"lines": len(counts), "hard_negatives": (count := sum(counts)), "queries_without_a_positive": skipped}
-        writer.finish({**found, "teacher": place.store.maker, "provenance": provenance()})
+        writer.finish({**found, "teacher": place.store.maker.to_json(), "provenance": provenance()})
     print(f"{writer.file}: {count} hard negatives of {len(queries)} queries; {skipped} more have no positive in the corpus")
 
 

@@ -88,7 +88,7 @@ class TopNegatives(Negatives):
         return TrainingPairs(queries, positives, top[place, self.skip :])
 
     def fingerprint(self) -> str:
-        return TeacherStore(self.store).maker["fingerprint"]
+        return TeacherStore(self.store).maker.fingerprint
 
 
 class MinedNegatives(Negatives):

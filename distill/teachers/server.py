@@ -27,7 +27,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 KEY = "OPENAI_API_KEY"  # the environment variable that every client of such servers reads; the key is kept nowhere else
-ANSWERED = "came from an endpoint"  # `origin` of a maker that no model of this machine is, as messages word it
 TEXTS_PER_REQUEST = 32  # what every such server takes
 CONNECTIONS = 4
 ATTEMPTS = 8

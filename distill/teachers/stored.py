@@ -42,7 +42,7 @@ class StoredTeacher:
     def __init__(self, queries: StoredQueries, documents: VectorStore):
         self.queries = queries
         self.documents = documents
-        self.cosines = documents.cosines  # whether its scores are on the scale of cosines
+        self.cosines = documents.has_cosine_scores  # whether its scores are on the scale of cosines
 
     @property
     def width(self) -> int:

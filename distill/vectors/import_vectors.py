@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from distill.encoders.folder import IMPORTED
+from distill.encoders.maker import Maker
 from distill.files.progress import progress_bar
 from distill.records import BadInput
 from distill.vectors.store import VectorStore
@@ -46,18 +46,22 @@ def _documents(out: Path, name: str | None) -> VectorStore:
     if not (out / "documents").exists():
         raise BadInput(f"{out}: no documents in it yet, whose model these queries share: import those first, without --queries")
     documents = VectorStore(out / "documents")
-    if name not in (None, documents.maker["name"]):
-        raise BadInput(f"name: the documents of {out} are by {documents.maker['name']}, not {name}: one store holds one model's vectors")
+    if name not in (None, documents.maker.name):
+        raise BadInput(f"name: the documents of {out} are by {documents.maker.name}, not {name}: one store holds one model's vectors")
     return documents
 
 
-def _maker(name: str | None, vectors: str, documents: VectorStore | None) -> dict[str, Any]:
-    """What is known of who made the vectors: a name, and the documents' vectors themselves, which stand for the model.
+def _maker(name: str | None, vectors: str, documents: VectorStore | None) -> Maker:
+    """The maker of imported vectors, whose model nobody knows: the documents' vectors stand for it.
 
-    `vectors` is the fingerprint of the set at hand, so that other vectors under the same ids are not taken for done.
+    Args:
+        name: as the user gave it.
+        vectors: fingerprint of the imported set, so that other vectors under the same ids are not taken for done.
+        documents: the store that queries belong to; None where these are the documents.
     """
-    known = {"name": name, "fingerprint": vectors} if documents is None else documents.maker
-    return {**known, "role": "document" if documents is None else "query", "origin": IMPORTED, "vectors": vectors}
+    if documents is None:
+        return Maker(name or "", vectors, "import", role="document", vectors=vectors)
+    return replace(documents.maker, origin="import", role="query", vectors=vectors)
 
 
 def _write(found: VectorFiles, writer: StoreWriter) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.encoders.maker import Maker
 from distill.files.atomic import read_json
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
@@ -46,7 +47,7 @@ class VectorStore:
         self.manifest = read_json(self.folder / "manifest.json", "store manifest")
         try:
             self.width: int = self.manifest["width"]
-            self.maker: dict[str, Any] = self.manifest["maker"]
+            self.maker = Maker.from_json(self.manifest["maker"], f"{folder}/manifest.json")
             self.texts: str | None = self.manifest["texts"]  # fingerprint of the texts; None where only ids are known
             self._rows: int = self.manifest["rows"]
             self._rows_per_shard: int = self.manifest["rows_per_shard"]
@@ -55,7 +56,6 @@ class VectorStore:
             raise BadInput(f"{folder}/manifest.json: not a store manifest: {error} is missing") from None
         if not (
             all(type(number) is int and number >= least for number, least in ((self._rows, 0), (self.width, 1), (self._rows_per_shard, 1)))
-            and isinstance(self.maker, dict)
             and isinstance(self.checksums, dict)
             and self.width <= WIDEST
             and max(self._rows, self._rows_per_shard) <= MOST_ROWS
@@ -137,8 +137,8 @@ class VectorStore:
         return bool(np.mean(np.abs(self._lengths - 1) <= 1e-2) >= 0.99)
 
     @property
-    def cosines(self) -> bool:
-        """Whether their products are on the scale of cosines: most are hardly longer than 1, as vectors cut short are not either."""
+    def has_cosine_scores(self) -> bool:
+        """Whether inner products of the vectors are as large as cosines: most have length 1, or less where they were cut short."""
         return bool(np.median(self._lengths) < 1.5)
 
     def verify(self) -> None:
@@ -183,7 +183,7 @@ class TeacherStore:
         self.documents = VectorStore(self.folder / "documents")
 
     @property
-    def maker(self) -> dict[str, Any]:
+    def maker(self) -> Maker:
         return self.documents.maker
 
     def queries(self, name: str, texts_fingerprint: str) -> VectorStore:
@@ -191,12 +191,12 @@ class TeacherStore:
         folder = self.folder / f"queries-{name}"
         if not folder.exists():
             known = ", ".join(sorted(self.query_sets())) or "none"
-            verb = "import" if "origin" in self.maker else "encode"
+            verb = "import" if self.maker.origin == "import" else "encode"
             raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill {verb} for them")
         store = VectorStore(folder)
         check_texts(store, texts_fingerprint, f"the queries {name!r}")
-        if store.maker["fingerprint"] != self.maker["fingerprint"]:
-            raise BadInput(f"{folder}: made by {store.maker['name']}, but documents by another teacher ({self.maker['name']})")
+        if store.maker.fingerprint != self.maker.fingerprint:
+            raise BadInput(f"{folder}: made by {store.maker.name}, but documents by another teacher ({self.maker.name})")
         return store
 
     def query_sets(self) -> Iterator[str]:

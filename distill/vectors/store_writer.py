@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 
+from distill.encoders.maker import Maker
 from distill.files.atomic import holds_files, read_json, refuse_other_inputs, write_atomically, write_json
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
@@ -25,7 +27,7 @@ class StoreWriter:
     Several processes may write different shards of one store; whoever finishes last writes the manifest.
     """
 
-    def __init__(self, folder: Path, ids: Ids, width: int, maker: dict[str, Any], texts: str | None):
+    def __init__(self, folder: Path, ids: Ids, width: int, maker: Maker, texts: str | None):
         self.folder, self.ids, self.width = Path(folder), ids, width
         self.rows_per_shard = max(ROWS_PER_SHARD, -(-len(ids) // MOST_SHARDS))
         self.plan: dict[str, Any] = {
@@ -33,7 +35,7 @@ class StoreWriter:
             "rows": len(ids),
             "width": width,
             "rows_per_shard": self.rows_per_shard,
-            "maker": maker,
+            "maker": maker.to_json(),
             "ids": xxhash.xxh3_64_hexdigest(ids.raw.tobytes()),
             "texts": texts,
         }
@@ -45,13 +47,15 @@ class StoreWriter:
             with suppress(FileExistsError):  # whoever was faster: its plan holds
                 write_json(plan, self.plan, unless_there=True)
         before = read_plan(self.folder)
-        before["maker"] |= {"name": maker["name"]}  # the same model may have moved; its fingerprint tells
-        refuse_other_inputs(self.folder, before, self.plan)
+        # the same model may have moved: its fingerprint tells, not its name
+        same_name = replace(Maker.from_json(before["maker"], plan), name=maker.name)
+        refuse_other_inputs(self.folder, {**before, "maker": same_name.to_json()}, self.plan)
 
     def update_name(self) -> None:
         """The maker's name as given now: the same model may have moved since it made the store."""
-        manifest = read_json(self.folder / "manifest.json", "store manifest")
-        if manifest["maker"] != self.plan["maker"]:
+        path = self.folder / "manifest.json"
+        manifest = read_json(path, "store manifest")
+        if Maker.from_json(manifest["maker"], path).name != self.plan["maker"]["name"]:
             write_json(self.folder / "manifest.json", {**manifest, "maker": self.plan["maker"]})
 
     @property

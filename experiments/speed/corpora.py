@@ -12,6 +12,7 @@ from tqdm import tqdm
 from distill.encoders.batching import encode_token_ids
 from distill.encoders.encoder import Encoder, Role
 from distill.encoders.folder import load_encoder
+from distill.encoders.maker import Maker
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.files.atomic import write_atomically
 from distill.files.cache import cache_folder
@@ -31,7 +32,7 @@ def teacher() -> Encoder:
 
 
 def student() -> Encoder:
-    return StudentFromTeacher(STUDENT_LAYERS, teacher=TEACHER).build(TeacherSpace({"name": TEACHER}, WIDTH, True))
+    return StudentFromTeacher(STUDENT_LAYERS, teacher=TEACHER).build(TeacherSpace(Maker(TEACHER, ""), WIDTH, True))
 
 
 def queries(data: Path) -> Texts:
@@ -58,7 +59,7 @@ def teacher_vectors(texts: Texts, role: Role) -> np.ndarray:
 def random_store(folder: Path, texts: Texts, seed: int = 0) -> VectorStore:
     """A store whose look-ups cost what a teacher's do."""
     vectors = np.random.default_rng(seed).standard_normal((len(texts), WIDTH), np.float32).astype(np.float16)
-    writer = StoreWriter(folder, texts.ids, WIDTH, {"name": TEACHER}, texts.fingerprint)
+    writer = StoreWriter(folder, texts.ids, WIDTH, Maker(TEACHER, ""), texts.fingerprint)
     for shard, rows in writer.missing():
         writer.write(shard, vectors[rows])
     writer.finish()

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel
 
 from distill.data.loaders import TrainingLoader, make_collate
 from distill.encoders.encoder import Encoder, TextSettings
+from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers
 from distill.teachers.encode import LocalTeacher, encode_set
 from distill.teachers.stored import StoredQueries, StoredTeacher
@@ -31,7 +32,7 @@ QUERIES = 256
 
 
 def stored(folder: Path, rows: int) -> VectorStore:
-    writer = StoreWriter(folder / f"store-{rows}", Ids.of(map(str, range(rows))), WIDTH, {"name": "random"}, None)
+    writer = StoreWriter(folder / f"store-{rows}", Ids.of(map(str, range(rows))), WIDTH, Maker("random", ""), None)
     random = np.random.default_rng(0)
     for shard, held in writer.missing():
         writer.write(shard, random.standard_normal((len(held), WIDTH), np.float32))

@@ -21,6 +21,7 @@ import torch
 from corpora import TEACHER, WIDTH
 from harness import alone, figure, peak_mb, report
 
+from distill.encoders.maker import Maker
 from distill.files.device import computes_bf16, fp32_products
 from distill.teachers.encode import encode
 from distill.texts.ids import Ids
@@ -39,7 +40,7 @@ def build(folder: Path, rows: int, seconds: float) -> tuple[int, float]:
     width = len(str(rows))
     numbers = np.arange(rows)
     ids = np.stack([numbers // 10**digit % 10 + ord("0") for digit in range(width - 1, -1, -1)], 1).astype(np.uint8)
-    writer = StoreWriter(folder / "documents", Ids(ids.reshape(-1).view(f"S{width}")), WIDTH, {"name": "random", "fingerprint": "r"}, None)
+    writer = StoreWriter(folder / "documents", Ids(ids.reshape(-1).view(f"S{width}")), WIDTH, Maker("random", "r"), None)
     start, done = time.perf_counter(), 0
     for shard, held in writer.missing():
         if time.perf_counter() - start > seconds:

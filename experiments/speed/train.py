@@ -22,6 +22,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.data.loaders import epoch_batches, make_collate
 from distill.encoders.folder import save_encoder
+from distill.encoders.maker import Maker
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.files.device import autocast, computes_bf16
 from distill.losses import QueryMatching
@@ -68,7 +69,7 @@ class Batches(LightningDataModule):
         super().__init__()
         self.steps = steps
         self.teacher = StoredTeacher(StoredQueries([store], [np.arange(len(store))]), store)
-        self.teacher_space = TeacherSpace({"name": TEACHER}, WIDTH, True)
+        self.teacher_space = TeacherSpace(Maker(TEACHER, ""), WIDTH, True)
 
     def train_dataloader(self) -> Steps:
         return self.steps

@@ -39,7 +39,7 @@ def with_extra(tmp_path_factory, source_root, store_folder, teacher):
     (root / "extra.tsv").write_text(f"e0\tbest bread near the river\ntrain5\t  {asked.upper()}\ne2\thow to find winter music\n")
     shutil.copytree(store_folder, root / "store")
     texts = QueryFile(str(root / "extra.tsv")).queries()
-    maker = {key: value for key, value in TeacherStore(root / "store").maker.items() if key != "role"}
+    maker = TeacherStore(root / "store").maker
     encode_set(LocalTeacher(Towers(teacher), "fp32"), texts, "query", root / "store" / "queries-extra", maker)
     return root
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from distill.encoders.encoder import Dense, Encoder, Normalize
 from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.maker import Maker
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, without_dropout
 from distill.records import BadInput
 
@@ -21,7 +22,7 @@ STACKS = {
 
 
 def space(folder, width: int = 16, normalized: bool = True) -> TeacherSpace:
-    maker = {"name": str(folder), "fingerprint": load_encoder(str(folder)).fingerprint()}
+    maker = Maker(str(folder), load_encoder(str(folder)).fingerprint())
     return TeacherSpace(maker, width, normalized)
 
 

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from distill.encoders.folder import load_encoder
+from distill.encoders.maker import Maker
 from distill.encoders.towers import load_towers, write_router
 from distill.files.atomic import read_json
 from distill.generate import Generator
@@ -287,7 +288,7 @@ def test_vectors_to_import(tmp_path: Path, capfd: pytest.CaptureFixture[str], na
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    writer = StoreWriter(tmp_path / "store" / "documents", Ids.of(["a", "b", "c"]), 4, {"name": "m", "fingerprint": "f"}, "t")
+    writer = StoreWriter(tmp_path / "store" / "documents", Ids.of(["a", "b", "c"]), 4, Maker("m", "f"), "t")
     writer.write(0, np.eye(3, 4))
     writer.finish()
     return writer.folder
@@ -326,7 +327,7 @@ def test_manifests_of_any_values(store: Path) -> None:
 
 def test_plans_of_unfinished_stores(store: Path) -> None:
     (store / "manifest.json").unlink()
-    given = Ids.of(["a", "b", "c"]), 4, {"name": "m", "fingerprint": "f"}, "t"
+    given = Ids.of(["a", "b", "c"]), 4, Maker("m", "f"), "t"
 
     def check(content: bytes) -> None:
         (store / "plan.json").write_bytes(content)
@@ -358,7 +359,7 @@ def test_stores_of_pairs(source: MsMarcoTsv, tmp_path: Path) -> None:
     def check(example: tuple[list[str], int]) -> None:
         folder = tmp_path / "pairs" / "pairs-train"
         shutil.rmtree(folder, ignore_errors=True)
-        writer = StoreWriter(folder, Ids.of(example[0]), example[1], {"name": "m", "fingerprint": "f"}, texts)
+        writer = StoreWriter(folder, Ids.of(example[0]), example[1], Maker("m", "f"), texts)
         writer.write(0, np.ones((len(example[0]), example[1])))
         writer.finish()
         (opened,) = open_pair_stores(str(folder.parent), source, "train")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from commands import distill
 
+from distill.encoders.maker import Maker
 from distill.records import BadInput
 from distill.teachers.candidates import (
     PairTexts,
@@ -156,7 +157,7 @@ def test_candidates_of_a_store_are_its_top_behind_the_positive(by, source_root, 
 
 
 def written(folder: Path, ids: list[str], maker: str = "m", texts: str = "t") -> VectorStore:
-    writer = StoreWriter(folder, Ids.of(ids), 1, {"name": maker, "fingerprint": maker}, texts)
+    writer = StoreWriter(folder, Ids.of(ids), 1, Maker(maker, maker), texts)
     writer.write(0, np.arange(len(ids), dtype=np.float32)[:, None])
     writer.finish()
     return VectorStore(folder)

@@ -95,7 +95,7 @@ def test_top_negatives_are_the_stored_teachers_ranking(source_root, store_folder
     ranked = np.argsort(-(vectors @ store.documents[:].astype(np.float64).T), axis=1, kind="stable")
     assert examples.pools.shape[1] == 10
     assert np.mean(examples.pools == ranked[examples.queries, 2:12]) > 0.99  # equal scores in float32 may change places
-    assert TopNegatives(str(store_folder)).fingerprint() == store.maker["fingerprint"]
+    assert TopNegatives(str(store_folder)).fingerprint() == store.maker.fingerprint
     with pytest.raises(BadInput, match="skip 5 must be at least 0 and below depth 5"):
         TopNegatives(str(store_folder), skip=5, depth=5)
 

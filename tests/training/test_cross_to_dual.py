@@ -248,7 +248,8 @@ def test_each_kind_of_teacher_has_its_own_temperature(world):
 
 
 def test_temperatures_suit_vectors_of_any_length(world, monkeypatch):
-    monkeypatch.setattr(VectorStore, "cosines", property(lambda store: store.width == 16))  # as if only the narrow one's had length 1
+    # as if only the narrow one's had length 1
+    monkeypatch.setattr(VectorStore, "has_cosine_scores", property(lambda store: store.width == 16))
     losses = {name: ScoreDistillation(teacher=name) for name in ("ce", "narrow", "store")} | {"labels": OneHot()}
     module = StudentModule(StudentFromTeacher([0, 3]), losses)
     module.prepare(world.data("ce", "narrow"))

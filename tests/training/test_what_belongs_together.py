@@ -11,6 +11,7 @@ from commands import distill, train_arguments
 from conftest import make_teacher
 
 from distill.encoders.folder import load_encoder
+from distill.encoders.maker import Maker
 from distill.files.atomic import read_json, write_json
 from distill.texts.ids import Ids
 from distill.vectors import store_writer
@@ -153,7 +154,7 @@ def test_a_large_store_has_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Each open shard holds a file descriptor."""
     monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 1)
     monkeypatch.setattr(store_writer, "MOST_SHARDS", 4)
-    writer = store_writer.StoreWriter(tmp_path / "store", Ids.of(map(str, range(10))), 2, {"name": "x", "fingerprint": "y"}, None)
+    writer = store_writer.StoreWriter(tmp_path / "store", Ids.of(map(str, range(10))), 2, Maker("x", "y"), None)
     assert [len(rows) for _, rows in writer.missing()] == [3, 3, 3, 1]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import distill.vectors.faiss_index
+from distill.encoders.maker import Maker
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.texts.ids import Ids
@@ -42,7 +43,7 @@ def queries():
 @pytest.fixture(scope="module")
 def store(documents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores") / "documents"
-    writer = StoreWriter(folder, Ids.of(f"d{i}" for i in range(len(documents))), 32, {"name": "m", "fingerprint": "f"}, texts=None)
+    writer = StoreWriter(folder, Ids.of(f"d{i}" for i in range(len(documents))), 32, Maker("m", "f"), texts=None)
     for shard, rows in writer.missing():
         writer.write(shard, documents[rows])
     writer.finish()

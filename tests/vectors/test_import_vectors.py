@@ -90,7 +90,7 @@ def test_the_maker_says_what_is_known(store: Path) -> None:
     assert documents["texts"] is queries["texts"] is None
     assert documents["maker"]["name"] == queries["maker"]["name"] == NAME
     assert (documents["maker"]["role"], queries["maker"]["role"]) == ("document", "query")
-    assert documents["maker"]["origin"] == queries["maker"]["origin"] == "were imported"
+    assert documents["maker"]["origin"] == queries["maker"]["origin"] == "import"
     assert documents["maker"]["fingerprint"] == queries["maker"]["fingerprint"] == documents["maker"]["vectors"]
     assert queries["maker"]["vectors"] != documents["maker"]["vectors"]
 

@@ -1,9 +1,11 @@
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from distill.encoders.maker import Maker
 from distill.files.atomic import read_json, write_json
 from distill.records import BadInput
 from distill.texts.ids import Ids
@@ -15,7 +17,7 @@ ROWS, WIDTH, PER_SHARD = 23, 5, 7
 VECTORS = np.random.default_rng(0).standard_normal((ROWS, WIDTH)).astype(np.float32)
 HALVES = VECTORS.astype(np.float16)
 IDS = Ids.of([f"text-{(row * 5) % ROWS}" for row in range(ROWS)])  # not in sorted order
-MAKER = {"name": "teacher", "fingerprint": "t1"}
+MAKER = Maker("teacher", "t1")
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +133,7 @@ def test_scale_looks_at_lengths(length, empty, normalized, cosines, tmp_path):
         writer.write(shard, vectors[rows])
     writer.finish()
     store = VectorStore(tmp_path / "store")
-    assert (store.normalized, store.cosines) == (normalized, cosines)
+    assert (store.normalized, store.has_cosine_scores) == (normalized, cosines)
 
 
 def test_pickling_takes_the_path_alone(folder):
@@ -197,7 +199,7 @@ def test_two_writers_share_the_shards(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"maker": {**MAKER, "fingerprint": "t2"}}, "maker was .*t1.*, now .*t2"),
+        ({"maker": replace(MAKER, fingerprint="t2")}, "maker was .*t1.*, now .*t2"),
         ({"texts": "x2"}, "texts was x1, now x2"),
         ({"width": 6}, "width was 5, now 6"),
         ({"ids": Ids.of(["a", "b"])}, "rows was 23, now 2"),
@@ -207,6 +209,29 @@ def test_two_writers_share_the_shards(tmp_path):
 def test_other_inputs_are_refused(folder, changes, message):
     with pytest.raises(BadInput, match=rf"made from other inputs \({message}.*\): choose another --out or delete it"):
         writer_in(folder, **changes)
+
+
+@pytest.mark.parametrize(("origin", "phrase"), [("import", "were imported"), ("server", "came from an endpoint")])
+def test_an_unfinished_store_of_the_release_before_goes_on(origin, phrase, tmp_path):
+    """Its plan has a phrase where this release has an origin, and no fields without a value."""
+    maker, folder = replace(MAKER, origin=origin, role="document"), tmp_path / "store"
+    writer_in(folder, maker=maker).write(0, VECTORS[:PER_SHARD])
+    plan = read_json(folder / "plan.json", "plan")
+    old = {"name": "teacher", "fingerprint": "t1", "role": "document", "origin": phrase}
+    write_json(folder / "plan.json", {**plan, "maker": old})
+    writer = writer_in(folder, maker=maker)
+    assert write_missing(writer) == [1, 2, 3]
+    writer.finish()
+    assert VectorStore(folder).maker == maker
+    assert writer_in(folder, maker=maker).finished
+
+
+def test_a_finished_store_of_the_release_before_keeps_its_manifest(folder):
+    manifest = {**read_json(folder / "manifest.json", "manifest"), "maker": {"name": "teacher", "fingerprint": "t1", "pooling": None}}
+    write_json(folder / "manifest.json", manifest)
+    assert VectorStore(folder).maker == MAKER
+    writer_in(folder).update_name()
+    assert read_json(folder / "manifest.json", "manifest") == manifest
 
 
 def test_shards_of_another_size_are_refused(folder, monkeypatch):
@@ -333,7 +358,7 @@ def test_ids_without_texts_cannot_be_compared(tmp_path):
 
 def test_queries_by_another_teacher_are_refused(teacher_store):
     shutil.rmtree(teacher_store / "queries-dev")
-    writer = writer_in(teacher_store / "queries-dev", maker={"name": "stranger", "fingerprint": "t2"}, texts="dev texts")
+    writer = writer_in(teacher_store / "queries-dev", maker=Maker("stranger", "t2"), texts="dev texts")
     write_missing(writer)
     writer.finish()
     with pytest.raises(BadInput, match=r"made by stranger, but documents by another teacher \(teacher\)"):

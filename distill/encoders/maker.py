@@ -1,0 +1,108 @@
+"""Maker: which model wrote a store of vectors, and how it can be loaded again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from distill.encoders.encoder import Role
+from distill.encoders.pooling import Pooling
+from distill.files.device import Precision
+from distill.records import BadInput
+
+Origin = Literal["model", "import", "server", "function"]
+
+# how a sentence about "its vectors" ends; release 0.1 wrote the first two into its manifests instead of the origin
+ORIGIN_PHRASES: dict[str, str] = {
+    "import": "were imported",
+    "server": "came from an endpoint",
+    "function": "came from a Python function",
+}
+CHOICES = {"precision": get_args(Precision), "pooling": get_args(Pooling), "role": get_args(Role)}
+OLD_ORIGINS = {phrase: origin for origin, phrase in ORIGIN_PHRASES.items()}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The model that wrote a store of vectors.
+
+    Attributes:
+        name: folder or hub name of the model; of anything but a model the name that the user gave it.
+        fingerprint: 16 hex digits that are the same for the same model, wherever it lies.
+        origin: model is one that this machine can load by its name; import: vectors that another program wrote; server: one with
+            OpenAI's embeddings interface; function: a Python function or object.
+        precision: number format of the matrix products.
+        pooling: cls or mean, where the user gave it; None is what the model's folder says.
+        normalize: likewise, whether vectors are scaled to length 1.
+        prompts: text put before every query and document; None is what the model's folder says.
+        role: query or document, which the vectors of this one store are of.
+        head: of a cross encoder, what reads a pair.
+        vectors: fingerprint of imported vectors.
+
+    >>> Maker.from_json({"name": "ada", "fingerprint": "1f", "origin": "were imported"}, "manifest.json").origin
+    'import'
+    """
+
+    name: str
+    fingerprint: str
+    origin: Origin = "model"
+    precision: Precision | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    prompts: dict[str, str] | None = None
+    role: Role | None = None
+    head: str | None = None
+    vectors: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Any, path: str | Path) -> Maker:
+        """Reads the maker that a JSON file names, also one of release 0.1; keys that this release does not know are ignored.
+
+        Raises BadInput, which names `path`, where the value is no maker.
+        """
+        if not isinstance(value, dict):
+            raise BadInput(f"{path}: its maker is {value!r}, not an object with name and fingerprint: restore it")
+        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        if isinstance(known.get("origin"), str):
+            known["origin"] = OLD_ORIGINS.get(known["origin"], known["origin"])
+        for key in ("name", "fingerprint"):
+            known.setdefault(key, None)
+        for key, item in known.items():
+            if not _is_valid(key, item):
+                raise BadInput(f"{path}: its maker has the {key} {item!r}: restore it")
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, as manifests and results.json hold it."""
+        return asdict(self)
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether the name stands for a model that `load_towers` can look for; other makers exist elsewhere or no longer."""
+        return self.origin == "model"
+
+    def describe_origin(self) -> str:
+        """Ends a sentence about the vectors of a maker that is no model of this machine.
+
+        >>> "its vectors " + Maker("ada", "1f", "server").describe_origin()
+        'its vectors came from an endpoint'
+        """
+        return ORIGIN_PHRASES.get(self.origin, "were written by a model")
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    """Whether a field of Maker can have that value."""
+    if key in ("name", "fingerprint"):
+        return isinstance(value, str)
+    if key == "origin":
+        return value in get_args(Origin)
+    if value is None:
+        return True
+    if key in CHOICES:
+        return value in CHOICES[key]
+    if key == "normalize":
+        return isinstance(value, bool)
+    if key == "prompts":
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return isinstance(value, str)
