@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall
+from distill.metrics.query_means import MRR, NDCG, MeanCosine, Overlap, Recall
 from distill.modules.documents import embed_documents
 from distill.records import Batch
 from distill.vectors.search import search

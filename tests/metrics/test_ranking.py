@@ -1,37 +1,26 @@
-"""Ranking metrics against hand arithmetic, a slow reference, trec_eval, and themselves on two ranks."""
+"""Ranking metrics, query by query, against hand arithmetic, a slow reference and trec_eval."""
 
 import math
 import random
-import tempfile
 from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from conftest import REAL_DATA
-from torchmetrics import MetricCollection
 
-from distill.metrics.ranking import MRR, NDCG, MeanCosine, Overlap, Recall, cosine, ndcg, overlap, recall, reciprocal_rank
+from distill.metrics.ranking import cosine, ndcg, overlap, ranking_metrics, recall, reciprocal_rank
 from distill.metrics.trec_runs import read_trec, write_trec
-from distill.records import BadInput, Ranking
+from distill.records import Ranking
 
 DATA = REAL_DATA / "msmarco-dl"
-
-
-def mean(metric, *batches):
-    for batch in batches:
-        metric.update(*map(torch.tensor, batch))
-    return metric.compute().item()
 
 
 # --- hand arithmetic ---
 
 
 def test_mrr_of_ranks_1_and_3():
-    grades = [[1, 0, 0], [0, 0, 1]]
-    assert mean(MRR(10), (grades, grades)) == pytest.approx((1 + 1 / 3) / 2)
+    assert reciprocal_rank(torch.tensor([[1, 0, 0], [0, 0, 1]]), 10).tolist() == pytest.approx([1, 1 / 3])
 
 
 def test_mrr_stops_at_k_and_asks_for_the_grade():
@@ -41,23 +30,24 @@ def test_mrr_stops_at_k_and_asks_for_the_grade():
 
 
 def test_recall_counts_what_was_not_retrieved():
-    ranked, judged = [[2, 0, 1]], [[2, 1, 3, 2, 0, 0]]  # two of the four relevant are nowhere in the ranking
-    assert mean(Recall(100), (ranked, judged)) == 2 / 4
-    assert mean(Recall(100, relevant_from=2), (ranked, judged)) == pytest.approx(1 / 3)
-    assert mean(Recall(2), (ranked, judged)) == 1 / 4
+    ranked, judged = torch.tensor([[2, 0, 1]]), torch.tensor([[2, 1, 3, 2, 0, 0]])  # two of the four relevant are nowhere in the ranking
+    assert recall(ranked, judged, 100).item() == 2 / 4
+    assert recall(ranked, judged, 100, relevant_from=2).item() == pytest.approx(1 / 3)
+    assert recall(ranked, judged, 2).item() == 1 / 4
 
 
 def test_ndcg_has_linear_gain_and_an_ideal_of_all_judged():
+    ranked, judged = torch.tensor([[1, 3, 0]]), torch.tensor([[1, 2, 3]])
     gained = 1 + 3 / math.log2(3)  # grades 1, 3 at ranks 1, 2
     ideal = 3 + 2 / math.log2(3) + 1 / math.log2(4)
-    assert mean(NDCG(3), ([[1, 3, 0]], [[1, 2, 3]])) == pytest.approx(gained / ideal, abs=1e-12)
-    assert mean(NDCG(2), ([[1, 3, 0]], [[1, 2, 3]])) == pytest.approx(gained / (3 + 2 / math.log2(3)), abs=1e-12)
+    assert ndcg(ranked, judged, 3).item() == pytest.approx(gained / ideal, abs=1e-12)
+    assert ndcg(ranked, judged, 2).item() == pytest.approx(gained / (3 + 2 / math.log2(3)), abs=1e-12)
 
 
-def test_a_query_without_relevant_documents_scores_0_and_is_counted():
-    ranked, judged = [[2, 0], [0, 0], [-1, 0]], [[2, 0], [0, 0], [-1, -1]]
-    for metric in (MRR(10), Recall(10), NDCG(10)):
-        assert mean(metric, (ranked, judged)) == pytest.approx(1 / 3), metric.name
+def test_a_query_without_relevant_documents_scores_0():
+    ranked, judged = torch.tensor([[2, 0], [0, 0], [-1, 0]]), torch.tensor([[2, 0], [0, 0], [-1, -1]])
+    for values in (reciprocal_rank(ranked, 10), recall(ranked, judged, 10), ndcg(ranked, judged, 10)):
+        assert values.tolist() == [1, 0, 0]
 
 
 def test_negative_grades_gain_nothing():
@@ -75,47 +65,16 @@ def test_fewer_columns_than_k(width):
 def test_overlap_of_top_2():
     reference, candidate = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]]), torch.tensor([[2, 1, 9], [5, 9, 4], [1, 2, 7]])
     assert overlap(reference, candidate, 2).tolist() == [1, 0.5, 0]
-    assert mean(Overlap(3), (reference.tolist(), candidate.tolist())) == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+    assert overlap(reference, candidate, 3).tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
 
 
 def test_overlap_ignores_empty_places():
     assert overlap(torch.tensor([[3, -1, -1], [-1, -1, -1]]), torch.tensor([[3, -1, -1], [-1, -1, -1]]), 3).tolist() == [1, 0]
 
 
-def test_mean_cosine():
-    assert mean(MeanCosine(), ([[2.0, 0.0], [1.0, 1.0]], [[5.0, 0.0], [1.0, 0.0]])) == pytest.approx((1 + math.sqrt(0.5)) / 2)
-    assert cosine(torch.zeros(1, 2), torch.ones(1, 2)).tolist() == [0]
-
-
-def test_names():
-    assert [metric.name for metric in (MRR(10), Recall(100), NDCG(10), Overlap(10), MeanCosine())] == [
-        "mrr@10", "recall@100", "ndcg@10", "overlap@10", "cosine"
-    ]  # fmt: skip
-
-
-def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(BadInput, match="k is 0"):
-        NDCG(0)
-    with pytest.raises(BadInput, match="relevant_from is 0"):
-        Recall(10, relevant_from=0)
-
-
-# --- as metrics ---
-
-
-def test_half_precision_modules_keep_float64_sums():
-    metric = torch.nn.ModuleList([MRR(10)]).bfloat16()[0]
-    metric.update(torch.tensor([[0, 0, 1]]), torch.tensor([[1]]))
-    assert metric.compute().dtype == torch.float64
-    assert metric.compute().item() == 1 / 3
-
-
-def test_a_collection_keeps_apart_metrics_that_agree_on_the_first_batch():
-    metrics = MetricCollection({"mrr": MRR(10), "mrr2": MRR(10, relevant_from=2), "ndcg": NDCG(10), "recall": Recall(10)})
-    metrics.update(torch.tensor([[3, 0]]), torch.tensor([[3, 0]]))  # all 1
-    metrics.update(torch.tensor([[1, 0]]), torch.tensor([[3, 1]]))
-    expected = {"mrr": 1, "mrr2": 0.5, "ndcg": (1 + 1 / (3 + 1 / math.log2(3))) / 2, "recall": 0.75}
-    assert {name: value.item() for name, value in metrics.compute().items()} == pytest.approx(expected)
+def test_cosine():
+    reference, candidate = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 0.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    assert cosine(reference, candidate).tolist() == pytest.approx([1, math.sqrt(0.5), 0])
 
 
 def graded(seed, queries=40, retrieved=30, judged=50):
@@ -185,29 +144,6 @@ def test_equals_trec_eval(tmp_path, system, year):
     again = list(ir_measures.read_trec_run(str(tmp_path / "again.trec")))
     ndcg_10, rr_10, recall_100 = (ir_measures.parse_measure(name) for name in ("nDCG@10", "RR(rel=2)@10", "R(rel=2)@100"))
     theirs = ir_measures.calc_aggregate([ndcg_10, rr_10, recall_100], qrels, again)
-    tensors = grade_tensors(run, qrels)
-    for measure, metric in ((ndcg_10, NDCG(10)), (rr_10, MRR(10, relevant_from=2)), (recall_100, Recall(100, relevant_from=2))):
-        metric.update(*tensors)
-        assert metric.compute().item() == pytest.approx(theirs[measure], abs=1e-6), measure
-
-
-# --- on two ranks ---
-
-
-def measure_on_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    ranked, judged = map(torch.tensor, graded(7))
-    mine = slice(0, 11) if rank == 0 else slice(11, None)
-    metrics = [MRR(10), Recall(10), NDCG(10)]
-    for metric in metrics:
-        metric.update(ranked[mine], judged[mine])
-    torch.save([metric.compute().item() for metric in metrics], f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_ranks_with_unlike_shards_equal_one():
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(measure_on_rank, args=(folder,), nprocs=2)
-        ranks = [torch.load(f"{folder}/{rank}.pt") for rank in range(2)]
-    whole = [mean(metric, graded(7)) for metric in (MRR(10), Recall(10), NDCG(10))]
-    assert ranks[0] == ranks[1] == pytest.approx(whole, abs=1e-12)
+    ours = ranking_metrics(*grade_tensors(run, qrels), relevant_from=2)
+    for measure, name in ((ndcg_10, "ndcg@10"), (rr_10, "mrr@10"), (recall_100, "recall@100")):
+        assert ours[name].mean().item() == pytest.approx(theirs[measure], abs=1e-6), measure

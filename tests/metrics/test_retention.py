@@ -1,11 +1,14 @@
 """Bootstrap intervals: exact cases, a known distribution, how often they hold the truth."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from distill.metrics import retention
-from distill.metrics.retention import bootstrap_mean, bootstrap_ratio, randomisation_test
+from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio, randomisation_test
 from distill.records import BadInput
 
 
@@ -83,10 +86,26 @@ def test_randomisation_calls_equal_systems_different_5_times_in_100():
     assert 0.03 <= called / 1000 <= 0.07
 
 
-def test_chunks_cover_every_resample(monkeypatch):
-    monkeypatch.setattr(retention, "DRAWS_PER_CHUNK", 70)  # 7 resamples at a time: 15 chunks, the last of 2
-    sums = retention._resampled_sums(np.ones((2, 10)), 100, seed=0)
-    assert sums.tolist() == [[10.0] * 100] * 2
+def test_the_result_does_not_depend_on_how_much_is_in_memory_at_once(monkeypatch):
+    one, other = np.random.default_rng(5).random((2, 10))
+    whole = bootstrap_ratio(one, other, 100), bootstrap_mean(one, 100), randomisation_test(one, other, 100)
+    monkeypatch.setattr(retention, "VALUES_AT_ONCE", 70)  # 7 resamples at a time: 15 chunks, the last of 2
+    assert (bootstrap_ratio(one, other, 100), bootstrap_mean(one, 100), randomisation_test(one, other, 100)) == whole
+
+
+def test_one_query_is_its_own_interval():
+    assert bootstrap_mean([0.3]) == (0.3, 0.3, 0.3)
+    assert bootstrap_ratio([0.2], [0.8]) == (0.25, 0.25, 0.25)
+
+
+def test_an_interval_reads_as_percent():
+    assert str(Interval(0.971, 0.958, 0.984)) == "97.1% [95.8%, 98.4%]"
+    assert f"{Interval(0.971, 0.958, 0.984):.2f}" == "0.97 [0.96, 0.98]"
+
+
+def test_what_is_not_torchmetrics_is_imported_without_scipy():
+    code = "import sys, distill.metrics.retention, distill.metrics.ranking, distill.metrics.trec_runs; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_same_seed_same_interval():
