@@ -1,0 +1,103 @@
+"""Keep your index, shrink your query encoder: distil a retrieval teacher into a student that writes into its embedding space.
+
+The public names are imported when they are used: `import distill` itself takes no time.
+
+>>> import distill
+>>> distill.QueryMatching(distance="cosine").weight
+1.0
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill.callbacks.retrieval_eval import RetrievalEval
+    from distill.data.datamodule import RetrievalData
+    from distill.encoders.encoder import Encoder
+    from distill.encoders.folder import load_encoder
+    from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
+    from distill.encoders.towers import load_towers
+    from distill.evaluation.evaluate import evaluate
+    from distill.evaluation.rerank import rerank
+    from distill.evaluation.results import Results
+    from distill.export.onnx_encoder import OnnxEncoder
+    from distill.losses import (
+        ContrastiveMatching,
+        DocumentMatching,
+        Loss,
+        MarginMSE,
+        OneHot,
+        QueryMatching,
+        ScoreDistillation,
+        ScoreMSE,
+        SimilarityMatching,
+    )
+    from distill.modules.student import StudentModule
+    from distill.records import BadInput, Batch, Encoded
+    from distill.run import Run, train
+    from distill.teachers.encode import encode
+    from distill.teachers.mining import mine
+    from distill.teachers.teacher import Teacher
+    from distill.texts import Beir, HfDataset, IrDatasets, MsMarcoTsv, PythonDocs, TextSource
+    from distill.texts.texts import Texts
+    from distill.vectors.import_vectors import import_vectors
+    from distill.vectors.search import search
+    from distill.vectors.store import TeacherStore, VectorStore
+
+# module: its public names
+NAMES = {
+    "callbacks.retrieval_eval": ["RetrievalEval"],
+    "data.datamodule": ["RetrievalData"],
+    "encoders.encoder": ["Encoder"],
+    "encoders.folder": ["load_encoder"],
+    "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
+    "encoders.towers": ["load_towers"],
+    "evaluation.evaluate": ["evaluate"],
+    "evaluation.rerank": ["rerank"],
+    "evaluation.results": ["Results"],
+    "export.onnx_encoder": ["OnnxEncoder"],
+    "losses": [
+        "ContrastiveMatching",
+        "DocumentMatching",
+        "Loss",
+        "MarginMSE",
+        "OneHot",
+        "QueryMatching",
+        "ScoreDistillation",
+        "ScoreMSE",
+        "SimilarityMatching",
+    ],
+    "modules.student": ["StudentModule"],
+    "records": ["BadInput", "Batch", "Encoded"],
+    "run": ["Run", "train"],
+    "teachers.encode": ["encode"],
+    "teachers.mining": ["mine"],
+    "teachers.teacher": ["Teacher"],
+    "texts.hubs": ["HfDataset", "IrDatasets"],
+    "texts.python_docs": ["PythonDocs"],
+    "texts.sources": ["Beir", "MsMarcoTsv", "TextSource"],
+    "texts.texts": ["Texts"],
+    "vectors.import_vectors": ["import_vectors"],
+    "vectors.search": ["search"],
+    "vectors.store": ["TeacherStore", "VectorStore"],
+}
+MODULE_OF = {name: module for module, names in NAMES.items() for name in names}
+__all__ = sorted(MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("distill")
+    if name not in MODULE_OF:
+        raise AttributeError(f"module 'distill' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"distill.{MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

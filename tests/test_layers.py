@@ -26,6 +26,7 @@ ROOMS = [
     "evaluation",
     "export",
     "report",
+    "run",
     "cli",
     "__main__",
 ]
@@ -34,8 +35,8 @@ LEVEL = {f"distill.{room}": level for level, room in enumerate(ROOMS)}
 DOORS = {
     "torch.distributed": ["distill.files.ranks"],
     "faiss": ["distill.vectors.faiss_index", "distill.vectors.vector_files"],
-    "jsonargparse": ["distill.cli.arguments"],
-    "pytorch_lightning.cli": ["distill.cli.arguments"],
+    "jsonargparse": ["distill.cli.parser"],
+    "pytorch_lightning.cli": ["distill.cli.parser", "distill.cli.train", "distill.cli.teach"],
 }
 
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-# verb: (module and function, what it does)
+# verb: what it does; distill/cli/VERB.py has the function whose signature is its options
 VERBS = {
-    "teach": (
-        "distill.training.teach:teach",
-        "trains or fine-tunes a teacher on labels: a dual or a cross encoder, or a generator of queries",
-    ),
-    "encode": ("distill.teachers.encode:encode", "a teacher's vectors of documents and queries, into a store"),
-    "import": ("distill.vectors.import_vectors:import_vectors", "vectors that already exist, into a store; no model is needed"),
-    "mine": ("distill.teachers.mining:mine", "hard negatives from a teacher's store, into a folder"),
-    "generate": ("distill.generate.write:generate", "more queries to match on, made of real ones or of documents, into a folder"),
-    "train": ("distill.training.train:train", "a student of that teacher, into a run folder"),
-    "sweep": ("distill.training.sweep:sweep", "many trainings of a sweep file, here and without an account, and a table of them"),
-    "evaluate": ("distill.evaluation.evaluate:evaluate", "teacher and student on the same corpus: metrics, retention, latency"),
-    "rerank": ("distill.evaluation.rerank:rerank", "another system's documents in a teacher's order: metrics before and after"),
-    "report": ("distill.report.report:report", "one HTML page of a run, or comparing several: what is kept, where it loses, what it costs"),
-    "search": ("distill.evaluation.search_run:search_documents", "answers a typed query with the student over the teacher's documents"),
-    "export": ("distill.export.export:export", "the student, and the pair of student and teacher, for other programs"),
+    "teach": "trains or fine-tunes a teacher on labels: a dual or a cross encoder, or a generator of queries",
+    "encode": "a teacher's vectors of documents and queries, into a store",
+    "import": "vectors that already exist, into a store; no model is needed",
+    "mine": "hard negatives from a teacher's store, into a folder",
+    "generate": "more queries to match on, made of real ones or of documents, into a folder",
+    "train": "a student of that teacher, into a run folder",
+    "sweep": "many trainings of a sweep file, here and without an account, and a table of them",
+    "evaluate": "teacher and student on the same corpus: metrics, retention, latency",
+    "rerank": "another system's documents in a teacher's order: metrics before and after",
+    "report": "one HTML page of a run, or comparing several: what is kept, where it loses, what it costs",
+    "search": "answers a typed query with the student over the teacher's documents",
+    "export": "the student, and the pair of student and teacher, for other programs",
 }
+MODULES = {"import": "import_vectors"}  # a file that Python cannot import under the verb's own name
 
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|can't start new thread", re.IGNORECASE)
 
@@ -56,9 +55,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     from distill.records import BadInput
 
     try:
-        from distill.cli.arguments import call_verb  # seconds of imports, which Ctrl-C may end too
-
-        call_verb(verb, VERBS[verb][0], arguments)
+        return call_verb(verb, arguments)
     except BadInput as error:
         return print_refusal(f"{verb}: {error}")
     except KeyboardInterrupt:
@@ -69,7 +66,21 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         return print_refusal(f"{verb}: out of memory ({' '.join(str(error).split())[:150]}): use smaller batches or fewer processes")
-    return 0
+
+
+def call_verb(verb: str, arguments: list[str]) -> int:
+    """Calls the verb's `main`, or its FUNCTION with what its signature makes of the arguments, and `show` with what that returns."""
+    # seconds of imports, which Ctrl-C may end too
+    module = importlib.import_module(f"distill.cli.{MODULES.get(verb, verb)}")
+    from distill.files.progress import show_log
+
+    show_log()
+    if hasattr(module, "main"):
+        module.main(arguments)
+        return 0
+    from distill.cli.parser import call_function
+
+    return module.show(call_function(verb, module.FUNCTION, arguments)) or 0
 
 
 def print_refusal(message: str) -> int:
@@ -79,6 +90,6 @@ def print_refusal(message: str) -> int:
 
 def format_overview() -> str:
     width = max(map(len, VERBS))
-    lines = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    lines = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
     end = "distill VERB --help lists a verb's options."
     return f"Keep your index, shrink your query encoder.\n\nusage: distill VERB [options]\n\n{lines}\n\n{end}"

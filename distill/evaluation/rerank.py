@@ -1,31 +1,45 @@
-"""`distill rerank`: a teacher puts another system's documents in order."""
+"""A teacher puts another system's documents in order."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from distill.files.atomic import write_json
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.files.provenance import provenance
-from distill.metrics.ranking import ranking_metrics, recall
+from distill.metrics.ranking import recall
 from distill.metrics.retention import bootstrap_mean
 from distill.metrics.trec_runs import write_trec
 from distill.records import BadInput, Ranking
 from distill.teachers.first_stage import first_stage_fingerprint, read_first_stage
 from distill.teachers.reranking import load_scorer, rerank_run
+from distill.texts.grading import grade_judged, grade_tensors
+from distill.texts.ids import Ids
+from distill.texts.qrels import Qrels
 from distill.texts.sources import TextSource
 
 FIRST_STAGE, RERANKED = "first_stage", "reranked"
 METRICS = ("mrr@10", "ndcg@10")
 
 
+@dataclass(frozen=True)
+class RerankResults:
+    """The figures of a re-ranking, as results.json has them, and where that is; `repr` is the table of a terminal."""
+
+    values: dict[str, Any]
+    path: Path
+
+    def __repr__(self) -> str:
+        return format_table(self.values)
+
+
 def rerank(
     teacher: str, source: TextSource, first_stage: str, out: str, split: str = "test", top: int = 20, precision: Precision = "auto"
-) -> None:
+) -> RerankResults:
     """Re-ranks the first documents of a run or of a retriever with a cross or a dual encoder, and measures both orders.
 
     Leaves `results.json` and `runs/SPLIT/reranked.trec`.
@@ -45,12 +59,12 @@ def rerank(
     rows = read_first_stage(first_stage, source, split, queries, top)
     score, model = load_scorer(teacher, best_device(), precision)
     before = Ranking(list(queries.ids), rows, np.zeros(rows.shape, np.float32), FIRST_STAGE)
-    runs = {FIRST_STAGE: before, RERANKED: rerank_run(before, score(queries, corpus, rows), RERANKED)}
-    write_trec(runs[RERANKED], corpus.ids.__getitem__, Path(out) / "runs" / split / f"{RERANKED}.trec")
+    rankings = {FIRST_STAGE: before, RERANKED: rerank_run(before, score(queries, corpus, rows), RERANKED)}
+    write_trec(rankings[RERANKED], corpus.ids.__getitem__, Path(out) / "runs" / split / f"{RERANKED}.trec")
     results: dict[str, Any] = {
         "dataset": f"{source.name}/{split}",
         "queries": len(queries),
-        **_measured(runs, source, split, top),
+        **_measure(rankings, source, split, top),
         "provenance": {
             **provenance(),
             "device": str(best_device()),
@@ -62,34 +76,35 @@ def rerank(
         },
     }
     write_json(Path(out) / "results.json", results)
-    print(format_table(results) + f"\n{Path(out) / 'results.json'}")
+    return RerankResults(results, Path(out) / "results.json")
 
 
-def _measured(runs: dict[str, Ranking], source: TextSource, split: str, top: int) -> dict[str, Any]:
-    """Both systems' metrics over the judged queries, and their difference with its paired 95% interval; nothing without judgments."""
-    qrels = source.qrels(split)
-    judged = np.empty(0, np.int64) if qrels is None else qrels.judged(runs[FIRST_STAGE].query_ids)
-    if qrels is None or not len(judged):
+def _measure(rankings: dict[str, Ranking], source: TextSource, split: str, top: int) -> dict[str, Any]:
+    """Both orders' metrics over the judged queries, and their difference with its paired 95% interval; nothing without judgments."""
+    qrels, corpus = source.qrels(split), source.documents().ids
+    values = {name: grade_judged(qrels, r.query_ids, corpus, r.rows, source.relevant_from) for name, r in rankings.items()}
+    if qrels is None or not values[RERANKED]:
         return {"judged_queries": 0, "systems": {}}
-    values, ids = {}, [runs[FIRST_STAGE].query_ids[query] for query in judged]
-    for name, run in runs.items():
-        ranked, grades = (torch.from_numpy(part) for part in qrels.grade(ids, source.documents().ids, run.rows[judged]))
-        values[name] = {
-            metric: found for metric, found in ranking_metrics(ranked, grades, source.relevant_from).items() if metric in METRICS
-        }
-        ceiling = float(recall(ranked, grades, top, source.relevant_from).mean())  # the same for both
-    gain = {metric: bootstrap_mean(values[RERANKED][metric] - values[FIRST_STAGE][metric]) for metric in METRICS}
+    gains = {metric: bootstrap_mean(values[RERANKED][metric] - values[FIRST_STAGE][metric]) for metric in METRICS}
     return {
-        "judged_queries": len(judged),
-        "candidates": {"top": top, "recall": ceiling},
-        "systems": {name: {metric: float(found.mean()) for metric, found in metrics.items()} for name, metrics in values.items()},
-        "difference": {metric: {"value": found.value, "ci95": [found.low, found.high]} for metric, found in gain.items()},
+        "judged_queries": len(values[RERANKED]["mrr@10"]),
+        "candidates": {"top": top, "recall": _measure_ceiling(qrels, rankings[RERANKED], corpus, top, source.relevant_from)},
+        "systems": {name: {metric: float(metrics[metric].mean()) for metric in METRICS} for name, metrics in values.items()},
+        "difference": {metric: {"value": gain.value, "ci95": [gain.low, gain.high]} for metric, gain in gains.items()},
     }
 
 
+def _measure_ceiling(qrels: Qrels, ranking: Ranking, corpus: Ids, top: int, relevant_from: int) -> float:
+    """Recall of the candidates, the same in either order."""
+    judged = qrels.judged(ranking.query_ids)
+    ids = [ranking.query_ids[int(place)] for place in judged]
+    grades = grade_tensors(qrels, ids, corpus, ranking.rows[judged])
+    return float(recall(*grades, top, relevant_from).mean())
+
+
 def format_table(results: dict[str, Any]) -> str:
-    """What the terminal shows."""
-    lines = [f"\n{results['dataset']}, {results['queries']} queries, {results['judged_queries']} of them judged"]
+    """The table of a terminal."""
+    lines = [f"{results['dataset']}, {results['queries']} queries, {results['judged_queries']} of them judged"]
     if not results["systems"]:
         return lines[0]
     lines.append(f"{'':<12}{'MRR@10':>10}{'nDCG@10':>10}")

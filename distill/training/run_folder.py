@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
 from distill.data.datamodule import RetrievalData
 from distill.files.atomic import read_json, write_atomically, write_json
+from distill.files.configs import from_config, with_current_class_paths
 from distill.files.locks import lock_folder
 from distill.files.provenance import provenance
 from distill.modules.start import START
@@ -35,36 +35,49 @@ LEARNING_SETTINGS = (
 
 
 class RunFolder:
-    """Paths of one run."""
+    """The files of one run and what they say.
+
+    Args:
+        path: the folder.
+        result: what the run leaves when it ends.
+    """
 
     def __init__(self, path: Path, result: Literal["student", "teacher"] = "student"):
         self.path, self.result = path, result
-        self.config, self.metrics, self.checkpoints = path / "config.yaml", path / "metrics.jsonl", path / "checkpoints"
-        self.last_checkpoint, self.best_checkpoint = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
-        self.student, self.teacher = path / "student", path / "teacher"
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.best_checkpoint = self.checkpoints / "best.ckpt"
+        self.student = path / "student"
+        self.teacher = path / "teacher"
         self.start = path / START  # the model that a teacher's training began from
 
     @property
     def finished(self) -> bool:
-        return (self.path / self.result).exists()  # written last
+        """Whether the run has left its result, which is written last."""
+        return (self.path / self.result).exists()
 
-    def claim(
-        self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int
-    ) -> IO[str] | None:
+    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int) -> Any:
         """Takes the folder for a run of this configuration on these inputs, or goes on with one; refuses one made from others.
 
-        `precision` is the number format in use, `fingerprints` those of inputs beside the configuration, by kind: the teacher and each
-        set of its vectors are `vectors`; `removed_from_train` is kept beside them. While what is returned is open no other process
-        may write the folder.
+        Args:
+            config: the whole configuration as plain values.
+            precision: the number format in use.
+            fingerprints: those of inputs beside the configuration, by kind: the teacher and each set of its vectors are `vectors`.
+            removed_from_train: training queries that were left out, as another split has them too.
+
+        Returns:
+            A lock: until it is closed no other process may write the folder. None for a finished run.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
         inputs |= fingerprints
-        self._refuse_others(inputs)
+        self._refuse_other_inputs(inputs)
         if self.finished:
             return None
         lock = lock_folder(self.path)
-        self._refuse_others(inputs)  # again: another process may just have written it
+        self._refuse_other_inputs(inputs)  # again: another process may just have written it
         if not self.config.exists():
             with write_atomically(self.config) as temporary:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -73,27 +86,32 @@ class RunFolder:
             write_json(self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": provenance()})
         return lock
 
-    def _refuse_others(self, inputs: dict[str, Any]) -> None:
+    def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
         if (self.path / "run.json").exists():
-            if difference := first_difference(self.record()["inputs"], inputs):
+            difference = first_difference(self.record()["inputs"], with_current_class_paths(inputs))
+            if difference is not None:
                 raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
-        elif self.path.exists() and any(path.name != "config.yaml" for path in self.path.iterdir() if path.name[0] != "."):
+            return
+        if not self.path.exists():
+            return
+        others = [path for path in self.path.iterdir() if path.name[0] != "." and path.name != "config.yaml"]
+        if others:
             raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
 
     def record(self) -> dict[str, Any]:
-        """What the run was made from, and where."""
+        """What the run was made from, and where; class paths of earlier releases are given as this one has them."""
         record = read_json(self.path / "run.json", "run record")
         inputs = record.get("inputs") if isinstance(record, dict) else None
         if not isinstance(inputs, dict) or not isinstance(inputs.get("trainer"), dict):
             raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
-        return record
+        return {**record, "inputs": with_current_class_paths(inputs)}
 
     def teacher_store(self, folder: str) -> TeacherStore:
         """The store in `folder`; refuses one by another teacher than the student learnt from."""
         store = TeacherStore(folder)
         vectors = self.record()["inputs"].get("vectors")
-        if not isinstance(vectors, dict) or store.maker["fingerprint"] != vectors.get("teacher"):
-            raise BadInput(f"{folder}: made by {store.maker['name']}, another teacher than the one that {self.path} learnt from")
+        if not isinstance(vectors, dict) or store.maker.fingerprint != vectors.get("teacher"):
+            raise BadInput(f"{folder}: made by {store.maker.name}, another teacher than the one that {self.path} learnt from")
         return store
 
     def settings(self) -> dict[str, Any]:
@@ -106,14 +124,15 @@ class RunFolder:
             raise BadInput(f"{self.config}: not valid YAML ({' '.join(str(error).split())[:200]}): restore it") from None
         if not isinstance(settings, dict) or not all(isinstance(settings.get(part), dict) for part in ("model", "data")):
             raise BadInput(f"{self.config}: not the configuration of a run: restore it")
-        return settings
+        return with_current_class_paths(settings)
 
     def data(self) -> RetrievalData:
         """The data module the run was trained with."""
         try:
             data = RetrievalData(**from_config(self.settings()["data"]))
             for name, kind in {"source": TextSource, "store_folder": str, "train_split": str, "dev_split": str}.items():
-                if not isinstance(value := getattr(data, name), kind):
+                value = getattr(data, name)
+                if not isinstance(value, kind):
                     raise TypeError(f"{name} is {value!r}")
             return data
         except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
@@ -125,33 +144,23 @@ class RunFolder:
         return self.settings()["model"].get("documents", "inherited") == "inherited"
 
     def require_student(self) -> Path:
+        """The folder of the student; refuses a run that has not ended."""
         self.settings()
         if not self.finished:
             raise BadInput(f"{self.path}: no student in it yet: run distill train --out {self.path} to its end")
         return self.student
 
 
-def from_config(node: Any) -> Any:
-    """Replaces every {class_path, init_args} of a parsed configuration by the object it describes."""
-    if isinstance(node, list):
-        return [from_config(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "class_path" not in node:
-        return {key: from_config(value) for key, value in node.items()}
-    module, name = node["class_path"].rsplit(".", 1)
-    found = getattr(importlib.import_module(module), name)
-    # whoever sends a run folder may not choose what is called here
-    if not (isinstance(found, type) and any(base.__module__.startswith("distill.") for base in found.__mro__)):
-        raise BadInput(f"{node['class_path']}: no class of this package, nor derived from one")
-    return found(**from_config(node.get("init_args", {})))
-
-
 def first_difference(before: Any, now: Any, key: str = "") -> str | None:
-    """`key was x, now y` for the first place where two configurations differ."""
+    """`key was x, now y` for the first place where two configurations differ; None where they are equal.
+
+    >>> first_difference({"data": {"batch_size": 64}}, {"data": {"batch_size": 32}})
+    'data.batch_size was 64, now 32'
+    """
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
-            if found := first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name):
-                return found
+            difference = first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+            if difference is not None:
+                return difference
         return None
     return None if before == now else f"{key} was {before}, now {now}"

@@ -1,13 +1,15 @@
-"""`distill sweep`: the trainings of a wandb sweep file, run here one after the other, without an account."""
+"""The trainings of a wandb sweep file, run here one after the other, without an account."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import yaml
 from distill.callbacks.run_log import read_lines
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.fingerprints import fingerprint
+from distill.files.progress import log
 from distill.records import BadInput
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -24,7 +27,38 @@ OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # as wandb writes what an agent
 Choice = dict[str, Any]
 
 
-def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
+@dataclass(frozen=True)
+class Trial:
+    """One training of a sweep: what was chosen, where it is, and the best value it logged; None where it failed or logged none."""
+
+    choice: Choice
+    run: Path
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The trials of a sweep, best first, and the file that lists them; `repr` is the table of a terminal."""
+
+    metric: str
+    trials: list[Trial]
+    path: Path
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The cells of the table, heads first."""
+        rows = [[self.metric, *self.trials[0].choice, "run"]]
+        for trial in self.trials:
+            value = "failed" if trial.value is None else f"{trial.value:.4f}"
+            rows.append([value, *map(json.dumps, trial.choice.values()), trial.run.name])
+        return rows
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in self.rows)
+
+
+def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> Sweep:
     """Trains once for every choice of parameters in a sweep file, and leaves a table of what came out.
 
     The same command goes on with a sweep that was stopped: what is trained is not trained again.
@@ -39,31 +73,36 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> None:
     if trials < 1:
         raise BadInput(f"trials: {trials}: must be at least 1")
     with refuse_unreadable("a sweep", file):
-        choices = list(list_grid(plan["parameters"]) if plan["method"] == "grid" else sample_choices(plan["parameters"], trials, seed))
-    metric, found = plan["metric"]["name"], []
+        choices = list_choices(plan, trials, seed)
+    metric, goal = plan["metric"]["name"], plan["metric"]["goal"]
+    results = []
     for number, choice in enumerate(choices, start=1):
         run = Path(out) / fingerprint(choice)[:8]
-        print(f"{number}/{len(choices)}: {json.dumps(choice)} in {run}", flush=True)
-        code = run_trial([sys.executable, "-m", "distill", *trial_arguments(plan["command"], choice, run)])
-        found.append((best_logged(run, metric, plan["metric"]["goal"]) if not code else None, choice, run.name))
-    sign = -1 if plan["metric"]["goal"] == "maximize" else 1
-    found.sort(key=lambda trial: float("inf") if trial[0] is None else sign * trial[0])
-    rows = [[metric, *choices[0], "run"]]
-    rows += [["failed" if value is None else f"{value:.4f}", *map(json.dumps, choice.values()), name] for value, choice, name in found]
-    with write_atomically(Path(out) / "results.tsv") as temporary:
-        temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows))
-    print(Path(out) / "results.tsv")
+        log.info(f"{number}/{len(choices)}: {json.dumps(choice)} in {run}")
+        exit_code = run_trial([sys.executable, "-m", "distill", *trial_arguments(plan["command"], choice, run)])
+        results.append(Trial(choice, run, None if exit_code else best_logged(run, metric, goal)))
+    sign = -1 if goal == "maximize" else 1
+    results.sort(key=lambda trial: math.inf if trial.value is None else sign * trial.value)
+    outcome = Sweep(metric, results, Path(out) / "results.tsv")
+    with write_atomically(outcome.path) as temporary:
+        temporary.write_text("".join("\t".join(row) + "\n" for row in outcome.rows), encoding="utf-8")
+    return outcome
+
+
+def list_choices(plan: dict[str, Any], trials: int, seed: int) -> list[Choice]:
+    """The choices of a grid, or of a random sweep."""
+    if plan["method"] == "grid":
+        return list(list_grid(plan["parameters"]))
+    return list(sample_choices(plan["parameters"], trials, seed))
 
 
 def run_trial(command: list[str]) -> int:
     """The exit code of a training. A signal ends the sweep, but leaves the training the time to save a checkpoint."""
-    told: list[int] = []
+    signals: list[int] = []
     trial = subprocess.Popen(command)
 
     def stop(number: int, _: object) -> None:
-        told.append(number)
+        signals.append(number)
         if number == signal.SIGTERM:  # Ctrl-C reaches the trial from the terminal: twice, and it would leave at once
             trial.terminate()
 
@@ -73,9 +112,9 @@ def run_trial(command: list[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    told += [number for number in STOPS if code in (128 + number, -number)]  # with a checkpoint, or before there was one
-    if told:
-        raise SystemExit(128 + told[0])
+    signals += [number for number in STOPS if code in (128 + number, -number)]  # with a checkpoint, or before there was one
+    if signals:
+        raise SystemExit(128 + signals[0])
     return code
 
 

@@ -1,0 +1,10 @@
+"""`distill generate`."""
+
+from distill.generate.write import generate
+
+
+def show(result: object) -> None:
+    """Nothing yet."""
+
+
+FUNCTION = generate

@@ -1,0 +1,10 @@
+"""`distill report`."""
+
+from distill.report.report import report
+
+
+def show(result: object) -> None:
+    """Nothing yet."""
+
+
+FUNCTION = report

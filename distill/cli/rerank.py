@@ -1,0 +1,12 @@
+"""`distill rerank`: another system's documents in a teacher's order."""
+
+from __future__ import annotations
+
+from distill.evaluation.rerank import RerankResults, rerank
+
+
+def show(results: RerankResults) -> None:
+    print(f"\n{results}\n{results.path}")
+
+
+FUNCTION = rerank

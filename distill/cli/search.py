@@ -1,0 +1,49 @@
+"""`distill search`: answers a query with the student over the teacher's documents."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from distill.run import Hit, Run
+
+Answers = Iterable[tuple[str, list[Hit]]]
+
+
+def search_documents(run: str, query: str, k: int = 5) -> Answers:
+    """Prints the documents that the student finds nearest to a query, from the teacher's own store.
+
+    Args:
+        run: run folder, as `distill train` leaves it.
+        query: the words to search for; - reads one query a line from the terminal or a pipe.
+        k: documents to show.
+    """
+    opened = Run(run)
+    opened.folder.require_student()
+    queries = read_typed_queries() if query == "-" else [query]
+    return ((words, opened.search(words, k)) for words in queries)
+
+
+def show(answers: Answers) -> None:
+    for query, hits in answers:
+        print(f"\n{query}")
+        for rank, hit in enumerate(hits, start=1):
+            print(f"  {rank}. {hit.score:.3f}  {hit.title or hit.id}")
+            if hit.text:
+                print(f"     {textwrap.shorten(hit.text, 160, placeholder=' ...')}")
+
+
+def read_typed_queries() -> Iterator[str]:
+    """Queries from standard input, with a prompt where a person types them."""
+    while True:
+        if sys.stdin.isatty():
+            print("query> ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+FUNCTION = search_documents

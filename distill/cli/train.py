@@ -1,0 +1,109 @@
+"""`distill train`: trains a student into the embedding space of its teacher."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from distill.callbacks.retrieval_eval import RetrievalEval
+from distill.callbacks.run_log import read_lines
+from distill.callbacks.tracking import Tracking, check_installed
+from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
+from distill.data.datamodule import RetrievalData
+from distill.modules.student import StudentModule
+from distill.records import BadInput
+from distill.training.run_folder import RunFolder
+from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
+from distill.training.train import train_student
+
+TRACKING_HELP = "beside metrics.jsonl, to watch the run by; csv is written at the end, only wandb sends anything anywhere"
+TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", "log_likelihood")
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the verb."""
+    cli, config = parse(TrainCLI, StudentModule, RetrievalData, arguments, "train", first_line(train_student))
+    run = RunFolder(Path(cli.config.out))
+    train_student(cli.trainer, cli.model, cli.datamodule, run, config, cli.config.ckpt_path)
+    show_curves(run)
+
+
+def show_curves(run: RunFolder) -> None:
+    """Prints a table of the last and best values on dev, where somebody looks."""
+    if not sys.stdout.isatty() or not run.metrics.exists():
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("dev", "last", "best")
+    lines = read_lines(run.metrics)
+    for name in TABLE_ROWS:
+        values = [line[f"dev/{name}"] for line in lines if f"dev/{name}" in line]
+        if values:
+            table.add_row(name, f"{values[-1]:.4f}", f"{max(values):.4f}")
+    Console().print(table)
+
+
+def parse(
+    kind: type[TrainCLI], module: Any, data: Any, arguments: list[str], verb: str, description: str, **options: Any
+) -> tuple[TrainCLI, dict[str, Any]]:
+    """The objects that the arguments describe, and the whole configuration as plain values."""
+    quiet_lightning()
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
+    cli = kind(
+        module,
+        data,
+        run=False,
+        args=arguments,
+        save_config_callback=None,
+        seed_everything_default=0,
+        trainer_defaults=TRAINER_DEFAULTS,
+        parser_class=OneLineTrainParser,
+        parser_kwargs={
+            "prog": f"distill {verb}",
+            "usage": f"distill {verb} [--config FILE ...] --out FOLDER [--OPTION VALUE ...]",
+            "description": description,
+            "allow_abbrev": False,
+        },
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        **options,
+    )
+    return cli, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+
+
+class TrainCLI(LightningCLI):
+    """`model`, `data` and `trainer` groups, plus the run folder; everything else is Lightning's."""
+
+    def make_evaluation(self) -> Callback:
+        """The callback that measures on dev."""
+        return RetrievalEval()
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.parser_class(**kwargs)
+        parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str, required=True, help="run folder to write; the same command goes on with an unfinished run")
+        parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to continue from instead of the run's own last one")
+        parser.add_argument("--tracking", type=Tracking, default="none", help=TRACKING_HELP)
+        steps = "steps between two writings of last.ckpt"
+        parser.add_argument("--checkpoint_every_n_steps", type=int, default=CHECKPOINT_EVERY_N_STEPS, help=steps)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        check_installed(self.config.tracking)
+        out, options = Path(self.config.out), self.config_init["trainer"]
+        settings = make_trainer_settings(out, options, self.config.checkpoint_every_n_steps, self.make_evaluation())
+        try:
+            return super().instantiate_trainer(**settings, **kwargs)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise BadInput(f"trainer: {' '.join(str(error).split())}") from None

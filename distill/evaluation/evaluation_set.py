@@ -1,0 +1,234 @@
+"""One corpus, one split of its queries, and the teacher's vectors of both: what students are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.evaluation.systems import System, open_system
+from distill.files.device import best_device
+from distill.metrics.trec_runs import read_trec
+from distill.records import BadInput, Ranking
+from distill.teachers.open_stored import open_evaluation_queries
+from distill.texts.grading import grade_judged
+from distill.texts.ids import Ids
+from distill.texts.sources import Beir, MsMarcoTsv, TextSource
+from distill.texts.texts import Texts
+from distill.vectors.search import search
+from distill.vectors.source_documents import check_documents
+from distill.vectors.store import TeacherStore, VectorStore
+
+TOP = 100  # documents retrieved for each query
+Documents = VectorStore | np.ndarray
+
+
+class TeacherVectors(Protocol):
+    """The teacher's vectors of a corpus and of its queries."""
+
+    @property
+    def documents(self) -> Documents:
+        """[N, D] vectors of the corpus."""
+
+    @property
+    def document_ids(self) -> Ids:
+        """[N] id of each of them."""
+
+    def query_vectors(self, split: str) -> Tensor:
+        """[Q, D] float32 vectors of the queries of a split, in the source's order."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name and fingerprint, for results.json."""
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """A teacher whose vectors are in a store."""
+
+    source: TextSource
+    store: TeacherStore
+
+    @property
+    def documents(self) -> VectorStore:
+        return self.store.documents
+
+    @property
+    def document_ids(self) -> Ids:
+        return self.store.documents.ids
+
+    def query_vectors(self, split: str) -> Tensor:
+        _, stored = open_evaluation_queries(self.source, self.store, split)
+        for store in stored.stores:
+            store.verify()
+        return torch.from_numpy(stored.take(np.arange(len(stored)))).float()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return self.store.maker.to_json()
+
+
+@dataclass(frozen=True)
+class ModelVectors:
+    """A teacher whose model embeds the texts now."""
+
+    source: TextSource
+    system: System
+
+    @cached_property
+    def documents(self) -> np.ndarray:
+        return embed_documents(self.system, self.source)
+
+    @property
+    def document_ids(self) -> Ids:
+        return self.source.documents().ids
+
+    def query_vectors(self, split: str) -> Tensor:
+        return torch.from_numpy(self.system.encode(list(self.source.queries(split)), "query"))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return {"name": self.system.name, "fingerprint": self.system.fingerprint}
+
+
+@dataclass(frozen=True)
+class GivenVectors:
+    """A teacher of which there are vectors alone: of one split's queries and of the documents, in the source's order."""
+
+    source: TextSource
+    split: str
+    queries: np.ndarray  # [Q, D]
+    documents: np.ndarray  # [N, D]
+
+    @property
+    def document_ids(self) -> Ids:
+        return self.source.documents().ids
+
+    def query_vectors(self, split: str) -> Tensor:
+        if split != self.split:
+            raise BadInput(f"{split}: the given vectors are of the queries of {self.split}")
+        return torch.from_numpy(np.asarray(self.queries, np.float32))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return {"name": "given vectors", "fingerprint": None}
+
+
+def open_texts(texts: TextSource | str | Path) -> TextSource:
+    """A source as it is; a folder by its layout, BEIR (queries.jsonl) or MS MARCO (queries.SPLIT.tsv)."""
+    if isinstance(texts, TextSource):
+        return texts
+    folder = Path(texts)
+    if any((folder / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz")):
+        return Beir(str(folder))
+    if any(folder.glob("queries.*.tsv*")):
+        return MsMarcoTsv(str(folder))
+    raise BadInput(f"{texts}: neither queries.jsonl (BEIR) nor queries.SPLIT.tsv (MS MARCO) in it: name such a folder or give a source")
+
+
+def open_teacher(teacher: Any, source: TextSource, split: str) -> tuple[TeacherVectors, System | None]:
+    """The teacher's vectors, and its model where that is here.
+
+    Args:
+        teacher: a store's folder or a TeacherStore; two arrays, of the queries [Q, D] and of the documents [N, D]; or any model that
+            `open_system` takes.
+    """
+    if isinstance(teacher, str | Path) and (Path(teacher) / "documents" / "plan.json").exists():
+        teacher = TeacherStore(teacher)
+    if isinstance(teacher, TeacherStore):
+        check_documents(teacher.documents, source)
+        return StoredVectors(source, teacher), None
+    if isinstance(teacher, tuple):
+        queries, documents = teacher
+        _check_rows("teacher", queries, len(source.queries(split)), "queries")
+        _check_rows("teacher", documents, len(source.documents()), "documents")
+        return GivenVectors(source, split, queries, documents), None
+    system = open_system(teacher)
+    return ModelVectors(source, system), system
+
+
+def _check_rows(name: str, vectors: np.ndarray, expected: int, what: str) -> None:
+    if len(vectors) != expected:
+        raise BadInput(f"{name}: {len(vectors)} vectors, but there are {expected} {what}: give one for each, in their order")
+
+
+def embed_documents(system: System, source: TextSource) -> np.ndarray:
+    """[N, D] float32 vectors of the corpus, in its order."""
+    return system.encode(list(source.documents()), "document")
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """The corpus, one split of its queries, and the teacher's vectors of both."""
+
+    source: TextSource
+    split: str
+    teacher: TeacherVectors
+
+    @cached_property
+    def queries(self) -> Texts:
+        return self.source.queries(self.split)
+
+    @cached_property
+    def query_ids(self) -> list[str]:
+        return list(self.queries.ids)
+
+    @cached_property
+    def teacher_vectors(self) -> Tensor:
+        """[Q, D] float32."""
+        return self.teacher.query_vectors(self.split)
+
+    def rank_documents(self, name: str, vectors: Tensor, documents: Documents | None = None, ids: Ids | None = None) -> Ranking:
+        """The documents nearest to query vectors [Q, D].
+
+        Args:
+            name: of the ranking.
+            vectors: [Q, D].
+            documents: other vectors of the same corpus to search; the teacher's by default.
+            ids: id of each of them, where they lie in another order than the teacher's.
+        """
+        searched = self.teacher.documents if documents is None else documents
+        width = searched.shape[1]
+        if vectors.shape[1] != width:
+            fix = 'judge it with documents of its own: documents="student"'
+            raise BadInput(f"{name}: its vectors are {vectors.shape[1]} wide, the documents' {width}: not one space: {fix}")
+        scores, rows = search(vectors.to(best_device()), searched, min(TOP, len(searched)))
+        own_rows = rows.cpu().numpy()
+        if ids is not None:
+            own_rows = translate_rows(own_rows, ids, self.teacher.document_ids)
+        return Ranking(self.query_ids, own_rows, scores.cpu().numpy(), name)
+
+    def read_ranking(self, name: str, path: Path) -> Ranking:
+        """The ranking in a TREC run file."""
+        lines = read_trec(path)
+        rows, scores = rows_and_scores([lines.get(query, []) for query in self.query_ids], self.teacher.document_ids)
+        return Ranking(self.query_ids, rows, scores, name)
+
+    def measure(self, ranking: Ranking) -> dict[str, np.ndarray]:
+        """Values of each metric, one for each judged query; empty where the split is not judged."""
+        qrels = self.source.qrels(self.split)
+        return grade_judged(qrels, self.query_ids, self.teacher.document_ids, ranking.rows, self.source.relevant_from)
+
+
+def translate_rows(rows: np.ndarray, ids: Ids, others: Ids) -> np.ndarray:
+    """[Q, k] rows of `others` for rows of `ids`, by id; -1 stays -1."""
+    used, place = np.unique(rows, return_inverse=True)
+    translated = others.rows([ids[row] for row in used])
+    return np.where(used >= 0, translated, -1)[place.reshape(rows.shape)]
+
+
+def rows_and_scores(rankings: Sequence[Sequence[tuple[str, float]]], corpus: Ids) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores [Q, TOP] of rankings read from a run file; a document outside the corpus keeps its rank, as row -1."""
+    rows = np.full((len(rankings), TOP), -1)
+    scores = np.full((len(rankings), TOP), -np.inf, np.float32)
+    for query, ranking in enumerate(rankings):
+        top = ranking[:TOP]
+        rows[query, : len(top)] = corpus.rows([document for document, _ in top])
+        scores[query, : len(top)] = [score for _, score in top]
+    return rows, scores

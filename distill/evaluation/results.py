@@ -1,0 +1,158 @@
+"""What an evaluation measured, as an object: for a terminal, a notebook, a table or a JSON file."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.files.atomic import read_json, write_json
+from distill.metrics.retention import Interval
+from distill.records import Ranking
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+TEACHER, STUDENT = "teacher", "student"
+MAIN_METRIC = "ndcg@10"  # the one that a verdict is about; unjudged queries have only the overlap
+OVERLAP = "overlap@10"
+
+# field of a system: (heading, how it is written)
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "mrr@10": ("MRR@10", "{:.4f}".format),
+    "ndcg@10": ("nDCG@10", "{:.4f}".format),
+    "recall@100": ("Recall@100", "{:.4f}".format),
+    "params": ("parameters", lambda count: f"{count / 1e6:.1f}M"),
+    "query_latency_ms_p50": ("ms a query", "{:.2f}".format),
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The figures of one evaluation; `repr` is the table of a terminal, a notebook shows it as HTML.
+
+    Args:
+        values: the fields of results.json: dataset, queries, judged_queries, systems, retention, agreement, provenance.
+        rankings: the documents of each query by system, where they were computed just now; empty when read from a file.
+
+    >>> systems = {"teacher": {"ndcg@10": 0.5}, "student": {"ndcg@10": 0.48}}
+    >>> retention = {"ndcg@10": {"value": 0.96, "ci95": [0.93, 0.99]}}
+    >>> agreement = {"overlap@10": 0.7, "cosine": 0.93, "split": "test", "queries": 50}
+    >>> results = Results({"dataset": "mine/test", "queries": 50, "systems": systems, "retention": retention, "agreement": agreement})
+    >>> results.retention["ndcg@10"].low
+    0.93
+    >>> results.verdict
+    'keeps 96.0% [93.0, 99.0] of nDCG@10'
+    """
+
+    values: dict[str, Any]
+    rankings: dict[str, Ranking] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Reads a results.json."""
+        return cls(read_json(Path(path), "evaluation results"))
+
+    def save(self, path: str | Path) -> None:
+        """Writes a results.json."""
+        write_json(Path(path), self.values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of results.json."""
+        return self.values
+
+    @property
+    def systems(self) -> dict[str, dict[str, float]]:
+        """Metrics, parameters and latency of each system by name: teacher, student and baselines."""
+        return self.values["systems"]
+
+    @property
+    def retention(self) -> dict[str, Interval]:
+        """The student's mean over the teacher's, by metric, with its paired 95% interval; empty where no query is judged."""
+        return {metric: Interval(kept["value"], *kept["ci95"]) for metric, kept in self.values["retention"].items()}
+
+    @property
+    def agreement(self) -> dict[str, Any]:
+        """Overlap of the first ten documents and cosine of the query vectors, student against teacher; needs no judgments."""
+        return self.values["agreement"]
+
+    @property
+    def main_metric(self) -> str:
+        """The metric of the verdict: nDCG@10, or overlap@10 where the teacher's nDCG@10 is unknown."""
+        return MAIN_METRIC if MAIN_METRIC in self.values["retention"] else OVERLAP
+
+    @property
+    def kept(self) -> Interval:
+        """What the student keeps of the main metric; an overlap has no interval."""
+        if self.main_metric in self.retention:
+            return self.retention[self.main_metric]
+        overlap = self.agreement[OVERLAP]
+        return Interval(overlap, overlap, overlap)
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """The teacher's median latency over the student's; None where one of them was not measured."""
+        latencies = [self.systems.get(name, {}).get("query_latency_ms_p50") for name in (TEACHER, STUDENT)]
+        if latencies[0] is None or latencies[1] is None:
+            return None
+        return latencies[0] / latencies[1]
+
+    @property
+    def verdict(self) -> str:
+        """One line: `keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`."""
+        kept, ratio = self.kept, self.latency_ratio
+        if self.main_metric == OVERLAP:
+            quality = f"finds {kept.value:.1%} of the teacher's top 10"
+        else:
+            quality = f"keeps {kept.value:.1%} [{kept.low * 100:.1f}, {kept.high * 100:.1f}] of {COLUMNS[self.main_metric][0]}"
+        if ratio is None:
+            return quality
+        cost = f"1/{ratio:.2g} of the latency" if ratio >= 1.05 else f"{1 / ratio:.2g} times the latency"
+        return f"{quality} at {cost}"
+
+    def to_frame(self) -> DataFrame:
+        """A pandas DataFrame: a row a system, a column for each metric, for the parameters and for the latency."""
+        import pandas
+
+        return pandas.DataFrame.from_dict(self.systems, orient="index")
+
+    def __repr__(self) -> str:
+        return format_results(self.values)
+
+    def _repr_html_(self) -> str:
+        heads = "".join(f"<th>{html.escape(heading)}</th>" for heading, _ in COLUMNS.values())
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in format_system(system))}</tr>"
+            for name, system in self.systems.items()
+        )
+        lines = "<br>".join(html.escape(line) for line in format_sentences(self.values))
+        caption = html.escape(f"{self.values['dataset']}, {self.values['queries']} queries")
+        return f"<table><caption>{caption}</caption><tr><th></th>{heads}</tr>{rows}</table><p>{lines}</p>"
+
+
+def format_results(values: dict[str, Any]) -> str:
+    """The table of a terminal: a line a system, then what the student keeps and how far it agrees."""
+    heads = "".join(f"{heading:>12}" for heading, _ in COLUMNS.values())
+    lines = [f"{values['dataset']}, {values['queries']} queries", " " * 12 + heads]
+    for name, system in values["systems"].items():
+        lines.append(f"{name:<12}" + "".join(f"{cell:>12}" for cell in format_system(system)))
+    return "\n".join([*lines, *format_sentences(values)])
+
+
+def format_system(system: dict[str, float]) -> list[str]:
+    """The cells of a system's row; - where a figure was not measured."""
+    return [write(system[column]) if column in system else "-" for column, (_, write) in COLUMNS.items()]
+
+
+def format_sentences(values: dict[str, Any]) -> list[str]:
+    """What the student keeps of each metric, and the agreement, a sentence each."""
+    sentences = []
+    for metric, kept in values["retention"].items():
+        low, high = kept["ci95"]
+        sentences.append(f"the student keeps {kept['value']:.1%} [{low:.1%}, {high:.1%}] of the teacher's {COLUMNS[metric][0]}")
+    agreement = values["agreement"]
+    cosine = f", cosine {agreement['cosine']:.3f}" if "cosine" in agreement else ""
+    place = f"agreement on {agreement['queries']} {agreement['split']} queries"
+    return [*sentences, f"{place}: overlap@10 {agreement['overlap@10']:.3f}{cosine}"]

@@ -1,0 +1,115 @@
+"""Whatever can be judged, under one interface: a folder, an encoder, a sentence-transformers model, a static model, a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.encoders.batching import encode_texts
+from distill.encoders.encoder import Encoder, Role
+from distill.encoders.towers import Towers, load_towers
+from distill.evaluation.latency import ServingPath, pytorch_path
+from distill.files.device import best_device
+from distill.files.progress import log
+from distill.records import BadInput
+
+TextFunction = Callable[[list[str]], Any]  # from N texts to vectors [N, D]
+
+
+@dataclass(frozen=True)
+class System:
+    """A model of texts, as an evaluation needs it.
+
+    Args:
+        name: for messages and provenance.
+        functions: by role, from N texts to vectors [N, D].
+        params: number of its parameters; None where it has none that can be counted.
+        fingerprint: of its weights and settings; None where it has none.
+        serving_path: how a server would ask it for one query; by default as for many.
+    """
+
+    name: str
+    functions: dict[Role, TextFunction]
+    params: int | None = None
+    fingerprint: str | None = None
+    serving_path: ServingPath | None = None
+
+    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """Vectors [N, D] float32 of N texts."""
+        vectors = np.asarray(self.functions[role](list(texts)), np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise BadInput(f"{self.name}: gives an array of shape {vectors.shape} for {len(texts)} texts: expected one vector for each")
+        return vectors
+
+    def encode_one(self, text: str) -> np.ndarray:
+        """The vector [1, D] of one query, as a server would ask for it."""
+        if self.serving_path is not None:
+            return self.serving_path(text)
+        return np.asarray(self.functions["query"]([text]))
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """The field of results.json that holds its size."""
+        return {} if self.params is None else {"params": self.params}
+
+
+def open_system(model: Any) -> System:
+    """Any model of texts as a System.
+
+    Args:
+        model: a folder or hub name (ours, of transformers or of sentence-transformers); an Encoder or Towers; an object with
+            `encode_query` and `encode_document`, as SentenceTransformer, or with `encode`, as model2vec's StaticModel; a function
+            from a list of texts to vectors.
+
+    Raises:
+        BadInput: where it is none of these.
+    """
+    if isinstance(model, str | Path):
+        return _open_folder(str(model))
+    if isinstance(model, Encoder):
+        model = Towers(model)
+    if isinstance(model, Towers):
+        return _of_towers(model, type(model.query).__name__)
+    name = type(model).__name__
+    query, document = getattr(model, "encode_query", None), getattr(model, "encode_document", None)
+    if callable(query) and callable(document):
+        return System(name, {"query": query, "document": document}, _count_parameters(model))
+    for function in (getattr(model, "encode", None), model):
+        if callable(function):
+            return System(name, {"query": function, "document": function}, _count_parameters(model))
+    raise BadInput(f"{model!r:.80}: no model of texts: give a folder, an object with encode(texts), or a function from texts to vectors")
+
+
+def _open_folder(name: str) -> System:
+    try:
+        return _of_towers(load_towers(name), name)
+    except BadInput as error:
+        if not (Path(name) / "modules.json").exists() or find_spec("sentence_transformers") is None:
+            raise
+        log.info(f"{name}: read by sentence-transformers ({error})")
+    from sentence_transformers import SentenceTransformer
+
+    system = open_system(SentenceTransformer(name, device=str(best_device()), trust_remote_code=False))
+    return System(name, system.functions, system.params)
+
+
+def _of_towers(towers: Towers, name: str) -> System:
+    towers.prepare_for(best_device())
+
+    def encode(role: Role) -> TextFunction:
+        return lambda texts: encode_texts(towers.tower(role), texts, role)
+
+    functions: dict[Role, TextFunction] = {"query": encode("query"), "document": encode("document")}
+    return System(name, functions, towers.query.parameter_count(), towers.fingerprint(), pytorch_path(towers.query))
+
+
+def _count_parameters(model: Any) -> int | None:
+    parameters = getattr(model, "parameters", None)
+    if not callable(parameters):
+        return None
+    return sum(parameter.numel() for parameter in parameters())

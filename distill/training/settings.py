@@ -1,0 +1,111 @@
+"""What every training sets of Lightning's trainer, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+
+from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
+from distill.callbacks.console import Console
+from distill.callbacks.health import Health
+from distill.callbacks.progress import Progress
+from distill.callbacks.retrieval_eval import RetrievalEval
+from distill.callbacks.run_log import RunLog
+from distill.callbacks.theory import Theory
+from distill.callbacks.tracking import Examples, Meter
+from distill.files.device import best_device, computes_bf16
+from distill.records import BadInput
+from distill.training.run_folder import RunFolder
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 5,
+    "log_every_n_steps": 20,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,  # our loaders shard over ranks themselves, and count every query once
+    "enable_progress_bar": sys.stderr.isatty(),  # quiet where nobody looks
+}
+CHECKPOINT_EVERY_N_STEPS = 500
+# what Lightning remarks on choices that are made on purpose here
+EXPECTED_WARNINGS = (
+    ".*in eval mode at the start of training.*",
+    ".*does not have many workers.*",
+    ".*Checkpoint directory.*exists.*",
+    ".*treespec, LeafSpec.*is deprecated.*",
+    ".*is smaller than the logging interval.*",
+    ".*dirpath has changed from.*",
+)
+
+
+def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluation: Callback) -> dict[str, Any]:
+    """The trainer options that every run sets: where files go, callbacks, loggers, the fastest exact-enough number format.
+
+    Args:
+        out: the run folder.
+        trainer: the options as the user gave them, by name.
+        checkpoint_every_n_steps: steps between two writings of last.ckpt.
+        evaluation: the callback that measures on dev.
+    """
+    run = RunFolder(out)
+    if checkpoint_every_n_steps < 1:
+        raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
+    if trainer["accelerator"] in ("mps", "tpu"):
+        raise BadInput(f"trainer.accelerator: {trainer['accelerator']}: only cpu and NVIDIA's gpu are supported: set cpu")
+    if str(trainer["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
+        raise BadInput(f"trainer.precision: {trainer['precision']}: weights stay in fp32: set bf16-mixed or 32-true")
+    accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
+    checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
+    bar = [Progress()] if trainer["enable_progress_bar"] else []
+    loggers = [logger for logger in as_list(trainer["logger"]) if not isinstance(logger, bool)]
+    return {
+        "default_root_dir": out,
+        "accelerator": accelerator,
+        "callbacks": [*as_list(trainer["callbacks"]), *list_watchers(evaluation, out), *checkpoints, Console(), *bar],
+        "logger": [RunLog(run.metrics), *loggers],
+        "plugins": [*as_list(trainer["plugins"]), AtomicCheckpoints()],
+        "precision": trainer["precision"] or default_precision(accelerator),
+    }
+
+
+def default_precision(accelerator: str) -> str:
+    """bf16 products where the device multiplies bf16 natively, else fp32."""
+    device_type = "cpu" if accelerator == "cpu" else "cuda"
+    return "bf16-mixed" if computes_bf16(device_type) else "32-true"
+
+
+def list_watchers(evaluation: Callback, out: Path) -> list[Callback]:
+    """The callbacks that watch a student while it learns; a teacher's training has no other model to be compared with."""
+    if not isinstance(evaluation, RetrievalEval):
+        return [evaluation]
+    # health comes first: vectors that are no numbers cannot be searched for
+    return [Health(out), evaluation, Theory(), Meter(), Examples(evaluation)]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Lightning takes nothing, one object or a list of them; this is the list."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def check_length(trainer: Trainer) -> None:
+    """Refuses a training that leaves nothing or has no end."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise BadInput("trainer.fast_dev_run: leaves no model: use --trainer.limit_train_batches for a short run")
+    if not trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        raise BadInput("trainer.log_every_n_steps: 0: must be at least 1")
+    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
+        raise BadInput("trainer.max_epochs: a schedule needs an end: set max_epochs or max_steps")
+
+
+def quiet_lightning() -> None:
+    """Silences Lightning's remarks about itself and about choices that are made on purpose here."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
