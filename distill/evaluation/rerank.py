@@ -96,7 +96,7 @@ def _measure(rankings: dict[str, Ranking], source: TextSource, split: str, top: 
 
 def _measure_ceiling(qrels: Qrels, ranking: Ranking, corpus: Ids, top: int, relevant_from: int) -> float:
     """Recall of the candidates, the same in either order."""
-    judged = qrels.judged(ranking.query_ids)
+    judged = qrels.judged_positions(ranking.query_ids)
     ids = [ranking.query_ids[int(place)] for place in judged]
     grades = grade_tensors(qrels, ids, corpus, ranking.rows[judged])
     return float(recall(*grades, top, relevant_from).mean())

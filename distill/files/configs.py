@@ -139,9 +139,8 @@ def from_config(node: Any) -> Any:
 
 def load_class(path: str) -> type:
     """Imports the class of that dotted path; refuses one that is neither of this package nor derived from one of its classes."""
-    module, _, name = current_class_path(str(path)).rpartition(".")
     try:
-        value = getattr(importlib.import_module(module), name)
+        value = _import_name(_translate_old_path(str(path)))
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"{path}: no class of that path ({error}): mend the path or install its package") from None
     # Whoever sends a run folder must not choose which code is called here.
@@ -151,19 +150,35 @@ def load_class(path: str) -> type:
 
 
 def current_class_path(path: str) -> str:
-    """Translates the path that a class had in an earlier release.
+    """The path under which this release defines a class of this package; other paths, and unknown ones, stay as they are.
 
-    >>> current_class_path("distill.data.sources.Beir")
-    'distill.texts.sources.Beir'
+    A class may be named by the module that defines it, by a package that exports it, or by its place in an earlier release.
+
+    >>> current_class_path("distill.data.Beir"), current_class_path("distill.texts.Beir"), current_class_path("mine.Notes")
+    ('distill.texts.sources.Beir', 'distill.texts.sources.Beir', 'mine.Notes')
     """
-    module, _, name = path.rpartition(".")
-    return OLD_CLASS_PATHS.get(path, f"{OLD_MODULES.get(module, module)}.{name}" if module else path)
+    if not path.startswith("distill."):
+        return path
+    try:
+        return _dotted_path(_import_name(_translate_old_path(path)))
+    except (ImportError, AttributeError):
+        return path
 
 
 def with_current_class_paths(node: Any) -> Any:
-    """The same configuration with each class path as this release has it."""
+    """The same configuration with each class path as this release has it, so that configurations can be compared."""
     if isinstance(node, list):
         return [with_current_class_paths(item) for item in node]
     if not isinstance(node, dict):
         return node
     return {key: current_class_path(value) if key == "class_path" else with_current_class_paths(value) for key, value in node.items()}
+
+
+def _translate_old_path(path: str) -> str:
+    module, _, name = path.rpartition(".")
+    return OLD_CLASS_PATHS.get(path, f"{OLD_MODULES.get(module, module)}.{name}")
+
+
+def _import_name(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)

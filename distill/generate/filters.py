@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distill.files.fingerprints import hash_values
 from distill.records import BadInput
-from distill.texts.texts import Texts, hash_values
+from distill.texts.texts import Texts
 
 WORD = re.compile(r"[^\W_]+")
 # why a query that was planned is not in the file

@@ -27,15 +27,15 @@ class Material:
     @cached_property
     def queries(self) -> Texts:
         """The real queries, at least one; what another split asks too is not among them."""
-        queries = self.source.drop_leaked(self.source.queries(self.split), self.split.split("+"))
+        queries = self.source.remove_leaked(self.source.queries(self.split), self.split.split("+"))
         if not len(queries):
-            raise BadInput(f"{self.source.root}: other splits ask every query of {self.split}: name one with queries of its own")
+            raise BadInput(f"{self.source}: other splits ask every query of {self.split}: name one with queries of its own")
         return queries
 
     @cached_property
     def documents(self) -> Texts:
         if not self.source.has_documents():
-            raise BadInput(f"{self.source.root}: has no documents to make queries from: use the generator Noise, which reads queries")
+            raise BadInput(f"{self.source}: has no documents to make queries from: use the generator Noise, which reads queries")
         return self.source.documents()
 
     def read_by(self, generator: Generator) -> Texts:
@@ -54,7 +54,7 @@ class Material:
         qrels = self.source.qrels(self.split)
         if qrels is None or not count:
             return []
-        rows = qrels.best(list(self.queries.ids), self.documents.ids, self.source.relevant_from)
+        rows = qrels.best_documents(list(self.queries.ids), self.documents.ids, self.source.relevant_from)
         judged = np.flatnonzero(rows >= 0)
         chosen = judged[np.linspace(0, len(judged) - 1, min(count, len(judged))).astype(int)]
         return [(self.documents[rows[query]], self.queries[query]) for query in chosen]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill.files.fingerprints import hash_values
 from distill.generate.filters import split_words
-from distill.texts.texts import hash_values
 
 PIECE = 4  # letters
 MINIMA = 64

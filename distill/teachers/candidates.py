@@ -76,7 +76,7 @@ def read_candidates(name: str, source: TextSource, split: str, k: int) -> np.nda
         rows = np.full((len(queries), found.shape[1]), -1, np.int64)
         rows[examples.queries] = found
         return rows
-    positives = np.full(len(queries), -1) if qrels is None else qrels.best(list(queries.ids), corpus, source.relevant_from)
+    positives = np.full(len(queries), -1) if qrels is None else qrels.best_documents(list(queries.ids), corpus, source.relevant_from)
     return put_positive_first(positives, read_first_stage(name, source, split, queries, k))
 
 

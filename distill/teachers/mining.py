@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from distill.files.device import best_device
-from distill.files.fingerprints import fingerprint
+from distill.files.fingerprints import fingerprint, hash_values
 from distill.files.line_shards import LinesWriter
 from distill.files.progress import progress_bar
 from distill.files.provenance import provenance
@@ -22,7 +22,7 @@ from distill.teachers.open_stored import open_evaluation_queries
 from distill.teachers.stored import StoredQueries
 from distill.texts.qrels import Qrels
 from distill.texts.sources import TextSource
-from distill.texts.texts import Texts, hash_values
+from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore
@@ -66,7 +66,7 @@ class Miner:
     def qrels(self) -> Qrels:
         qrels = self.source.qrels(self.split)
         if qrels is None:
-            raise BadInput(f"{self.source.root}: {self.split!r} has no judgments: a negative is told by the positive it is not")
+            raise BadInput(f"{self.source}: {self.split!r} has no judgments: a negative is told by the positive it is not")
         return qrels
 
     @cached_property
@@ -80,7 +80,7 @@ class Miner:
     @cached_property
     def positives(self) -> np.ndarray:
         """[Q] row of each query's best judged document, -1 where the corpus has none."""
-        return self.qrels.best(self.query_ids, self.store.documents.ids, self.source.relevant_from)
+        return self.qrels.best_documents(self.query_ids, self.store.documents.ids, self.source.relevant_from)
 
     @cached_property
     def wordings(self) -> np.ndarray:

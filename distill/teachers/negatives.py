@@ -32,7 +32,7 @@ class JudgedQueries:
 
     def pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of queries [E] and of their documents [E] judged `from_grade` or more; documents outside the corpus are left out."""
-        return self.qrels.pairs(self.queries.ids, self.corpus, from_grade)
+        return self.qrels.relevant_pairs(self.queries.ids, self.corpus, from_grade)
 
 
 @dataclass(frozen=True)

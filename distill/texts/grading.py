@@ -39,7 +39,7 @@ def grade_judged(qrels: Qrels | None, query_ids: Sequence[str], corpus: Ids, row
         rows: [Q, k] int64, retrieved rows of the corpus, -1 where there is none.
         relevant_from: lowest grade that MRR and recall count as relevant.
     """
-    places = np.empty(0, np.int64) if qrels is None else qrels.judged(query_ids)
+    places = np.empty(0, np.int64) if qrels is None else qrels.judged_positions(query_ids)
     if qrels is None or not len(places):
         return {}
     grades = grade_tensors(qrels, [query_ids[int(place)] for place in places], corpus, rows[places])

@@ -1,12 +1,13 @@
-"""Texts from the hubs, ir_datasets and Hugging Face: streamed once into files of the cache, and read from there ever after."""
+"""Texts from the hubs, ir_datasets and Hugging Face: downloaded once into files of the cache, and read from these afterwards."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,19 @@ from distill.files.atomic import write_atomically
 from distill.files.cache import cache_folder
 from distill.files.fingerprints import fingerprint
 from distill.files.locks import wait_for_lock
+from distill.files.progress import log
 from distill.records import BadInput
-from distill.texts.qrels import Qrels
+from distill.texts.qrels import Qrels, read_qrels
 from distill.texts.sources import Beir, TextSource
 from distill.texts.texts import Texts
 
-LOGGERS = ("ir_datasets", "datasets", "huggingface_hub")  # they tell of each failed attempt; one line at the end says it all
-
-Record = dict[str, str]  # _id, text and perhaps title
-Judgment = tuple[str, str, int]  # query, document, grade
+HUB_LOGGERS = ("ir_datasets", "datasets", "huggingface_hub")  # they log each failed attempt; one line at the end is enough
 
 
 class IrDatasets(TextSource):
     """Data sets of ir_datasets by their ids, https://ir-datasets.com; needs the extra `hub`.
 
-    Each file is fetched when it is first asked for; files that already lie under ir_datasets' own home (`IR_DATASETS_HOME`) are used.
+    Each file is downloaded when it is first read; files that already lie under ir_datasets' own home (`IR_DATASETS_HOME`) are used.
 
     Args:
         corpus: Id whose documents are searched, e.g. msmarco-passage.
@@ -38,33 +37,43 @@ class IrDatasets(TextSource):
     """
 
     def __init__(self, corpus: str, splits: dict[str, str], holdout: int = 0, relevant_from: int = 1):
-        super().__init__(hub_folder(corpus, splits), holdout, relevant_from)
+        super().__init__(None, holdout, relevant_from)
         self.name, self.corpus, self.ids = corpus, corpus, splits
+        self.folder = data_set_folder(corpus, splits)
 
-    def documents(self) -> Texts:
-        # ir_datasets knows of each kind of document what its text is, the title included
-        records = stream_from_hub(
-            self.corpus, lambda: ({"_id": d.doc_id, "text": d.default_text()} for d in load_ir_dataset(self.corpus).docs_iter())
-        )
-        write_lines_once(self.root / "documents.jsonl", lambda: map(json.dumps, records))
-        return self._opened("documents.jsonl", allow_empty=True)
+    def load_documents(self) -> Texts:
+        def lines() -> Iterator[str]:
+            with hub_errors_in_one_line(self.corpus):
+                for document in load_ir_dataset(self.corpus).docs_iter():
+                    # ir_datasets knows of each kind of document what its text is, the title included
+                    yield text_line(document.doc_id, document.default_text())
 
-    def _splits(self) -> list[str]:
+        return Texts.open(write_lines_once(self.folder / "documents.jsonl", lines()))
+
+    def list_splits(self) -> list[str]:
         return list(self.ids)
 
-    def _queries(self, split: str) -> Texts:
-        id_, name = self.ids[split], f"queries.{split}.jsonl"
-        records = stream_from_hub(id_, lambda: ({"_id": q.query_id, "text": q.default_text()} for q in load_ir_dataset(id_).queries_iter()))
-        write_lines_once(self.root / name, lambda: map(json.dumps, records))
-        return self._opened(name)
+    def load_queries(self, split: str) -> Texts:
+        def lines() -> Iterator[str]:
+            with hub_errors_in_one_line(self.ids[split]):
+                for query in load_ir_dataset(self.ids[split]).queries_iter():
+                    yield text_line(query.query_id, query.default_text())
 
-    def _qrels(self, split: str) -> Qrels | None:
-        id_, name = self.ids[split], f"qrels.{split}.tsv"
-        if not (self.root / name).exists() and not next(stream_from_hub(id_, lambda: [load_ir_dataset(id_).has_qrels()])):
-            return None
-        judged = stream_from_hub(id_, lambda: ((q.query_id, q.doc_id, q.relevance) for q in load_ir_dataset(id_).qrels_iter()))
-        write_lines_once(self.root / name, lambda: map(judgment_line, judged))
-        return self._judged(name)
+        return Texts.open(write_lines_once(self.folder / f"queries.{split}.jsonl", lines()), allow_empty=False)
+
+    def load_qrels(self, split: str) -> Qrels | None:
+        def lines() -> Iterator[str]:
+            with hub_errors_in_one_line(self.ids[split]):
+                for judgment in load_ir_dataset(self.ids[split]).qrels_iter():
+                    yield judgment_line(judgment.query_id, judgment.doc_id, judgment.relevance)
+
+        path = self.folder / f"qrels.{split}.tsv"
+        if not path.exists():
+            with hub_errors_in_one_line(self.ids[split]):
+                has_qrels = load_ir_dataset(self.ids[split]).has_qrels()
+            if not has_qrels:
+                return None
+        return read_qrels(write_lines_once(path, lines()))
 
 
 class HfDataset(TextSource):
@@ -90,86 +99,105 @@ class HfDataset(TextSource):
         holdout: int = 0,
         relevant_from: int = 1,
     ):
-        super().__init__(hub_folder(path, splits, revision, judgments), holdout, relevant_from)
-        self.name, self.path, self.names, self.revision, self.judgments = path, path, splits, revision, judgments
+        super().__init__(None, holdout, relevant_from)
+        self.name, self.path, self.judged_splits, self.revision, self.judgments = path, path, splits, revision, judgments
+        self.folder = data_set_folder(path, splits, revision, judgments)
 
-    def documents(self) -> Texts:
-        write_lines_once(self.root / "corpus.jsonl", lambda: map(json.dumps, map(as_record, self._rows("corpus", "corpus"))))
-        return self._beir.documents()
+    def load_documents(self) -> Texts:
+        write_lines_once(self.folder / "corpus.jsonl", self._text_lines("corpus"))
+        return self._beir.load_documents()
 
-    def _splits(self) -> list[str]:
-        return self._beir._splits()
+    def list_splits(self) -> list[str]:
+        return self._beir.list_splits()
 
-    def _queries(self, split: str) -> Texts:
-        return self._beir._queries(split)
+    def load_queries(self, split: str) -> Texts:
+        return self._beir.load_queries(split)
 
-    def _qrels(self, split: str) -> Qrels | None:
-        return self._beir._qrels(split)
+    def load_qrels(self, split: str) -> Qrels | None:
+        return self._beir.load_qrels(split)
 
     @cached_property
     def _beir(self) -> Beir:
-        """The same in BEIR layout."""
-        for split in self.names:
-            judged = ((row["query-id"], row["corpus-id"], row["score"]) for row in self._rows(None, split))
-            write_lines_once(self.root / "qrels" / f"{split}.tsv", partial(map, judgment_line, judged))
-        write_lines_once(self.root / "queries.jsonl", lambda: map(json.dumps, map(as_record, self._rows("queries", "queries"))))
-        return Beir(str(self.root), relevant_from=self.relevant_from)
+        """The same in BEIR layout; its documents are written when they are first read."""
+        for split in self.judged_splits:
+            write_lines_once(self.folder / "qrels" / f"{split}.tsv", self._judgment_lines(split))
+        write_lines_once(self.folder / "queries.jsonl", self._text_lines("queries"))
+        return Beir(str(self.folder), relevant_from=self.relevant_from)
 
-    def _rows(self, configuration: str | None, split: str) -> Iterator[dict[str, Any]]:
-        """Streamed, so that nothing is kept twice; no configuration: the judgments."""
-        path = self.path if configuration or not self.judgments else self.judgments
+    def _text_lines(self, part: str) -> Iterator[str]:
+        with hub_errors_in_one_line(f"{self.path}, {part}, {part}"):
+            for row in stream_rows(self.path, part, part, self.revision):
+                yield text_line(row.get("_id", row.get("id")), row["text"] or "", row.get("title") or "")
+
+    def _judgment_lines(self, split: str) -> Iterator[str]:
+        path = self.judgments or self.path
         revision = self.revision if path == self.path else None
-
-        def rows() -> Iterable[dict[str, Any]]:
-            from datasets import load_dataset
-
-            return load_dataset(path, configuration or "default", split=split, revision=revision, streaming=True)
-
-        return stream_from_hub(f"{path}, {configuration or 'judgments'}, {split}", rows)
+        with hub_errors_in_one_line(f"{path}, judgments, {split}"):
+            for row in stream_rows(path, "default", split, revision):
+                yield judgment_line(row["query-id"], row["corpus-id"], row["score"])
 
 
-def hub_folder(name: str, *settings: Any) -> Path:
-    """The cache's folder of a data set."""
-    return cache_folder() / "hubs" / f"{re.sub(r'[^a-zA-Z0-9-]+', '-', name).strip('-')[-60:]}-{fingerprint(name, *settings)}"
+def data_set_folder(name: str, *settings: Any) -> Path:
+    """The cache's folder of a data set with these settings."""
+    readable_name = re.sub(r"[^a-zA-Z0-9-]+", "-", name).strip("-")
+    return cache_folder() / "hubs" / f"{readable_name[-60:]}-{fingerprint(name, *settings)}"
 
 
 def load_ir_dataset(id_: str) -> Any:
-    """An ir_datasets data set; nothing is fetched yet."""
+    """An ir_datasets data set; nothing is downloaded yet."""
     import ir_datasets
 
     return ir_datasets.load(id_)
 
 
-def stream_from_hub(what: str, rows: Callable[[], Iterable[Any]]) -> Iterator[Any]:
-    """`rows()`, whatever way of failing those libraries have told as one line."""
-    for name in LOGGERS:
-        logging.getLogger(name).disabled = True
+def stream_rows(path: str, configuration: str, split: str, revision: str | None) -> Iterable[dict[str, Any]]:
+    """Rows of a Hugging Face data set, streamed so that the data set is not stored twice."""
+    from datasets import load_dataset
+
+    return load_dataset(path, configuration, split=split, revision=revision, streaming=True)
+
+
+@contextmanager
+def hub_errors_in_one_line(data_set: str) -> Iterator[None]:
+    """Raises BadInput for whatever the hubs' libraries raise, and keeps what they log of it off the screen."""
+    loggers = [logging.getLogger(name) for name in HUB_LOGGERS]
+    for logger in loggers:
+        logger.disabled = True
     try:
-        yield from rows()
+        yield
     except ImportError as error:
-        raise BadInput(f"{what}: needs the package {error.name}: pip install 'distill[hub]'") from None
+        raise BadInput(f"{data_set}: needs the package {error.name}: pip install 'distill[hub]'") from None
     except Exception as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise BadInput(f"{what}: no such data set, or no way to it ({said}): mend the name or the network") from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise BadInput(f"{data_set}: no such data set, or no way to it ({reason}): mend the name or the network") from None
+    finally:
+        for logger in loggers:
+            logger.disabled = False
 
 
-def write_lines_once(path: Path, lines: Callable[[], Iterable[str]]) -> None:
-    """One line after the other into `path`, whole or not at all, unless it is there."""
+def write_lines_once(path: Path, lines: Iterable[str]) -> Path:
+    """Writes `lines` to `path`, all of them or no file, and returns the path; where the file exists `lines` is not read."""
     if path.exists():
-        return
-    with wait_for_lock(cache_folder() / "hubs"):  # the libraries fetch into one folder of their own, whoever asks
+        return path
+    with wait_for_lock(cache_folder() / "hubs"):  # the hubs' libraries download into one folder of their own
         if path.exists():
-            return
-        print(f"{path}: fetched now; the terms of use of its data set hold", flush=True)
+            return path
+        log.info(f"{path}: downloading; the terms of use of its data set hold")
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines())
+            file.writelines(f"{line}\n" for line in lines)
+    return path
 
 
-def as_record(row: dict[str, Any]) -> Record:
-    """What is read of a row of texts."""
-    return {"_id": str(row.get("_id", row.get("id"))), "title": row.get("title") or "", "text": row["text"] or ""}
+def text_line(id_: Any, text: str, title: str | None = None) -> str:
+    """One line of a JSON lines file of texts.
+
+    >>> text_line(7, "a river")
+    '{"_id": "7", "text": "a river"}'
+    """
+    record = {"_id": str(id_), "text": text} if title is None else {"_id": str(id_), "title": title, "text": text}
+    return json.dumps(record)
 
 
-def judgment_line(judgment: Judgment) -> str:
-    query, document, grade = judgment
+def judgment_line(query: str, document: str, grade: float) -> str:
+    """One line of a file of judgments in three columns."""
     return f"{query}\t{document}\t{int(grade)}"

@@ -1,4 +1,4 @@
-"""Ids of rows, kept as one flat array of bytes: nine million of them take tens of megabytes and no Python objects."""
+"""Ids of rows as one flat array of bytes: nine million of them take tens of megabytes and no Python objects."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from functools import cached_property
 
 import numpy as np
 
+LONGEST_ID_BYTES = 512  # ids share one width: a stray tab far into a line must not make all of them that wide
+
 
 class Ids:
     """String ids by row, and rows by string id.
 
     Args:
         raw: [N] fixed-width `S` array of UTF-8 bytes; may be a read-only memory map.
-        order: [N] int64, a stored `argsort(raw)`; worked out on first use when absent.
+        order: [N] int64, a stored `argsort(raw)`; computed on first use where it is not given.
+
+    >>> ids = Ids.of(["b", "a"])
+    >>> ids[0], ids.rows(["a", "c"]).tolist()
+    ('b', [1, -1])
     """
 
     def __init__(self, raw: np.ndarray, order: np.ndarray | None = None):
@@ -44,29 +50,30 @@ class Ids:
         return (self[row] for row in range(len(self)))
 
     def chunks(self, size: int = 65_536) -> Iterator[list[str]]:
-        """The ids in lists of up to `size`: nobody holds all of them as Python objects."""
-        return ([self[row] for row in range(start, min(start + size, len(self)))] for start in range(0, max(1, len(self)), size))
+        """Yields the ids in lists of up to `size`, so that never all of them are Python objects; one empty list where there are none."""
+        for start in range(0, max(1, len(self)), size):
+            yield [self[row] for row in range(start, min(start + size, len(self)))]
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """[len(ids)] int64: the row of each id, -1 where it is unknown; the first row of an id that occurs twice."""
         if not len(self) or not len(ids):
             return np.full(len(ids), -1, np.int64)
-        wanted = [id_.encode(errors="replace") for id_ in ids]
-        lengths = np.fromiter(map(len, wanted), np.int64, len(wanted))
-        # an id wider than ours is cut here and could match by its beginning: the lengths settle it
-        cut = np.array(wanted, dtype=self.raw.dtype)
+        encoded = [id_.encode(errors="replace") for id_ in ids]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        # An id wider than ours is cut here and could match by its beginning: its length tells.
+        cut = np.array(encoded, dtype=self.raw.dtype)
         places = np.searchsorted(self.raw, cut, sorter=self.order)
-        found = self.order[np.minimum(places, len(self) - 1)]
-        same = (self.raw[found] == cut) & (np.char.str_len(self.raw[found]) == lengths)
-        return np.where(same, found, -1).astype(np.int64)
+        candidates = self.order[np.minimum(places, len(self) - 1)]
+        is_equal = (self.raw[candidates] == cut) & (np.char.str_len(self.raw[candidates]) == lengths)
+        return np.where(is_equal, candidates, -1).astype(np.int64)
 
     def first_duplicate(self) -> str | None:
-        """The repeated id whose second row comes first; None when every id is unique."""
+        """The repeated id whose second row comes first; None where every id is unique."""
         rows = self.first_duplicate_rows()
         return None if rows is None else self[rows[0]]
 
     def first_duplicate_rows(self) -> tuple[int, int] | None:
-        """The two rows of `first_duplicate()`, ascending."""
+        """The first two rows of `first_duplicate()`, ascending."""
         in_order = self.raw[self.order]
         repeats = np.flatnonzero(in_order[1:] == in_order[:-1])
         if not len(repeats):
@@ -74,15 +81,16 @@ class Ids:
         place = repeats[np.argmin(self.order[repeats + 1])]
         return int(self.order[place]), int(self.order[place + 1])
 
-    def with_unique_names(self) -> Ids:
+    def with_numbered_repeats(self) -> Ids:
         """Unique ids: the second row of `a` becomes `a#2`, the third `a#3`."""
         in_order = self.raw[self.order]
         places = np.arange(len(self))
-        new = np.append(True, in_order[1:] != in_order[:-1])[: len(self)]
-        earlier = places - np.maximum.accumulate(np.where(new, places, 0))  # how many equal ids come before each
+        is_first = np.append(True, in_order[1:] != in_order[:-1])[: len(self)]
+        first_place = np.maximum.accumulate(np.where(is_first, places, 0))
+        repeats = places - first_place  # how many equal ids come before each
         wide = self.raw.astype(f"S{self.raw.dtype.itemsize + 1 + len(str(len(self)))}")
-        for place in np.flatnonzero(earlier):
-            wide[self.order[place]] = in_order[place] + f"#{earlier[place] + 1}".encode()
+        for place in np.flatnonzero(repeats):
+            wide[self.order[place]] = in_order[place] + f"#{repeats[place] + 1}".encode()
         return Ids(wide)
 
 
@@ -91,6 +99,11 @@ def as_bytes(ids: Sequence[str]) -> np.ndarray:
     return np.array([id_.encode(errors="replace") for id_ in ids], dtype="S" if len(ids) else "S1")
 
 
+def describe_bad_id(length: int) -> str:
+    """What is wrong with an id of so many bytes, for messages."""
+    return f"has an id of {length} bytes: at most {LONGEST_ID_BYTES} are allowed" if length else "has an empty id: give it one"
+
+
 def _as_integers(raw: np.ndarray) -> np.ndarray:
-    """Ids of up to 8 bytes as big-endian integers, which sort as the bytes do and many times faster."""
+    """[N] uint64: ids of up to 8 bytes as big-endian integers, which sort as the bytes do and many times faster."""
     return raw.astype("S8").view(">u8").astype(np.uint64)

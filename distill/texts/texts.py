@@ -1,4 +1,4 @@
-"""Texts by row, read from the file they came in: ids and offsets are in memory, the words stay on disk."""
+"""Texts by row, read from the file they came in: ids and offsets are in memory, the texts stay on disk."""
 
 from __future__ import annotations
 
@@ -9,24 +9,37 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from distill.files.fingerprints import fingerprint
+from distill.files.fingerprints import fingerprint, hash_values
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.texts.text_files import TextFile
+from distill.texts.text_list import TextList
 
-MANY = 4096  # texts read at once: a scan, after which nothing of the file need stay mapped
+TEXTS_IN_A_SCAN = 4096  # so many texts read at once pass once through a file, which need not stay mapped afterwards
 
 
 class Texts:
-    """Ids and texts by row. `texts[row]` is what gets embedded; open one with `Texts.open`, join several with `concatenated`.
+    """Ids and texts by row; `texts[row]` is what gets embedded. Made by `Texts.open`, `Texts.from_lists` or `concatenate_texts`.
 
-    Only ids and offsets (17 bytes a row and the id) are held; every text is decoded when asked for.
+    Of a file only ids and offsets (17 bytes a row and the id) are in memory; every text is decoded when it is read.
+
+    >>> texts = Texts.from_lists(["a", "b"], ["one river", "two"])
+    >>> len(texts), texts[0], list(texts.subset([1]).ids)
+    (2, 'one river', ['b'])
     """
 
-    def __init__(self, files: Sequence[TextFile], file_of: np.ndarray, starts: np.ndarray, ends: np.ndarray, ids: Ids, name: str):
-        self.files = tuple(files)
-        self.file_of = file_of  # [N] uint8, which of the files a row is in
-        self.starts = starts  # [N] int64, bytes into that file
+    def __init__(
+        self,
+        containers: Sequence[TextFile | TextList],
+        container_of: np.ndarray,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        ids: Ids,
+        name: str,
+    ):
+        self.containers = tuple(containers)
+        self.container_of = container_of  # [N] uint8, which of the containers has a row
+        self.starts = starts  # [N] int64, where in its container a text begins
         self.ends = ends  # [N] int64
         self.ids = ids
         self.name = name
@@ -36,65 +49,100 @@ class Texts:
         """Reads the ids and line offsets of a TSV (`id<TAB>text`) or JSON lines file, plain or gzipped.
 
         Args:
-            join_title: texts are `title + " " + text` where a JSON record has a title.
+            path: the file; its ending says which of the two it is.
+            join_title: whether texts are `title + " " + text` where a JSON record has a title.
             allow_empty: False refuses an empty text: right for queries, where it is a mistake, not for a corpus, where it happens.
             unique_ids: False numbers the repeats of an id (`7`, `7#2`) where True refuses them.
+
+        Raises:
+            BadInput: the file is missing or empty, or one of its lines has no id or no text.
         """
         file = TextFile.open(path, join_title)
         parts = list(file.scan())
-        if not sum(len(ids) for ids, _, _ in parts):
-            raise BadInput(f"{path}: no usable line: expected {file.expected}")
-        raw, starts, ends = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        ids = Ids(raw) if unique_ids else Ids(raw).with_unique_names()
+        if not any(len(part.ids) for part in parts):
+            raise BadInput(f"{path}: no usable line: expected {file.expected_lines}")
+        raw = np.concatenate([part.ids for part in parts])
+        starts = np.concatenate([part.starts for part in parts])
+        ends = np.concatenate([part.ends for part in parts])
+        ids = Ids(raw) if unique_ids else Ids(raw).with_numbered_repeats()
         texts = cls([file], np.zeros(len(raw), np.uint8), starts, ends, ids, file.stem)
         texts._refuse_duplicates()
         if not allow_empty:
             texts._refuse_empty()
         return texts
 
+    @classmethod
+    def from_lists(cls, ids: Sequence[str], texts: Sequence[str], name: str = "texts", titles: Sequence[str] | None = None) -> Texts:
+        """Texts that are in memory.
+
+        Args:
+            ids: N different ids.
+            texts: N texts.
+            name: names them in messages.
+            titles: N titles to show beside the texts; they are not embedded.
+
+        Raises:
+            BadInput: the lists differ in length, an id repeats or is none, or a text is no text.
+
+        >>> texts = Texts.from_lists(["a", "b"], ["one", "two"], name="numbers")
+        >>> texts.read([1, 0]), texts.place(1)
+        (['two', 'one'], 'numbers[1]')
+        """
+        container = TextList(ids, texts, titles, name)
+        rows = np.arange(len(container.ids))
+        made = cls([container], np.zeros(len(rows), np.uint8), rows, rows + 1, Ids.of(container.ids), name)
+        made._refuse_duplicates()
+        return made
+
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, row: int) -> str:
-        return self.files[self.file_of[row]].embedded(self.starts[row], self.ends[row])
+        return self._container(row).read_text(self.starts[row], self.ends[row])
 
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(len(self)))
 
     def title(self, row: int) -> str:
-        return self.files[self.file_of[row]].title_and_text(self.starts[row], self.ends[row])[0]
+        """The title of a text, "" where it has none."""
+        return self._container(row).read_title(self.starts[row], self.ends[row])
+
+    def place(self, row: int) -> str:
+        """Where a text comes from, for messages: `path line 3` or, in memory, `name[2]`."""
+        return self._container(row).place(self.starts[row])
+
+    def _container(self, row: int) -> TextFile | TextList:
+        return self.containers[self.container_of[row]]
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """The texts of several rows."""
         texts = [self[row] for row in rows]
-        for file in self.files if len(texts) > MANY else ():
-            file.release()
+        if len(texts) > TEXTS_IN_A_SCAN:
+            for container in self.containers:
+                container.release()
         return texts
 
     def subset(self, rows: Sequence[int] | np.ndarray, name: str | None = None) -> Texts:
         """The given rows in the given order; the mapped file is shared."""
         rows = np.asarray(rows, dtype=np.int64)
         ids = Ids(self.ids.raw[rows])
-        return Texts(self.files, self.file_of[rows], self.starts[rows], self.ends[rows], ids, name or self.name)
+        return Texts(self.containers, self.container_of[rows], self.starts[rows], self.ends[rows], ids, name or self.name)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files' bytes, the rows selected and whether titles are joined; not of paths, names or compression."""
-        rows = [xxhash.xxh3_64_hexdigest(np.ascontiguousarray(array).data) for array in (self.file_of, self.starts)]
-        return fingerprint([file.fingerprint for file in self.files], rows)
+        """16 hex digits over the containers' content, the selected rows and whether titles are joined; not over paths or names."""
+        rows = [xxhash.xxh3_64_hexdigest(np.ascontiguousarray(array).data) for array in (self.container_of, self.starts)]
+        return fingerprint([container.fingerprint for container in self.containers], rows)
 
     @cached_property
     def wording_hashes(self) -> np.ndarray:
         """[N] uint64, equal for texts that differ in whitespace and case alone."""
         return hash_values(" ".join(text.split()).casefold().encode() for text in self)
 
-    def same_wording_mask(self, others: Iterable[Texts]) -> np.ndarray:
-        """[N] bool: which texts occur in any of the others, whitespace and case aside."""
-        return np.isin(self.wording_hashes, np.concatenate([np.empty(0, np.uint64), *(other.wording_hashes for other in others)]))
-
-    def place(self, row: int) -> str:
-        """Where a row comes from, for messages: `path line 3`."""
-        file = self.files[self.file_of[row]]
-        return f"{file.path} line {file.line_number(self.starts[row])}"
+    def duplicate_mask(self, others: Iterable[Texts]) -> np.ndarray:
+        """[N] bool: which texts occur in any of the others too, whitespace and case aside."""
+        other_hashes = [np.empty(0, np.uint64), *(other.wording_hashes for other in others)]
+        return np.isin(self.wording_hashes, np.concatenate(other_hashes))
 
     def _refuse_duplicates(self) -> None:
         if rows := self.ids.first_duplicate_rows():
@@ -108,7 +156,7 @@ class Texts:
 
 
 def evenly_spaced_rows(total: int, most: int) -> np.ndarray:
-    """Up to `most` different rows of `total`, ascending, from all over them: [min(total, most)] int64.
+    """[min(total, most)] int64: different rows of `total`, ascending, evenly spaced from the first to the last.
 
     >>> evenly_spaced_rows(10, 3).tolist()
     [0, 4, 9]
@@ -116,19 +164,18 @@ def evenly_spaced_rows(total: int, most: int) -> np.ndarray:
     return np.linspace(0, total - 1, min(most, total)).astype(np.int64)
 
 
-def hash_values(values: Iterable[bytes]) -> np.ndarray:
-    """[N] uint64, the same on every machine."""
-    return np.fromiter(map(xxhash.xxh3_64_intdigest, values), np.uint64)
-
-
 def concatenate_texts(parts: Sequence[Texts], name: str | None = None) -> Texts:
-    """The rows of several `Texts`, one after the other; an id that two of them share is refused."""
+    """The rows of several `Texts`, one after the other; BadInput where two of them share an id."""
     if len(parts) == 1 and name in (None, parts[0].name):
         return parts[0]
-    files = list(dict.fromkeys(file for part in parts for file in part.files))
-    file_of = [np.array([files.index(file) for file in part.files], np.uint8)[part.file_of] for part in parts]
-    starts, ends = np.concatenate([part.starts for part in parts]), np.concatenate([part.ends for part in parts])
+    containers = list(dict.fromkeys(container for part in parts for container in part.containers))
+    container_of = []
+    for part in parts:
+        numbers = np.array([containers.index(container) for container in part.containers], np.uint8)
+        container_of.append(numbers[part.container_of])
+    starts = np.concatenate([part.starts for part in parts])
+    ends = np.concatenate([part.ends for part in parts])
     ids = Ids(np.concatenate([part.ids.raw for part in parts]))
-    texts = Texts(files, np.concatenate(file_of), starts, ends, ids, name or "+".join(part.name for part in parts))
+    texts = Texts(containers, np.concatenate(container_of), starts, ends, ids, name or "+".join(part.name for part in parts))
     texts._refuse_duplicates()
     return texts

@@ -12,17 +12,17 @@ from distill.vectors.store import VectorStore, check_texts
 def check_documents(store: VectorStore, source: TextSource) -> None:
     """Refuses vectors that are not of the source's documents; imported ones, known by their ids alone, by the ids."""
     if store.texts is not None:
-        return check_texts(store, source.documents().fingerprint, f"the documents of {source.root}")
+        return check_texts(store, source.documents().fingerprint, f"the documents of {source}")
     if not source.has_documents():
         return
     texts = source.documents()
     unknown = np.concatenate([texts.ids.rows(ids) < 0 for ids in store.ids.chunks()])
     if unknown.any():
         id_ = store.ids[int(np.argmax(unknown))]
-        raise BadInput(f"{store.folder}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source.root}: mend either")
+        raise BadInput(f"{store.folder}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source}: mend either")
     if len(store) < len(texts):
         missing = len(texts) - len(store)
-        raise BadInput(f"{store.folder}: no vector of {missing} of the {len(texts)} documents of {source.root}: import all of them")
+        raise BadInput(f"{store.folder}: no vector of {missing} of the {len(texts)} documents of {source}: import all of them")
 
 
 def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.ndarray:

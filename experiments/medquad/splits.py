@@ -27,7 +27,7 @@ def split(data: Path, out: Path) -> None:
             path = find_text_file(data / name)
             (folder / path.name).symlink_to(path.resolve())  # a hub's snapshot is links itself
         for name, (part, size) in SIZES.items():
-            qrels, queries = source.qrels(part), source.drop_leaked(source.queries(part), [part])
+            qrels, queries = source.qrels(part), source.remove_leaked(source.queries(part), [part])
             assert qrels is not None, f"{part} is not judged"
             ids = [id_ for id_ in np.random.default_rng(0).permutation(sorted(queries.ids)).tolist() if id_ not in taken][:size]
             taken |= set(ids)

@@ -185,7 +185,7 @@ def test_it_learns_to_write_queries(kind, taught, source_root, tmp_path):
 
     saved, source = Seq2SeqModel.load(str(taught[kind] / "teacher")), MsMarcoTsv(str(source_root))
     queries, documents = source.queries("dev"), source.documents()
-    rows = source.qrels("dev").best(list(queries.ids), documents.ids)
+    rows = source.qrels("dev").best_documents(list(queries.ids), documents.ids)
     written = saved.token_ids(list(queries), "query")
     with torch.no_grad():
         found = saved.log_likelihoods(pad_token_ids(saved.token_ids(documents.read(rows), "document"), 0), pad_token_ids(written, 0))

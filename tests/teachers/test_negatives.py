@@ -54,8 +54,8 @@ def test_all_that_is_relevant_to_a_query_travels_with_it():
     examples = TrainingPairs(np.array([0, 2, 0]), np.array([3, 5, 4]), np.empty((3, 0), np.int64))
     drawer = draw(examples, [(0, 4), (0, 3), (0, 9), (2, 1)], documents=10, count=1)
     # an example's own positive is known even where no judgment says so, as in a file of mined negatives
-    assert drawer.relevant.of(np.array([2, 0, 1])).tolist() == [[1, 5, -1], [3, 4, 9], [-1, -1, -1]]
-    assert drawer.relevant.of(np.array([1])).tolist() == [[-1, -1, -1]]  # as wide on every rank
+    assert drawer.relevant.rows_for(np.array([2, 0, 1])).tolist() == [[1, 5, -1], [3, 4, 9], [-1, -1, -1]]
+    assert drawer.relevant.rows_for(np.array([1])).tolist() == [[-1, -1, -1]]  # as wide on every rank
 
 
 def test_random_negatives_are_every_other_document_and_differ_by_epoch():

@@ -23,7 +23,7 @@ def test_nothing_asked_and_nothing_known():
     assert Ids.of([]).rows(["a"]).tolist() == [-1]
     assert Ids.of(["a"]).rows([]).tolist() == []
     assert Ids.of([]).first_duplicate() is None
-    assert len(Ids.of([]).with_unique_names()) == 0
+    assert len(Ids.of([]).with_numbered_repeats()) == 0
 
 
 @pytest.mark.parametrize("longest", [3, 8, 9, 30])
@@ -53,7 +53,7 @@ def test_first_duplicate_is_the_one_noticed_first_when_reading():
 
 
 def test_numbered_ids_are_unique():
-    assert list(Ids.of(["b", "a", "b", "longer id", "b", "a"]).with_unique_names()) == ["b", "a", "b#2", "longer id", "b#3", "a#2"]
+    assert list(Ids.of(["b", "a", "b", "longer id", "b", "a"]).with_numbered_repeats()) == ["b", "a", "b#2", "longer id", "b#3", "a#2"]
 
 
 def test_ids_that_are_not_fixed_width_bytes_are_refused():

@@ -88,33 +88,33 @@ def test_merged_and_only():
     assert more.judgments == {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": 1, "d9": 3}, "q3": {"d1": 1}}
     assert more.name == "a+b"
     assert JUDGED["q2"] == {"d1": 1}
-    assert more.only(["q3", "unknown"]).judgments == {"q3": {"d1": 1}}
+    assert more.subset(["q3", "unknown"]).judgments == {"q3": {"d1": 1}}
 
 
 def test_queries_that_the_query_file_lacks_are_refused():
     qrels = Qrels(JUDGED, "qrels.dev.tsv")
-    qrels.check(Ids.of(["q2", "q1", "q0"]), "queries.dev.tsv")
+    qrels.refuse_unknown_queries(Ids.of(["q2", "q1", "q0"]), "queries.dev.tsv")
     with pytest.raises(BadInput, match=r"qrels\.dev\.tsv: query 'q1' not in queries\.dev\.tsv: the two files must belong together"):
-        qrels.check(Ids.of(["q2"]), "queries.dev.tsv")
+        qrels.refuse_unknown_queries(Ids.of(["q2"]), "queries.dev.tsv")
     with pytest.raises(BadInput, match=r"query 'q1' and 1 others not in queries"):
-        qrels.check(Ids.of(["q"]), "queries.dev.tsv")
+        qrels.refuse_unknown_queries(Ids.of(["q"]), "queries.dev.tsv")
 
 
 def test_best_is_the_highest_grade_in_the_corpus_and_the_first_of_equals():
     judgments = {"a": {"d0": 1, "d2": 3, "d1": 3}, "b": {"gone": 3, "d3": 1}, "c": {"d1": 0}, "d": {"gone": 2}}
     corpus = Ids.of(["d3", "d2", "d1", "d0"])
     queries = ["d", "c", "unjudged", "b", "a"]
-    np.testing.assert_array_equal(Qrels(judgments).best(queries, corpus), [-1, -1, -1, 0, 1])
-    np.testing.assert_array_equal(Qrels(judgments).best(queries, corpus, relevant_from=2), [-1, -1, -1, -1, 1])
+    np.testing.assert_array_equal(Qrels(judgments).best_documents(queries, corpus), [-1, -1, -1, 0, 1])
+    np.testing.assert_array_equal(Qrels(judgments).best_documents(queries, corpus, relevant_from=2), [-1, -1, -1, -1, 1])
 
 
 def test_pairs_of_rows_and_what_is_relevant_to_each_query():
     qrels = Qrels({"a": {"d2": 1, "d0": 0, "gone": 2, "d1": 3}, "c": {"d2": 2}, "d": {"d0": -1}})
     corpus = Ids.of(["d0", "d1", "d2"])
-    queries, documents = qrels.pairs(["c", "b", "a", "d"], corpus)
+    queries, documents = qrels.relevant_pairs(["c", "b", "a", "d"], corpus)
     assert (queries.tolist(), documents.tolist()) == ([0, 2, 2], [2, 2, 1])
-    assert [part.tolist() for part in qrels.pairs(["c", "b", "a"], corpus, 2)] == [[0, 2], [2, 1]]
+    assert [part.tolist() for part in qrels.relevant_pairs(["c", "b", "a"], corpus, 2)] == [[0, 2], [2, 1]]
     relevant = RelevantRows(queries, documents, 4)
-    assert relevant.of(np.array([3, 2, 0, 2])).tolist() == [[-1, -1], [2, 1], [2, -1], [2, 1]]
+    assert relevant.rows_for(np.array([3, 2, 0, 2])).tolist() == [[-1, -1], [2, 1], [2, -1], [2, 1]]
     nothing = np.empty(0, np.int64)
-    assert RelevantRows(nothing, nothing, 3).of(np.array([0, 2])).shape == (2, 0)
+    assert RelevantRows(nothing, nothing, 3).rows_for(np.array([0, 2])).shape == (2, 0)

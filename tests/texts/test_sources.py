@@ -5,7 +5,9 @@ import sys
 import pytest
 from conftest import REAL_DATA
 
+from distill.files.configs import from_config, to_config
 from distill.records import BadInput
+from distill.texts.python_docs import PythonDocs
 from distill.texts.sources import Beir, MsMarcoTsv, QueryFile
 
 needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no data at {REAL_DATA}: set DISTILL_TEST_DATA")
@@ -66,7 +68,7 @@ def test_train_says_nothing_that_another_split_says(marco):
     assert list(source.queries("train").ids) == ["1", "3", "4", "5"]
     assert source.removed_from_train == 1
     assert set(source.qrels("train").judgments) == {"1", "3", "5"}
-    assert list(source.drop_leaked(source.queries("dev.small"))) == []
+    assert list(source.remove_leaked(source.queries("dev.small"))) == []
 
 
 @pytest.mark.parametrize("holdout", [1, 2, 3])
@@ -87,7 +89,7 @@ def test_extra_queries_leak_nothing(marco, tmp_path):
     (tmp_path / "extra.tsv").write_text("1\tnew\n1\tWHAT is it\n1\tfirst\n")
     extra = QueryFile(str(tmp_path / "extra.tsv")).queries()
     assert list(extra.ids) == ["1", "1#2", "1#3"]
-    assert list(MsMarcoTsv(str(marco)).drop_leaked(extra)) == ["new", "first"]
+    assert list(MsMarcoTsv(str(marco)).remove_leaked(extra)) == ["new", "first"]
 
 
 def test_ms_marco_errors(marco, tmp_path):
@@ -154,6 +156,21 @@ def test_beir_errors(beir):
     (beir / "queries.jsonl").unlink()
     with pytest.raises(BadInput, match=r"queries\.jsonl: no such file"):
         Beir(str(beir))
+
+
+def test_a_configuration_describes_a_source(marco, beir, tmp_path):
+    packages = PythonDocs(str(tmp_path / "docs"), packages=["here"])
+    for source in (MsMarcoTsv(str(marco), holdout=1), Beir(str(beir), 1, False), packages):
+        config = to_config(source)
+        assert config["init_args"] == {**source.init_args}
+        again = from_config(config)
+        assert type(again) is type(source)
+        assert (again.root, again.holdout, again.relevant_from) == (source.root, source.holdout, source.relevant_from)
+    assert config == {
+        "class_path": "distill.texts.python_docs.PythonDocs",
+        "init_args": {"root": str(tmp_path / "docs"), "holdout": 0, "limit": 20000, "packages": ["here"]},
+    }
+    assert from_config(to_config(Beir(str(beir), join_title=False))).documents()[0] == "one"
 
 
 def test_a_query_file_that_is_missing():

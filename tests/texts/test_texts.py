@@ -90,7 +90,7 @@ def test_a_subset_shares_the_file(tmp_path):
     texts = Texts.open(written(tmp_path / "t.tsv", "a\t1\nb\t2\nc\t3\n"))
     subset = texts.subset([2, 0], name="few")
     assert (list(subset), list(subset.ids), subset.name, len(subset)) == (["3", "1"], ["c", "a"], "few", 2)
-    assert subset.files[0] is texts.files[0]
+    assert subset.containers[0] is texts.containers[0]
     assert list(subset.subset([1])) == ["1"]
     assert len(texts.subset([])) == 0
 
@@ -143,8 +143,8 @@ def test_a_gzipped_file_is_unpacked_once_and_again_when_it_changes(tmp_path):
 def test_wordings_differ_in_more_than_case_and_whitespace(tmp_path):
     one = Texts.open(written(tmp_path / "one.tsv", "a\tWhat  is IT?\nb\twho\n"))
     two = Texts.open(written(tmp_path / "two.tsv", "c\t what is it? \nd\twhom\n"))
-    assert one.same_wording_mask([two]).tolist() == [True, False]
-    assert one.same_wording_mask([]).tolist() == [False, False]
+    assert one.duplicate_mask([two]).tolist() == [True, False]
+    assert one.duplicate_mask([]).tolist() == [False, False]
 
 
 def test_repeated_ids_are_numbered_on_request(tmp_path):
@@ -204,3 +204,59 @@ def test_offsets_of_a_long_file(tmp_path):
     rows = np.random.default_rng(0).integers(0, 50_000, 100)
     assert texts.read(rows) == [f"text {row}" for row in rows]
     assert texts.place(49_999).endswith("line 50000")
+
+
+def test_lists_in_memory():
+    texts = Texts.from_lists(["b", "a"], ["two", "half \ud83d pair"], name="numbers", titles=["Two", ""])
+    assert (list(texts), list(texts.ids), texts.name, len(texts)) == (["two", "half ? pair"], ["b", "a"], "numbers", 2)
+    assert [texts.title(row) for row in range(2)] == ["Two", ""]
+    assert (texts.place(1), texts.read([1, 0])) == ("numbers[1]", ["half ? pair", "two"])
+    assert Texts.from_lists(["b"], ["two"]).title(0) == ""
+    assert texts.ids.rows(["a", "c"]).tolist() == [1, -1]
+    assert len(Texts.from_lists([], [])) == 0
+
+
+def test_lists_in_memory_are_cut_and_joined_with_files(tmp_path):
+    lists = Texts.from_lists(["x", "y", "z"], ["1", "2", "3"], name="lists", titles=["", "T", ""])
+    file = Texts.open(written(tmp_path / "t.tsv", "a\tone\nb\ttwo\n"))
+    few = lists.subset([2, 1], name="few")
+    assert (list(few), few.title(1), few.place(0), few.name) == (["3", "2"], "T", "lists[2]", "few")
+    both = concatenate_texts([file.subset([1]), few, lists.subset([0])])
+    assert list(zip(both.ids, both, strict=True)) == [("b", "two"), ("z", "3"), ("y", "2"), ("x", "1")]
+    assert both.name == "t+few+lists" and both.place(3) == "lists[0]"
+    assert lists.duplicate_mask([Texts.from_lists(["q"], [" 2 "])]).tolist() == [False, True, False]
+    with pytest.raises(BadInput, match=r"^lists\[0\]: id 'x' is already taken by .*u\.tsv line 1: ids must be unique"):
+        concatenate_texts([Texts.open(written(tmp_path / "u.tsv", "x\tone\n")), lists])
+    assert list(pickle.loads(pickle.dumps(both))) == list(both)
+
+
+def test_fingerprint_of_lists_is_of_their_content():
+    same = Texts.from_lists(["a", "b"], ["1", "2"], name="one"), Texts.from_lists(("a", "b"), ("1", "2"), name="two", titles=["", ""])
+    assert same[0].fingerprint == same[1].fingerprint == same[0].subset([0, 1]).fingerprint == "c4733e572151756d"
+    different = [
+        Texts.from_lists(["a", "c"], ["1", "2"]),
+        Texts.from_lists(["a", "b"], ["1", "3"]),
+        Texts.from_lists(["a", "b"], ["1", "2"], titles=["T", ""]),
+        Texts.from_lists(["b", "a"], ["2", "1"]),
+        same[0].subset([1, 0]),
+        same[0].subset([0]),
+    ]
+    assert len({same[0].fingerprint, *(other.fingerprint for other in different)}) == 7
+
+
+@pytest.mark.parametrize(
+    ("ids", "texts", "titles", "message"),
+    [
+        (["a", "b"], ["1"], None, "t: texts: 1 for 2 ids: give one for each id"),
+        (["a"], ["1"], ["T", "U"], "t: titles: 2 for 1 ids: give one for each id"),
+        (["a", "b", "a"], ["1", "2", "3"], None, r"t\[2\]: id 'a' is already taken by t\[0\]: ids must be unique"),
+        (["a", ""], ["1", "2"], None, r"t\[1\] has an empty id: give it one"),
+        (["a" * 513], ["1"], None, r"t\[0\] has an id of 513 bytes: at most 512 are allowed"),
+        (["a", 7], ["1", "2"], None, r"t\[1\]: its id is '7' of type int: give a string"),
+        (["a", "b"], ["1", None], None, r"t\[1\]: its text is 'None' of type NoneType: give a string"),
+        (["a"], ["1"], [b"T"], r"t\[0\]: its title is .* of type bytes: give a string"),
+    ],
+)
+def test_bad_lists_are_refused(ids, texts, titles, message):
+    with pytest.raises(BadInput, match=f"^{message}"):
+        Texts.from_lists(ids, texts, name="t", titles=titles)
