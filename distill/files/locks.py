@@ -1,34 +1,50 @@
-"""Locks between processes: who writes a folder, and who makes a file that others wait for."""
+"""Locks between processes: one process writes a folder at a time, and one makes a file that others wait for.
+
+Every lock ends with its process, however that ends, and processes that it forked (loaders, pools) do not hold it.
+"""
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from distill.records import BadInput
 
 
-def lock_folder(folder: Path) -> IO[str]:
-    """A file that keeps other processes from holding `folder` while it is open; whatever ends this process closes it."""
+def lock_folder(folder: Path) -> AbstractContextManager[Any]:
+    """Keeps other processes from writing `folder`, which is made where it does not exist.
+
+    Returns:
+        The lock: it ends with a `with` block of it, or when nothing refers to it any more. Where the file system has no locks, nothing
+        is locked.
+
+    Raises:
+        BadInput: another process has the lock.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return _make_lock(folder / ".lock").acquire(blocking=False)
+    except Timeout:
         raise BadInput(f"{folder}: another process is writing it: wait until it ends, or choose another --out") from None
-    except OSError:
-        pass  # a file system without locks
-    return lock
+    except OSError as error:
+        if error.filename:  # the lock file itself cannot be written
+            raise
+        return nullcontext()  # a file system without locks
 
 
 @contextmanager
 def wait_for_lock(path: Path) -> Iterator[None]:
-    """Who makes `path` while others wait here: of the ranks of a node the first makes what all need."""
+    """Makes others that want to make `path` wait: of the ranks of a node the first makes what all need."""
     with ExitStack() as stack:
         with suppress(OSError):  # a cache that cannot be written, or a file system without locks
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(open(path.with_name(f".{path.name}.lock"), "w")), fcntl.LOCK_EX)
+            stack.enter_context(_make_lock(path.with_name(f".{path.name}.lock")))
         yield
+
+
+def _make_lock(path: Path) -> FileLock:
+    # Not the library's stand-in for file systems without locks, a file whose existence locks: it would outlive a killed process.
+    return FileLock(path, thread_local=False, fallback_to_soft=False)
