@@ -41,8 +41,11 @@ def make_teacher(folder: Path, width: int = 32, layers: int = 4, seed: int = 0) 
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    from distill.encoders.encoder import Encoder, Normalize, TextSettings
-    from distill.encoders.folder import build_options, save_encoder
+    from distill.encoders.encoder import Encoder
+    from distill.encoders.modules import Normalize, Transformer
+    from distill.encoders.pooling import Pooling
+    from distill.encoders.tokenizing import TextSettings
+    from distill.encoders.transformer_folder import build_options
 
     torch.manual_seed(seed)
     config = BertConfig(
@@ -57,7 +60,7 @@ def make_teacher(folder: Path, width: int = 32, layers: int = 4, seed: int = 0) 
     words = BertWordPieceTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)})
     tokenizer = BertTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=32)
     backbone = BertModel(config, **{k: v for k, v in build_options(config).items() if k == "add_pooling_layer"}).eval()
-    save_encoder(Encoder(backbone, tokenizer, TextSettings("mean", 32), [Normalize()]), folder)
+    Encoder([Transformer(backbone), Pooling("mean"), Normalize()], tokenizer, TextSettings(32)).save_pretrained(folder)
     return folder
 
 

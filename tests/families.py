@@ -20,8 +20,11 @@ from transformers import (
 )
 
 from distill.encoders.cross import ClsHead, CrossEncoder, CrossSettings, DualPooling
-from distill.encoders.encoder import Dense, Encoder, Normalize, TextSettings
-from distill.encoders.folder import build_options, save_encoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.modules import Dense, Normalize, Transformer
+from distill.encoders.pooling import Pooling
+from distill.encoders.tokenizing import TextSettings, no_prompts
+from distill.encoders.transformer_folder import build_options
 
 torch.set_num_threads(1)  # models this small spend more threads on waiting than on work
 
@@ -84,8 +87,8 @@ def make_encoder(
     tokenizer = make_tokenizer(family)
     config = make_config(family, len(tokenizer), layers, width)
     backbone = AutoModel.from_config(config, **build_options(config)).eval()
-    settings = TextSettings(pooling, max_length, prompts or {"query": "", "document": ""})
-    return Encoder(backbone, tokenizer, settings, [Normalize()] if head is None else head).eval()
+    modules = [Transformer(backbone), Pooling(pooling), *([Normalize()] if head is None else head)]
+    return Encoder(modules, tokenizer, TextSettings(max_length, prompts or no_prompts())).eval()
 
 
 def make_dense(inputs: int, outputs: int, bias: bool = True, activation: str = "Identity", seed: int = 1) -> Dense:
@@ -106,5 +109,5 @@ def make_cross(family: str, head: str = "dual_pooling", layers=2, width=16, seed
 
 
 def make_folder(folder: Path, family: str, **settings) -> Path:
-    save_encoder(make_encoder(family, **settings), folder)
+    make_encoder(family, **settings).save_pretrained(folder)
     return folder

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.encoders.encoder import Encoder, Normalize
+from distill.encoders.encoder import Encoder
+from distill.encoders.modules import Normalize
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.files.ranks import rank
 from distill.losses import Loss
@@ -69,5 +70,5 @@ class Unnormalised(StudentFromTeacher):
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = super().build(teacher)
-        encoder.head = torch.nn.Sequential(*(layer for layer in encoder.head if not isinstance(layer, Normalize)))
-        return encoder
+        modules = [module for module in encoder.module_list if not isinstance(module, Normalize)]
+        return Encoder(modules, encoder.tokenizer, encoder.settings)

@@ -15,8 +15,7 @@ from torch import Tensor
 from distill.callbacks.run_log import read_lines
 from distill.callbacks.watch import DevWatcher
 from distill.encoders.batching import encode_texts
-from distill.encoders.folder import is_available
-from distill.encoders.towers import load_maker
+from distill.encoders.towers import is_available, load_maker
 from distill.files.atomic import write_atomically, write_json
 from distill.files.ranks import gather_rows, max_over_ranks
 from distill.records import BadInput, Batch, Encoded

@@ -13,8 +13,7 @@ import torch
 from distill.data.loaders import make_collate, sample_rows
 from distill.encoders.batching import encode_texts
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import is_available
-from distill.encoders.towers import load_maker
+from distill.encoders.towers import is_available, load_maker
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
 from distill.generate.filters import Filters, RealQueries, find_drop_reasons

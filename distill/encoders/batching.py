@@ -3,43 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.tokenizing import Role
 from distill.files.device import Precision, autocast
+from distill.files.progress import progress_bar
+from distill.records import Tokens
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
+BATCHES_WITHOUT_BAR = 50  # so many are encoded before anybody wonders how long it takes
 
 
-def encode_texts(encoder: Encoder, texts: Sequence[str], role: Role, precision: Precision = "fp32") -> np.ndarray:
+class TextEncoder(Protocol):
+    """An encoder, as far as batches need one."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]: ...
+
+    def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens: ...
+
+    def __call__(self, tokens: Tokens) -> Tensor: ...
+
+
+def encode_with_progress(encoder: TextEncoder, texts: str | Sequence[str], role: Role) -> np.ndarray:
+    """Vectors [N, D] float32 of `texts`, or the vector [D] of a single text; a bar shows how far a long job is."""
+    token_ids = encoder.token_ids([texts] if isinstance(texts, str) else list(texts), role)
+    batches = sum(map(len, token_ids)) / tokens_per_batch(encoder.device)
+    with progress_bar(total=len(token_ids), desc=f"encode {role}", unit=" texts", shown=batches > BATCHES_WITHOUT_BAR) as bar:
+        vectors = encode_token_ids(encoder, token_ids, progress=bar.update)
+    return vectors[0] if isinstance(texts, str) else vectors
+
+
+def encode_texts(encoder: TextEncoder, texts: Sequence[str], role: Role, precision: Precision = "fp32") -> np.ndarray:
     """Vectors [N, D] float32 of `texts`, in their order."""
     return encode_token_ids(encoder, encoder.token_ids(texts, role), precision)
 
 
 @torch.inference_mode()
 def encode_token_ids(
-    encoder: Encoder,
+    encoder: TextEncoder,
     token_ids: Sequence[Sequence[int]],
     precision: Precision = "fp32",
     progress: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
-    """Vectors [N, D] float32 of texts as `encoder.token_ids` cuts them; `progress` is told how many are done after each batch."""
+    """Vectors [N, D] float32 of texts as `encoder.token_ids` cuts them.
+
+    Args:
+        progress: is called after each batch with the number of texts in it.
+    """
     vectors = np.empty((len(token_ids), encoder.width), np.float32)
     with autocast(precision, encoder.device):
-        for rows in length_batches([len(ids) for ids in token_ids], TOKENS_PER_BATCH[encoder.device.type]):
+        for rows in length_batches([len(ids) for ids in token_ids], tokens_per_batch(encoder.device)):
             tokens = encoder.pad([token_ids[row] for row in rows]).to(encoder.device)
             vectors[rows] = encoder(tokens).float().cpu().numpy()
             progress(len(rows))
     return vectors
 
 
+def tokens_per_batch(device: torch.device) -> int:
+    """How many tokens, padding included, go through an encoder at once on that device."""
+    return TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
+
+
 def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:
-    """Rows in batches of texts of near-equal length, the longest first: what runs out of memory does so at once."""
+    """Rows in batches of texts of near-equal length, the longest first: what runs out of memory does so at once.
+
+    >>> [rows.tolist() for rows in length_batches([3, 9, 4], tokens_per_batch=9)]
+    [[1], [2, 0]]
+    """
     order = np.argsort(lengths, kind="stable")[::-1]
     start = 0
     while start < len(order):
         size = max(1, tokens_per_batch // max(1, lengths[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+def inner_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Products [N, M] of vectors [N, D] and [M, D]; a single vector [D] counts as one row.
+
+    >>> inner_products(np.array([1.0, 0.0]), np.array([[3.0, 4.0], [5.0, 6.0]])).tolist()
+    [[3.0, 5.0]]
+    """
+    return np.atleast_2d(left) @ np.atleast_2d(right).T

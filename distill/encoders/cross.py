@@ -1,7 +1,8 @@
 """Cross encoders: one transformer reads a query and a document together.
 
-Two heads. Dual pooling (EmbedDistill, section 4.2) pools the query's tokens and the document's apart; the inner product of the two
-vectors is the score, and the vectors are targets for the towers of a dual encoder. The ordinary head reads [CLS] and has scores only.
+There are two heads. Dual pooling (EmbedDistill, arXiv 2301.12005, section 4.2) makes one vector of the query's tokens and one of the
+document's; their inner product is the score, and they are targets for the towers of a dual encoder. The ordinary head reads [CLS] and
+gives scores only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,13 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from distill.encoders.encoder import Role, architecture, tokenizer_core, weights_digest
+from distill.encoders.identity import architecture, parameter_count, weights_digest
 from distill.encoders.pair_tokens import PairTemplate, PairTokens
 from distill.encoders.pooling import mean_pool
+from distill.encoders.tokenizing import Role, tokenizer_fingerprint
+from distill.encoders.transformer_folder import save_transformer
+from distill.files.atomic import write_atomically, write_json
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 
 Head = Literal["dual_pooling", "cls"]
+SETTINGS = "cross_encoder.json"  # in the folder of a dual-pooled one; a [CLS] one has none
+# sentence-transformers would squash a single score otherwise
+AS_LOGITS = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class CrossSettings:
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """What a cross encoder says about P pairs."""
+    """Scores of P pairs, and the vectors that they are made of where the head pools any."""
 
     scores: Tensor  # [P] float32
     query: Tensor  # [P, D] float32, of length 1, pooled from the query's tokens; D = 0 from a [CLS] head
@@ -46,14 +54,22 @@ class ScoredPairs:
         return torch.cat([self.scores[:, None], self.query, self.document], dim=1)
 
 
-def unpack_scores_and_vectors(stacked: Any) -> tuple[Any, Any, Any]:
-    """Scores [...], query [..., D] and document [..., D] vectors out of [..., 1 + 2 D]."""
-    width = stacked.shape[-1] // 2
-    return stacked[..., 0], stacked[..., 1 : 1 + width], stacked[..., 1 + width :]
+def unpack_scores_and_vectors(packed: Any) -> tuple[Any, Any, Any]:
+    """Scores [...], query vectors [..., D] and document vectors [..., D] out of [..., 1 + 2 D], as `ScoredPairs.pack` makes them.
+
+    >>> scores, query, document = unpack_scores_and_vectors(torch.tensor([[9.0, 1.0, 2.0, 3.0, 4.0]]))
+    >>> query.tolist(), document.tolist()
+    ([[1.0, 2.0]], [[3.0, 4.0]])
+    """
+    width = packed.shape[-1] // 2
+    return packed[..., 0], packed[..., 1 : 1 + width], packed[..., 1 + width :]
 
 
 class CrossEncoder(nn.Module):
-    """Pairs of texts to scores [P]; a subclass for each head."""
+    """Pairs of texts to scores [P]; a subclass for each head.
+
+    Raises BadInput where a pair of `settings.max_length` tokens has no room for two texts.
+    """
 
     head: Head
 
@@ -62,10 +78,13 @@ class CrossEncoder(nn.Module):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.settings = settings
-        self.template = PairTemplate.of(tokenizer)
-        if settings.max_length < self.template.specials + 2 or settings.temperature <= 0:
-            raise BadInput(f"max_length {settings.max_length}, temperature {settings.temperature}: a pair has no room, or a score no scale")
-        self._takes_types = uses_token_types(backbone, tokenizer)
+        self.template = PairTemplate.from_tokenizer(tokenizer)
+        shortest = self.template.special_count + 2
+        if settings.max_length < shortest:
+            raise BadInput(f"max_length {settings.max_length}: a pair has no room for two texts: set {shortest} or more")
+        if settings.temperature <= 0:
+            raise BadInput(f"temperature {settings.temperature}: cosines are divided by it: set a number above 0")
+        self.takes_token_types = uses_token_types(backbone, tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -76,44 +95,64 @@ class CrossEncoder(nn.Module):
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Token ids of each text alone, without special tokens, cut to `max_length`; the role changes nothing."""
-        cut = {"truncation": True, "max_length": self.settings.max_length, "add_special_tokens": False}
-        return self.tokenizer(list(texts), **cut, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+        return self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.settings.max_length,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
 
-    def pairs(self, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]) -> PairTokens:
-        """P pairs out of token ids of texts alone."""
-        return self.template.pairs(queries, documents, self.settings.max_length)
+    def build_pairs(self, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]) -> PairTokens:
+        """A batch of P pairs out of the token ids of P queries and P documents."""
+        return self.template.build_pairs(queries, documents, self.settings.max_length)
 
     @torch.inference_mode()
-    def read(self, queries: Sequence[str], documents: Sequence[str]) -> ScoredPairs:
-        """The pairs of a handful of texts, in one batch."""
-        return self(self.pairs(self.token_ids(queries, "query"), self.token_ids(documents, "document")).to(self.device))
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> ScoredPairs:
+        """Scores of a handful of pairs, query i beside document i, in one batch."""
+        pairs = self.build_pairs(self.token_ids(queries, "query"), self.token_ids(documents, "document"))
+        return self(pairs.to(self.device))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes a folder that `load_cross_encoder` reads, whole or not at all."""
+        with write_atomically(Path(folder)) as temporary:
+            self._write(temporary)
 
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer and settings: two cross encoders that agree give the same scores."""
-        parts = (weights_digest(self), architecture(self.backbone.config), tokenizer_core(self.tokenizer))
+        parts = (weights_digest(self), architecture(self.backbone.config), tokenizer_fingerprint(self.tokenizer))
         return fingerprint(*parts, asdict(self.settings), self.head)
 
     def tokens_fingerprint(self, role: Role) -> str:
         """Changes when `token_ids` would."""
-        return fingerprint("alone", tokenizer_core(self.tokenizer), self.settings.max_length)
+        return fingerprint("alone", tokenizer_fingerprint(self.tokenizer), self.settings.max_length)
 
     def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+        return parameter_count(self)
 
     def _inputs(self, pairs: PairTokens) -> dict[str, Tensor]:
-        types = {"token_type_ids": pairs.token_type_ids} if self._takes_types else {}
-        return {"input_ids": pairs.input_ids, "attention_mask": pairs.attention_mask, **types}
+        inputs = {"input_ids": pairs.input_ids, "attention_mask": pairs.attention_mask}
+        return inputs | {"token_type_ids": pairs.token_type_ids} if self.takes_token_types else inputs
+
+    def _write(self, folder: Path) -> None:
+        save_transformer(self.backbone, self.tokenizer, self.settings.max_length, folder)
 
 
 class DualPooling(CrossEncoder):
-    """Means over the query's and over the document's tokens, of length 1; their cosine over the temperature is the score."""
+    """Two vectors, the mean of the query's states and of the document's, of length 1; the score is their product over the temperature."""
 
     head = "dual_pooling"
 
     def forward(self, pairs: PairTokens) -> ScoredPairs:
         states = self.backbone(**self._inputs(pairs)).last_hidden_state.float()  # [P, L, D]
-        query, document = (F.normalize(mean_pool(states, mask), dim=-1) for mask in (pairs.query_mask, pairs.document_mask))
+        query = F.normalize(mean_pool(states, pairs.query_mask), dim=-1)  # [P, D]
+        document = F.normalize(mean_pool(states, pairs.document_mask), dim=-1)  # [P, D]
         return ScoredPairs((query * document).sum(-1) / self.settings.temperature, query, document)
+
+    def _write(self, folder: Path) -> None:
+        super()._write(folder)
+        write_json(folder / SETTINGS, {"head": self.head, "settings": asdict(self.settings)})
 
 
 class ClsHead(CrossEncoder):
@@ -123,13 +162,17 @@ class ClsHead(CrossEncoder):
 
     def forward(self, pairs: PairTokens) -> ScoredPairs:
         logits = self.backbone(**self._inputs(pairs)).logits.float()  # [P, 1 or 2]
-        none = logits.new_empty(len(logits), 0)
-        return ScoredPairs(logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0], none, none)
+        scores = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+        no_vectors = logits.new_empty(len(logits), 0)
+        return ScoredPairs(scores, no_vectors, no_vectors)
+
+    def _write(self, folder: Path) -> None:
+        self.backbone.config.sentence_transformers = AS_LOGITS
+        super()._write(folder)
 
 
 def uses_token_types(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether the model tells two texts apart by token types and its tokenizer writes them."""
-    several = (getattr(backbone.config, "type_vocab_size", None) or 0) > 1
-    return (
-        several and "token_type_ids" in inspect.signature(backbone.forward).parameters and "token_type_ids" in tokenizer.model_input_names
-    )
+    types = getattr(backbone.config, "type_vocab_size", None) or 0
+    is_argument = "token_type_ids" in inspect.signature(backbone.forward).parameters
+    return types > 1 and is_argument and "token_type_ids" in tokenizer.model_input_names

@@ -1,4 +1,4 @@
-"""Cross encoders to and from disk.
+"""Cross encoders from disk.
 
 A [CLS] one is a folder of `AutoModelForSequenceClassification`, which is also what sentence-transformers' CrossEncoder reads. A dual-pooled
 one is a plain transformers folder with its settings in `cross_encoder.json`.
@@ -6,20 +6,24 @@ one is a plain transformers folder with its settings in `cross_encoder.json`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import logging
-
-from distill.encoders.cross import ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
-from distill.encoders.folder import SCORER, load_transformer, local_folder, longest_text, optional_json
-from distill.files.atomic import path_within, refuse_unreadable, write_atomically, write_json
+from distill.encoders.cross import SETTINGS, ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
+from distill.encoders.folder import has_module_list
+from distill.encoders.hub import local_folder
+from distill.encoders.modules_folder import TRANSFORMER, read_module_list
+from distill.encoders.transformer_folder import (
+    LENGTH_SETTINGS,
+    is_classifier,
+    load_classifier,
+    load_transformer,
+    longest_text,
+    optional_json,
+)
+from distill.files.atomic import path_within, refuse_unreadable
 from distill.records import BadInput
-
-SETTINGS = "cross_encoder.json"
-# sentence-transformers would squash a single score otherwise
-AS_LOGITS = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
 def load_cross_encoder(name: str) -> CrossEncoder:
@@ -27,37 +31,51 @@ def load_cross_encoder(name: str) -> CrossEncoder:
 
     Raises BadInput where the folder does not score pairs: it embeds single texts, or tells three classes apart.
     """
-    folder = local_folder(name)
-    return new_cross_encoder(name, "dual_pooling" if is_dual_pooled(folder) else "cls", new_head=False)
+    head: Head = "dual_pooling" if is_dual_pooled(local_folder(name)) else "cls"
+    return new_cross_encoder(name, head, new_head=False)
 
 
 def new_cross_encoder(
     name: str, head: Head, max_length: int | None = None, temperature: float | None = None, new_head: bool = True
 ) -> CrossEncoder:
-    """A cross encoder to train, out of any transformer: an encoder's folder, a cross encoder's, a plain one or a hub name.
+    """A cross encoder to train, out of any transformer.
 
-    `max_length` and `temperature` take the place of the folder's own. A [CLS] head that the folder lacks is made of random numbers,
-    or refused where `new_head` is False.
+    Args:
+        name: folder of an encoder, of a cross encoder or of a plain transformer, or a hub name.
+        head: dual_pooling or cls.
+        max_length: tokens of a pair, special tokens included; by default the folder's own.
+        temperature: of dual pooling; by default the folder's own.
+        new_head: whether a [CLS] head that the folder lacks is made of random numbers, or refused.
     """
     with refuse_unreadable("a model folder", name):
-        return _new(name, head, max_length, temperature, new_head)
+        folder = find_transformer(local_folder(name))
+        backbone, tokenizer = load_classifier(folder, new_head) if head == "cls" else load_transformer(folder)
+        settings = read_settings(folder, head, longest_text(backbone, tokenizer, read_max_length(folder)))
+        if max_length is not None:
+            longest = longest_text(backbone, tokenizer, max_length)
+            if max_length > longest:
+                raise BadInput(f"{name}: max_length {max_length}: it reads at most {longest} tokens")
+            settings = replace(settings, max_length=max_length)
+        if temperature is not None:
+            settings = replace(settings, temperature=temperature)
+        if head == "dual_pooling":
+            return DualPooling(backbone, tokenizer, settings)
+        labels: int = backbone.config.num_labels  # type: ignore[assignment]
+        if labels > 2:
+            fix = "a cross encoder has one score, or two classes of which the second is relevant"
+            raise BadInput(f"{name}: tells {labels} classes apart: {fix}")
+        return ClsHead(backbone, tokenizer, settings)
 
 
-def _new(name: str, head: Head, max_length: int | None, temperature: float | None, new_head: bool) -> CrossEncoder:
-    folder = _transformer_folder(local_folder(name))
-    backbone, tokenizer = load_transformer(folder, scorer=head == "cls", new_head=new_head)
-    labels = backbone.config.num_labels
-    if head == "cls" and labels > 2:
-        raise BadInput(
-            f"{name}: tells {labels} classes apart: a cross encoder has one score, or two classes of which the second is relevant"
-        )
-    settings = CrossSettings(longest_text(backbone, tokenizer, optional_json(folder / "sentence_bert_config.json")))
-    if max_length is not None and max_length > (most := longest_text(backbone, tokenizer, {"max_seq_length": max_length})):
-        raise BadInput(f"{name}: max_length {max_length}: it reads at most {most} tokens")
-    settings = replace(settings, **(optional_json(folder / SETTINGS).get("settings", {}) if head == "dual_pooling" else {}))
-    given: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
-    settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
-    return (ClsHead if head == "cls" else DualPooling)(backbone, tokenizer, settings)
+def read_settings(folder: Path, head: Head, longest: int) -> CrossSettings:
+    """The settings that a folder holds; without any, pairs are as long as the model reads."""
+    settings: dict[str, Any] = optional_json(folder / SETTINGS).get("settings", {}) if head == "dual_pooling" else {}
+    return CrossSettings(**{"max_length": longest, **settings})
+
+
+def read_max_length(folder: Path) -> int | None:
+    """The longest text that a transformer's folder sets for sentence-transformers; None where it sets none."""
+    return optional_json(folder / LENGTH_SETTINGS).get("max_seq_length")
 
 
 def is_dual_pooled(folder: Path) -> bool:
@@ -66,33 +84,26 @@ def is_dual_pooled(folder: Path) -> bool:
 
 def is_cross_encoder(folder: Path) -> bool:
     """Whether the folder scores pairs rather than embeds texts."""
-    if is_dual_pooled(folder) or (folder / "router_config.json").exists():
-        return is_dual_pooled(folder)
+    if is_dual_pooled(folder):
+        return True
+    if (folder / "router_config.json").exists():
+        return False
     with refuse_unreadable("a model folder", folder):
-        architectures = optional_json(_transformer_folder(folder) / "config.json").get("architectures") or [""]
-        return architectures[0].endswith(SCORER)
+        return is_classifier(optional_json(find_transformer(folder) / "config.json").get("architectures"))
 
 
-def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> None:
-    """Writes `encoder` whole or not at all."""
-    logging.disable_progress_bar()
-    with write_atomically(folder) as temporary:
-        if encoder.head == "cls":
-            encoder.backbone.config.sentence_transformers = AS_LOGITS
-        encoder.backbone.save_pretrained(temporary)
-        encoder.tokenizer.model_max_length = encoder.settings.max_length
-        encoder.tokenizer.save_pretrained(temporary)
-        if encoder.head == "dual_pooling":
-            write_json(temporary / SETTINGS, {"head": encoder.head, "settings": asdict(encoder.settings)})
+def find_transformer(folder: Path) -> Path:
+    """Where the transformer lies in a sentence-transformers folder; a plain folder is one itself.
 
-
-def _transformer_folder(folder: Path) -> Path:
-    """Where the transformer lies in a sentence-transformers folder; a plain folder is one itself."""
-    parts: list[dict[str, Any]] = optional_json(folder / "modules.json") or [{"path": "", "type": "Transformer"}]  # type: ignore[assignment]
-    if parts[0]["type"].rsplit(".", 1)[-1] != "Transformer":
-        raise BadInput(f"{folder / 'modules.json'}: begins with {parts[0]['type']}: only a single transformer can read pairs")
+    Raises BadInput where the folder begins with something else, or is a cross encoder that does more than its transformer.
+    """
+    if not has_module_list(folder):
+        return folder
+    first, *others = read_module_list(folder)
+    if first.kind != TRANSFORMER:
+        raise BadInput(f"{folder / 'modules.json'}: begins with {first.type}: only a single transformer can read pairs")
     settings = optional_json(folder / "config_sentence_transformers.json")
     is_cross = settings.get("model_type") == "CrossEncoder"
-    if is_cross and (len(parts) > 1 or settings.get("default_prompt_name")):
+    if is_cross and (others or settings.get("default_prompt_name")):
         raise BadInput(f"{folder}: a cross encoder with modules behind its transformer, or with a prompt, is not supported")
-    return path_within(folder, parts[0]["path"])
+    return path_within(folder, first.path)

@@ -1,72 +1,62 @@
-"""An encoder: backbone, pooling and head, with everything needed to embed text travelling in one folder.
+"""An encoder: modules that turn texts into vectors one after the other, with all that is needed to embed a text in one folder.
 
 The folder is a sentence-transformers folder, so `SentenceTransformer(folder)` embeds the same text to the same vector.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-import xxhash
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from distill.encoders.pooling import Pooling, pool
+from distill.encoders.batching import encode_with_progress, inner_products
+from distill.encoders.identity import architecture, parameter_count, weights_digest
+from distill.encoders.modules import Normalize, output_width, split_modules
+from distill.encoders.modules_folder import save_modules
+from distill.encoders.tokenizing import Role, TextSettings, pad_token_ids, tokenize, tokenizer_fingerprint
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Tokens
 
-Role = Literal["query", "document"]
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """How text becomes a vector, beyond the weights."""
-
-    pooling: Pooling
-    max_length: int  # tokens, special tokens included; the rest of a text is cut off
-    prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})  # put before a text of that role
-
-
-class Dense(nn.Linear):
-    """A linear layer after pooling with its activation, as a sentence-transformers folder describes one."""
-
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str = "Identity"):
-        super().__init__(in_features, out_features, bias)
-        self.activation = getattr(nn, activation)()
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return self.activation(super().forward(vectors))
-
-
-class Normalize(nn.Module):
-    """Scales every vector to length 1."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, dim=-1)
-
 
 class Encoder(nn.Module):
-    """Texts to vectors [B, D]: transformer, pooling, then `head` (`Dense` and `Normalize` layers in order)."""
+    """Texts to vectors [B, D].
 
-    def __init__(
-        self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, settings: TextSettings, head: Sequence[nn.Module] = ()
-    ):
+    Args:
+        modules: in the order they run: a `Transformer`, a `Pooling`, then any number of modules from vectors to vectors, such as `Dense`,
+            `LayerNorm`, `Normalize` or a subclass of `EncoderModule` from another package.
+        tokenizer: cuts texts into the tokens that the transformer knows.
+        settings: the longest text and the prompts.
+
+    Raises BadInput where a module cannot follow the one before it.
+
+        encoder = load_encoder("runs/mine/student")
+        encoder.similarity(encoder.encode_query("how long does a cold last"), encoder.encode_document(documents))  # [1, N]
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], tokenizer: PreTrainedTokenizerFast, settings: TextSettings):
         super().__init__()
-        self.backbone = backbone
+        self.transformer, self.pooling, head = split_modules(modules)
+        self.head = nn.Sequential(*head)
+        self.width = output_width(self.transformer, head)  # of the vectors this encoder writes
         self.tokenizer = tokenizer
         self.settings = settings
-        self.head = nn.Sequential(*head)
+        self.register_state_dict_post_hook(use_saved_names)
+        self.register_load_state_dict_pre_hook(use_own_names)
 
     @property
-    def width(self) -> int:
-        """Dimensions of the vectors this encoder writes."""
-        widths = [layer.out_features for layer in self.head if isinstance(layer, Dense)]
-        return widths[-1] if widths else self.backbone.config.hidden_size
+    def module_list(self) -> list[nn.Module]:
+        """The modules that it was made of, in the order they run."""
+        return [self.transformer, self.pooling, *self.head]
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        return self.transformer.backbone
 
     @property
     def normalizes(self) -> bool:
@@ -75,9 +65,7 @@ class Encoder(nn.Module):
 
     @property
     def word_table(self) -> nn.Embedding:
-        table = self.backbone.get_input_embeddings()
-        assert isinstance(table, nn.Embedding)
-        return table
+        return self.transformer.word_table
 
     @property
     def device(self) -> torch.device:
@@ -85,9 +73,7 @@ class Encoder(nn.Module):
 
     def prepare_for(self, device: torch.device) -> Encoder:
         """Moves to `device` and takes the attention that is fastest there."""
-        if device.type == "cpu" and self.settings.max_length <= 512:
-            # plain matrix products; the fused kernel is slower at these lengths and its bf16 backward many times so
-            self.backbone.set_attn_implementation("eager")
+        self.transformer.use_fastest_attention(device, self.settings.max_length)
         return self.to(device)
 
     def limit_length(self, max_length: int | None) -> Encoder:
@@ -99,77 +85,79 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, tokens: Tokens) -> Tensor:
-        return self.head(pool(self.states(tokens), tokens.attention_mask, self.settings.pooling))
+        """Vectors [B, D] of tokens [B, L]."""
+        return self.embed_states(self.states(tokens), tokens.attention_mask)
 
     def states(self, tokens: Tokens) -> Tensor:
-        """What the transformer says of each token [B, L, D]."""
-        mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
-        return self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
+        """The transformer's state of each token [B, L, D]."""
+        return self.transformer(tokens)
+
+    def embed_states(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Vectors [B, D] out of states [B, L, D]; `mask` [B, L] is 1 on real tokens."""
+        return self.head(self.pooling(states, mask))
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
-        prompt = self.settings.prompts.get(role, "")
-        if not texts:
-            return []  # which a tokenizer does not take
-        return self.tokenizer(
-            [prompt + text for text in texts],
-            truncation=True,
-            max_length=self.settings.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], role: Role) -> Tensor:
-        """Vectors [N, D] float32 of a handful of texts, in one batch; corpora go through `distill encode`."""
-        return self(self.pad(self.token_ids(texts, role)).to(self.device)).float()
+        return tokenize(self.tokenizer, texts, self.settings, role)
 
     def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
         """One batch, padded on the right to its longest text."""
         return pad_token_ids(token_ids, self.tokenizer.pad_token_id)
 
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], role: Role) -> Tensor:
+        """Vectors [N, D] float32 of a handful of texts, in one batch."""
+        return self(self.pad(self.token_ids(texts, role)).to(self.device)).float()
+
+    def encode_query(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Vectors of queries, each with the prompt of queries before it.
+
+        Args:
+            texts: any number of queries, or a single one.
+
+        Returns:
+            [N, D] float32; of a single query [D].
+        """
+        return encode_with_progress(self, texts, "query")
+
+    def encode_document(self, texts: str | Sequence[str]) -> np.ndarray:
+        """As `encode_query`, of documents."""
+        return encode_with_progress(self, texts, "document")
+
+    def similarity(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Inner products [N, M] of vectors [N, D] and [M, D]; a single vector [D] counts as one row."""
+        return inner_products(queries, documents)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes a folder that `load_encoder` reads, and sentence-transformers where it has every module; whole or not at all."""
+        save_modules(self.module_list, self.tokenizer, self.settings, Path(folder))
+
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
-        layers = [str(layer) for layer in self.head]
-        return fingerprint(
-            weights_digest(self), architecture(self.backbone.config), tokenizer_core(self.tokenizer), asdict(self.settings), layers
-        )
+        settings = {"pooling": self.pooling.mode, **asdict(self.settings)}
+        head = [str(module) for module in self.head]
+        parts = (weights_digest(self), architecture(self.backbone.config), tokenizer_fingerprint(self.tokenizer))
+        return fingerprint(*parts, settings, head)
 
     def tokens_fingerprint(self, role: Role) -> str:
         """Changes when `token_ids` would: the same text would be cut into other tokens."""
-        return fingerprint(tokenizer_core(self.tokenizer), self.settings.max_length, self.settings.prompts.get(role, ""))
+        return fingerprint(tokenizer_fingerprint(self.tokenizer), self.settings.max_length, self.settings.prompts.get(role, ""))
 
     def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+        return parameter_count(self)
 
 
-def pad_token_ids(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
-    """One batch [B, L], padded on the right to its longest text."""
-    rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
-    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
-    lengths = torch.tensor([len(row) for row in rows])
-    return Tokens(ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long(), bool((lengths < ids.shape[1]).any()))
+# Checkpoints name a transformer's weights `backbone...`, as release 0.1 did, and not by its place in the list of modules; fingerprints of
+# stores hold those names too. Names of the others are their own: `head.0...` is the first module behind pooling.
+def use_saved_names(encoder: Encoder, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Renames the transformer's weights in a state dict that was taken from an encoder."""
+    own = f"{prefix}transformer."
+    for name in [name for name in state if name.startswith(own)]:
+        state[prefix + name.removeprefix(own)] = state.pop(name)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """16 hex digits over every tensor of a module and its name."""
-    digest = xxhash.xxh3_64()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def architecture(config: PretrainedConfig) -> dict[str, Any]:
-    """What the config says about the computation: weights of equal shape can be read with other heads or activations."""
-    computed = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
-    return {key: value for key, value in config.to_dict().items() if key[0] != "_" and any(word in key for word in computed)}
-
-
-def tokenizer_core(tokenizer: PreTrainedTokenizerFast) -> str:
-    """16 hex digits that change when the same text would be cut into other tokens."""
-    core = json.loads(tokenizer.backend_tokenizer.to_str())
-    # the last call left its own there; ours are in the settings
-    for leftover in ("truncation", "padding"):
-        core.pop(leftover, None)
-    return fingerprint(core, tokenizer.truncation_side)
+def use_own_names(encoder: Encoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Renames the transformer's weights in a state dict that an encoder is about to load."""
+    saved = f"{prefix}backbone."
+    for name in [name for name in state if name.startswith(saved)]:
+        state[f"{prefix}transformer.backbone." + name.removeprefix(saved)] = state.pop(name)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from distill.encoders.encoder import Role
-from distill.encoders.pooling import Pooling
+from distill.encoders.pooling import PoolingMode
+from distill.encoders.tokenizing import Role
 from distill.files.device import Precision
 from distill.records import BadInput
 
@@ -19,7 +19,7 @@ ORIGIN_PHRASES: dict[str, str] = {
     "server": "came from an endpoint",
     "function": "came from a Python function",
 }
-CHOICES = {"precision": get_args(Precision), "pooling": get_args(Pooling), "role": get_args(Role)}
+CHOICES = {"precision": get_args(Precision), "pooling": get_args(PoolingMode), "role": get_args(Role)}
 OLD_ORIGINS = {phrase: origin for origin, phrase in ORIGIN_PHRASES.items()}
 
 
@@ -48,7 +48,7 @@ class Maker:
     fingerprint: str
     origin: Origin = "model"
     precision: Precision | None = None
-    pooling: Pooling | None = None
+    pooling: PoolingMode | None = None
     normalize: bool | None = None
     prompts: dict[str, str] | None = None
     role: Role | None = None

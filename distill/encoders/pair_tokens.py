@@ -1,4 +1,4 @@
-"""A query and a document as one sequence of tokens, put together as their tokenizer does it, and which token is whose."""
+"""A query and a document as one sequence of tokens, put together as their tokenizer does it, and which token belongs to which text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from distill.records import BadInput, Movable
 
 Ids = Sequence[int] | np.ndarray  # of one text, without special tokens
-QUERY, DOCUMENT = 1, 3  # segments of a sequence: special tokens are 0, 2 and 4
+QUERY, DOCUMENT = 1, 3  # numbers of the two texts among the five segments of a sequence; special tokens are segments 0, 2 and 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PairTokens(Movable):
 
 @dataclass(frozen=True)
 class PairTemplate:
-    """Special tokens round two texts: `[CLS] query [SEP] document [SEP]`, `<s> query </s></s> document </s>`, and so on."""
+    """Special tokens around two texts: `[CLS] query [SEP] document [SEP]`, `<s> query </s></s> document </s>`, and so on."""
 
     before: tuple[int, ...]
     between: tuple[int, ...]
@@ -38,43 +38,73 @@ class PairTemplate:
     pad_id: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerFast) -> PairTemplate:
-        """Read off what the tokenizer makes of a pair, so that no family has to be known here."""
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerFast) -> PairTemplate:
+        """Reads the template off a pair that the tokenizer put together, so that no family of models has to be known here.
+
+        Raises BadInput where the tokenizer puts nothing between two texts.
+        """
         encoding = tokenizer("a", "a", return_token_type_ids=True)
-        ids, types, owner = encoding["input_ids"], encoding["token_type_ids"], encoding.sequence_ids(0)
-        if 0 not in owner or 1 not in owner or None not in owner[owner.index(0) : owner.index(1)]:
+        ids, types, owners = encoding["input_ids"], encoding["token_type_ids"], encoding.sequence_ids(0)
+        query, document = find_segment(owners, 0), find_segment(owners, 1)
+        if not query or not document or query.stop >= document.start:
             raise BadInput(f"{tokenizer.name_or_path}: its tokenizer puts nothing between two texts: no cross encoder can be made of it")
-        query, document = (range(owner.index(side), len(owner) - owner[::-1].index(side)) for side in (0, 1))
-        parts = [range(query.start), query, range(query.stop, document.start), document, range(document.stop, len(owner))]
-        before, between, after = (tuple(ids[place] for place in part) for part in parts[::2])
-        return cls(before, between, after, tuple(types[part[0]] if part else 0 for part in parts), tokenizer.pad_token_id)
+        before, between, after = range(query.start), range(query.stop, document.start), range(document.stop, len(owners))
+        segments = (before, query, between, document, after)
+        return cls(
+            before=tuple(ids[place] for place in before),
+            between=tuple(ids[place] for place in between),
+            after=tuple(ids[place] for place in after),
+            types=tuple(types[segment.start] if segment else 0 for segment in segments),
+            pad_id=tokenizer.pad_token_id,
+        )
 
     @property
-    def specials(self) -> int:
-        """Special tokens of every pair."""
+    def special_count(self) -> int:
+        """How many special tokens a pair has."""
         return len(self.before) + len(self.between) + len(self.after)
 
     def fit_lengths(self, query: Ids, document: Ids, max_length: int) -> tuple[Ids, Ids]:
         """Both texts within `max_length` tokens: the document is cut, and a query only where it leaves the document less than half."""
-        room = max_length - self.specials
+        room = max_length - self.special_count
         query = query[: max(room - len(document), room // 2)]
         return query, document[: room - len(query)]
 
-    def pairs(self, queries: Sequence[Ids], documents: Sequence[Ids], max_length: int) -> PairTokens:
-        """P pairs as one batch, padded on the right to the longest."""
-        rows = [self._row(*self.fit_lengths(query, document, max_length)) for query, document in zip(queries, documents, strict=True)]
-        longest = max(row.shape[1] for row in rows)
-        ids, real, types, segments = (np.zeros((len(rows), longest), np.int64) for _ in range(4))
-        ids[:] = self.pad_id
-        for number, row in enumerate(rows):
-            here = (number, slice(row.shape[1]))
-            ids[here], segments[here] = row
-            types[here], real[here] = np.asarray(self.types)[row[1]], 1
-        masks = (real, types, segments == QUERY, segments == DOCUMENT)
-        return PairTokens(torch.from_numpy(ids), *(torch.from_numpy(mask.astype(np.int64)) for mask in masks))
+    def build_pairs(self, queries: Sequence[Ids], documents: Sequence[Ids], max_length: int) -> PairTokens:
+        """P pairs as one batch, padded on the right to the longest.
 
-    def _row(self, query: Ids, document: Ids) -> np.ndarray:
-        """[2, L]: token ids, and the number of the segment each is in."""
+        Args:
+            queries: token ids of P queries, without special tokens.
+            documents: token ids of the P documents beside them.
+            max_length: tokens of a pair, special tokens included.
+        """
+        rows = [self._join(*self.fit_lengths(query, document, max_length)) for query, document in zip(queries, documents, strict=True)]
+        shape = (len(rows), max(len(ids) for ids, _ in rows))
+        input_ids, segments = np.full(shape, self.pad_id, np.int64), np.full(shape, -1, np.int64)
+        for number, (ids, segment) in enumerate(rows):
+            input_ids[number, : len(ids)] = ids
+            segments[number, : len(ids)] = segment
+        is_real = segments >= 0  # [P, L]
+        types = np.where(is_real, np.asarray(self.types, np.int64)[segments], 0)
+        return PairTokens(
+            input_ids=torch.from_numpy(input_ids),
+            attention_mask=torch.from_numpy(is_real.astype(np.int64)),
+            token_type_ids=torch.from_numpy(types),
+            query_mask=torch.from_numpy((segments == QUERY).astype(np.int64)),
+            document_mask=torch.from_numpy((segments == DOCUMENT).astype(np.int64)),
+        )
+
+    def _join(self, query: Ids, document: Ids) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids [L] of a pair, and the number of the segment that each is in [L]."""
         parts = (self.before, query, self.between, document, self.after)
         ids = np.concatenate([np.asarray(part, np.int64) for part in parts])
-        return np.stack([ids, np.repeat(np.arange(len(parts)), [len(part) for part in parts])])
+        return ids, np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+def find_segment(owners: Sequence[int | None], text: int) -> range:
+    """The places of a text's tokens, from the first to the last; empty where it has none.
+
+    >>> find_segment([None, 0, 0, None, 1, None], 0)
+    range(1, 3)
+    """
+    places = [place for place, owner in enumerate(owners) if owner == text]
+    return range(places[0], places[-1] + 1) if places else range(0)

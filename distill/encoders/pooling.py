@@ -1,20 +1,54 @@
-"""From token states to one vector per text."""
+"""From a state for each token to one vector for each text."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
-Pooling = Literal["cls", "mean"]
+from distill.records import BadInput
+
+PoolingMode = Literal["cls", "mean"]
+OLD_MODES = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as sentence-transformers named them before release 6
 
 
-def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """One vector per text: `states` [B, L, D], `mask` [B, L] with 1 on real tokens -> [B, D]."""
-    return states[:, 0] if pooling == "cls" else mean_pool(states, mask)
+class Pooling(nn.Module):
+    """Token states [B, L, D] to vectors [B, D].
+
+    Args:
+        mode: cls takes the state of the first token, mean the mean of the states of all real tokens.
+
+    >>> import torch
+    >>> states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])  # [1, 3, 2]
+    >>> Pooling("mean")(states, torch.tensor([[1, 1, 0]])).tolist()
+    [[2.0, 3.0]]
+    """
+
+    def __init__(self, mode: PoolingMode):
+        super().__init__()
+        if mode not in get_args(PoolingMode):
+            raise BadInput(f"pooling {mode!r} is not supported: only {' or '.join(get_args(PoolingMode))}, prompt tokens included")
+        self.mode = mode
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Vectors [B, D] of states [B, L, D]; `mask` [B, L] is 1 on real tokens."""
+        return states[:, 0] if self.mode == "cls" else mean_pool(states, mask)
+
+    def config(self, width: int) -> dict[str, Any]:
+        """What sentence-transformers writes into a pooling module's config.json, in the form that every release of it reads."""
+        return {"word_embedding_dimension": width} | {key: self.mode == mode for key, mode in OLD_MODES.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Pooling:
+        """The pooling that a config.json of any release of sentence-transformers describes."""
+        chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        mode: Any = config.get("pooling_mode") or "+".join(OLD_MODES.get(key, key) for key in chosen)
+        if config.get("include_prompt") is False:
+            raise BadInput(f"pooling {mode!r} without the prompt's tokens is not supported: only cls or mean, prompt tokens included")
+        return cls(mode)
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over real tokens; padding does not vote."""
+    """Means [B, D] of the states [B, L, D] where `mask` [B, L] is 1; of a text without tokens it is 0."""
     weights = mask.unsqueeze(-1).to(states.dtype)  # [B, L, 1]
     return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)

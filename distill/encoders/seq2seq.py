@@ -7,17 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from distill.encoders.encoder import Role, architecture, tokenizer_core, weights_digest
-from distill.encoders.folder import local_folder, refuse_unreadable_model
-from distill.files.atomic import read_json, write_atomically, write_json
+from distill.encoders.hub import local_folder
+from distill.encoders.identity import architecture, weights_digest
+from distill.encoders.tokenizing import Role, tokenizer_fingerprint
+from distill.encoders.transformer_folder import LOADING, optional_json, refuse_missing_weights, refuse_unreadable_model
+from distill.files.atomic import write_atomically, write_json
 from distill.files.fingerprints import fingerprint
-from distill.records import BadInput, Tokens
+from distill.records import Tokens
 
 SETTINGS = "query_generation.json"  # within its folder; a folder without one is read with the defaults
+IGNORED = -100  # label of padding: transformers' models put padding in its place where they shift labels
 
 
 @dataclass(frozen=True)
@@ -30,27 +33,32 @@ class Seq2SeqSettings:
 
 
 class Seq2SeqModel:
-    """Model, tokenizer and settings; the roles are those of `tokenized`: a document is read, a query is written."""
+    """Model, tokenizer and settings; a text of the role document is read, one of the role query is written."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, settings: Seq2SeqSettings):
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
 
     @classmethod
-    def load(cls, name: str, **given: Any) -> Seq2SeqModel:
-        """From a folder or hub name; settings given win over the folder's own."""
+    def load(cls, name: str, **changes: Any) -> Seq2SeqModel:
+        """Loads a model from its folder or hub name.
+
+        Args:
+            changes: fields of `Seq2SeqSettings` that take the place of the folder's own, where they are not None.
+
+        Raises BadInput where the folder holds no such model.
+        """
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # a second, for one generator of many
 
         folder = local_folder(name)
-        own = read_json(folder / SETTINGS, "settings") if (folder / SETTINGS).exists() else {}
+        values = optional_json(folder / SETTINGS) | {key: value for key, value in changes.items() if value is not None}
         with refuse_unreadable_model(folder, "no sequence-to-sequence model such as BART or T5"):
-            model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **LOADING)
             tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            settings = Seq2SeqSettings(**{**own, **{key: value for key, value in given.items() if value is not None}})
-        if missing := [name for name in report["missing_keys"] if ".pooler." not in name]:  # which no decoder looks at
-            raise BadInput(f"{name}: its weights lack {min(missing)}: random numbers would stand in their place")
-        positions = getattr(model.config, "max_position_embeddings", None) or max(settings.longest_text, settings.longest_query)
-        cut = {key: min(getattr(settings, key), positions) for key in ("longest_text", "longest_query")}
-        return cls(model.eval(), tokenizer, replace(settings, **cut))
+            settings = Seq2SeqSettings(**values)
+        refuse_missing_weights(name, [weight for weight in report["missing_keys"] if ".pooler." not in weight])  # no decoder looks at it
+        return cls(model.eval(), tokenizer, within_positions(settings, model))
 
     def save(self, folder: Path) -> None:
         """Writes a folder that transformers reads too, whole or not at all."""
@@ -60,30 +68,41 @@ class Seq2SeqModel:
             write_json(temporary / SETTINGS, asdict(self.settings))
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
-        """Of what is read, with its prefix, or of what is written; special tokens added."""
-        settings = self.settings
-        read = role == "document"
-        texts, longest = (
-            ([settings.prefix + text for text in texts], settings.longest_text) if read else (list(texts), settings.longest_query)
-        )
-        ids = self.tokenizer(texts, truncation=True, max_length=longest, return_attention_mask=False, return_token_type_ids=False)[
-            "input_ids"
-        ]
+        """Token ids of texts that are read, with the prefix before them, or of queries that are written; special tokens added."""
+        is_read = role == "document"
+        prefix = self.settings.prefix if is_read else ""
+        ids = self.tokenizer(
+            [prefix + text for text in texts],
+            truncation=True,
+            max_length=self.settings.longest_text if is_read else self.settings.longest_query,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
         return [row or [self.tokenizer.pad_token_id] for row in ids]
 
     def tokens_fingerprint(self, role: Role) -> str:
-        return fingerprint(tokenizer_core(self.tokenizer), asdict(self.settings), role)
+        """Changes when `token_ids` would."""
+        return fingerprint(tokenizer_fingerprint(self.tokenizer), asdict(self.settings), role)
 
     def fingerprint(self) -> str:
+        """16 hex digits over weights, tokenizer and settings."""
         return fingerprint(weights_digest(self.model), architecture(self.model.config), self.tokens_fingerprint("document"))
 
     def states(self, tokens: Tokens) -> Tensor:
-        """What the encoder says of each token [B, L, D]."""
+        """The encoder's state of each token [B, L, D]."""
         return self.model.get_encoder()(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
 
-    def log_likelihoods(self, read: Tokens, written: Tokens) -> Tensor:
-        """Summed log-likelihood of the tokens of each query [B] after its document."""
-        labels = written.input_ids.masked_fill(written.attention_mask == 0, -100)
-        logits = self.model(input_ids=read.input_ids, attention_mask=read.attention_mask, labels=labels).logits
-        found = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")  # 0 on padding
-        return -found.sum(1)
+    def log_likelihoods(self, documents: Tokens, queries: Tokens) -> Tensor:
+        """Summed log-likelihood [B] of the tokens of each query, once its document is read."""
+        labels = queries.input_ids.masked_fill(queries.attention_mask == 0, IGNORED)  # [B, L]
+        logits = self.model(input_ids=documents.input_ids, attention_mask=documents.attention_mask, labels=labels).logits  # [B, L, V]
+        losses = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")  # [B, L], 0 on padding
+        return -losses.sum(1)
+
+
+def within_positions(settings: Seq2SeqSettings, model: PreTrainedModel) -> Seq2SeqSettings:
+    """The same settings with texts and queries no longer than the model has positions."""
+    positions = getattr(model.config, "max_position_embeddings", None)  # T5 has none: its positions are relative
+    if not positions:
+        return settings
+    return replace(settings, longest_text=min(settings.longest_text, positions), longest_query=min(settings.longest_query, positions))

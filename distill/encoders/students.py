@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from distill.encoders.encoder import Dense, Encoder, Normalize
-from distill.encoders.folder import build_options, load_encoder, local_folder
+from distill.encoders.encoder import Encoder
+from distill.encoders.folder import has_module_list, load_encoder
+from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
-from distill.encoders.pooling import Pooling
+from distill.encoders.modules import Dense, Normalize, Transformer
+from distill.encoders.pooling import PoolingMode
 from distill.encoders.towers import load_maker
+from distill.encoders.transformer_folder import build_options
+from distill.files.configs import Configurable
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
@@ -30,12 +34,12 @@ class TeacherSpace:
     normalized: bool
 
 
-class StudentSpec:
-    """How to make the student; one subclass for each way."""
+class StudentSpec(Configurable):
+    """How to make the student; one subclass for each way, which defines `build`."""
 
     max_length: int | None = None  # tokens of a text; None is what the model reads that the student is made from
 
-    def student(self, teacher: TeacherSpace) -> Encoder:
+    def make_student(self, teacher: TeacherSpace) -> Encoder:
         """A new student for the teacher's space, which reads texts of `max_length`."""
         return self.build(teacher).limit_length(self.max_length)
 
@@ -52,9 +56,12 @@ class StudentFromTeacher(StudentSpec):
         layers: which of the teacher's layers to keep, counted from 0, e.g. [0, 5]. Keep the last one: the head was trained on it.
         teacher: folder or hub name to cut; by default the model that made the store.
         max_length: tokens of a text, special tokens included; by default as many as the teacher reads.
+
+    >>> StudentFromTeacher([0, 5], max_length=64).init_args
+    {'layers': [0, 5], 'teacher': None, 'max_length': 64}
     """
 
-    layers: list[int] = field(default_factory=list)
+    layers: list[int]
     teacher: str | None = None
     max_length: int | None = None
 
@@ -62,7 +69,8 @@ class StudentFromTeacher(StudentSpec):
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
-        return Encoder(cut_layers(encoder.backbone, self.layers), encoder.tokenizer, encoder.settings, list(encoder.head))
+        cut = Transformer(cut_layers(encoder.backbone, self.layers))
+        return Encoder([cut, encoder.pooling, *encoder.head], encoder.tokenizer, encoder.settings)
 
 
 @dataclass
@@ -78,69 +86,86 @@ class StudentFromBackbone(StudentSpec):
 
     name: str
     projection: Projection = "none"
-    pooling: Pooling | None = None
+    pooling: PoolingMode | None = None
     max_length: int | None = None
 
     def build(self, teacher: TeacherSpace) -> Encoder:
-        if not self.pooling and not (local_folder(self.name) / "modules.json").exists():
+        if not self.pooling and not has_module_list(local_folder(self.name)):
             raise BadInput(f"model.student: {self.name} is a plain transformers folder: set pooling to cls or mean")
         # whether the student normalises follows from the teacher's vectors, below
         encoder = load_encoder(self.name, self.pooling, None if self.pooling is None else False)
         if encoder.width != teacher.width and self.projection == "none":
             raise BadInput(f"teacher vectors are {teacher.width} wide, student is {encoder.width}: set projection: linear")
-        head = [layer for layer in encoder.head if not isinstance(layer, Normalize)]
+        head = [module for module in encoder.head if not isinstance(module, Normalize)]
         if self.projection == "linear":
             head.append(Dense(encoder.width, teacher.width, bias=False))
         if teacher.normalized:
             head.append(Normalize())
-        return Encoder(without_dropout(encoder.backbone), encoder.tokenizer, encoder.settings, head)
+        backbone = Transformer(without_dropout(encoder.backbone))
+        return Encoder([backbone, encoder.pooling, *head], encoder.tokenizer, encoder.settings)
 
 
 def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
-    """A copy of `backbone` that keeps only `layers`, in the order given; everything else is shared weights, copied."""
+    """A copy of a transformer with some of its layers.
+
+    Args:
+        layers: the numbers of those to keep, from 0, in the order they will run.
+
+    Raises BadInput where there is no such layer, and where the architecture cannot be cut there.
+    """
     count = backbone.config.num_hidden_layers
     if not layers or len(set(layers)) < len(layers) or not all(0 <= layer < count for layer in layers):
         raise BadInput(f"layers: {layers}: name each layer to keep once, from 0 to {count - 1}")
-    path = _layer_path(backbone, count)
+    state = cut_state(backbone.state_dict(), find_layer_path(backbone, count), layers)
     config = copy.deepcopy(backbone.config)
     config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[layer] for layer in layers]
-    student = AutoModel.from_config(_no_dropout(config), **build_options(config))
-    position = {str(layer): str(new) for new, layer in enumerate(layers)}
-    state = {}
-    for name, tensor in backbone.state_dict().items():
-        match = re.match(rf"({re.escape(path)}\.)(\d+)(\..*)", name)
-        if match and match[2] in position:
-            state[match[1] + position[match[2]] + match[3]] = tensor
-        elif not match:
-            state[name] = tensor
+    set_dropout_to_zero(config)
+    student = AutoModel.from_config(config, **build_options(config))
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
-        raise BadInput(f"layers: {layers}: {backbone.config.model_type} cannot be cut so: {str(error).splitlines()[1].strip()}") from None
+        raise BadInput(f"layers: {layers}: {config.model_type} cannot be cut so: {str(error).splitlines()[1].strip()}") from None
     return student.eval()
 
 
+def cut_state(state: dict[str, Tensor], path: str, layers: list[int]) -> dict[str, Tensor]:
+    """Weights without those of other layers below `path`, the rest renumbered.
+
+    >>> cut_state({"words": 1, "layer.0.weight": 2, "layer.1.weight": 3}, "layer", [1])
+    {'words': 1, 'layer.0.weight': 3}
+    """
+    new_number = {str(layer): new for new, layer in enumerate(layers)}
+    cut = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(rf"{re.escape(path)}\.(\d+)\.(.*)", name)
+        if match is None:
+            cut[name] = tensor
+        elif match[1] in new_number:
+            cut[f"{path}.{new_number[match[1]]}.{match[2]}"] = tensor
+    return cut
+
+
+def find_layer_path(backbone: PreTrainedModel, count: int) -> str:
+    """Where in a model its stack of `count` layers is, e.g. `encoder.layer`."""
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name
+    raise BadInput(f"{backbone.config.model_type}: this architecture has no stack of {count} layers to cut")
+
+
 def without_dropout(backbone: PreTrainedModel) -> PreTrainedModel:
-    """Matching is regression onto fixed vectors: dropout only adds noise to it."""
+    """The same model with its dropout turned off: matching is regression onto fixed vectors, to which dropout only adds noise."""
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    _no_dropout(backbone.config)
+    set_dropout_to_zero(backbone.config)
     return backbone
 
 
-def _no_dropout(config):
+def set_dropout_to_zero(config: PretrainedConfig) -> None:
+    """Turns dropout off in a model that will be made from `config`."""
     for name in DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, 0.0)
-    return config
-
-
-def _layer_path(backbone: PreTrainedModel, count: int) -> str:
-    """Where the stack of layers sits, e.g. `encoder.layer`."""
-    stacks = [name for name, module in backbone.named_modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    if not stacks:
-        raise BadInput(f"{backbone.config.model_type}: this architecture has no stack of {count} layers to cut")
-    return stacks[0]

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.encoders.folder import is_available
 from distill.encoders.maker import Maker
-from distill.encoders.towers import Towers, load_maker, load_towers
+from distill.encoders.towers import Towers, is_available, load_maker, load_towers
 from distill.evaluation.evaluation_set import EvaluationSet, StoredVectors, embed_documents, open_teacher, open_texts
 from distill.evaluation.latency import measure_query_latency
 from distill.evaluation.results import STUDENT, TEACHER, Results

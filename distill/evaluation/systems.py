@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from distill.encoders.batching import encode_texts
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.encoder import Encoder
+from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, load_towers
 from distill.evaluation.latency import ServingPath, pytorch_path
 from distill.files.device import best_device

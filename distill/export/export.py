@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import load_encoder, save_encoder
-from distill.encoders.towers import load_maker, write_router
+from distill.encoders.folder import load_encoder
+from distill.encoders.towers import Towers, load_maker
 from distill.export.index import add_index, describe_index
 from distill.export.serving import PYTORCH, add_serving, describe_choice
 from distill.files.atomic import read_json, write_atomically, write_json
@@ -56,9 +56,9 @@ def export(run: str, out: str | None = None, index: Kind | None = None) -> None:
     else:
         with write_atomically(destination) as temporary:
             temporary.mkdir(parents=True)
-            save_encoder(student, temporary / "student")
+            student.save_pretrained(temporary / "student")
             if teacher:
-                write_router(student, teacher, temporary / "router")
+                Towers(student, teacher).save_pretrained(temporary / "router")
             add_serving(student, folder, temporary)
             write_card(temporary, folder, student, teacher, maker.name)
             write_json(temporary / "export.json", inputs)

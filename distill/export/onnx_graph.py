@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.pooling import pool
 from distill.export.onnx_encoder import OUTPUT, OnnxEncoder
 from distill.records import Tokens
 
@@ -36,7 +35,7 @@ class Graph(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         states = self.encoder.states(Tokens(input_ids, attention_mask))
-        return self.encoder.head(pool(states, attention_mask, self.encoder.settings.pooling)), states
+        return self.encoder.embed_states(states, attention_mask), states
 
 
 def missing_packages() -> list[str]:

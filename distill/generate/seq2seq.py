@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from distill.encoders.batching import length_batches
-from distill.encoders.encoder import pad_token_ids
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.encoders.tokenizing import pad_token_ids
 from distill.files.device import Precision, autocast, best_device
 from distill.generate.generator import Generator, Material, Progress, check_setting
 

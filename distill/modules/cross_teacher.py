@@ -13,9 +13,9 @@ from torch import Tensor
 
 from distill.data.negative_sampling import PairRows
 from distill.encoders.cross import CrossEncoder, Head, unpack_scores_and_vectors
-from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
-from distill.encoders.encoder import Role
+from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder
 from distill.encoders.pair_tokens import PairTokens
+from distill.encoders.tokenizing import Role
 from distill.modules.start import describe_start, find_model_folder, is_checkpoint, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
 from distill.records import BadInput, Movable
@@ -142,7 +142,7 @@ class CrossTeacher(TeacherModule):
         return self.encoder.fingerprint()
 
     def save(self, folder: Path) -> None:
-        save_cross_encoder(self.encoder, folder)
+        self.encoder.save_pretrained(folder)
 
     def _stacked(self, pairs: PairTokens) -> Tensor:
         return self.encoder(pairs).pack()

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from distill.data.negative_sampling import PairRows
-from distill.encoders.encoder import Encoder, Role
-from distill.encoders.pooling import Pooling
-from distill.encoders.towers import Towers, load_towers, save_towers
+from distill.encoders.encoder import Encoder
+from distill.encoders.pooling import PoolingMode
+from distill.encoders.tokenizing import Role
+from distill.encoders.towers import Towers, load_towers
 from distill.files.ranks import gather_batch
 from distill.losses import OneHot
 from distill.losses.base import default_temperature
@@ -69,7 +70,7 @@ class DualTeacher(TeacherModule):
         towers: Literal["shared", "separate"] = "shared",
         temperature: float | None = None,
         recompute: bool = False,
-        pooling: Pooling | None = None,
+        pooling: PoolingMode | None = None,
         normalize: bool | None = None,
         prompts: dict[str, str] | None = None,
         max_length: int | None = None,
@@ -103,7 +104,7 @@ class DualTeacher(TeacherModule):
         settings = towers.query.settings
         given = {**self.given, "max_length": self.max_length, "temperature": self.loss.temperature}
         self._set_default_temperature()
-        used: dict[str, Any] = {"pooling": settings.pooling, "prompts": settings.prompts, "max_length": settings.max_length}
+        used: dict[str, Any] = {"pooling": towers.query.pooling.mode, "prompts": settings.prompts, "max_length": settings.max_length}
         used["temperature"] = self.loss.temperature
         self.origin = describe_start(self.start_from, towers=(self.kind, self.kind), **{k: (given[k], v) for k, v in used.items()})
 
@@ -163,4 +164,4 @@ class DualTeacher(TeacherModule):
 
     def save(self, folder: Path) -> None:
         """Writes the folder that `distill encode --teacher` takes."""
-        save_towers(self.towers, folder)
+        self.towers.save_pretrained(folder)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from distill.data.negative_sampling import PairRows
-from distill.encoders.encoder import Role
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.encoders.tokenizing import Role
 from distill.files.ranks import gather_rows
 from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule

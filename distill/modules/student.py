@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import save_encoder
 from distill.encoders.students import StudentSpec
-from distill.encoders.towers import Towers, load_maker, load_towers, save_towers
+from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.files.ranks import gather_batch
 from distill.losses import Loss
 from distill.losses.base import default_temperature
@@ -93,7 +92,7 @@ class StudentModule(ScheduledModule):
             raise BadInput(f"model.documents: {self.kind} learns from documents, but data.candidates is 0: set 1 or more")
         if self.kind in ("separate", "teacher") and not any(loss.min_candidates or loss.takes_candidates for loss in self.losses.values()):
             raise BadInput(f"model.documents: {self.kind}: none of the losses reads documents, its tower would learn nothing: add one")
-        self.encoder = self.spec.student(data.teacher_space)
+        self.encoder = self.spec.make_student(data.teacher_space)
         if self.kind == "separate":
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.kind == "teacher":
@@ -160,8 +159,8 @@ class StudentModule(ScheduledModule):
     def save(self, folder: Path) -> None:
         """One encoder's folder, or where documents have their own tower, a Router of two."""
         if self.own_documents is None:
-            return save_encoder(self.encoder.cpu(), folder)
-        save_towers(Towers(self.encoder.cpu(), self.own_documents.cpu()), folder)
+            return self.encoder.cpu().save_pretrained(folder)
+        Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
 
     def _check_ensemble(self, data: RetrievalData) -> None:
         if self.mixture is None:

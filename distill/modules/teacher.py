@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 from distill.data.negative_sampling import PairRows
 from distill.encoders.cross import CrossEncoder
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.encoder import Encoder
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.encoders.tokenizing import Role
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
 from distill.texts.tokens import TokenArrays

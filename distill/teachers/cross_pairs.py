@@ -9,8 +9,8 @@ import numpy as np
 
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import load_cross_encoder
-from distill.encoders.encoder import Role
 from distill.encoders.maker import Maker
+from distill.encoders.tokenizing import Role
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.records import BadInput
 from distill.teachers.candidates import PairTexts, read_candidates

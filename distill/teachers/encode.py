@@ -13,10 +13,10 @@ import numpy as np
 
 from distill.encoders.batching import encode_token_ids
 from distill.encoders.cross_folder import is_cross_encoder
-from distill.encoders.encoder import Role
-from distill.encoders.folder import local_folder
+from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
-from distill.encoders.pooling import Pooling
+from distill.encoders.pooling import PoolingMode
+from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, load_towers
 from distill.files.atomic import holds_files
 from distill.files.device import Precision, best_device, resolve_precision
@@ -83,7 +83,7 @@ def encode(
     splits: list[str] | None = None,
     queries: list[str] | None = None,
     precision: Precision = "auto",
-    pooling: Pooling | None = None,
+    pooling: PoolingMode | None = None,
     normalize: bool | None = None,
     prompts: dict[str, str] | None = None,
     candidates: str | None = None,
@@ -166,7 +166,7 @@ def encode_candidate_pairs(teacher: str, sets: list[tuple[str, PairTexts]], out:
 
 
 def load_local_teacher(
-    teacher: str, precision: Precision, pooling: Pooling | None, normalize: bool | None, prompts: dict[str, str] | None
+    teacher: str, precision: Precision, pooling: PoolingMode | None, normalize: bool | None, prompts: dict[str, str] | None
 ) -> tuple[LocalTeacher, Maker]:
     """A model of this machine, and what a store says of it."""
     towers = load_towers(teacher, pooling, normalize, prompts).prepare_for(best_device())

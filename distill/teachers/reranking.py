@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.encoders.batching import TOKENS_PER_BATCH, encode_texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder
-from distill.encoders.folder import local_folder
+from distill.encoders.hub import local_folder
 from distill.encoders.pair_tokens import PairTokens
 from distill.encoders.towers import Towers, load_towers
 from distill.files.device import Precision, autocast

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from distill.encoders.encoder import Role
+from distill.encoders.tokenizing import Role
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 

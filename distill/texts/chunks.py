@@ -51,9 +51,9 @@ def chunk_pairs(
 ) -> Chunks[PairTokens]:
     """N pairs of token ids of texts alone."""
     longest = encoder.settings.max_length
-    lengths = [min(longest, len(q) + len(d) + encoder.template.specials) for q, d in zip(queries, documents, strict=True)]
+    lengths = [min(longest, len(q) + len(d) + encoder.template.special_count) for q, d in zip(queries, documents, strict=True)]
 
     def batch(part: np.ndarray) -> PairTokens:
-        return encoder.pairs([queries[i] for i in part], [documents[i] for i in part])
+        return encoder.build_pairs([queries[i] for i in part], [documents[i] for i in part])
 
     return make_chunks(lengths, tokens_per_chunk, batch)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from distill.encoders.cross import CrossEncoder
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.encoder import Encoder
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.encoders.tokenizing import Role
 from distill.files.cache import cache_folder, load_or_compute
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import progress_bar

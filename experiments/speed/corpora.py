@@ -10,10 +10,11 @@ import torch
 from tqdm import tqdm
 
 from distill.encoders.batching import encode_token_ids
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
+from distill.encoders.tokenizing import Role
 from distill.files.atomic import write_atomically
 from distill.files.cache import cache_folder
 from distill.files.fingerprints import fingerprint

@@ -15,8 +15,11 @@ from train import Batches, Steps, ours
 from transformers import BertConfig, BertModel
 
 from distill.data.loaders import TrainingLoader, make_collate
-from distill.encoders.encoder import Encoder, TextSettings
+from distill.encoders.encoder import Encoder
 from distill.encoders.maker import Maker
+from distill.encoders.modules import Transformer
+from distill.encoders.pooling import Pooling
+from distill.encoders.tokenizing import TextSettings
 from distill.encoders.towers import Towers
 from distill.teachers.encode import LocalTeacher, encode_set
 from distill.teachers.stored import StoredQueries, StoredTeacher
@@ -77,7 +80,7 @@ def seconds_to_encode(folder: Path, rows: int) -> float:
         intermediate_size=64,
         max_position_embeddings=64,
     )
-    tiny = Encoder(BertModel(config, add_pooling_layer=False).eval(), tokenizer, TextSettings("mean", 64))
+    tiny = Encoder([Transformer(BertModel(config, add_pooling_layer=False).eval()), Pooling("mean")], tokenizer, TextSettings(64))
     start = time.perf_counter()
     encode_set(LocalTeacher(Towers(tiny), "fp32"), Texts.open(path), "document", folder / "encoded", {"name": "tiny", "precision": "fp32"})
     return time.perf_counter() - start

@@ -13,7 +13,7 @@ from corpora import STUDENT_LAYERS, student, teacher
 from harness import arguments, report
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.folder import load_encoder
 from distill.evaluation.latency import ServingPath, measure_query_latency, pytorch_path, torch_threads
 from distill.export.onnx_encoder import OnnxEncoder
 from distill.export.serving import ONNX_PATHS, PYTORCH, onnx_path, write_models
@@ -40,7 +40,7 @@ def compiled(folder: Path) -> ServingPath:
 
 def paths(encoder: Encoder, folder: Path, queries: list[str]) -> dict[str, ServingPath]:
     """Every way to ask one encoder, over the same saved folder."""
-    save_encoder(encoder, folder)
+    encoder.save_pretrained(folder)
     write_models(encoder, folder, queries)
     found = {PEER: peer(folder), PYTORCH: pytorch_path(load_encoder(str(folder)).eval()), COMPILED: compiled(folder)}
     try:

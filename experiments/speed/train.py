@@ -21,7 +21,6 @@ from harness import alone, arguments, figure, gemm_gflops, measure, peak_mb, rep
 from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.data.loaders import epoch_batches, make_collate
-from distill.encoders.folder import save_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
 from distill.files.device import autocast, computes_bf16
@@ -161,7 +160,7 @@ def bench(given: argparse.Namespace, texts: Texts, folder: Path) -> tuple[list[d
     """Rows, and which part of the matrix product rate distill reached in each setting."""
     store, rows, fractions = VectorStore(folder / "store"), [], []
     tokens = load_or_tokenize(texts, student(), "query")
-    save_encoder(student(), folder / "student")
+    student().save_pretrained(folder / "student")
     for _, setting in threaded(given):
         for batch_size in STEPS:
             data = Batches(Steps(tokens, batch_size), store)

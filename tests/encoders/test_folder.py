@@ -7,8 +7,9 @@ import torch
 from families import FAMILIES, MAX_LENGTH, make_dense, make_encoder, make_folder, make_tokenizer
 from safetensors.torch import load_file, save_file
 
-from distill.encoders.encoder import Normalize, TextSettings
-from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.folder import load_encoder
+from distill.encoders.modules import Normalize
+from distill.encoders.tokenizing import TextSettings
 from distill.records import BadInput
 
 TEXTS = ["what is the best river", "garden", "how to find a large old engine near the market", " ".join(["small planet letter"] * 20)]
@@ -51,26 +52,26 @@ def rewritten(path, **changes):
 def test_a_saved_encoder_reloads_identically(family, tmp_path):
     encoder = make_encoder(family, prompts=PROMPTS, max_length=12, head=[make_dense(16, 8, activation="Tanh"), Normalize()])
     vectors = {role: encoder.encode(TEXTS, role) for role in ROLES}
-    save_encoder(encoder, tmp_path / "model")
+    encoder.save_pretrained(tmp_path / "model")
     loaded = load_encoder(str(tmp_path / "model"))
     for role in ROLES:
         assert torch.equal(loaded.encode(TEXTS, role), vectors[role])
-    assert loaded.settings == TextSettings("mean", 12, PROMPTS)
+    assert loaded.settings == TextSettings(12, PROMPTS)
     assert (loaded.width, loaded.fingerprint(), loaded.backbone.training) == (8, encoder.fingerprint(), False)
 
 
 @pytest.mark.parametrize("head", heads())
 def test_every_head_reloads_identically(head, tmp_path):
     encoder = make_encoder("bert", pooling="cls", head=heads()[head])
-    save_encoder(encoder, tmp_path / "model")
+    encoder.save_pretrained(tmp_path / "model")
     loaded = load_encoder(str(tmp_path / "model"))
     assert torch.equal(loaded.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
     assert (loaded.fingerprint(), loaded.width) == (encoder.fingerprint(), encoder.width)
 
 
 def test_saving_again_replaces_the_folder(tmp_path):
-    save_encoder(make_encoder("bert", head=[make_dense(16, 8), Normalize()]), tmp_path / "model")
-    save_encoder(make_encoder("bert", head=[]), tmp_path / "model")
+    make_encoder("bert", head=[make_dense(16, 8), Normalize()]).save_pretrained(tmp_path / "model")
+    make_encoder("bert", head=[]).save_pretrained(tmp_path / "model")
     assert load_encoder(str(tmp_path / "model")).width == 16
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert not list((tmp_path / "model").glob("2_*"))
@@ -149,7 +150,7 @@ def test_the_fingerprint_does_not_change_by_use():
 def test_sentence_transformers_encodes_the_same(family, tmp_path):
     theirs = pytest.importorskip("sentence_transformers")
     encoder = make_encoder(family, prompts=PROMPTS, max_length=12)  # shorter than the tokenizer's own limit
-    save_encoder(encoder, tmp_path / "model")
+    encoder.save_pretrained(tmp_path / "model")
     model = theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu")
     for role in ROLES:
         assert agree(encoder.encode(TEXTS, role), model.encode(TEXTS, prompt_name=role))
@@ -161,7 +162,7 @@ def test_sentence_transformers_encodes_the_same(family, tmp_path):
 def test_sentence_transformers_reads_every_head(head, pooling, tmp_path):
     theirs = pytest.importorskip("sentence_transformers")
     encoder = make_encoder("bert", pooling=pooling, head=heads()[head])
-    save_encoder(encoder, tmp_path / "model")
+    encoder.save_pretrained(tmp_path / "model")
     assert agree(encoder.encode(TEXTS, "query"), theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS))
 
 
@@ -183,7 +184,7 @@ def test_folders_of_sentence_transformers_load(family, pooling, tmp_path):
     model = theirs.SentenceTransformer(modules=parts, device="cpu", prompts={"query": "find ", "passage": "letter "})
     model.save(str(tmp_path / "model"))
     encoder = load_encoder(str(tmp_path / "model"))
-    assert encoder.settings == TextSettings(pooling, 14, PROMPTS)
+    assert (encoder.pooling.mode, encoder.settings) == (pooling, TextSettings(14, PROMPTS))
     assert agree(encoder.encode(TEXTS, "query"), model.encode(TEXTS, prompt_name="query"))
     assert agree(encoder.encode(TEXTS, "document"), model.encode(TEXTS, prompt_name="passage"))
 
@@ -272,8 +273,8 @@ BROKEN = {
     "no tokenizer": (without("tokenizer.json"), "no tokenizer in it"),
     "no config": (without("config.json"), "not a transformers model folder"),
     "no pooling": (lambda folder: shutil.rmtree(folder / "1_Pooling"), "no pooling settings here"),
-    "no dense weights": (without("2_Dense/model.safetensors"), r"2_Dense: the weights of this dense layer are missing or broken"),
-    "dense weights cut off": (cut_off("2_Dense/model.safetensors"), r"2_Dense: the weights of this dense layer are missing or broken"),
+    "no dense weights": (without("2_Dense/model.safetensors"), r"2_Dense: the weights of this Dense module are missing or broken"),
+    "dense weights cut off": (cut_off("2_Dense/model.safetensors"), r"2_Dense: the weights of this Dense module are missing or broken"),
     "modules.json": (lambda folder: (folder / "modules.json").write_text("[{"), "module list is not valid JSON"),
 }
 

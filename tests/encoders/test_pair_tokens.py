@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from distill.encoders.cross import CrossSettings, DualPooling
-from distill.encoders.folder import build_options
 from distill.encoders.pair_tokens import PairTemplate
+from distill.encoders.transformer_folder import build_options
 from distill.records import BadInput
 
 BERT_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "river", "old", "market"]
@@ -54,7 +54,7 @@ BY_HAND = {
 
 def made(tokenizer, query: str, document: str, max_length: int = 64):
     alone = tokenizer([query, document], add_special_tokens=False)["input_ids"]
-    return PairTemplate.of(tokenizer).pairs([alone[0]], [alone[1]], max_length)
+    return PairTemplate.from_tokenizer(tokenizer).build_pairs([alone[0]], [alone[1]], max_length)
 
 
 def owners(pairs) -> list[int]:
@@ -97,7 +97,7 @@ def test_pooled_vectors_are_means_over_those_spans(family):
     if family != "bert":
         written.pop("token_type_ids", None)
     states = encoder.backbone(**written).last_hidden_state[0].double()  # [L, D]
-    alone, padded = encoder.read(["old river"], ["a market"]), encoder.read(["old river", "old"], ["a market", "a market river old " * 2])
+    alone, padded = encoder.score(["old river"], ["a market"]), encoder.score(["old river", "old"], ["a market", "a market river old " * 2])
     for side, name in ((1, "query"), (2, "document")):
         by_hand = states[[place for place, owner in enumerate(BY_HAND[family][0]) if owner == side]].mean(0)
         for found in (alone, padded):
@@ -122,10 +122,10 @@ TEXTS = st.lists(st.lists(st.integers(5, 60), max_size=30), min_size=1, max_size
 @settings(max_examples=200, deadline=None)
 @given(family=st.sampled_from(FAMILIES), queries=TEXTS, documents=TEXTS, max_length=st.integers(8, 40))
 def test_whatever_the_lengths_every_mask_marks_its_own_text(family, queries, documents, max_length):
-    template, count = PairTemplate.of(make_tokenizer(family)), min(len(queries), len(documents))
+    template, count = PairTemplate.from_tokenizer(make_tokenizer(family)), min(len(queries), len(documents))
     queries, documents = queries[:count], documents[:count]
-    pairs = template.pairs(queries, documents, max_length)
-    room = max_length - template.specials
+    pairs = template.build_pairs(queries, documents, max_length)
+    room = max_length - template.special_count
     for row, (query, document) in enumerate(zip(queries, documents, strict=True)):
         ids, real = pairs.input_ids[row], pairs.attention_mask[row].bool()
         kept_query, kept_document = (ids[mask[row].bool()].tolist() for mask in (pairs.query_mask, pairs.document_mask))
@@ -133,23 +133,23 @@ def test_whatever_the_lengths_every_mask_marks_its_own_text(family, queries, doc
         assert len(kept_query) + len(kept_document) == min(room, len(query) + len(document))
         assert len(kept_query) == len(query) or len(kept_document) in (len(document), room - room // 2)
         # nothing beside the two texts, the special tokens and padding on the right
-        assert int(real.sum()) == template.specials + len(kept_query) + len(kept_document)
+        assert int(real.sum()) == template.special_count + len(kept_query) + len(kept_document)
         assert real.tolist() == sorted(real.tolist(), reverse=True)
         assert not (pairs.query_mask[row] & pairs.document_mask[row]).any()
         assert (ids[~real] == template.pad_id).all() and not pairs.token_type_ids[row][~real].any()
-        alone = template.pairs([query], [document], max_length)
+        alone = template.build_pairs([query], [document], max_length)
         assert torch.equal(ids[real], alone.input_ids[0])
     assert pairs.input_ids.shape[1] == int(pairs.attention_mask.sum(1).max()) <= max_length
 
 
 def test_numpy_rows_are_taken_too():
-    template = PairTemplate.of(make_tokenizer("bert"))
+    template = PairTemplate.from_tokenizer(make_tokenizer("bert"))
     lists, arrays = [[5, 6], [7]], [np.array([5, 6], np.int32), np.array([7], np.int32)]
-    assert torch.equal(template.pairs(lists, lists, 16).input_ids, template.pairs(arrays, arrays, 16).input_ids)
+    assert torch.equal(template.build_pairs(lists, lists, 16).input_ids, template.build_pairs(arrays, arrays, 16).input_ids)
 
 
 def test_a_query_too_long_for_both_leaves_the_document_half():
-    template = PairTemplate.of(make_tokenizer("bert"))  # room for 13 tokens in 16
+    template = PairTemplate.from_tokenizer(make_tokenizer("bert"))  # room for 13 tokens in 16
     query, document = template.fit_lengths(list(range(20)), list(range(100, 120)), 16)
     assert (query, document) == (list(range(6)), list(range(100, 107)))
     query, document = template.fit_lengths(list(range(20)), [100, 101], 16)
@@ -160,4 +160,4 @@ def test_a_tokenizer_that_separates_nothing_is_refused():
     core = Tokenizer(models.WordLevel({"[PAD]": 0, "a": 1, "[UNK]": 2}, unk_token="[UNK]"))
     core.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
     with pytest.raises(BadInput, match="puts nothing between"):
-        PairTemplate.of(PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]"))
+        PairTemplate.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]"))

@@ -1,6 +1,8 @@
+import pytest
 import torch
 
-from distill.encoders.pooling import mean_pool, pool
+from distill.encoders.pooling import Pooling, mean_pool
+from distill.records import BadInput
 
 STATES = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], [[4.0, 0.0], [2.0, 2.0], [0.0, 7.0]]])  # [2, 3, 2]
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -11,11 +13,16 @@ def test_mean_leaves_padding_out():
 
 
 def test_cls_is_the_first_token():
-    torch.testing.assert_close(pool(STATES, MASK, "cls"), torch.tensor([[1.0, 2.0], [4.0, 0.0]]))
+    torch.testing.assert_close(Pooling("cls")(STATES, MASK), torch.tensor([[1.0, 2.0], [4.0, 0.0]]))
 
 
-def test_pool_means_by_name():
-    torch.testing.assert_close(pool(STATES, MASK, "mean"), mean_pool(STATES, MASK))
+def test_mean_is_chosen_by_name():
+    torch.testing.assert_close(Pooling("mean")(STATES, MASK), mean_pool(STATES, MASK))
+
+
+def test_other_modes_are_refused():
+    with pytest.raises(BadInput, match="pooling 'max' is not supported: only cls or mean"):
+        Pooling("max")
 
 
 def test_padding_gets_no_gradient():

@@ -5,9 +5,10 @@ import torch
 from families import FAMILIES, make_dense, make_encoder, make_folder
 from torch import nn
 
-from distill.encoders.encoder import Dense, Encoder, Normalize
-from distill.encoders.folder import load_encoder, save_encoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
+from distill.encoders.modules import Dense, Normalize, Transformer
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, without_dropout
 from distill.records import BadInput
 
@@ -74,8 +75,9 @@ def test_the_first_layer_of_modernbert_must_stay():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cut_reloads_identically(family, tmp_path):
     encoder = make_encoder(family)
-    student = Encoder(cut_layers(encoder.backbone, [0, 3]), encoder.tokenizer, encoder.settings, encoder.head)
-    save_encoder(student, tmp_path / "student")
+    cut = Transformer(cut_layers(encoder.backbone, [0, 3]))
+    student = Encoder([cut, encoder.pooling, *encoder.head], encoder.tokenizer, encoder.settings)
+    student.save_pretrained(tmp_path / "student")
     loaded = load_encoder(str(tmp_path / "student"))
     assert torch.equal(loaded.encode(TEXTS, "query"), student.encode(TEXTS, "query"))
     assert loaded.fingerprint() == student.fingerprint()
@@ -112,7 +114,7 @@ def test_dropout_is_off_in_training(family):
     encoder = make_encoder(family)
     tokens = encoder.pad(encoder.token_ids(TEXTS, "query"))
     for backbone in (cut_layers(encoder.backbone, [0, 3]), without_dropout(encoder.backbone)):
-        student = Encoder(backbone, encoder.tokenizer, encoder.settings).train()
+        student = Encoder([Transformer(backbone), encoder.pooling], encoder.tokenizer, encoder.settings).train()
         calm = student.eval()(tokens)
         assert torch.equal(student.train()(tokens), calm)
 
@@ -160,7 +162,7 @@ def test_a_linear_projection_travels_in_the_folder(normalized, tmp_path):
     pooled = make_encoder("mpnet", head=[]).encode(TEXTS, "query")
     expected = pooled @ student.head[0].weight.detach().T
     torch.testing.assert_close(vectors, expected / expected.norm(dim=1, keepdim=True) if normalized else expected)
-    save_encoder(student, tmp_path / "student")
+    student.save_pretrained(tmp_path / "student")
     loaded = load_encoder(str(tmp_path / "student"))
     assert torch.equal(loaded.encode(TEXTS, "query"), vectors)
     assert loaded.width == 32
@@ -177,6 +179,6 @@ def test_a_plain_backbone_takes_its_pooling_from_the_spec(tmp_path):
     teacher = space(folder)
     (folder / "modules.json").unlink()
     student = StudentFromBackbone(str(folder), pooling="cls").build(teacher)
-    assert student.settings.pooling == "cls"
+    assert student.pooling.mode == "cls"
     with pytest.raises(BadInput, match="set pooling"):
         StudentFromBackbone(str(folder)).build(teacher)

@@ -12,9 +12,9 @@ from commands import distill
 from conftest import make_teacher
 from families import make_cross
 
-from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder, save_cross_encoder
+from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder
 from distill.encoders.folder import load_encoder
-from distill.encoders.towers import Towers, load_towers, save_towers
+from distill.encoders.towers import Towers, load_towers
 from distill.files.atomic import read_json
 from distill.files.fingerprints import file_fingerprint
 from distill.metrics.trec_runs import read_trec
@@ -42,9 +42,9 @@ def first_stage(source_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def teachers(teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("teachers")
     for head in ("dual_pooling", "cls"):
-        save_cross_encoder(make_cross("bert", head), root / head)
+        make_cross("bert", head).save_pretrained(root / head)
     other = load_encoder(str(make_teacher(root / "other", seed=3)))
-    save_towers(Towers(load_encoder(str(teacher_folder)), other), root / "two towers")
+    Towers(load_encoder(str(teacher_folder)), other).save_pretrained(root / "two towers")
     return {"dual encoder": teacher_folder} | {name: root / name for name in KINDS if name != "dual encoder"}
 
 
@@ -60,7 +60,7 @@ def texts(path: Path) -> dict[str, str]:
 def score(kind: str, teacher: Path, query: str, document: str) -> float:
     """One pair, by itself."""
     if kind in ("dual_pooling", "cls"):
-        return float(make_cross("bert", kind).read([query], [document]).scores[0])
+        return float(make_cross("bert", kind).score([query], [document]).scores[0])
     towers = load_towers(str(teacher))
     return float(towers.encode([query], "query")[0] @ towers.encode([document], "document")[0])
 
@@ -164,7 +164,7 @@ def test_queries_without_a_document_are_passed_over(monkeypatch):
     encoder, texts = make_cross("bert", "cls"), Sentences(["old river", "new music", "red bread", "how to find", "the ocean"])
     rows = np.array([[-1, -1], [-1, -1], [1, -1], [-1, -1], [-1, 0]])
     found = score_with_cross(encoder, texts, texts, rows)
-    alone = encoder.read(["red bread", "the ocean"], ["new music", "old river"]).scores.numpy()
+    alone = encoder.score(["red bread", "the ocean"], ["new music", "old river"]).scores.numpy()
     assert found.shape == (5, 2) and np.count_nonzero(found) == 2
     assert found[2, 0] == pytest.approx(alone[0], abs=1e-5) and found[4, 1] == pytest.approx(alone[1], abs=1e-5)
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 from families import make_dense, make_encoder
-from torch import nn
 
-from distill.encoders.encoder import Encoder, Normalize
-from distill.encoders.folder import save_encoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.modules import EncoderModule, Normalize
 from distill.export.onnx_encoder import MODEL, OnnxEncoder
 from distill.export.onnx_graph import NoGraph, check_equal, write_graph, write_quantised
 
@@ -19,7 +18,7 @@ TOO_LONG = " ".join(["old new fast slow"] * 10)  # more tokens than an encoder o
 
 
 def exported(encoder: Encoder, folder: Path) -> OnnxEncoder:
-    save_encoder(encoder, folder)
+    encoder.save_pretrained(folder)
     (folder / MODEL).parent.mkdir()
     write_graph(encoder, folder / MODEL)
     return OnnxEncoder(folder)
@@ -76,7 +75,7 @@ def test_another_models_graph_is_refused(tmp_path):
 
 
 def test_what_onnx_cannot_say_is_named(tmp_path):
-    class Undecided(nn.Module):
+    class Undecided(EncoderModule):
         def forward(self, vectors):
             return vectors if vectors.sum().item() > 0 else -vectors  # depends on values: no graph
 

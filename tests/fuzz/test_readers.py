@@ -25,10 +25,10 @@ from commands import distill
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
+from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
-from distill.encoders.towers import load_towers, write_router
+from distill.encoders.towers import Towers, load_towers
 from distill.files.atomic import read_json
 from distill.generate import Generator
 from distill.generate.write import ShardWriter
@@ -528,9 +528,9 @@ MODEL_FILES = ["modules.json", "config.json", "config_sentence_transformers.json
 def test_model_folders(teacher_folder: Path, tmp_path: Path, name: str) -> None:
     folder, load = tmp_path / "model", load_towers
     if name == "router_config.json":
-        write_router(load_encoder(str(teacher_folder)), load_encoder(str(teacher_folder)), folder)
+        Towers(load_encoder(str(teacher_folder)), load_encoder(str(teacher_folder))).save_pretrained(folder)
     elif name == "cross_encoder.json":
-        save_cross_encoder(new_cross_encoder(str(teacher_folder), "dual_pooling"), folder)
+        new_cross_encoder(str(teacher_folder), "dual_pooling").save_pretrained(folder)
         load = load_cross_encoder
     else:
         shutil.copytree(teacher_folder, folder)

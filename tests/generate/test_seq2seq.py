@@ -96,7 +96,7 @@ def test_what_a_model_without_a_mask_does_not_read(writers):
 
 def test_likelihoods_by_hand(writers):
     """Padding on either side changes nothing, and the model's own loss is their mean over tokens."""
-    from distill.encoders.encoder import pad_token_ids
+    from distill.encoders.tokenizing import pad_token_ids
 
     loaded = Seq2SeqModel.load(str(writers["t5"]))
     read, written = (loaded.token_ids(texts, role) for texts, role in ((TEXTS[:2], "document"), (TEXTS[2:], "query")))
@@ -180,7 +180,7 @@ def test_it_learns_to_write_queries(kind, taught, source_root, tmp_path):
     assert distill(*arguments(source_root, taught[kind] / "teacher", tmp_path / "made")) == 0
     assert distill(*teach(source_root, taught[kind] / "teacher", taught[kind])) == 2  # another start
     # what the saved folder says is what dev was measured with
-    from distill.encoders.encoder import pad_token_ids
+    from distill.encoders.tokenizing import pad_token_ids
     from distill.texts.sources import MsMarcoTsv
 
     saved, source = Seq2SeqModel.load(str(taught[kind] / "teacher")), MsMarcoTsv(str(source_root))

@@ -8,7 +8,7 @@ import torch
 from families import make_cross, make_folder
 
 from distill.data.negative_sampling import PairRows
-from distill.encoders.cross_folder import load_cross_encoder, save_cross_encoder
+from distill.encoders.cross_folder import load_cross_encoder
 from distill.modules.cross_teacher import CrossTeacher, dual_pooling_regulariser
 from distill.records import BadInput
 from distill.texts.tokens import TokenArrays
@@ -23,7 +23,7 @@ def arrays(texts: list[list[int]]) -> TokenArrays:
 
 
 def teacher(folder: Path, head="dual_pooling", **settings) -> CrossTeacher:
-    save_cross_encoder(make_cross("bert", head), folder)
+    make_cross("bert", head).save_pretrained(folder)
     module = CrossTeacher(str(folder), head, **settings)
     module.prepare()
     module.log = module.log_dict = lambda *_, **__: None
@@ -39,7 +39,7 @@ ROWS = ([2, 0], [[3, 0, 2], [1, 2, 3]])
 
 def pairs_one_by_one(module: CrossTeacher, rows):
     """Each pair alone through the encoder: ([B, K] scores, vectors by (b, k))."""
-    read = [[module.encoder(module.encoder.pairs([QUERIES[q]], [DOCUMENTS[d]])) for d in own] for q, own in zip(*rows, strict=True)]
+    read = [[module.encoder(module.encoder.build_pairs([QUERIES[q]], [DOCUMENTS[d]])) for d in own] for q, own in zip(*rows, strict=True)]
     return torch.stack([torch.cat([one.scores for one in row]) for row in read]), read
 
 
@@ -50,9 +50,9 @@ def test_the_loss_by_hand(tmp_path, tokens_per_chunk):
     one_hot = -scores.double().log_softmax(1)[:, 0].mean()
     distances = []
     for q, own, row in zip(*ROWS, read, strict=True):
-        query_alone = module.encoder(module.encoder.pairs([QUERIES[q]], [[]])).query[0]
+        query_alone = module.encoder(module.encoder.build_pairs([QUERIES[q]], [[]])).query[0]
         for d, pair in zip(own, row, strict=True):
-            document_alone = module.encoder(module.encoder.pairs([[]], [DOCUMENTS[d]])).document[0]
+            document_alone = module.encoder(module.encoder.build_pairs([[]], [DOCUMENTS[d]])).document[0]
             distances.append(2 - pair.query[0] @ query_alone - pair.document[0] @ document_alone)
     expected = one_hot + 0.3 * sum(distances) / len(distances)
     loss = module.training_step(batch_of(module, ROWS, tokens_per_chunk), 0)
@@ -95,7 +95,7 @@ def test_a_saved_teacher_scores_as_the_module_does(tmp_path):
     module.save(tmp_path / "saved")
     loaded = load_cross_encoder(str(tmp_path / "saved"))
     assert loaded.settings == module.encoder.settings
-    assert torch.equal(loaded.read(["old river"], ["market"]).scores, module.encoder.read(["old river"], ["market"]).scores)
+    assert torch.equal(loaded.score(["old river"], ["market"]).scores, module.encoder.score(["old river"], ["market"]).scores)
 
 
 @pytest.mark.parametrize(("head", "weight"), [("dual_pooling", 1.0), ("cls", 0.0)])
@@ -132,7 +132,7 @@ def test_a_checkpoint_needs_its_run(tmp_path):
         CrossTeacher(str(tmp_path / "lost" / "last.ckpt"), "dual_pooling").prepare()
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    save_cross_encoder(make_cross("bert", seed=5), run / "start")
+    make_cross("bert", seed=5).save_pretrained(run / "start")
     torch.save({"global_step": 1, "state_dict": module.state_dict()}, run / "checkpoints" / "last.ckpt")
     begun = CrossTeacher(str(run / "checkpoints" / "last.ckpt"), "dual_pooling", max_length=9)
     begun.prepare()
@@ -145,4 +145,4 @@ def test_a_checkpoint_needs_its_run(tmp_path):
 def test_an_encoders_folder_begins_a_cross_encoder(tmp_path):
     module = CrossTeacher(str(make_folder(tmp_path / "model", "mpnet")), "cls")
     module.prepare()
-    assert module.encoder.read(["old river"], ["market"]).scores.shape == (1,)
+    assert module.encoder.score(["old river"], ["market"]).scores.shape == (1,)

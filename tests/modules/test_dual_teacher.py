@@ -9,7 +9,7 @@ from families import make_encoder, make_folder, make_tokenizer
 from torch.profiler import ProfilerActivity, profile
 
 from distill.data.negative_sampling import PairRows
-from distill.encoders.towers import Towers, load_towers, save_towers
+from distill.encoders.towers import Towers, load_towers
 from distill.modules.dual_teacher import DualTeacher
 from distill.records import BadInput
 from distill.texts.tokens import TokenArrays
@@ -112,7 +112,7 @@ def test_two_towers_are_a_router_of_sentence_transformers(family, tmp_path):
     theirs = pytest.importorskip("sentence_transformers")
     prompts = {"query": "find ", "document": "letter "}
     towers = Towers(make_encoder(family, prompts=prompts), make_encoder(family, prompts=prompts, seed=1))
-    save_towers(towers, tmp_path / "model")
+    towers.save_pretrained(tmp_path / "model")
     router, loaded = theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu"), load_towers(str(tmp_path / "model"))
     for role, encode in (("query", router.encode_query), ("document", router.encode_document)):
         expected = torch.from_numpy(encode(["old river", "a market"]))
@@ -135,13 +135,13 @@ def test_a_plain_folder_says_how_it_pools_by_option(tmp_path):
     assert (module.loss.temperature, longer.loss.temperature) == (0.05, 1.0)  # what suits cosines, and other scores
     assert "temperature 1.0 (its own)" in longer.origin
     resumed = DualTeacher(str(tmp_path / "plain"))
-    save_towers(longer.towers, tmp_path / "start")
+    longer.towers.save_pretrained(tmp_path / "start")
     resumed.prepare(tmp_path / "start")
     assert resumed.loss.temperature == 1.0
 
 
 def test_two_towers_are_not_taken_for_one(tmp_path):
-    save_towers(Towers(make_encoder("bert"), make_encoder("bert", seed=1)), tmp_path / "two")
+    Towers(make_encoder("bert"), make_encoder("bert", seed=1)).save_pretrained(tmp_path / "two")
     with pytest.raises(BadInput, match="has two towers: set towers: separate"):
         DualTeacher(str(tmp_path / "two")).prepare()
     module = DualTeacher(str(tmp_path / "two"), towers="separate")

@@ -20,7 +20,7 @@ from commands import distill, train_arguments
 from conftest import make_source, make_teacher
 
 from distill.data.datamodule import RetrievalData
-from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder, save_cross_encoder
+from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromTeacher
 from distill.losses import OneHot, ScoreDistillation
@@ -71,7 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, source
     root = tmp_path_factory.mktemp("cross")
     torch.manual_seed(0)
     for name, head in HEADS.items():
-        save_cross_encoder(new_cross_encoder(str(teacher_folder), head), root / name)
+        new_cross_encoder(str(teacher_folder), head).save_pretrained(root / name)
     make_teacher(root / "narrow", width=16, layers=1, seed=3)
     source, random = MsMarcoTsv(str(source_root)), np.random.default_rng(0)
     with open(root / "mined.jsonl", "w") as file:
@@ -96,7 +96,7 @@ def words(world: World) -> dict[str, str]:
 def read_by_itself(world: World, teacher: str, pairs: list[tuple[str, str]]) -> torch.Tensor:
     """[P, 1 + 2 D]: what the cross encoder says of each pair of ids, one pair at a time."""
     encoder, texts = load_cross_encoder(str(world.root / teacher)), words(world)
-    return torch.cat([encoder.read([texts[query]], [texts[document]]).pack() for query, document in pairs])
+    return torch.cat([encoder.score([texts[query]], [texts[document]]).pack() for query, document in pairs])
 
 
 # the store of pairs
@@ -154,7 +154,7 @@ def test_a_store_of_other_pairs_is_refused(world, refused, tmp_path):
     other = load_cross_encoder(str(world.root / "ce"))
     with torch.no_grad():
         next(other.parameters()).add_(0.01)
-    save_cross_encoder(other, tmp_path / "other")
+    other.save_pretrained(tmp_path / "other")
     refused(world.pairs(str(tmp_path / "other"), "--candidates_per_query", 5, out="ce-store"), "made from other inputs (maker was")
 
 

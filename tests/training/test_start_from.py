@@ -12,7 +12,7 @@ from commands import distill, furthest, train_arguments, weights
 from families import make_cross
 from test_document_towers import LOSSES, data_of, options, student_of
 
-from distill.encoders.cross_folder import load_cross_encoder, save_cross_encoder
+from distill.encoders.cross_folder import load_cross_encoder
 from distill.encoders.students import StudentFromTeacher
 from distill.encoders.towers import load_towers
 from distill.losses import QueryMatching, ScoreDistillation
@@ -58,7 +58,7 @@ def on_the_hub(folder: Path, cache: Path, name: str) -> None:
 
 def test_all_begin_from_a_name_on_the_hub(run_folder, teacher_folder, source_root, store_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    save_cross_encoder(make_cross("bert"), tmp_path / "cross")
+    make_cross("bert").save_pretrained(tmp_path / "cross")
     for name, folder in (("student", run_folder / "student"), ("dual", teacher_folder), ("cross", tmp_path / "cross")):
         on_the_hub(folder, tmp_path, f"acme/{name}")
     student = begun(data_of(source_root, store_folder), "acme/student")

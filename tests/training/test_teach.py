@@ -130,7 +130,7 @@ def test_dev_metrics_are_those_of_the_saved_teacher(kind, runs, source_root, sto
         stored = [np.load(store_folder / name / "00000.npy").astype(np.float64) for name in ("documents", "queries-dev")]
         first = {query: np.argsort(-(stored[0] @ vector), kind="stable")[:20] for query, vector in zip(queries, stored[1], strict=True)}
         for query, text in queries.items():
-            scores = torch.cat([encoder.read([text], [documents[ids[row]]]).scores for row in first[query]])
+            scores = torch.cat([encoder.score([text], [documents[ids[row]]]).scores for row in first[query]])
             rankings[query] = [ids[first[query][place]] for place in scores.argsort(descending=True, stable=True)]
         before = {query: [ids[row] for row in rows] for query, rows in first.items()}
         assert best["dev/first_stage_mrr@10"] == pytest.approx(mean_reciprocal_rank(before, source_root), abs=1e-6)

@@ -1,0 +1,35 @@
+"""What two models must share to compute the same: weights by name, and what their config says about the computation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import xxhash
+from torch import nn
+from transformers import PretrainedConfig
+
+# words in the keys of a config that change a result: weights of equal shape can be read with other heads or activations
+COMPUTATION = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
+
+
+def weights_digest(module: nn.Module) -> str:
+    """16 hex digits over every tensor of a module and its name."""
+    digest = xxhash.xxh3_64()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
+        )  # flat: a single number has no bytes to view
+    return digest.hexdigest()
+
+
+def architecture(config: PretrainedConfig) -> dict[str, Any]:
+    """The part of a transformer's config that changes what its weights compute."""
+    public = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
+    return {key: value for key, value in public.items() if any(word in key for word in COMPUTATION)}
+
+
+def parameter_count(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters())

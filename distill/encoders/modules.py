@@ -1,0 +1,205 @@
+"""Modules of an encoder: the transformer at its beginning, and those that change the vector of a text after pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distill.encoders.pooling import Pooling
+from distill.files.configs import Configurable, to_config
+from distill.records import BadInput, Tokens
+
+SENTENCE_TRANSFORMERS = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
+LONGEST_FOR_EAGER = 512  # tokens up to which plain matrix products are faster on a CPU than the fused attention kernel
+
+
+class Transformer(nn.Module):
+    """A model of the transformers library: tokens [B, L] to a state for each of them [B, L, D]."""
+
+    def __init__(self, backbone: PreTrainedModel):
+        super().__init__()
+        self.backbone = backbone
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a token's state."""
+        return self.backbone.config.hidden_size
+
+    @property
+    def word_table(self) -> nn.Embedding:
+        """The vectors of the vocabulary's words, before the first layer."""
+        table = self.backbone.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
+        return self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
+
+    def use_fastest_attention(self, device: torch.device, max_length: int) -> None:
+        """Chooses the attention that is fastest on `device` for texts of up to `max_length` tokens."""
+        if device.type == "cpu" and max_length <= LONGEST_FOR_EAGER:
+            # plain matrix products; the fused kernel is slower at these lengths and its bf16 backward many times so
+            self.backbone.set_attn_implementation("eager")
+
+
+class EncoderModule(Configurable, nn.Module):
+    """A module that changes the vectors of texts; subclass it to add one of your own to an encoder.
+
+    It is trained, resumed, saved and exported with the encoder. The folder holds the name of its class, the arguments that it was made
+    with, which must be JSON, and its weights. Loading that folder needs the class: import the package that defines it before.
+
+    >>> class Scale(EncoderModule):
+    ...     def __init__(self, width: int):
+    ...         super().__init__()
+    ...         self.factors = nn.Parameter(torch.ones(width))
+    ...
+    ...     def forward(self, vectors: Tensor) -> Tensor:
+    ...         return vectors * self.factors
+    >>> Scale(width=2).config()
+    {'width': 2}
+    """
+
+    classes: ClassVar[dict[str, type[EncoderModule]]] = {}  # by the type that modules.json holds
+    type_name: ClassVar[str]
+    weights_prefix: ClassVar[str] = ""  # before the names of its weights in its file, where sentence-transformers expects one
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "type_name" not in vars(cls):
+            cls.type_name = f"{cls.__module__}.{cls.__qualname__}"
+        EncoderModule.classes[cls.type_name] = cls
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Vectors [B, D] to vectors [B, output_width(D)]."""
+        raise NotImplementedError
+
+    def output_width(self, width: int) -> int:
+        """Dimensions of its vectors where those before it have `width`; override it where they differ.
+
+        Raises BadInput where it cannot take vectors of that width.
+        """
+        return width
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds of it."""
+        return to_config(self.init_args)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A module as `config` describes it, its weights still to be loaded."""
+        return cls(**config)
+
+
+class Dense(nn.Linear, EncoderModule):
+    """A linear layer with an activation behind it.
+
+    Args:
+        in_features: dimensions of the vectors it takes.
+        out_features: dimensions of its own.
+        bias: whether it adds a trained constant.
+        activation: Identity, Tanh, ReLU or GELU.
+    """
+
+    type_name = f"{SENTENCE_TRANSFORMERS}.Dense"
+    weights_prefix = "linear."
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str = "Identity"):
+        if activation not in ACTIVATIONS:
+            raise BadInput(f"activation {activation!r} is not supported: {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}")
+        super().__init__(in_features, out_features, bias)
+        self.activation = getattr(nn, activation)()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.activation(super().forward(vectors))
+
+    def output_width(self, width: int) -> int:
+        refuse_other_width(self, width, self.in_features)
+        return self.out_features
+
+    def config(self) -> dict[str, Any]:
+        activation = type(self.activation)
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias is not None,
+            "activation_function": f"{activation.__module__}.{activation.__name__}",
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+            raise BadInput("a dense layer with a residual or before pooling is not supported")
+        activation = config.get("activation_function", "Tanh")  # the default of sentence-transformers
+        return cls(config["in_features"], config["out_features"], config.get("bias", True), activation.rsplit(".", 1)[-1])
+
+
+class LayerNorm(nn.LayerNorm, EncoderModule):
+    """Layer normalisation with trained weights.
+
+    Args:
+        dimension: dimensions of the vectors.
+    """
+
+    type_name = f"{SENTENCE_TRANSFORMERS}.LayerNorm"
+    weights_prefix = "norm."
+
+    def __init__(self, dimension: int):
+        super().__init__(dimension)
+        self.dimension = dimension
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return super().forward(vectors)
+
+    def output_width(self, width: int) -> int:
+        refuse_other_width(self, width, self.dimension)
+        return width
+
+
+class Normalize(EncoderModule):
+    """Scales every vector to length 1.
+
+    >>> Normalize()(torch.tensor([[3.0, 4.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
+    """
+
+    type_name = f"{SENTENCE_TRANSFORMERS}.Normalize"
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1)
+
+
+def refuse_other_width(module: nn.Module, width: int, expected: int) -> None:
+    """BadInput where the vectors before a module are not as wide as it needs them."""
+    if width != expected:
+        raise BadInput(f"{type(module).__name__} takes vectors {expected} wide, those before it are {width}: give it {width}")
+
+
+def split_modules(modules: Sequence[nn.Module]) -> tuple[Transformer, Pooling, list[EncoderModule]]:
+    """The modules of an encoder by what they do: tokens to states, states to a vector, vectors to vectors.
+
+    Raises BadInput where they are not in that order.
+    """
+    kinds = " > ".join(type(module).__name__ for module in modules) or "no modules"
+    if len(modules) < 2 or not isinstance(modules[0], Transformer) or not isinstance(modules[1], Pooling):
+        raise BadInput(f"{kinds}: an encoder begins with Transformer > Pooling")
+    head: list[EncoderModule] = []
+    for module in modules[2:]:
+        if not isinstance(module, EncoderModule):
+            raise BadInput(f"{kinds}: {type(module).__name__} is no EncoderModule: derive it from that class")
+        head.append(module)
+    return modules[0], modules[1], head
+
+
+def output_width(transformer: Transformer, head: Sequence[EncoderModule]) -> int:
+    """Dimensions of the vectors that come out of the last module; raises BadInput where one cannot follow the one before it."""
+    width = transformer.width
+    for module in head:
+        width = module.output_width(width)
+    return width

@@ -1,0 +1,173 @@
+"""The modules of an encoder to and from a sentence-transformers folder: one folder a module, and modules.json that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from distill.encoders.modules import SENTENCE_TRANSFORMERS, EncoderModule, Normalize, Transformer, split_modules
+from distill.encoders.pooling import Pooling
+from distill.encoders.tokenizing import TextSettings
+from distill.encoders.transformer_folder import (
+    LENGTH_SETTINGS,
+    first_line,
+    load_transformer,
+    longest_text,
+    optional_json,
+    save_transformer,
+)
+from distill.files.atomic import path_within, read_json, write_atomically, write_json
+from distill.records import BadInput
+
+TRANSFORMER, POOLING = "Transformer", "Pooling"
+
+
+@dataclass(frozen=True)
+class ModuleEntry:
+    """A module of a folder."""
+
+    type: str  # the path of its class, as modules.json names it
+    path: str  # of its own folder within the encoder's
+
+    @property
+    def kind(self) -> str:
+        """The name of the class alone."""
+        return self.type.rsplit(".", 1)[-1]
+
+
+def read_module_list(folder: Path) -> list[ModuleEntry]:
+    """The modules that modules.json lists, in the order they run."""
+    return [ModuleEntry(entry["type"], entry["path"]) for entry in read_json(folder / "modules.json", "module list")]
+
+
+def write_module_list(folder: Path, entries: Sequence[ModuleEntry]) -> None:
+    """Writes modules.json as sentence-transformers does."""
+    numbered = enumerate(entries)
+    write_json(folder / "modules.json", [{"idx": i, "name": str(i), "path": entry.path, "type": entry.type} for i, entry in numbered])
+
+
+def write_settings(folder: Path, prompts: dict[str, str]) -> None:
+    """Writes what sentence-transformers has to know of the whole model."""
+    settings = {"model_type": "SentenceTransformer", "prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "dot"}
+    write_json(folder / "config_sentence_transformers.json", settings)
+
+
+def save_modules(modules: Sequence[nn.Module], tokenizer: PreTrainedTokenizerFast, settings: TextSettings, folder: Path) -> None:
+    """Writes an encoder's folder, whole or not at all."""
+    with write_atomically(folder) as temporary:
+        write_module_list(temporary, write_modules(modules, tokenizer, settings, temporary, transformer_path=""))
+        write_settings(temporary, settings.prompts)
+
+
+def write_modules(
+    modules: Sequence[nn.Module],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: TextSettings,
+    folder: Path,
+    transformer_path: str = "0_Transformer",
+    prefix: str = "",
+) -> list[ModuleEntry]:
+    """Writes each module below `folder`, the names of their folders beginning with `prefix`; returns them in the order they run."""
+    transformer, pooling, head = split_modules(modules)
+    entries = [ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{TRANSFORMER}", prefix + transformer_path)]
+    save_transformer(transformer.backbone, tokenizer, settings.max_length, folder / entries[0].path)
+    write_json(folder / entries[0].path / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": False})
+    entries.append(ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{POOLING}", f"{prefix}1_{POOLING}"))
+    (folder / entries[1].path).mkdir(parents=True)
+    write_json(folder / entries[1].path / "config.json", pooling.config(transformer.width))
+    for position, module in enumerate(head, start=2):
+        entry = ModuleEntry(module.type_name, f"{prefix}{position}_{type(module).__name__}")
+        write_module(module, folder / entry.path)
+        entries.append(entry)
+    return entries
+
+
+def write_module(module: EncoderModule, folder: Path) -> None:
+    """Writes the arguments and weights of one module into its own folder."""
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", module.config())
+    weights = {module.weights_prefix + name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    if weights:
+        save_file(weights, folder / "model.safetensors")
+
+
+def read_modules(folder: Path, entries: Sequence[ModuleEntry]) -> tuple[list[nn.Module], PreTrainedTokenizerFast, TextSettings]:
+    """The modules of a folder, their tokenizer, and the settings of its texts.
+
+    Raises BadInput where a module is of a class that this package does not know and no imported package defines.
+    """
+    kinds = [entry.kind if is_known(entry) else entry.type for entry in entries]
+    if kinds[:2] != [TRANSFORMER, POOLING]:
+        raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with Transformer > Pooling")
+    classes = [find_module_class(folder, entry, kinds) for entry in entries[2:]]
+    paths = [path_within(folder, entry.path) for entry in entries]
+    backbone, tokenizer = load_transformer(paths[0])
+    limits = optional_json(paths[0] / LENGTH_SETTINGS)
+    if limits.get("do_lower_case"):
+        raise BadInput(f"{folder}: do_lower_case is not supported: lower-case in the tokenizer's normalizer instead")
+    settings = TextSettings(longest_text(backbone, tokenizer, limits.get("max_seq_length")), read_prompts(folder))
+    head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
+    return [Transformer(backbone), read_pooling(paths[1]), *head], tokenizer, settings
+
+
+def is_known(entry: ModuleEntry) -> bool:
+    """Whether a type is one that sentence-transformers defines, whichever release of it wrote the folder."""
+    return entry.type.startswith("sentence_transformers.")
+
+
+def find_module_class(folder: Path, entry: ModuleEntry, kinds: Sequence[str]) -> type[EncoderModule]:
+    """The class of a module behind pooling; none is imported because a folder names it."""
+    type_name = f"{SENTENCE_TRANSFORMERS}.{entry.kind}" if is_known(entry) else entry.type
+    if type_name in EncoderModule.classes:
+        return EncoderModule.classes[type_name]
+    if is_known(entry):
+        ours = [name.rsplit(".", 1)[-1] for name in EncoderModule.classes if name.startswith(SENTENCE_TRANSFORMERS)]
+        raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: after Transformer > Pooling only {', '.join(ours)} can be read")
+    raise BadInput(f"{folder / 'modules.json'}: its module {entry.type} is not known here: import the package that defines it first")
+
+
+def read_prompts(folder: Path) -> dict[str, str]:
+    """The prompts of queries and documents that a folder sets, under whichever of the names that sentence-transformers knows."""
+    prompts = optional_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    document = [prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)]
+    return {"query": prompts.get("query", ""), "document": document[0] if document else ""}
+
+
+def read_pooling(folder: Path) -> Pooling:
+    """The pooling module in `folder`."""
+    config = read_json(folder / "config.json", "pooling settings")
+    try:
+        return Pooling.from_config(config)
+    except BadInput as error:
+        raise BadInput(f"{folder / 'config.json'}: {error}") from None
+
+
+def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModule:
+    """A module behind pooling, with its weights."""
+    kind = module_class.__name__
+    # a release of sentence-transformers that gave it no settings wrote no folder for it
+    config: dict[str, Any] = {} if module_class is Normalize else read_json(folder / "config.json", f"settings of this {kind} module")
+    try:
+        module = module_class.from_config(config)
+        if module.state_dict():
+            module.load_state_dict(_read_weights(folder, module.weights_prefix))
+    except BadInput as error:
+        raise BadInput(f"{folder / 'config.json'}: {error}") from None
+    except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise BadInput(f"{folder}: the weights of this {kind} module are missing or broken: {first_line(error)}") from None
+    return module
+
+
+def _read_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    path, old_path = folder / "model.safetensors", folder / "pytorch_model.bin"
+    state = load_file(path) if path.exists() else torch.load(old_path, map_location="cpu", weights_only=True)
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
