@@ -20,7 +20,7 @@ Trouble = Callable[["Handler", int], bool]  # answers request number n itself an
 
 def vector(text: str) -> np.ndarray:
     """[WIDTH] float32, another one for every text."""
-    return np.random.default_rng(xxhash.xxh3_64_intdigest(text.encode())).standard_normal(WIDTH).astype(np.float32)
+    return np.random.default_rng(xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass"))).standard_normal(WIDTH).astype(np.float32)
 
 
 def queries(document: str) -> list[str]:

@@ -26,7 +26,8 @@ from distill.metrics.ranking import cosine, overlap
 from distill.metrics.retention import bootstrap_ratio
 from distill.metrics.trec_runs import write_trec
 from distill.records import BadInput, Ranking
-from distill.teachers.encode import LocalTeacher, encode_set
+from distill.teachers.embedder import encode_set
+from distill.teachers.local import LocalTeacher
 from distill.texts.ids import Ids
 from distill.texts.sources import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
@@ -242,12 +243,12 @@ def write_rankings(rankings: dict[str, Ranking], files: dict[str, str], corpus: 
 def embed_corpus(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:
     """The vectors of the corpus by the student of a run that embeds documents itself; made once, in the run folder."""
     mixed = "bf16" in str(run.record()["inputs"]["trainer"].get("precision"))  # as training measured it
-    teacher = LocalTeacher(towers, resolve_precision("auto" if mixed else "fp32", towers.device.type))
+    precision = resolve_precision("auto" if mixed else "fp32", towers.device.type)
+    maker = Maker(str(run.student), towers.fingerprint(), precision=precision)
     documents = source.documents()
-    maker = Maker(str(run.student), towers.fingerprint(), precision=teacher.precision)
     folder = run.path / "documents" / fingerprint(documents.fingerprint, maker.fingerprint)
     if not (folder / "manifest.json").exists():
-        encode_set(teacher, documents, "document", folder, maker)
+        encode_set(LocalTeacher(towers, precision, maker), documents, "document", folder)
     return VectorStore(folder)
 
 

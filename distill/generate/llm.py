@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from distill.files.progress import log
 from distill.generate.generator import Generator, Material, Progress, check_setting
 from distill.records import BadInput
-from distill.teachers.server import Endpoint, TryAgain
-from distill.texts.texts import Texts
+from distill.teachers.costs import CHARACTERS_PER_TOKEN, mean_characters
+from distill.teachers.endpoint import Endpoint, TryAgain
+from distill.texts.texts import Texts, evenly_spaced_rows
 
 PROMPT = """You write search queries. For a document you write {count} different queries that somebody types who needs what it says.
 Each is short, stands for itself and is answered by the document. Answer with JSON alone: {"queries": ["...", ...]}"""
@@ -26,9 +28,7 @@ SCHEMA = {
 }
 UNREADABLE = 3  # answers after which a document is left without queries: asking on would cost money for ever
 TIMEOUT = 600.0  # seconds; a long answer is silent until it is whole
-CHARACTERS_PER_TOKEN = 4  # of English text, for an estimate
 TOKENS_PER_QUERY = 16
-ESTIMATED_BY = 1000  # documents
 
 
 @dataclass
@@ -90,27 +90,26 @@ class Llm(Generator):
         pairs = material.examples(self.examples)
         self._turns = [turn for document, query in pairs for turn in (self._user(document), self._assistant([query]))]
         real = material.queries
-        styles = real.read(np.linspace(0, len(real) - 1, min(self.examples, len(real))).astype(int)) if not pairs else []
+        styles = real.read(evenly_spaced_rows(len(real), self.examples)) if not pairs else []
         self._styles = "\nPeople here ask like this:\n" + "\n".join(styles) if styles else ""
 
     def announce(self, texts: Texts, rows: np.ndarray) -> None:
         if not len(rows):
             return
         documents = np.unique(rows)
-        some = texts.read(documents[np.linspace(0, len(documents) - 1, min(ESTIMATED_BY, len(documents))).astype(int)])
         told = sum(len(turn["content"]) for turn in self._messages("", 1))
-        read = len(documents) * (told + np.mean([min(len(text), self.longest_document) for text in some])) / CHARACTERS_PER_TOKEN
+        read = len(documents) * (told + mean_characters(texts, documents, self.longest_document)) / CHARACTERS_PER_TOKEN
         written = len(rows) * TOKENS_PER_QUERY
         cost = (self.price or 0) * read / 1e6 + (self.output_price or 0) * written / 1e6
         estimate = f"{len(documents)} requests, about {read / 1e6:.3g} million tokens read, {written / 1e6:.3g} written, {cost:.2f} in all"
         if cost > self.budget:
             raise BadInput(f"generator.budget: {self.model} would be asked for {estimate}, above {self.budget:g}: raise it or lower count")
-        print(f"{self.model} at {self._server.address}: {estimate}" + ("" if self.price else " (no price given)"), flush=True)
+        log.info(f"{self.model} at {self._server.address}: {estimate}" + ("" if self.price else " (no price given)"))
 
     def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
         made = []
         for (_, count), queries in zip(
-            asked := list(zip(texts, counts, strict=True)), self._server.each(self._requested, asked), strict=True
+            asked := list(zip(texts, counts, strict=True)), self._server.map(self._requested, asked), strict=True
         ):
             made.append(queries)
             progress(count)
@@ -134,7 +133,7 @@ class Llm(Generator):
         asked |= {"stream": self.stream}
         if self.structured:
             asked["response_format"] = {"type": "json_schema", "json_schema": {"name": "queries", "strict": True, "schema": SCHEMA}}
-        return self._server.ask(asked, parsed)
+        return self._server.post(asked, parsed)
 
     def _messages(self, text: str, count: int) -> list[dict[str, str]]:
         told = self._prompt.replace("{count}", str(count)) + self._styles

@@ -1,9 +1,10 @@
-"""What a cross encoder says about pairs, for `distill encode` to write into a store."""
+"""A cross encoder on this machine as a teacher: it reads pairs of a query and a document."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,55 +12,106 @@ from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import load_cross_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.tokenizing import Role
+from distill.files.atomic import has_files
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.records import BadInput
-from distill.teachers.candidates import PairTexts, read_candidates
+from distill.teachers.candidates import PairTexts, holds_pairs, read_candidates
+from distill.teachers.embedder import Progress, encode_set
 from distill.teachers.reranking import score_pairs
 from distill.texts.sources import TextSource
+from distill.vectors.store import VectorStore
 
-Ids = Sequence[int]
+TokenIds = Sequence[int]
 
 
 @dataclass(frozen=True)
 class PairTeacher:
-    """A cross encoder on this machine; a vector is the score of a pair, its query's vector and its document's."""
+    """A cross encoder on this machine; the row of a pair is its score, then its query's vector and its document's, where it has them.
+
+    Args:
+        encoder: the model, on the device that computes.
+        precision: number format of the matrix products.
+        maker: the model, as its stores name it.
+    """
 
     encoder: CrossEncoder
     precision: Precision
+    maker: Maker
 
     @property
     def width(self) -> int:
+        """1 + 2 D where it pools two vectors, else 1."""
         return 1 + (2 * self.encoder.backbone.config.hidden_size if self.encoder.head == "dual_pooling" else 0)
 
     @property
     def where(self) -> str:
         return f"in {self.precision} on {self.encoder.device}"
 
-    def cut(self, texts: Sequence[tuple[str, str]], role: Role) -> list[tuple[Ids, Ids]]:
-        queries, documents = (dict.fromkeys(side) for side in zip(*texts, strict=True))
-        ids = [dict(zip(side, self.encoder.token_ids(list(side), role), strict=True)) for side in (queries, documents)]
-        return [(ids[0][query], ids[1][document]) for query, document in texts]
+    def prepare(self, texts: Sequence[tuple[str, str]], role: Role) -> list[tuple[TokenIds, TokenIds]]:
+        """Token ids of the query and the document of N pairs."""
+        query_ids = self._token_ids([query for query, _ in texts], role)
+        document_ids = self._token_ids([document for _, document in texts], role)
+        return list(zip(query_ids, document_ids, strict=True))
 
-    def vectors(self, cut: Sequence[tuple[Ids, Ids]], role: Role, progress: Callable[[int], object]) -> np.ndarray:
-        return score_pairs(self.encoder, cut, self.precision, progress)
+    def _token_ids(self, texts: list[str], role: Role) -> list[TokenIds]:
+        """Token ids of each text; a text that several pairs have is read once."""
+        different = list(dict.fromkeys(texts))
+        ids = dict(zip(different, self.encoder.token_ids(different, role), strict=True))
+        return [ids[text] for text in texts]
+
+    def embed(self, prepared: Sequence[tuple[TokenIds, TokenIds]], role: Role, progress: Progress) -> np.ndarray:
+        """[N, width] float32 of the token ids of N pairs."""
+        return score_pairs(self.encoder, prepared, self.precision, progress)
 
 
-def load_pair_teacher(name: str, precision: Precision) -> tuple[PairTeacher, Maker]:
-    """The cross encoder in a folder, and what a store says of it."""
+def load_pair_teacher(name: str, precision: Precision) -> PairTeacher:
+    """Loads a cross encoder from a folder or a hub name onto the best device."""
     encoder = load_cross_encoder(name).to(best_device()).eval()
-    teacher = PairTeacher(encoder, resolve_precision(precision, encoder.device.type))
-    maker = Maker(name, encoder.fingerprint(), precision=teacher.precision, head=encoder.head)
-    return teacher, maker
+    precision = resolve_precision(precision, encoder.device.type)
+    maker = Maker(name, encoder.fingerprint(), precision=precision, head=encoder.head)
+    return PairTeacher(encoder, precision, maker)
 
 
-def list_pair_sets(source: TextSource, splits: list[str] | None, candidates: str | None, k: int) -> list[tuple[str, PairTexts]]:
-    """The pairs of each split and the names of their stores."""
+def encode_pairs(
+    teacher: str,
+    source: TextSource,
+    out: str | Path,
+    splits: list[str] | None,
+    candidates: str | None,
+    candidates_per_query: int = 4,
+    precision: Precision = "auto",
+) -> dict[str, VectorStore]:
+    """Writes a cross encoder's scores, and its vectors where it has them, of each query's candidates: a store for each split.
+
+    Args:
+        teacher: folder or hub name of the cross encoder.
+        source: where documents, queries and judgments come from.
+        out: folder to write.
+        splits: splits whose queries are scored, e.g. [train].
+        candidates: the documents of each query: mined negatives, a TREC run file, or a dual encoder's store.
+        candidates_per_query: so many, the positive included.
+        precision: number format of the matrix products.
+
+    Returns:
+        The finished store of each split, by its name; without those that other ranks are still writing.
+    """
+    folder = Path(out)
+    pairs = list_pairs(source, splits, candidates, candidates_per_query)
+    if has_files(folder) and not holds_pairs(str(folder)):
+        raise BadInput(f"{folder}: not a store of pairs and not empty: choose another --out")
+    loaded = load_pair_teacher(teacher, precision)
+    stores = {split: encode_set(loaded, texts, "query", folder / f"pairs-{split}") for split, texts in pairs.items()}
+    return {split: store for split, store in stores.items() if store is not None}
+
+
+def list_pairs(source: TextSource, splits: list[str] | None, candidates: str | None, k: int) -> dict[str, PairTexts]:
+    """The pairs of each query of a split and its `k` candidates, by the name of the split."""
     if candidates is None or not splits:
         raise BadInput("a cross encoder reads pairs: give --splits and --candidates: mined negatives, a TREC run file or a store")
     if k < 1:
         raise BadInput(f"candidates_per_query: {k}: must be at least 1")
-    found = []
-    for split in [part for parts in splits for part in parts.split("+")]:
+    pairs = {}
+    for split in "+".join(splits).split("+"):
         rows = read_candidates(candidates, source, split, k)
-        found.append((f"pairs-{split}", PairTexts(source.queries(split), source.documents(), rows)))
-    return found
+        pairs[split] = PairTexts(source.queries(split), source.documents(), rows)
+    return pairs

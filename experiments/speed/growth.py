@@ -21,7 +21,8 @@ from distill.encoders.modules import Transformer
 from distill.encoders.pooling import Pooling
 from distill.encoders.tokenizing import TextSettings
 from distill.encoders.towers import Towers
-from distill.teachers.encode import LocalTeacher, encode_set
+from distill.teachers.embedder import encode_set
+from distill.teachers.local import LocalTeacher
 from distill.teachers.stored import StoredQueries, StoredTeacher
 from distill.texts.ids import Ids
 from distill.texts.texts import Texts
@@ -82,7 +83,8 @@ def seconds_to_encode(folder: Path, rows: int) -> float:
     )
     tiny = Encoder([Transformer(BertModel(config, add_pooling_layer=False).eval()), Pooling("mean")], tokenizer, TextSettings(64))
     start = time.perf_counter()
-    encode_set(LocalTeacher(Towers(tiny), "fp32"), Texts.open(path), "document", folder / "encoded", {"name": "tiny", "precision": "fp32"})
+    teacher = LocalTeacher(Towers(tiny), "fp32", Maker("tiny", "", precision="fp32"))
+    encode_set(teacher, Texts.open(path), "document", folder / "encoded")
     return time.perf_counter() - start
 
 

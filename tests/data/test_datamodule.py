@@ -10,7 +10,8 @@ from distill.encoders.batching import encode_texts
 from distill.encoders.folder import load_encoder
 from distill.encoders.towers import Towers
 from distill.records import BadInput, Batch, Tokens
-from distill.teachers.encode import LocalTeacher, encode_set
+from distill.teachers.embedder import encode_set
+from distill.teachers.local import LocalTeacher
 from distill.teachers.open_stored import find_vector_rows, open_evaluation_queries
 from distill.texts.sources import MsMarcoTsv, QueryFile
 from distill.vectors.store import TeacherStore
@@ -40,7 +41,7 @@ def with_extra(tmp_path_factory, source_root, store_folder, teacher):
     shutil.copytree(store_folder, root / "store")
     texts = QueryFile(str(root / "extra.tsv")).queries()
     maker = TeacherStore(root / "store").maker
-    encode_set(LocalTeacher(Towers(teacher), "fp32"), texts, "query", root / "store" / "queries-extra", maker)
+    encode_set(LocalTeacher(Towers(teacher), "fp32", maker), texts, "query", root / "store" / "queries-extra")
     return root
 
 
@@ -231,8 +232,8 @@ def attached(module: RetrievalData, encoder, rank: int = 0, world_size: int = 1)
     """With as much of a trainer as the loaders ask for."""
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     loop = SimpleNamespace(epoch_loop=progress)
-    student = SimpleNamespace(encoder=encoder, document_tower=None)
-    module.trainer = SimpleNamespace(lightning_module=student, fit_loop=loop, global_rank=rank, world_size=world_size)
+    module.connect(encoder)
+    module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size)
     return module
 
 

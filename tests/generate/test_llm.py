@@ -15,8 +15,8 @@ from embeddings_server import Handler, Server, queries, serving
 from distill.files.atomic import read_json
 from distill.generate import Llm
 from distill.generate.llm import UNREADABLE, UnreadableAnswer, parse_completion, parse_queries, parse_stream
-from distill.teachers import server as endpoint
-from distill.teachers.server import TryAgain
+from distill.teachers import endpoint
+from distill.teachers.endpoint import TryAgain
 
 KEY = "sk-this-is-secret"
 

@@ -16,8 +16,8 @@ from commands import QUERY_MATCHING, distill
 from conftest import make_teacher
 from embeddings_server import WIDTH, Handler, Server, serving, vector
 
-from distill.teachers import server as endpoint
-from distill.teachers.encode import run_ahead
+from distill.teachers import endpoint, server
+from distill.teachers.embedder import run_ahead
 from distill.vectors import store_writer
 from distill.vectors.store import VectorStore
 
@@ -27,7 +27,7 @@ KEY = "sk-this-is-secret"
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(endpoint, "TEXTS_PER_REQUEST", 4)
+    monkeypatch.setattr(server, "TEXTS_PER_REQUEST", 4)
     monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 16)
     monkeypatch.setenv(endpoint.KEY, KEY)
     yield

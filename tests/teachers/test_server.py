@@ -14,8 +14,9 @@ import pytest
 from embeddings_server import WIDTH, Handler, serving, vector
 
 from distill.records import BadInput
-from distill.teachers import server as endpoint
-from distill.teachers.server import Pace, ServerTeacher, seconds_from_header
+from distill.teachers import endpoint
+from distill.teachers.endpoint import Endpoint, Pace, seconds_from_header
+from distill.teachers.server import ServerTeacher
 
 TEXTS = [f"text number {number}" for number in range(1000)]
 
@@ -30,13 +31,17 @@ def expected(texts):
     return np.stack([vector(text) for text in texts])
 
 
+def embed(teacher, texts, role, progress=lambda count: None):
+    return teacher.embed(teacher.prepare(texts, role), role, progress)
+
+
 def test_every_text_has_its_own_vector():
     with serving() as server:
         teacher = ServerTeacher(server.address, "some-model", {"query": "ask: "})
         done = []
-        np.testing.assert_array_equal(teacher.vectors(TEXTS[:100], "document", done.append), expected(TEXTS[:100]))
-        np.testing.assert_array_equal(teacher.vectors(TEXTS[:3], "query"), expected([f"ask: {text}" for text in TEXTS[:3]]))
-        assert teacher.vectors([], "query").shape == (0, WIDTH)
+        np.testing.assert_array_equal(embed(teacher, TEXTS[:100], "document", done.append), expected(TEXTS[:100]))
+        np.testing.assert_array_equal(embed(teacher, TEXTS[:3], "query"), expected([f"ask: {text}" for text in TEXTS[:3]]))
+        assert embed(teacher, [], "query").shape == (0, WIDTH)
     assert done == [32, 32, 32, 4]
     assert {model for _, _, model in server.requests} == {"some-model"}
     assert server.answered == {"width": 1, **dict.fromkeys([*TEXTS[:100], *(f"ask: {text}" for text in TEXTS[:3])], 1)}
@@ -73,7 +78,7 @@ def hangs_up(handler: Handler, number: int) -> bool:
 def test_trouble_on_the_way(trouble):
     with serving(trouble) as server:
         teacher = ServerTeacher(server.address, "m", width=WIDTH)
-        np.testing.assert_array_equal(teacher.vectors(TEXTS, "document"), expected(TEXTS))
+        np.testing.assert_array_equal(embed(teacher, TEXTS, "document"), expected(TEXTS))
     assert len(server.requests) > 32  # 32 batches, some of them again
     assert server.answered == dict.fromkeys(TEXTS, 1)
 
@@ -89,7 +94,7 @@ def test_a_server_that_says_when_is_left_alone_until_then():
     times: list[float] = []
     with serving(throttles) as server:
         teacher = ServerTeacher(server.address, "m", width=WIDTH)
-        np.testing.assert_array_equal(teacher.vectors(TEXTS, "document"), expected(TEXTS))
+        np.testing.assert_array_equal(embed(teacher, TEXTS, "document"), expected(TEXTS))
     # what was under way when it said so may still arrive
     disturbed = [at for at, _, _ in server.requests if times[0] + 0.2 < at < times[0] + 0.9]
     assert disturbed == []
@@ -99,7 +104,7 @@ def test_a_server_that_says_when_is_left_alone_until_then():
 def test_no_more_requests_a_minute_than_allowed():
     with serving() as server:
         teacher = ServerTeacher(server.address, "m", requests_per_minute=1200, width=WIDTH)  # one every 0.05 s
-        teacher.vectors(TEXTS[:320], "document")
+        embed(teacher, TEXTS[:320], "document")
     times = sorted(at for at, _, _ in server.requests)
     assert len(times) == 10
     assert times[-1] - times[0] > 9 * 0.05 * 0.9
@@ -110,7 +115,7 @@ def test_turns_are_apart_over_all_threads():
 
     def take() -> None:
         for _ in range(5):
-            pace.wait(threading.Event())
+            pace.wait_for_turn(threading.Event())
             with lock:
                 taken.append(time.monotonic())
 
@@ -130,31 +135,67 @@ def test_it_gives_up_in_the_end(monkeypatch):
 
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
     with serving(always) as server, pytest.raises(BadInput, match=r"gave up after 8 tries.*HTTP 503.*out of order"):
-        ServerTeacher(server.address, "m", width=WIDTH).vectors(TEXTS[:3], "query")
+        embed(ServerTeacher(server.address, "m", width=WIDTH), TEXTS[:3], "query")
     assert len(server.requests) == 8
     with serving(always) as server, pytest.raises(BadInput, match="gave up after 3 tries"):
-        ServerTeacher(server.address, "m").vectors(TEXTS[:3], "query")  # nothing answered yet: the address may be wrong
+        embed(ServerTeacher(server.address, "m"), TEXTS[:3], "query")  # nothing answered yet: the address may be wrong
     assert len(server.requests) == 3
 
 
 def test_waits_double(monkeypatch):
     waits = []
 
-    class Told(threading.Event):
+    class Recorder(threading.Event):
         def wait(self, timeout=None):
             waits.append(timeout)
             return False
 
-    monkeypatch.setattr(endpoint.threading, "Event", Told)
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: high)
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 1.0)
     monkeypatch.setattr(endpoint, "LONGEST_WAIT", 20.0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # nobody listens there
-        teacher = ServerTeacher(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "m", width=WIDTH)
-        with pytest.raises(BadInput, match="gave up"):
-            teacher._requested(["x"])
-    assert waits == [1, 2, 4, 8, 16, 20, 20, 20]
+        server = Endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "embeddings")
+        server._stopped = Recorder()
+        with pytest.raises(BadInput, match="gave up after 8 tries"):
+            server.post({}, bytes)
+    # up to a second of chance is added, so that threads which failed together do not come back together
+    assert [min(20, 2**i) <= wait <= min(20, 2**i + 1) for i, wait in enumerate(waits)] == [True] * 7
+
+
+def test_the_first_failure_stops_the_others():
+    """And the same endpoint can be used again."""
+
+    def breaks_down(handler: Handler, number: int) -> bool:
+        handler.answer(*((400, {"error": "bad day"}) if number == 2 else (503, {"error": "later"})))
+        return number < 20
+
+    with serving(breaks_down) as server:
+        teacher = ServerTeacher(server.address, "m", width=WIDTH)
+        with pytest.raises(BadInput, match="bad day"):
+            embed(teacher, TEXTS, "document")
+        assert len(server.requests) < 12  # of 32 batches, though the first one was still being repeated
+        server.trouble = lambda handler, number: False
+        np.testing.assert_array_equal(embed(teacher, TEXTS[:40], "document"), expected(TEXTS[:40]))
+
+
+def test_a_redirect_is_not_followed(monkeypatch):
+    """It would carry the key to another server."""
+    monkeypatch.setenv(endpoint.KEY, "sk-secret")
+    with serving() as other:
+
+        def redirects(handler: Handler, number: int) -> bool:
+            handler.answer(307, {}, {"Location": f"{other.address}/embeddings"})
+            return True
+
+        with serving(redirects) as server, pytest.raises(BadInput, match="HTTP 307"):
+            embed(ServerTeacher(server.address, "m", width=WIDTH), TEXTS[:1], "query")
+        assert (len(server.requests), other.requests) == (1, [])
+
+
+def test_half_of_a_sign_is_sent_as_an_escape():
+    with serving() as server:
+        assert embed(ServerTeacher(server.address, "m", width=WIDTH), ["half \ud83d", "café"], "query").shape == (2, WIDTH)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -173,7 +214,7 @@ def test_what_asking_again_does_not_mend(status, headers, words, monkeypatch):
 
     monkeypatch.setenv(endpoint.KEY, "sk-secret")
     with serving(refuses) as server, pytest.raises(BadInput, match=words) as error:
-        ServerTeacher(server.address, "m", width=WIDTH).vectors(TEXTS[:1], "query")
+        embed(ServerTeacher(server.address, "m", width=WIDTH), TEXTS[:1], "query")
     assert len(server.requests) == 1
     assert "sk-secret" not in str(error.value)
 
@@ -186,7 +227,7 @@ def test_a_key_that_is_not_valid(status, monkeypatch):
 
     monkeypatch.setenv(endpoint.KEY, "sk-secret")
     with serving(refuses) as server, pytest.raises(BadInput, match=f"HTTP {status}.*{endpoint.KEY}") as error:
-        ServerTeacher(server.address, "m", width=WIDTH).vectors(TEXTS[:1], "query")
+        embed(ServerTeacher(server.address, "m", width=WIDTH), TEXTS[:1], "query")
     assert len(server.requests) == 1
     assert "sk-" not in str(error.value)
 
@@ -195,12 +236,12 @@ def test_the_key_goes_to_the_server_alone(monkeypatch):
     monkeypatch.setenv(endpoint.KEY, " sk-secret\n")
     with serving() as server:
         teacher = ServerTeacher(server.address, "m")
-        teacher.vectors(TEXTS[:1], "query")
+        embed(teacher, TEXTS[:1], "query")
     assert {key for _, key, _ in server.requests} == {"Bearer sk-secret"}
-    assert "secret" not in teacher.name + teacher.fingerprint() + teacher.where
+    assert "secret" not in str(teacher.maker) + teacher.where
     monkeypatch.delenv(endpoint.KEY)
     with serving() as server:
-        ServerTeacher(server.address, "m").vectors(TEXTS[:1], "query")
+        embed(ServerTeacher(server.address, "m"), TEXTS[:1], "query")
     assert {key for _, key, _ in server.requests} == {None}
 
 
@@ -219,14 +260,20 @@ def test_an_address_holds_no_key(address):
     assert "=secret" not in str(error.value) and ":secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("address", ["http://", "https:///v1", "localhost:8080/v1"])
+def test_an_address_has_a_host(address):
+    with pytest.raises(BadInput, match=f"{address}: not the address of a server"):
+        Endpoint(address, "embeddings")
+
+
 def test_another_width_is_another_model():
     with serving() as server, pytest.raises(BadInput, match=f"answers with {WIDTH} numbers a text, 12 before"):
-        ServerTeacher(server.address, "m", width=12).vectors(TEXTS[:1], "query")
+        embed(ServerTeacher(server.address, "m", width=12), TEXTS[:1], "query")
 
 
 def test_empty_texts_are_sent_as_a_space():
     with serving() as server:
-        found = ServerTeacher(server.address, "m", width=WIDTH).vectors(["a", ""], "document")
+        found = embed(ServerTeacher(server.address, "m", width=WIDTH), ["a", ""], "document")
     np.testing.assert_array_equal(found, expected(["a", " "]))
 
 
@@ -240,7 +287,7 @@ def test_seconds_of_a_date_and_of_nothing():
 
 
 def test_a_fingerprint_is_of_model_and_prompts():
-    one, moved = (ServerTeacher(address, "m", width=2).fingerprint() for address in ("http://a/v1", "http://b/v1/embeddings/"))
+    one, moved = (ServerTeacher(address, "m", width=2).maker.fingerprint for address in ("http://a/v1", "http://b/v1/embeddings/"))
     others = [ServerTeacher("http://a/v1", "n", width=2), ServerTeacher("http://a/v1", "m", {"query": "q: "}, width=2)]
     assert one == moved
-    assert len({one, *(other.fingerprint() for other in others)}) == 3
+    assert len({one, *(other.maker.fingerprint for other in others)}) == 3

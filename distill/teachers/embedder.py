@@ -1,0 +1,100 @@
+"""What turns texts into vectors, whatever it is, and how its vectors come into a store."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from distill.encoders.tokenizing import Role
+from distill.encoders.maker import Maker
+from distill.files.progress import log, progress_bar
+from distill.files.ranks import launched_rank, launched_world_size
+from distill.teachers.candidates import PairTexts
+from distill.texts.texts import Texts
+from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter
+
+T = TypeVar("T")
+R = TypeVar("R")
+Progress = Callable[[int], object]  # called with the number of texts that were embedded since the last call
+
+
+class Embedder(Protocol):
+    """A model that turns N texts, or N pairs of texts, into a row of numbers each: on this machine, on a server, in a function."""
+
+    @property
+    def maker(self) -> Maker:
+        """The model, as its stores name it."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+
+    @property
+    def where(self) -> str:
+        """Where the work is done, as the end of a log line: `in bf16 on cuda:0`."""
+
+    def prepare(self, texts: Sequence[Any], role: Role) -> Sequence[Any]:
+        """The texts as `embed` takes them; called in another thread while the texts before them are embedded."""
+
+    def embed(self, prepared: Sequence[Any], role: Role, progress: Progress) -> np.ndarray:
+        """Vectors [N, D] of N prepared texts, in their order."""
+
+
+def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: Path) -> VectorStore | None:
+    """Writes the vectors of one set of texts into one store, shard by shard; what is written already is left as it is.
+
+    Under torchrun each process writes every `WORLD_SIZE`-th shard, from number `RANK` on.
+
+    Returns:
+        The store; None where other processes still have shards to write.
+    """
+    writer = StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), texts.fingerprint)
+    if writer.finished:
+        writer.update_name()
+        log.info(f"{folder}: done before, {len(texts)} vectors")
+    else:
+        _write_missing(teacher, texts, role, writer)
+        writer.finish()
+        log.info(f"{folder}: {len(texts)} vectors, {teacher.width} wide")
+    return VectorStore(folder) if writer.finished else None
+
+
+def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter) -> None:
+    """Embeds one shard while another thread prepares the one after it, and a third writes the one before it."""
+    rank, world = launched_rank(), launched_world_size()
+    missing = [(shard, rows) for shard, rows in writer.missing() if shard % world == rank]
+    shards = [shard for shard, _ in missing]
+    count = sum(len(rows) for _, rows in missing)
+    log.info(f"{writer.folder}: {count} texts to encode {teacher.where}")
+    with progress_bar(total=count, desc=f"encode {writer.folder.name}", unit=" texts") as bar:
+        prepared = run_ahead(lambda part: teacher.prepare(texts.read(part[1]), role), missing)
+        vectors = (teacher.embed(part, role, bar.update) for part in prepared)
+        for _ in run_ahead(lambda part: writer.write(*part), zip(shards, vectors, strict=True)):
+            pass
+
+
+def run_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yields `function` of each item in turn, computed in another thread while the caller works with the result before it.
+
+    >>> list(run_ahead(str.upper, ["a", "b"]))
+    ['A', 'B']
+    """
+    thread = ThreadPoolExecutor(1)
+    try:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(thread.submit(function, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        for last in waiting:
+            yield last.result()
+    finally:
+        # not waited for: what an error leaves behind is closed by the garbage collector, in whatever thread that runs
+        thread.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,250 @@
+"""One path of an OpenAI-compatible server: requests that are repeated until an answer is whole, by several threads at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
+from distill.records import BadInput
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+KEY = "OPENAI_API_KEY"  # the environment variable that every client of such servers reads; the key is stored nowhere else
+CONNECTIONS = 4  # requests under way at a time
+ATTEMPTS = 8
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the second attempt; they double from attempt to attempt, up to the longest
+LONGEST_PAUSE = 600.0  # seconds; a server that wants more is left to another run of the command
+TIMEOUT = 60.0  # seconds
+INVALID_KEY = (401, 403)
+WORTH_REPEATING = (408, 409, 425, 429)  # and everything from 500 up
+QUOTED_CHARACTERS = 300  # of a server's own message
+
+
+def is_address(teacher: object) -> bool:
+    """Whether a teacher is named by the address of a server."""
+    return isinstance(teacher, str) and teacher.startswith(("http://", "https://"))
+
+
+class Endpoint:
+    """One path of a server, to which several threads may post at a time.
+
+    A request that failed, was throttled or brought a broken answer is sent again: after a wait that doubles each time, or after as long
+    as the server says in Retry-After, during which no other thread sends anything either. The key is read from OPENAI_API_KEY. It goes
+    to this server alone, as redirects are not followed, and never into a message.
+
+    Args:
+        address: of the server, e.g. http://localhost:8080/v1.
+        path: below it, e.g. embeddings.
+        requests_per_minute: at most so many, repeated ones included; None is no limit.
+        timeout: seconds without a byte from the server.
+
+    Raises:
+        BadInput: an address that holds a key or no host, a key with spaces, or fewer requests a minute than one.
+    """
+
+    def __init__(self, address: str, path: str, requests_per_minute: int | None = None, timeout: float = TIMEOUT):
+        _check_address(address, path)
+        if requests_per_minute is not None and requests_per_minute < 1:
+            raise BadInput(f"requests_per_minute: {requests_per_minute}: must be at least 1")
+        self.address = address.rstrip("/").removesuffix(f"/{path}")
+        self._url = f"{self.address}/{path}"
+        self._pace = Pace(requests_per_minute)
+        self._stopped = threading.Event()
+        self._key = _read_key()
+        self._client = _open_client(self.address, self._key, timeout)
+
+    def map(self, request: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yields `request` of every item, in their order, CONNECTIONS of them at a time; the first error of any stops them all."""
+        self._stopped.clear()
+        errors: list[Exception] = []
+
+        def request_or_stop(item: T) -> R:
+            try:
+                return request(item)
+            except Exception as error:
+                errors.append(error)
+                self._stopped.set()
+                raise
+
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            answers = [pool.submit(request_or_stop, item) for item in items]
+            try:
+                for answer in answers:
+                    yield answer.result()
+            except BaseException as error:  # Ctrl-C too
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise (errors[0] if errors and isinstance(error, Exception) else error) from None
+
+    def post(self, content: dict[str, Any], parse: Callable[[bytes], R], attempts: int = ATTEMPTS) -> R:
+        """Sends `content` as JSON and returns what `parse` makes of the body of the answer.
+
+        Args:
+            content: the request.
+            parse: raises TryAgain where the body is not what the request asked for.
+            attempts: how often the request is sent at most.
+
+        Raises:
+            BadInput: the server refuses the request for good, or no attempt brought an answer.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(TryAgain),
+            wait=self._wait,
+            stop=stop_after_attempt(attempts) | stop_when_event_set(self._stopped),
+            sleep=sleep_using_event(self._stopped),
+            retry_error_callback=self._give_up,
+        )
+        return retrying(lambda: parse(self._send(content)))
+
+    def _wait(self, attempt: RetryCallState) -> float:
+        """Seconds until this thread's next attempt."""
+        error = attempt.outcome and attempt.outcome.exception()
+        if isinstance(error, TryAgain) and error.after is not None:
+            self._pace.pause(error.after)  # of every thread: the server is busy, whatever the request
+            return 0.0
+        return wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)(attempt)
+
+    def _give_up(self, attempt: RetryCallState) -> NoReturn:
+        error = attempt.outcome and attempt.outcome.exception()
+        raise BadInput(
+            f"{self.address}: gave up after {attempt.attempt_number} tries ({error}): the same command goes on when it answers again"
+        )
+
+    def _send(self, content: dict[str, Any]) -> bytes:
+        """The body of a whole answer to one request, sent when it is this thread's turn."""
+        self._pace.wait_for_turn(self._stopped)
+        if self._stopped.is_set():
+            raise TryAgain("another request failed")
+        body = json.dumps(content).encode()  # in ASCII: half a surrogate pair, which a text may have, is sent as an escape
+        try:
+            with self._client.stream("POST", self._url, content=body) as response:
+                if response.is_success:
+                    return response.read()
+                raise self._refusal(response)
+        except httpx.RequestError as error:  # no connection, or it broke in the middle
+            raise TryAgain(str(error) or type(error).__name__) from None
+
+    def _refusal(self, response: httpx.Response) -> Exception:
+        """The error that an answer without success means: TryAgain, or BadInput where that is useless."""
+        status = response.status_code
+        if status in INVALID_KEY:  # the body may repeat the key
+            return BadInput(f"{self.address}: HTTP {status}: the server wants a valid key in the environment variable {KEY}")
+        message = f"HTTP {status} {self._quote(response)}".strip()
+        if status not in WORTH_REPEATING and status < 500:
+            return BadInput(f"{self.address}: {message}: check the address, --model and the texts")
+        after = seconds_from_header(response.headers.get("Retry-After"))
+        if after is not None and after > LONGEST_PAUSE:
+            return BadInput(f"{self.address}: wants to be left alone for {after:.0f} s ({message}): run the same command after that")
+        return TryAgain(message, after)
+
+    def _quote(self, response: httpx.Response) -> str:
+        """The server's own message in one line, without the key."""
+        try:
+            text = response.read().decode(errors="replace")
+        except httpx.RequestError:
+            return ""
+        line = " ".join(text.split())
+        # the key leaves before the line is cut, which could leave a part of it
+        return (line.replace(self._key, "***") if self._key else line)[:QUOTED_CHARACTERS]
+
+
+class TryAgain(Exception):
+    """An answer worth another attempt, which the server wants `after` so many seconds, where it says so."""
+
+    def __init__(self, reason: str, after: float | None = None):
+        super().__init__(reason)
+        self.after = after
+
+
+class Pace:
+    """When the next request may be sent, over all threads.
+
+    Args:
+        requests_per_minute: at most so many; None is no limit.
+    """
+
+    def __init__(self, requests_per_minute: int | None):
+        self.interval = 60 / requests_per_minute if requests_per_minute else 0.0  # seconds
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait_for_turn(self, stopped: threading.Event) -> None:
+        """Returns when the calling thread may send its request, or at once when `stopped` is set."""
+        while not stopped.is_set():
+            with self._lock:
+                now = time.monotonic()
+                if self._next <= now:
+                    self._next = now + self.interval
+                    return
+                seconds = self._next - now
+            stopped.wait(seconds)
+
+    def pause(self, seconds: float) -> None:
+        """Lets no thread send anything for that long."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+def seconds_from_header(retry_after: str | None) -> float | None:
+    """Seconds from now of a Retry-After header, which holds seconds or a date; None where it holds neither.
+
+    >>> seconds_from_header("7"), seconds_from_header("soon")
+    (7.0, None)
+    """
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _check_address(address: str, path: str) -> None:
+    parts = urlsplit(address)
+    if parts.username or parts.password or parts.query:
+        raise BadInput(f"{path}: an address holds no key or password: put the key into the environment as {KEY}")
+    if not is_address(address) or not parts.hostname:
+        raise BadInput(f"{address}: not the address of a server: expected one as http://localhost:8080/v1")
+
+
+def _read_key() -> str:
+    """The key from the environment, "" where there is none."""
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise BadInput(f"{KEY}: the environment variable holds more than a key: no spaces, line ends or quotes")
+    return key
+
+
+def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        # a redirect would carry the key to another server
+        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # a proxy in the environment that it does not know how to use
+        raise BadInput(f"{address}: {' '.join(str(error).split())}") from None

@@ -1,0 +1,112 @@
+"""A Python function from texts to vectors, or an object that has such functions, as a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from distill.encoders.tokenizing import Role
+from distill.encoders.maker import Maker
+from distill.files.fingerprints import fingerprint
+from distill.records import BadInput
+from distill.teachers.embedder import Progress
+
+TEXTS_PER_CALL = 256
+
+TextFunction = Callable[[list[str]], Any]  # from N texts to vectors [N, D]: an array, a tensor or lists of numbers
+
+
+class EncodesTexts(Protocol):
+    """An object with a function for each role, as a SentenceTransformer is one."""
+
+    def encode_query(self, texts: list[str]) -> Any: ...
+
+    def encode_document(self, texts: list[str]) -> Any: ...
+
+
+class FunctionTeacher:
+    """Python functions that turn texts into vectors.
+
+    The store knows them by `name` and `prompts` alone: nobody sees into a function. A run under the same name goes on with vectors that
+    are written already, also where the function is another by now: give a changed function a new name.
+
+    Args:
+        functions: by role, from N texts to vectors [N, D].
+        name: what the store calls the functions.
+        prompts: text put before every query and document.
+        width: numbers in a vector; None finds out with one word.
+
+    >>> teacher = FunctionTeacher(text_functions(lambda texts: [[len(text), 1] for text in texts]), "lengths")
+    >>> teacher.embed(teacher.prepare(["a", "three"], "query"), "query", print)
+    2
+    array([[1., 1.],
+           [5., 1.]], dtype=float32)
+    """
+
+    def __init__(self, functions: Mapping[Role, TextFunction], name: str, prompts: dict[str, str] | None = None, width: int | None = None):
+        self.functions, self.prompts = functions, prompts or {}
+        self.maker = Maker(name, fingerprint("function", name, self.prompts), origin="function", prompts=prompts)
+        self._width = width
+
+    @property
+    def width(self) -> int:
+        if self._width is None:
+            self._width = self._call(["width"], "document").shape[1]
+        return self._width
+
+    @property
+    def where(self) -> str:
+        return f"by the function {self.maker.name}"
+
+    def prepare(self, texts: Sequence[str], role: Role) -> list[str]:
+        """The texts after their prompt."""
+        return [self.prompts.get(role, "") + text for text in texts]
+
+    def embed(self, prepared: Sequence[str], role: Role, progress: Progress) -> np.ndarray:
+        """Vectors [N, D] float32 of N prompted texts."""
+        vectors = [np.empty((0, self.width), np.float32)]
+        for start in range(0, len(prepared), TEXTS_PER_CALL):
+            vectors.append(self._call(list(prepared[start : start + TEXTS_PER_CALL]), role))
+            progress(len(vectors[-1]))
+        return np.concatenate(vectors)
+
+    def _call(self, texts: list[str], role: Role) -> np.ndarray:
+        """[N, D] float32; refuses what is not one vector a text, each as wide as those before."""
+        vectors = as_float32(self.functions[role](texts))
+        if vectors.ndim != 2 or len(vectors) != len(texts) or self._width not in (None, vectors.shape[1]):
+            wanted = f"[{len(texts)}, {self._width or 'D'}]"
+            raise BadInput(f"{self.maker.name}: returned {list(vectors.shape)} numbers for {len(texts)} texts: it has to return {wanted}")
+        return vectors
+
+
+def text_functions(model: Any) -> dict[Role, TextFunction]:
+    """The function of each role of a model of texts.
+
+    Args:
+        model: an object with `encode_query` and `encode_document`; one with `encode`, as a static model; or a plain function.
+
+    Raises:
+        BadInput: it is none of these.
+    """
+    query, document = getattr(model, "encode_query", None), getattr(model, "encode_document", None)
+    if callable(query) and callable(document):
+        return {"query": query, "document": document}
+    for function in (getattr(model, "encode", None), model):
+        if callable(function):
+            return {"query": function, "document": function}
+    raise BadInput(
+        f"{model!r:.80}: no teacher: give a folder, an address, a function from texts to vectors or an object with encode"
+    )
+
+
+def as_float32(vectors: Any) -> np.ndarray:
+    """An array, a tensor on any device, or lists of numbers, as float32."""
+    if isinstance(vectors, torch.Tensor):
+        vectors = vectors.detach().float().cpu().numpy()
+    try:
+        return np.asarray(vectors, np.float32)
+    except (ValueError, TypeError) as error:  # lists of unlike lengths, no numbers
+        raise BadInput(f"the teacher's function returned no table of numbers: {error}") from None

@@ -1,0 +1,90 @@
+"""Kinds of teachers, which options each of them takes, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from distill.encoders.cross_folder import is_cross_encoder
+from distill.encoders.hub import local_folder
+from distill.encoders.pooling import PoolingMode
+from distill.files.device import Precision
+from distill.records import BadInput
+from distill.teachers.embedder import Embedder
+from distill.teachers.endpoint import is_address
+from distill.teachers.function import FunctionTeacher, text_functions
+from distill.teachers.local import load_local_teacher
+from distill.teachers.server import ServerTeacher
+
+TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
+
+SERVER_ALONE = {"model", "requests_per_minute", "price"}
+OWN_TO_A_FOLDER = {"pooling", "normalize", "precision"}
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """How to open a teacher of single texts; see `encode` for what each option means."""
+
+    precision: Precision = "auto"
+    pooling: PoolingMode | None = None
+    normalize: bool | None = None
+    prompts: dict[str, str] | None = None
+    model: str | None = None
+    requests_per_minute: int | None = None
+    price: float | None = None
+    name: str | None = None
+
+    def given(self) -> set[str]:
+        """Names of the options that are not the default.
+
+        >>> sorted(TeacherOptions(model="m", pooling="cls").given())
+        ['model', 'pooling']
+        """
+        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+
+
+def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] | None, candidates: str | None) -> TeacherKind:
+    """The kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
+    given = options.given()
+    if not is_address(teacher) and given & SERVER_ALONE:
+        raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
+    kind = find_kind(teacher)
+    if kind != "function" and options.name:
+        raise BadInput("name: only for a Python function as the teacher, other teachers have a name: leave it out")
+    if kind == "cross encoder":
+        if queries or given & {"pooling", "normalize", "prompts"}:
+            raise BadInput("a cross encoder takes neither queries, pooling, normalize nor prompts: leave them out")
+    elif candidates:
+        raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
+    if kind == "server" and (not options.model or given & OWN_TO_A_FOLDER):
+        raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
+    if kind == "function" and (not options.name or given & OWN_TO_A_FOLDER):
+        raise BadInput('a function as the teacher needs a name, as name="mine", and takes no pooling, normalize and precision')
+    return kind
+
+
+def find_kind(teacher: Any) -> TeacherKind:
+    """What a teacher is: a folder or hub name, an address, or a Python object."""
+    if not isinstance(teacher, str):
+        return "function"
+    if is_address(teacher):
+        return "server"
+    return "cross encoder" if is_cross_encoder(local_folder(teacher)) else "dual encoder"
+
+
+def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, width: int | None) -> Embedder:
+    """Opens a teacher of single texts.
+
+    Args:
+        teacher: folder or hub name, address, or a model as `text_functions` takes it.
+        kind: what it is, as `check_options` found.
+        options: those of its kind.
+        width: numbers in a vector of its store; None where none has been written yet.
+    """
+    if kind == "server":
+        return ServerTeacher(teacher, options.model or "", options.prompts, options.requests_per_minute, width)
+    if kind == "function":
+        return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
+    return load_local_teacher(teacher, options.precision, options.pooling, options.normalize, options.prompts)

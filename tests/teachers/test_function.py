@@ -1,0 +1,183 @@
+"""A Python function as the teacher: ten lines of a user's own become a store, and a student learns from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import QUERY_MATCHING, distill, furthest, in_process
+from conftest import make_teacher
+
+from distill.records import BadInput
+from distill.teachers.encode import encode
+from distill.teachers.function import FunctionTeacher, text_functions
+from distill.texts.sources import MsMarcoTsv
+from distill.vectors import store_writer
+from distill.vectors.store import TeacherStore, VectorStore
+
+WIDTH = 24
+EVERY = ["--checkpoint_every_n_steps", 2]
+
+
+def hashed_words(texts: list[str]) -> np.ndarray:
+    """The teacher of ten lines: each word has a random direction, a text the sum of them."""
+    vectors = np.zeros((len(texts), WIDTH))
+    for row, text in enumerate(texts):
+        for word in text.lower().split():
+            seed = int.from_bytes(word.encode()[:7], "little")
+            vectors[row] += np.random.default_rng(seed).standard_normal(WIDTH)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-9)
+
+
+class TwoTowers:
+    """Queries and documents by different functions, as tensors."""
+
+    def encode_query(self, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[1.0, len(text)] for text in texts], requires_grad=True)
+
+    def encode_document(self, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[2.0, len(text)] for text in texts], dtype=torch.bfloat16)
+
+
+class Static:
+    def encode(self, texts: list[str]) -> list[list[float]]:
+        return [[3.0, len(text)] for text in texts]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, source_root) -> TeacherStore:
+    found = encode(hashed_words, MsMarcoTsv(str(source_root)), str(tmp_path_factory.mktemp("function") / "store"), name="mine")
+    assert isinstance(found, TeacherStore)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, source_root, store) -> Path:
+    """Two epochs of a student of the small model."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert distill(*train_arguments(folder, source_root, store.folder, folder / "run")) == 0
+    return folder / "run"
+
+
+def train_arguments(folder: Path, source: Path, store: Path, out: Path) -> list[object]:
+    backbone = folder / "backbone"
+    if not backbone.exists():
+        make_teacher(backbone, width=16, layers=1)
+    student = ["--model.student", "StudentFromBackbone", "--model.student.name", backbone, "--model.student.projection", "linear"]
+    data = ["--data.source", "MsMarcoTsv", "--data.source.root", source, "--data.store", store, "--data.batch_size", 16]
+    trainer = ["--trainer.max_epochs", 2, "--trainer.precision", "32-true", "--trainer.accelerator", "cpu"]
+    return ["train", *student, "--model.losses", QUERY_MATCHING, "--model.learning_rate", 0.005, *data, *trainer, "--out", out, *EVERY]
+
+
+def test_the_store_holds_what_the_function_returned(store, source_root):
+    texts = MsMarcoTsv(str(source_root)).documents()
+    np.testing.assert_array_equal(store.documents[:], hashed_words(list(texts)).astype(np.float16))
+    assert sorted(store.query_sets()) == ["dev", "test", "train"]
+    assert (store.maker.name, store.maker.origin, store.documents.width) == ("mine", "function", WIDTH)
+
+
+def test_a_student_learns_resumes_and_exports(run, source_root, store, tmp_path):
+    """Killed in its second epoch and started again it becomes what it became in one go."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    cosines = [line["dev/cosine"] for line in lines if "dev/cosine" in line]
+    assert cosines[-1] > cosines[0]
+    dies = json.dumps([{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": 8}}])
+    again = train_arguments(run.parent, source_root, store.folder, tmp_path / "run")
+    in_process(*again, "--trainer.callbacks", dies, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
+    assert not (tmp_path / "run" / "student").exists()
+    assert distill(*again) == 0
+    assert furthest(run / "checkpoints" / "last.ckpt", tmp_path / "run" / "checkpoints" / "last.ckpt") == 0
+    assert distill("evaluate", run) == 0
+    results = json.loads((run / "results.json").read_text())
+    assert results["provenance"]["teacher"]["origin"] == "function"
+    assert "params" in results["systems"]["student"] and "params" not in results["systems"]["teacher"]
+    assert distill("export", run, "--out", tmp_path / "export") == 0
+    assert (tmp_path / "export" / "student" / "modules.json").exists()
+    assert not (tmp_path / "export" / "router").exists()  # its other half is a function
+
+
+def test_encoding_again_goes_on(source_root, tmp_path, monkeypatch):
+    """What is written is not computed again."""
+    monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 16)
+    source, calls = MsMarcoTsv(str(source_root)), []
+
+    def counted(texts: list[str]) -> np.ndarray:
+        calls.extend(texts)
+        return hashed_words(texts)
+
+    encode(counted, source, str(tmp_path / "store"), name="mine")
+    whole = VectorStore(tmp_path / "store" / "documents")[:]
+    for name in ("manifest.json", "00001.npy"):
+        (tmp_path / "store" / "documents" / name).unlink()
+    calls.clear()
+    again = encode(counted, source, str(tmp_path / "store"), name="mine")
+    assert calls == list(source.documents())[16:32]
+    np.testing.assert_array_equal(again.documents[:], whole)
+
+
+@pytest.mark.parametrize("changes", [{"name": "another"}, {"prompts": {"query": "ask: "}}])
+def test_another_name_or_prompt_is_another_teacher(changes, store, source_root):
+    with pytest.raises(BadInput, match="made from other inputs"):
+        encode(hashed_words, MsMarcoTsv(str(source_root)), str(store.folder), **{"name": "mine", **changes})
+
+
+def test_objects_with_functions():
+    towers, static = FunctionTeacher(text_functions(TwoTowers()), "towers"), FunctionTeacher(text_functions(Static()), "static")
+    assert towers.embed(["a", "bcd"], "query", print).tolist() == [[1, 1], [1, 3]]
+    assert towers.embed(["a"], "document", print).tolist() == [[2, 1]]
+    assert static.embed(["a"], "document", print).tolist() == static.embed(["a"], "query", print).tolist() == [[3, 1]]
+    assert towers.embed([], "query", print).shape == (0, 2)
+
+
+def test_prompts_stand_before_texts():
+    teacher = FunctionTeacher(text_functions(Static()), "static", {"query": "ask: "})
+    assert teacher.prepare(["a", ""], "query") == ["ask: a", "ask: "]
+    assert teacher.prepare(["a"], "document") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda texts: np.ones(len(texts)), r"returned \[2\] numbers for 2 texts: it has to return \[2, 4\]"),
+        (lambda texts: np.ones((1, 4)), r"returned \[1, 4\] numbers for 2 texts"),
+        (lambda texts: np.ones((2, 5)), r"returned \[2, 5\] numbers for 2 texts"),
+        (lambda texts: [[1, 2], [3]], "no table of numbers"),
+    ],
+)
+def test_what_is_no_vector_a_text_is_refused(function, words):
+    with pytest.raises(BadInput, match=words):
+        FunctionTeacher(text_functions(function), "mine", width=4).embed(["a", "b"], "query", print)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "options", "words"),
+    [
+        (hashed_words, {}, "needs a name"),
+        (hashed_words, {"name": "mine", "precision": "bf16"}, "takes no pooling, normalize and precision"),
+        (hashed_words, {"name": "mine", "model": "m"}, "only for a server"),
+        (hashed_words, {"name": "mine", "candidates": "run.trec"}, "embeds single texts"),
+        (3, {"name": "mine"}, "3: no teacher"),
+        ("http://127.0.0.1:9/v1", {"model": "m", "name": "mine"}, "only for a Python function"),
+    ],
+)
+def test_options_that_do_not_go_together(teacher, options, words, source_root, tmp_path):
+    with pytest.raises(BadInput, match=words):
+        encode(teacher, MsMarcoTsv(str(source_root)), str(tmp_path / "store"), **options)
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_function_of_another_rank_is_not_waited_for(source_root, tmp_path, monkeypatch):
+    """Whoever ends last has the store."""
+    monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 16)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        found.append(encode(hashed_words, MsMarcoTsv(str(source_root)), str(tmp_path / "store"), name="mine"))
+    assert found[0] is None and len(found[1].documents) == 60
