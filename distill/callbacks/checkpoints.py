@@ -16,13 +16,14 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from distill.files.atomic import write_atomically
 from distill.files.ranks import max_over_ranks
 
-BATCHES_BETWEEN_TALKS = 8  # ranks that ask each other whether to stop wait for each other
+BATCHES_BETWEEN_QUESTIONS = 8  # whether another rank was told to stop: asking makes the ranks wait for each other
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint under a temporary name first: a kill leaves the old one or the new one.
+    """Writes a checkpoint under a temporary name first, so that a kill leaves the old one or the new one whole.
 
-    By way of memory, as Lightning does it: of a full disk torch's own writer says "iostream error" or "unexpected pos".
+    It is serialised in memory before, as Lightning does it: torch's own file writer reports a full disk as "iostream error" or
+    "unexpected pos".
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -31,23 +32,31 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Callback):
-    """`last.ckpt` every `every_n_steps`, at the end of every epoch, and when training is told to stop.
+    """Writes `last.ckpt` every `every_n_steps`, at the end of every epoch, and when training is told to stop.
 
-    Ctrl-C and SIGTERM wait for the batch to end, as half a step is nothing to go on from, and until every rank knows; a second Ctrl-C
-    does not. No checkpoint is written between an epoch's last batch and its end: going on from there would leave out the epoch's
-    evaluation. One takes its name when the next batch begins: only then is what it knows in metrics.jsonl too.
+    Ctrl-C and SIGTERM wait until the batch has ended, as half a step is nothing to go on from, and until every rank knows; a second
+    Ctrl-C does not. No checkpoint is written between an epoch's last batch and its end: going on from there would leave out the epoch's
+    evaluation. A checkpoint is written as `.next.ckpt` and becomes `last.ckpt` when the next batch begins: only then has metrics.jsonl
+    the lines of its step too.
+
+    Args:
+        folder: the run's checkpoints.
+        every_n_steps: steps between two writings.
     """
 
     def __init__(self, folder: Path, every_n_steps: int):
         self.path, self.next = folder / "last.ckpt", folder / ".next.ckpt"
         self.every_n_steps = every_n_steps
         self._saved_step = -1
-        self._requested = 0  # the signal this rank was sent
-        self._stop = 0  # the signal that ends the training of all ranks
+        self._signal_here = 0  # number of the signal that this rank was sent, 0 before one
+        self._signal = 0  # number of the signal that ends the training of all ranks
         self._handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
-        """Counts what is done of the epoch in batches of now: a checkpoint of another number of ranks has larger or smaller ones."""
+        """Takes over the signals, and counts what is done of the epoch in batches of this run.
+
+        The checkpoint may be of a run on another number of ranks, whose batches were larger or smaller.
+        """
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader: Any = trainer.train_dataloader
         shift = loader.position - progress.current.processed
@@ -60,41 +69,42 @@ class LastCheckpoint(Callback):
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self._publish(trainer)
         if trainer.global_step == self._saved_step:
-            self._stop_if_told()
+            self._raise_if_stopped()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.is_last_batch:
             return
-        if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_TALKS == 0:
-            self._stop = max_over_ranks(self._requested, trainer.strategy.root_device)
+        if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_QUESTIONS == 0:
+            self._signal = max_over_ranks(self._signal_here, trainer.strategy.root_device)
         # with accumulated gradients several batches end on one step
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
-        if between_steps and (due or self._stop):
+        if between_steps and (due or self._signal):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop = max_over_ranks(self._requested, trainer.strategy.root_device)
+        self._signal = max_over_ranks(self._signal_here, trainer.strategy.root_device)
         self._save(trainer)
         self._publish(trainer)
-        self._stop_if_told()
+        self._raise_if_stopped()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._give_signals_back()
+        self._restore_signals()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._give_signals_back()
+        self._restore_signals()
 
     def _ask_to_stop(self, number: int, _: Any) -> None:
-        if self._requested == number == signal.SIGINT:
+        if self._signal_here == number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._requested = number
+        self._signal_here = number
 
-    def _stop_if_told(self) -> None:
-        if self._stop:
-            raise SIGTERMException if self._stop == signal.SIGTERM else KeyboardInterrupt
+    def _raise_if_stopped(self) -> None:
+        if self._signal:
+            error = SIGTERMException if self._signal == signal.SIGTERM else KeyboardInterrupt
+            raise error
 
-    def _give_signals_back(self) -> None:
+    def _restore_signals(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -104,12 +114,17 @@ class LastCheckpoint(Callback):
         self._saved_step = trainer.global_step
 
     def _publish(self, trainer: Trainer) -> None:
+        """Gives the checkpoint its name."""
         if trainer.is_global_zero and self.next.exists() and trainer.global_step == self._saved_step:
             os.replace(self.next, self.path)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: of the epoch that is highest in the dev metric which the module names, `best_by`."""
+    """Keeps `best.ckpt`, the checkpoint of the epoch with the highest dev metric; the module names the metric, `best_by`.
+
+    Args:
+        folder: the run's checkpoints.
+    """
 
     def __init__(self, folder: Path):
         super().__init__(

@@ -14,7 +14,11 @@ from distill.files.atomic import write_atomically
 
 
 class RunLog(Logger):
-    """Writes `{"step": ..., "train/loss": ...}` lines; a resumed run drops the lines from the step it resumes at."""
+    """Writes `{"step": ..., "train/loss": ...}` lines; a resumed run drops the lines from the step it resumes at.
+
+    Args:
+        path: of metrics.jsonl.
+    """
 
     def __init__(self, path: Path):
         super().__init__()
@@ -30,7 +34,7 @@ class RunLog(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml is the record."""
+        """Writes nothing: config.yaml is the record."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -39,16 +43,13 @@ class RunLog(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forgets what was logged from `step` on; the first step is 0."""
-        if not self.path.exists():
-            return
-        lines = [line for line in read_lines(self.path) if line["step"] < step]
-        with write_atomically(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        """Removes what was logged from `step` on; the first step is 0."""
+        if self.path.exists():
+            write_lines(self.path, [line for line in read_lines(self.path) if line["step"] < step])
 
 
-def read_lines(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.jsonl; what is none is left out, as a last line that a kill cut off."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads the lines of a metrics.jsonl; broken ones are left out, as a last line that a kill cut off."""
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -60,10 +61,17 @@ def read_lines(path: Path) -> list[dict[str, float]]:
     return lines
 
 
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Replaces the file by these lines."""
+    with write_atomically(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
 def write_csv(log: Path, path: Path) -> None:
-    """A metrics.jsonl as a table with a column for every name."""
+    """Writes a metrics.jsonl as a table with a column for every name."""
     lines = read_lines(log) if log.exists() else []
+    names = list(dict.fromkeys(name for line in lines for name in line))
     with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for line in lines for name in line)))
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(lines)

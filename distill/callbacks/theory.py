@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,23 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from distill.callbacks.watch import DevWatcher
+from distill.callbacks.dev_evaluation import DevWatcher
+from distill.data.datamodule import RetrievalData
 from distill.losses.embedding import vector_distances
 from distill.modules.student import STORE
+from distill.texts.qrels import Qrels
 from distill.vectors.search import search
 
 CANDIDATES = 10  # the teacher's own first documents: the pairs whose risk is compared
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """The judged dev queries, each with the K documents that the teacher ranks first."""
+
+    queries: Tensor  # [J] int64, positions among the dev queries
+    labels: Tensor  # [J, K] float32, 1 where the document is relevant
+    documents: Tensor  # [J, K, D] float32, the teacher's vectors
 
 
 class Theory(DevWatcher):
@@ -29,28 +41,28 @@ class Theory(DevWatcher):
 
     def __init__(self) -> None:
         super().__init__()
-        self._sums: dict[str, float] = {}
-        self._pairs: tuple[Tensor, Tensor, Tensor] | None = None  # judged places [J] in dev, labels [J, K], documents [J, K, D]
+        # of each term, the summed mean distances of training batches; under "batches", how many these are
+        self._sums: dict[str, float | Tensor] = {}
+        self._pairs: JudgedPairs | None = None
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         module: Any = pl_module
-        student, teachers, _ = module.last_step
-        measured = {"r_emb_q_train": (student.query, teachers[STORE].query)}
+        student, teacher = module.last_step.student, module.last_step.teachers[STORE]
+        self._add("r_emb_q_train", _mean_distance(student.query.detach(), teacher.query))
         if student.document.requires_grad:
-            measured["r_emb_d_train"] = (student.document, teachers[STORE].document)
-        for key, (ours, theirs) in measured.items():
-            self._sums[key] = self._sums.get(key, 0.0) + vector_distances(ours.detach(), theirs, "l2").mean()  # type: ignore[assignment]
-        self._sums["batches"] = self._sums.get("batches", 0.0) + 1
+            self._add("r_emb_d_train", _mean_distance(student.document.detach(), teacher.document))
+        self._add("batches", 1.0)
 
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
-        values = {"r_emb_q": float(vector_distances(student, teacher, "l2").mean())}
-        batches = self._sums.pop("batches", 1.0)
+        values = {"r_emb_q": float(_mean_distance(student, teacher))}
+        batches = float(self._sums.pop("batches", 1.0))
         values |= {name: float(total) / batches for name, total in self._sums.items()}
         self._sums = {}
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if data.dev_qrels is not None and getattr(module, "document_tower", None) is None:
-            self._pairs = self._pairs or find_judged_pairs(data, rows, teacher.to(module.device))
-            values |= measure_risks(*self._pairs, student, teacher)
+        qrels = self.data.dev_qrels
+        if qrels is not None and getattr(module, "document_tower", None) is None:
+            if self._pairs is None:
+                self._pairs = find_judged_pairs(self.data, qrels, rows, teacher.to(module.device))
+            values |= measure_risks(self._pairs, student, teacher)
         module.log_dict({f"theory/{name}": value for name, value in values.items()}, batch_size=len(rows))
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,22 +71,46 @@ class Theory(DevWatcher):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._sums = dict(state_dict)
 
+    def _add(self, name: str, value: float | Tensor) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value  # stays on the device: nobody waits for it
 
-def measure_risks(judged: Tensor, labels: Tensor, documents: Tensor, student: Tensor, teacher: Tensor) -> dict[str, float]:
-    """How far the teacher's probabilities are from the labels [J, K], and the student's logistic loss less the teacher's."""
-    if not len(judged):
+
+def measure_risks(pairs: JudgedPairs, student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """How far the teacher's probabilities are from the labels, and the student's logistic loss less the teacher's.
+
+    Args:
+        pairs: J judged queries and the documents they are scored against.
+        student: [Q, D] vectors of all dev queries.
+        teacher: [Q, D] vectors of all dev queries.
+    """
+    if not len(pairs.queries):
         return {"teacher_deviation": 0.0, "gap": 0.0}
-    ours, theirs = (torch.einsum("qd,qkd->qk", vectors[judged], documents) for vectors in (student, teacher))
-    gap = F.binary_cross_entropy_with_logits(ours, labels) - F.binary_cross_entropy_with_logits(theirs, labels)
-    return {"teacher_deviation": float((theirs.sigmoid() - labels).abs().mean()), "gap": float(gap)}
+    student_scores = torch.einsum("qd,qkd->qk", student[pairs.queries], pairs.documents)  # [J, K]
+    teacher_scores = torch.einsum("qd,qkd->qk", teacher[pairs.queries], pairs.documents)  # [J, K]
+    student_risk = F.binary_cross_entropy_with_logits(student_scores, pairs.labels)
+    teacher_risk = F.binary_cross_entropy_with_logits(teacher_scores, pairs.labels)
+    deviation = (teacher_scores.sigmoid() - pairs.labels).abs().mean()
+    return {"teacher_deviation": float(deviation), "gap": float(student_risk - teacher_risk)}
 
 
-def find_judged_pairs(data: Any, rows: np.ndarray, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which of the dev queries `rows` are judged [J], whether the teacher's first K documents are relevant [J, K], their vectors."""
+def find_judged_pairs(data: RetrievalData, qrels: Qrels, rows: np.ndarray, teacher: Tensor) -> JudgedPairs:
+    """Searches the teacher's first documents for the judged ones among the dev queries.
+
+    Args:
+        data: the store and the dev queries.
+        qrels: judgments of the dev queries.
+        rows: [Q] int64, dev queries.
+        teacher: [Q, D] their vectors, on the device that searches.
+    """
     documents = data.store.documents
     ids = [data.dev_texts.ids[row] for row in rows]
-    judged = torch.from_numpy(data.dev_qrels.judged(ids))
-    found = search(teacher[judged.to(teacher.device)], documents, min(CANDIDATES, len(documents)))[1].cpu()
-    grades, _ = data.dev_qrels.grade([ids[query] for query in judged.tolist()], documents.ids, found.numpy())
-    vectors = torch.from_numpy(documents.take(found.numpy().ravel())).float().reshape(*found.shape, documents.width)
-    return judged, torch.from_numpy(grades >= data.source.relevant_from).float(), vectors
+    judged = torch.from_numpy(qrels.judged_positions(ids))  # [J]
+    ranked = search(teacher[judged.to(teacher.device)], documents, min(CANDIDATES, len(documents)))[1].cpu()  # [J, K]
+    grades, _ = qrels.grade([ids[position] for position in judged.tolist()], documents.ids, ranked.numpy())
+    labels = torch.from_numpy(grades >= data.source.relevant_from).float()
+    vectors = torch.from_numpy(documents.take(ranked.numpy().ravel())).float()  # [J * K, D]
+    return JudgedPairs(judged, labels, vectors.reshape(*ranked.shape, documents.width))
+
+
+def _mean_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    return vector_distances(student, teacher, "l2").mean()

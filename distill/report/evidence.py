@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.callbacks.health import WARNINGS
+from distill.callbacks.fault_log import WARNINGS
 from distill.callbacks.run_log import read_lines
 from distill.encoders.batching import encode_texts
 from distill.encoders.towers import load_towers
-from distill.evaluation.evaluate import STUDENT, TEACHER, rows_and_scores
+from distill.evaluation.evaluation_set import rows_and_scores
+from distill.evaluation.results import STUDENT, TEACHER
 from distill.files.atomic import path_within, read_json
 from distill.metrics.ranking import cosine, overlap, ranking_metrics
 from distill.metrics.trec_runs import read_trec
@@ -104,7 +105,7 @@ class RunEvidence:
             data = self.folder.data()
             found = data.source.queries(self.split).fingerprint
             if found != self.results["provenance"].get("texts"):
-                raise BadInput(f"{self.folder.path / 'results.json'}: of other queries than {data.source.root} has now")
+                raise BadInput(f"{self.folder.path / 'results.json'}: of other queries than {data.source} has now")
             return data.source
         except (BadInput, ImportError, AttributeError, TypeError) as error:  # moved texts, or a class of another version
             self.missing.append(str(error))
@@ -126,9 +127,9 @@ class RunEvidence:
     def _by_query(self, source: TextSource, rankings: dict[str, Ranking]) -> JudgedRun:
         texts, qrels = source.queries(self.split), source.qrels(self.split)
         ids = list(texts.ids)
-        if qrels is not None and not len(qrels.judged(ids)):
+        if qrels is not None and not len(qrels.judged_positions(ids)):
             qrels = None  # of other splits alone
-        judged = np.arange(len(ids)) if qrels is None else qrels.judged(ids)
+        judged = np.arange(len(ids)) if qrels is None else qrels.judged_positions(ids)
         names = np.repeat(self.split.split("+"), [len(source.queries(part)) for part in self.split.split("+")])
         chosen = [ids[row] for row in judged]
         corpus = Ids.of(dict.fromkeys(document for ranking in rankings.values() for found in ranking.values() for document, _ in found))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.evaluation.evaluate import COLUMNS, STUDENT, TEACHER
+from distill.evaluation.results import COLUMNS, STUDENT, TEACHER
 from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
 from distill.records import BadInput
 from distill.report.evidence import JudgedRun, RunEvidence, split_into_bins

@@ -12,12 +12,13 @@ from pytorch_lightning import Callback, Trainer
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
+from distill.callbacks.examples import Examples
 from distill.callbacks.health import Health
+from distill.callbacks.meter import Meter
 from distill.callbacks.progress import Progress
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
 from distill.callbacks.theory import Theory
-from distill.callbacks.tracking import Examples, Meter
 from distill.files.device import best_device, computes_bf16
 from distill.records import BadInput
 from distill.training.run_folder import RunFolder

@@ -21,10 +21,11 @@ import torch
 from harness import figure, report
 from pytorch_lightning import Callback
 
+from distill.callbacks.dev_evaluation import DevWatcher
+from distill.callbacks.examples import Examples
 from distill.callbacks.health import Health
+from distill.callbacks.meter import Meter
 from distill.callbacks.theory import Theory
-from distill.callbacks.tracking import Examples, Meter
-from distill.callbacks.watch import DevWatcher
 from distill.cli.main import main as distill
 from distill.training import train as verb
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -13,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from commands import distill, in_process, train_arguments
 
-from distill.callbacks.health import diagnose_misfit, measure_spread
 from distill.callbacks.run_log import read_lines
 from distill.files.fingerprints import file_fingerprint
 from distill.texts.sources import MsMarcoTsv
@@ -195,24 +192,3 @@ def test_leakage(source_root: Path, store_folder: Path, teacher_folder: Path, tm
     found = trained(source, tmp_path / "store", tmp_path / "run")
     assert list(found) == ["leakage"]
     assert "8.3% of the dev queries" in found["leakage"]["message"] and "'dev0' is 'copy' for one" in found["leakage"]["message"]
-
-
-def test_spread_by_hand() -> None:
-    axes = measure_spread(2 * torch.eye(4))  # four directions alike: rank 4, all at right angles
-    assert axes == pytest.approx({"effective_rank": 4, "pairwise_cosine": 0, "norm": 2}, abs=1e-6)
-    point = measure_spread(torch.tensor([[3.0, 4.0]]).repeat(5, 1))
-    assert point == pytest.approx({"effective_rank": 1, "pairwise_cosine": 1, "norm": 5}, abs=1e-5)
-    # singular values sqrt(2) and 1: shares p and 1 - p
-    p = math.sqrt(2) / (math.sqrt(2) + 1)
-    three = measure_spread(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-    assert three["effective_rank"] == pytest.approx(math.exp(-p * math.log(p) - (1 - p) * math.log(1 - p)), rel=1e-5)
-    assert three["pairwise_cosine"] == pytest.approx(1 / 3, abs=1e-6)
-
-
-def test_misfit_by_hand() -> None:
-    vectors = torch.eye(4)
-    assert diagnose_misfit(vectors, vectors + 1e-4, vectors) is None
-    fault = diagnose_misfit(vectors[[1, 0, 2, 3]], vectors, vectors)
-    assert fault is not None and fault[0] == "misalignment" and "2 belong to other texts (mean cosine 0.500)" in fault[1]
-    fault = diagnose_misfit(vectors + 0.3, vectors, vectors + 0.3)  # every vector is nearest its own, but not on it
-    assert fault is not None and fault[0] == "teacher"

@@ -12,6 +12,7 @@ import torch
 from commands import distill, train_arguments
 
 from distill.callbacks.theory import Theory, find_judged_pairs
+from distill.modules.student import TrainingStep
 from distill.records import Encoded
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
@@ -47,13 +48,13 @@ def test_terms_by_hand() -> None:
         dev_vectors=None,
     )
     teacher, student = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    judged, labels, documents = find_judged_pairs(data, np.array([0]), teacher)
-    assert judged.tolist() == [0] and labels.tolist() == [[1, 0]] and documents.tolist() == [[[1, 0], [0, 1]]]
+    pairs = find_judged_pairs(data, data.dev_qrels, np.array([0]), teacher)  # type: ignore[arg-type]
+    assert pairs.queries.tolist() == [0] and pairs.labels.tolist() == [[1, 0]] and pairs.documents.tolist() == [[[1, 0], [0, 1]]]
     found: dict[str, float] = {}
     module = SimpleNamespace(log_dict=lambda values, **_: found.update(values), device=torch.device("cpu"))
     theory = Theory()
-    trainer = SimpleNamespace(datamodule=data)
-    theory.on_dev(trainer, module, np.array([0]), student, teacher)  # type: ignore[arg-type]
+    theory.data = data  # type: ignore[assignment]
+    theory.on_dev(SimpleNamespace(), module, np.array([0]), student, teacher)  # type: ignore[arg-type]
     sigmoid = 1 / (1 + np.exp(-1))  # of the teacher's score of `a`; of `b` it is 1/2
     right, wrong = -np.log(sigmoid) - np.log(0.5), -np.log(0.5) - np.log(1 - sigmoid)
     expected = {"r_emb_q": 2**0.5, "teacher_deviation": (1 - sigmoid + 0.5) / 2, "gap": (wrong - right) / 2}
@@ -68,7 +69,7 @@ def test_documents_count_where_the_student_embeds_them() -> None:
     teacher = Encoded(torch.tensor([[3.0, 4.0]]), torch.tensor([[[0.0, 2.0]]]), torch.zeros(1, 1), rows)
     for inherited, expected in ((True, {"r_emb_q_train", "batches"}), (False, {"r_emb_q_train", "r_emb_d_train", "batches"})):
         ours = Encoded(student, teacher.document if inherited else document, torch.zeros(1, 1), rows)
-        theory.on_before_backward(None, SimpleNamespace(last_step=(ours, {"store": teacher}, {})), student.sum())
+        theory.on_before_backward(None, SimpleNamespace(last_step=TrainingStep(ours, {"store": teacher}, {})), student.sum())
         assert set(theory.state_dict()) == expected
     assert theory.state_dict() == pytest.approx({"r_emb_q_train": 10, "r_emb_d_train": 2, "batches": 2})
 

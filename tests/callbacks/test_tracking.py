@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from commands import distill, train_arguments
 
-from distill.callbacks.tracking import PIXELS, draw_similarities
+from distill.callbacks.examples import PIXELS
 
 LOSSES = json.dumps({"match": {"class_path": "QueryMatching"}, "idle": {"class_path": "QueryMatching", "init_args": {"weight": 0.0}}})
 EVERY = ("train/match", "train/idle", "train/loss", "optim/learning_rate", "optim/gradient_norm")
@@ -135,9 +134,3 @@ def test_a_tracker_that_is_not_installed(
     assert distill(*train_arguments(source_root, store_folder, tmp_path / "run", "--tracking", "wandb")) == 2
     assert "tracking: wandb is not installed: install the extra `track`" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_similarities_by_hand() -> None:
-    picture = draw_similarities(torch.eye(2), torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
-    assert picture.shape == (2 * PIXELS, 4 * PIXELS)
-    assert picture[::PIXELS, ::PIXELS].tolist() == [[255, 0, 255, 255], [0, 255, 255, 255]]

@@ -1,0 +1,223 @@
+"""What goes wrong in a distillation without an error, as functions of vectors and losses: what `Health` finds, it finds here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.data.datamodule import RetrievalData
+from distill.encoders.batching import encode_texts
+from distill.encoders.tokenizing import Role
+from distill.encoders.towers import is_available
+from distill.encoders.towers import Towers, load_maker
+from distill.records import BadInput, Encoded
+from distill.texts.texts import Texts
+from distill.vectors.search import search
+from distill.vectors.store import VectorStore
+
+TEXTS_REENCODED = 16  # of each set of stored vectors
+DEV_QUERIES = 256  # compared with the training queries
+SAME_TEXT = 0.99  # cosine from which two vectors are of one text by one model, precision aside
+SAME_QUERY = 0.999  # cosine from which two queries are one
+LEAST_RANK_SHARE = 0.25  # of the teacher's effective rank that a student's vectors must have
+LEAST_SPREAD_SHARE = 0.1  # of the teacher's mean cosine distance between queries
+NORM_RATIOS = (0.5, 2.0)  # bounds of the student's mean norm over the teacher's
+ROWS_AT_ONCE = 65_536  # training queries compared at once
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that spoils a student; `name` is the same for the same kind of fault."""
+
+    name: str
+    message: str
+
+
+class Spread(NamedTuple):
+    """How much of the space vectors use.
+
+    `effective_rank` is the exponential of the entropy of their singular values (Roy and Vetterli, EUSIPCO 2007), 1 where all point one
+    way; `pairwise_cosine` the mean over pairs; `norm` the mean length.
+    """
+
+    effective_rank: float
+    pairwise_cosine: float
+    norm: float
+
+
+def measure_spread(vectors: Tensor) -> Spread:
+    """Measures vectors [Q, D].
+
+    >>> measure_spread(torch.tensor([[0.0, 2.0], [0.0, 2.0]]))
+    Spread(effective_rank=1.0, pairwise_cosine=1.0, norm=2.0)
+    """
+    norms = vectors.norm(dim=1)
+    unit = vectors / norms.clamp(min=1e-12)[:, None]
+    singular_values = torch.linalg.svdvals(unit)
+    shares = singular_values / singular_values.sum().clamp(min=1e-12)
+    pairs = max(1, len(unit) * (len(unit) - 1))
+    cosine = (unit.sum(0).square().sum() - unit.square().sum()) / pairs
+    return Spread(float(torch.special.entr(shares).sum().exp()), float(cosine), float(norms.mean()))
+
+
+def find_collapse(student: Spread, teacher: Spread) -> Fault | None:
+    """Whether the student's vectors use far less of the space than the teacher's."""
+    ranks_suffice = student.effective_rank >= LEAST_RANK_SHARE * teacher.effective_rank
+    angles_suffice = 1 - student.pairwise_cosine >= LEAST_SPREAD_SHARE * (1 - teacher.pairwise_cosine)
+    if ranks_suffice and angles_suffice:
+        return None
+    measured = f"effective rank {student.effective_rank:.1f}, mean cosine between queries {student.pairwise_cosine:.3f}"
+    expected = f"the teacher's {teacher.effective_rank:.1f} and {teacher.pairwise_cosine:.3f}"
+    fix = "lower the learning rate, or add query matching"
+    return Fault("collapse", f"the student's vectors collapse: {measured}, {expected}: {fix}")
+
+
+def find_other_norms(student: Spread, teacher: Spread) -> Fault | None:
+    """Whether the student's vectors are of another length than the teacher's."""
+    least, most = NORM_RATIOS
+    if least <= student.norm / teacher.norm <= most:
+        return None
+    measured = f"the student's vectors have length {student.norm:.3g} on average, the teacher's {teacher.norm:.3g}"
+    return Fault("norms", f"{measured}: end the student's head with Normalize, or match by l2")
+
+
+def find_idle_loss(name: str, weight: float, value: Tensor, student: Encoded) -> Fault | None:
+    """Whether a term of the objective moves nothing of the student."""
+    if not weight:
+        reason = "its weight is 0"
+    elif has_no_gradient(value, student):
+        reason = "its gradient is 0"
+    else:
+        return None
+    return Fault(f"gradient of {name}", f"model.losses.{name} teaches the student nothing: {reason}: remove or mend it")
+
+
+def has_no_gradient(value: Tensor, student: Encoded) -> bool:
+    """Whether the gradient of a loss by the student's vectors and scores is 0."""
+    # gathered from several ranks, scores no longer hang on the vectors they were made of
+    sources = [part for part in (student.query, student.document, student.scores) if part.requires_grad]
+    if not value.requires_grad or not sources:
+        return True
+    gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
+    return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def find_leaks(data: RetrievalData) -> Fault | None:
+    """Dev queries that the teacher cannot tell from a training query; those of the same words are dropped before."""
+    dev_rows = _sample_rows(len(data.dev_vectors), DEV_QUERIES)
+    dev = F.normalize(torch.from_numpy(data.dev_vectors.take(dev_rows)).float(), dim=1)
+    queries = data.teacher.queries
+    copies: list[tuple[int, int]] = []  # dev row and training row
+    for start in range(0, len(queries), ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(queries)))
+        training = F.normalize(torch.from_numpy(queries.take(rows)).float(), dim=1)
+        best, nearest = (dev @ training.T).max(dim=1)
+        copies += [(int(dev_rows[i]), start + int(nearest[i])) for i in torch.nonzero(best >= SAME_QUERY).flatten().tolist()]
+    if not copies:
+        return None
+    dev_row, training_row = copies[0]
+    share = len({row for row, _ in copies}) / len(dev_rows)
+    example = f"{data.dev_texts.ids[dev_row]!r} is {read_query_ids(data, [training_row])[0]!r} for one"
+    return Fault("leakage", f"{share:.1%} of the dev queries are training queries to the teacher, {example}: what dev says is too good")
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A set of stored vectors and the texts that they should be of."""
+
+    role: Role
+    store: VectorStore
+    texts: Texts
+
+
+def find_misfits(data: RetrievalData) -> Fault | None:
+    """Stored vectors that the teacher, where its model is here, does not write from the texts as they are now."""
+    maker = data.store.maker
+    if not is_available(maker):
+        return None
+    try:
+        teacher = load_maker(maker).prepare_for(torch.device("cpu"))
+    except BadInput as error:
+        return Fault("teacher", str(error))
+    faults = (check_stored_set(teacher, stored) for stored in list_stored_sets(data))
+    return next((fault for fault in faults if fault), None)
+
+
+def list_stored_sets(data: RetrievalData) -> Iterator[StoredSet]:
+    """Documents, training queries and dev queries, each as far as their texts are here."""
+    if data.source.has_documents():
+        yield StoredSet("document", data.store.documents, data.source.documents())
+    for store, (texts, _) in zip(data.teacher.queries.stores, data.train_sets, strict=True):
+        yield StoredSet("query", store, texts)
+    for number, store in enumerate(data.dev_vectors.stores):
+        yield StoredSet("query", store, data.dev_texts.subset(np.flatnonzero(data.dev_vectors.store_of == number)))
+
+
+def check_stored_set(teacher: Towers, stored: StoredSet) -> Fault | None:
+    """Encodes a sample of a set again and compares it with what is stored."""
+    store, rows = stored.store, _sample_rows(len(stored.texts), TEXTS_REENCODED)
+    ids = [stored.texts.ids[row] for row in rows]
+    vectors = torch.from_numpy(store.take(store.ids.rows(ids))).float()  # [n, D]
+    again = torch.from_numpy(encode_texts(teacher.tower(stored.role), stored.texts.read(rows), stored.role))  # [n, D]
+    if vectors_agree(vectors, again):
+        return None
+    nearest_rows = search(again, store, 1)[1][:, 0].numpy()
+    fault = diagnose_misfit(vectors, again, nearest=torch.from_numpy(store.take(nearest_rows)).float())
+    return fault and Fault(fault.name, f"{store.folder}: of {len(ids)} sampled vectors {fault.message}")
+
+
+def vectors_agree(stored: Tensor, again: Tensor) -> bool:
+    """Whether two sets of vectors [n, D] are, row by row, of one text and one length."""
+    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
+    same_text = torch.cosine_similarity(again, stored) >= SAME_TEXT
+    same_length = (lengths - 1).abs() < 0.02
+    return bool((same_text & same_length).all())
+
+
+def diagnose_misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> Fault | None:
+    """What is wrong with stored vectors; None where they agree with the same texts encoded again.
+
+    Args:
+        stored: [n, D], the stored vectors of n texts.
+        again: [n, D], the same texts encoded now.
+        nearest: [n, D], the stored vectors, of any text, that a search finds for `again`: their own, were all well.
+    """
+    if vectors_agree(stored, again):
+        return None
+    cosines = torch.cosine_similarity(again, stored)
+    wrong = cosines < SAME_TEXT
+    # what another prompt or pooling writes is nowhere in the store; a vector in another row is
+    misplaced = wrong & (torch.cosine_similarity(again, nearest) >= SAME_TEXT)
+    if misplaced.sum() > wrong.sum() / 2:
+        message = f"{int(misplaced.sum())} belong to other texts (mean cosine {cosines.mean():.3f}): encode or import them again"
+        return Fault("misalignment", message)
+    length = float((again.norm(dim=1) / stored.norm(dim=1)).mean())
+    measured = f"mean cosine {cosines.mean():.3f}, length {length:.3g} times"
+    message = f"none but differs from what the teacher writes now ({measured}): its prompt, pooling or normalisation is another"
+    return Fault("teacher", message)
+
+
+def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:
+    """Ids of rows of all training queries; a query that was made for this epoch alone has its words instead."""
+    ends = np.cumsum([len(texts) for texts, _ in data.train_sets])
+    ids = []
+    for row in rows:
+        part = int(np.searchsorted(ends, row, side="right"))
+        if part == len(ends):
+            assert data.fresh_queries is not None, "rows beyond the training sets are of fresh queries"
+            ids.append(data.fresh_queries.text(row))
+            continue
+        texts = data.train_sets[part][0]
+        ids.append(texts.ids[row - int(ends[part]) + len(texts)])
+    return ids
+
+
+def _sample_rows(total: int, most: int) -> np.ndarray:
+    """Up to `most` rows of `total`, ascending, drawn at random but always the same."""
+    return np.sort(np.random.default_rng(0).permutation(total)[:most])
