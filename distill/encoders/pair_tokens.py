@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from distill.records import BadInput, Movable
+from distill.records import BadInput, TensorRecord
 
 Ids = Sequence[int] | np.ndarray  # of one text, without special tokens
 QUERY, DOCUMENT = 1, 3  # numbers of the two texts among the five segments of a sequence; special tokens are segments 0, 2 and 4
 
 
 @dataclass(frozen=True)
-class PairTokens(Movable):
+class PairTokens(TensorRecord):
     """Token ids of P pairs; the special tokens belong neither to the query nor to the document."""
 
     input_ids: Tensor  # [P, L] int64

@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.files.atomic import write_json
 from distill.files.device import Precision, best_device, resolve_precision
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import recall
 from distill.metrics.retention import bootstrap_mean
 from distill.metrics.trec_runs import write_trec
@@ -66,7 +66,7 @@ def rerank(
         "queries": len(queries),
         **_measure(rankings, source, split, top),
         "provenance": {
-            **provenance(),
+            **collect_provenance(),
             "device": str(best_device()),
             "precision": resolve_precision(precision, best_device().type),
             "teacher": {"name": teacher, "fingerprint": model.fingerprint()},

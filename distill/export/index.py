@@ -16,7 +16,7 @@ from distill.export.serving import spread_texts
 from distill.files.atomic import read_json, refuse_other_inputs, write_atomically, write_json
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.training.run_folder import RunFolder
@@ -77,7 +77,7 @@ def measure_index(index: Index, store: VectorStore, queries: Tensor) -> dict[str
         f"recall@{TOP}": float(overlap(exact, found, TOP).mean()),
         "queries_per_second": {"exact": measure_speed(queries, store), "index": measure_speed(queries, index)},
         "threads": torch.get_num_threads(),
-        "processor": provenance()["processor"],
+        "processor": collect_provenance()["processor"],
     }
 
 

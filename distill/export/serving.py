@@ -14,7 +14,7 @@ from distill.evaluation.latency import ServingPath, measure_query_latency, pytor
 from distill.export.onnx_encoder import MODEL, OnnxEncoder
 from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.files.atomic import write_atomically, write_json
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine
 from distill.records import BadInput
 from distill.texts.texts import Texts
@@ -81,7 +81,7 @@ def measure_serving(student: Encoder, folder: Path, queries: Sequence[str]) -> d
             "cosine_mean": float(agreement.mean()),
             "cosine_min": float(agreement.min()),
         }
-    return {"queries": len(queries), "threads": 1, "processor": provenance()["processor"], "paths": found, "serve": choose_path(found)}
+    return {"queries": len(queries), "threads": 1, "processor": collect_provenance()["processor"], "paths": found, "serve": choose_path(found)}
 
 
 def choose_path(paths: dict[str, dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: fingerprints of inputs, atomic writes, the folder of rebuilt-on-demand caches."""
+"""Files and folders that are whole or absent, JSON in them, and refusals of what was made from other inputs or is damaged."""
 
 from __future__ import annotations
 
@@ -15,63 +15,59 @@ from typing import Any
 
 from distill.records import BadInput
 
-# what reading values that were never checked can raise
-UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
-FULL = re.compile(r"os error 28|requested and \d+ written")
+# What code can raise that reads values nobody has checked.
+READING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
+# NumPy and safetensors have errors of their own for a full disk.
+DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written")
 
 
 @contextmanager
-def write_atomically(path: Path, unless_there: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it takes its name only when the block ends without an error.
+def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; what is written there takes its name when the block ends without an error.
 
-    `unless_there`: FileExistsError where another process was faster; else the later one wins.
+    Args:
+        path: file or folder to write; missing parents are made.
+        exclusive: whether to raise FileExistsError where another process was faster; else the later one wins.
+
+    Raises:
+        OSError: the disk is full or cannot be written; it names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # machines that share a disk may have processes of one number
-    temporary, old = (path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    _remove(temporary)  # of a killed process that had this number
+    # Machines that share a disk may have processes of one number.
+    own_name = f".{path.name}.{socket.gethostname()}.{os.getpid()}"
+    temporary, replaced = path.with_name(f"{own_name}.tmp"), path.with_name(f"{own_name}.old")
+    _remove(temporary)  # a killed process with our number may have left it
     try:
         yield temporary
         if temporary.is_file():
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
-            os.replace(path, old)  # nothing replaces a folder that has files; half of one must not be left under its name
-        if unless_there:
-            _linked(temporary, path)
+            # A folder that has files cannot be replaced: it is moved away first, as half of it must not be left under its name.
+            os.replace(path, replaced)
+        if exclusive:
+            _rename_exclusively(temporary, path)
         else:
             os.replace(temporary, path)
     except Exception as error:
-        # numpy and safetensors have errors of their own for a full disk
-        number = errno.ENOSPC if FULL.search(str(error)) else getattr(error, "errno", None)
+        number = errno.ENOSPC if DISK_IS_FULL.search(str(error)) else getattr(error, "errno", None)
         if number and not getattr(error, "filename", None):
             raise OSError(number, os.strerror(number), str(path)) from None
         raise
     finally:
         _remove(temporary)
-        _remove(old)
+        _remove(replaced)
 
 
-def _linked(temporary: Path, path: Path) -> None:
+def _rename_exclusively(temporary: Path, path: Path) -> None:
+    """Gives a file its name; FileExistsError where a file has it already."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError:  # a disk without hard links
         os.replace(temporary, path)
-
-
-def refuse_other_inputs(folder: Path, before: Any, now: dict[str, Any]) -> None:
-    """BadInput where what lies in a folder was made `before` from other inputs than `now`."""
-    for key, value in now.items():
-        if (found := before.get(key) if isinstance(before, dict) else None) != value:
-            raise BadInput(f"{folder}: made from other inputs ({key} was {found}, now {value}): choose another --out or delete it")
-
-
-def holds_files(folder: Path) -> bool:
-    """Whether there is anything in a folder but locks and temporaries."""
-    return any(not path.name.startswith(".") for path in folder.glob("*"))
 
 
 def _remove(path: Path) -> None:
@@ -81,36 +77,67 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def refuse_unreadable(what: str, path: str | Path) -> Iterator[None]:
-    """BadInput in one line for whatever the block meets in `path` that does not belong into `what`."""
-    try:
-        yield
-    except UNREADABLE as error:
-        remark = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BadInput(f"{path}: not {what}, or a damaged one ({remark}): restore it") from error
+def has_files(folder: Path) -> bool:
+    """Whether there is anything in a folder but locks and temporary files."""
+    return any(not path.name.startswith(".") for path in folder.glob("*"))
 
 
 def path_within(folder: Path, name: str) -> Path:
-    """The path `name` of a file or folder below `folder`; refuses one that leaves it, as whoever sends a folder may not choose that."""
+    """The path of the file or folder `name` below `folder`.
+
+    Raises:
+        BadInput: the name leads out of the folder; whoever sends a folder must not choose which other files are read.
+
+    >>> path_within(Path("model"), "../secret")
+    Traceback (most recent call last):
+    distill.records.BadInput: model: names '../secret', which lies outside of it: restore it
+    """
     path = Path(os.path.normpath(folder / name))
     if not path.is_relative_to(os.path.normpath(folder)):
         raise BadInput(f"{folder}: names {name!r}, which lies outside of it: restore it")
     return path
 
 
-def write_json(path: Path, value: Any, unless_there: bool = False) -> None:
-    """Writes `value` as indented JSON under a temporary name, then renames it."""
-    with write_atomically(path, unless_there) as temporary:
-        # half a surrogate pair, which UTF-8 has no place for, stays the escape that JSON knows it by
+def refuse_other_inputs(folder: Path, before: Any, now: dict[str, Any]) -> None:
+    """Raises BadInput where the content of a folder was made from other inputs.
+
+    Args:
+        folder: named in the message.
+        before: the inputs it was made from, as they were read from it.
+        now: the inputs it would be made from now.
+    """
+    for key, value in now.items():
+        earlier = before.get(key) if isinstance(before, dict) else None
+        if earlier != value:
+            raise BadInput(f"{folder}: made from other inputs ({key} was {earlier}, now {value}): choose another --out or delete it")
+
+
+@contextmanager
+def refuse_unreadable(what: str, path: str | Path) -> Iterator[None]:
+    """Raises BadInput in one line for errors of a block that reads `path`: its content is damaged or is not `what` it should be."""
+    try:
+        yield
+    except READING_ERRORS as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BadInput(f"{path}: not {what}, or a damaged one ({reason}): restore it") from error
+
+
+def write_json(path: Path, value: Any, exclusive: bool = False) -> None:
+    """Writes `value` as indented JSON; `exclusive` as in `write_atomically`."""
+    with write_atomically(path, exclusive) as temporary:
+        # UTF-8 has no place for half a surrogate pair, which stays the escape that JSON has for it.
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The JSON in `path`; `what` names it in the error when it is missing or broken."""
+    """The value in a JSON file.
+
+    Raises:
+        BadInput: the file is missing or no JSON; the message calls it `what`.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no {what} here") from None
-    except (ValueError, RecursionError) as error:  # not text, numbers of thousands of digits, brackets thousands deep
+    except (ValueError, RecursionError) as error:  # no text, numbers of thousands of digits, brackets thousands deep
         raise BadInput(f"{path}: {what} is not valid JSON ({' '.join(str(error).split())})") from None

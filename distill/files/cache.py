@@ -1,4 +1,4 @@
-"""Arrays that are computed once and kept beside their checksum: a missing or damaged one is computed again."""
+"""Arrays that are computed once and stored beside their checksum: a missing or damaged one is computed again."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def cache_folder() -> Path:
 
 
 def load_or_compute(path: Path, compute: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
-    """The array in the `.npy` file `path`, memory-mapped.
+    """The array in a `.npy` file, memory-mapped; where there is no such file, or its bytes have changed, it is computed first.
 
-    Where there is no such file, or its bytes have changed, `compute()` is called first; the arrays it yields are joined along rows.
+    Args:
+        path: the file; its checksum lies beside it.
+        compute: yields one part or more, which are joined along rows; only one is in memory at a time.
     """
     checksum = path.with_suffix(".xxh3")
     with wait_for_lock(path):
-        if not (path.exists() and checksum.exists() and checksum.read_bytes() == file_fingerprint(path).encode()):
+        if not _is_intact(path, checksum):
             with write_atomically(path) as temporary, open(temporary, "wb") as file:
                 _write_parts(compute(), file)
             with write_atomically(checksum) as temporary:
@@ -37,8 +39,12 @@ def load_or_compute(path: Path, compute: Callable[[], Iterable[np.ndarray]]) -> 
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def _is_intact(path: Path, checksum: Path) -> bool:
+    return path.exists() and checksum.exists() and checksum.read_bytes() == file_fingerprint(path).encode()
+
+
 def _write_parts(parts: Iterable[np.ndarray], file: IO[bytes]) -> None:
-    """Writes at least one part as one array; only one part is in memory at a time."""
+    """Writes parts as one array, whose number of rows is known at the end."""
     rows, header = 0, None
     for part in parts:
         if header is None:
@@ -46,6 +52,6 @@ def _write_parts(parts: Iterable[np.ndarray], file: IO[bytes]) -> None:
             npy.write_array_header_1_0(file, header)
         file.write(np.ascontiguousarray(part).data)
         rows += len(part)
-    assert header is not None
+    assert header is not None, "an array has at least one part"
     file.seek(0)  # NumPy leaves room in a header for any number of rows
     npy.write_array_header_1_0(file, {**header, "shape": (rows, *header["shape"][1:])})

@@ -1,4 +1,4 @@
-"""Where to compute and in which number format: asked once, here."""
+"""Where to compute and in which number format; every part of the package decides it here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def best_device() -> torch.device:
-    """This process's own GPU where there is one: launchers number the processes of a machine, torchrun and srun under these names."""
+    """This process's own GPU where there is one, by its number on its machine, which torchrun and srun set; else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
@@ -23,8 +23,8 @@ def best_device() -> torch.device:
 
 
 @cache
-def computes_bf16(device_type: str) -> bool:
-    """Whether bf16 is faster than fp32 there: the processor multiplies it natively."""
+def has_fast_bf16(device_type: str) -> bool:
+    """Whether the processor multiplies bf16 natively, faster than fp32."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")
@@ -35,33 +35,34 @@ def computes_bf16(device_type: str) -> bool:
 def resolve_precision(precision: Precision, device_type: str) -> Literal["bf16", "fp32"]:
     """What `auto` means on this device."""
     if precision == "auto":
-        return "bf16" if computes_bf16(device_type) else "fp32"
+        return "bf16" if has_fast_bf16(device_type) else "fp32"
     return precision
 
 
 @contextmanager
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Matrix products in bf16, sums and normalisation in fp32; with fp32 everything exact."""
-    with fp32_products(device), torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device.type) == "bf16"):
+    """Computes matrix products in `precision` within the block; sums and normalisation are in fp32 always."""
+    is_bf16 = resolve_precision(precision, device.type) == "bf16"
+    with fp32_products(device), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
         yield
 
 
 @contextmanager
 def fp32_products(device: torch.device) -> Iterator[None]:
-    """Exact and fast fp32 products whatever is set around: TF32 or bf16 scores change a ranking.
+    """Makes fp32 products exact and fast within the block, whatever is set around it: TF32 or bf16 scores change a ranking.
 
     The setting is the process's: one thread at a time.
     """
-    sums: Any = torch.backends.cuda.matmul
-    before, reduced = torch.get_float32_matmul_precision(), sums.allow_bf16_reduced_precision_reduction
+    cuda: Any = torch.backends.cuda.matmul
+    precision, reduced_sums = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
     try:
         with torch.autocast(device.type, enabled=False):
             torch.set_float32_matmul_precision(exact_matmul_precision(device))
-            sums.allow_bf16_reduced_precision_reduction = False  # products of bf16 are summed in fp32
+            cuda.allow_bf16_reduced_precision_reduction = False  # products of bf16 are summed in fp32
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
-        sums.allow_bf16_reduced_precision_reduction = reduced
+        torch.set_float32_matmul_precision(precision)
+        cuda.allow_bf16_reduced_precision_reduction = reduced_sums
 
 
 def exact_matmul_precision(device: torch.device) -> Literal["medium", "highest"]:
@@ -73,9 +74,10 @@ def exact_matmul_precision(device: torch.device) -> Literal["medium", "highest"]
 def _medium_is_exact() -> bool:
     """Whether "medium" only selects oneDNN here, up to twice as fast; on a CPU with AMX it rounds to bf16 instead."""
     left, right = torch.randn(2, 256, 384, generator=torch.Generator().manual_seed(0)).unbind()
-    exact, before = left.double() @ right.double().T, torch.get_float32_matmul_precision()
+    exact = left.double() @ right.double().T
+    precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     with torch.autocast("cpu", enabled=False):
         error = (left @ right.T - exact).abs().max() / exact.abs().max()
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision(precision)
     return float(error) < 1e-6

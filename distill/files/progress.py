@@ -1,4 +1,4 @@
-"""How long work tells where it is: a progress bar on a terminal, elsewhere a line now and then, and a log of what was done."""
+"""Progress of long work, a bar on a terminal and lines elsewhere, and the log of what the library did."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 30.0
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} gone, about {remaining} left, {rate_fmt}"
 
-# The library says what it did here and never prints: the command line shows it, a notebook sees warnings alone unless it asks for more.
+# The library logs here and never prints: the command line shows all of it, a notebook warnings alone unless it asks for more.
 log = logging.getLogger("distill")
 
 
 def show_log() -> None:
-    """Prints what the library logs from now on: lines of `log.info` as they are, those of `log.warning` after the word "warning"."""
-    if not any(isinstance(handler, _Printer) for handler in log.handlers):
-        log.addHandler(_Printer())
+    """Prints what the library logs from now on: lines of `log.info` as they are, those of `log.warning` after "warning: "."""
+    if not any(isinstance(handler, _PrintHandler) for handler in log.handlers):
+        log.addHandler(_PrintHandler())
     log.setLevel(logging.INFO)
     log.propagate = False
 
 
-class _Printer(logging.Handler):
+class _PrintHandler(logging.Handler):
     """Prints to whatever standard output is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -33,18 +33,27 @@ class _Printer(logging.Handler):
         print(prefix + record.getMessage(), flush=True)
 
 
-class _Lines(io.TextIOBase):
+class _LineStream(io.TextIOBase):
     """Writes each redrawing of a bar to stderr as a line of its own."""
 
     def write(self, text: str) -> int:
-        if line := text.strip():
+        line = text.strip()
+        if line:
             print(line, file=sys.stderr, flush=True)
         return len(text)
 
 
 def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, desc: str, unit: str, shown: bool = True) -> tqdm:
-    """Returns tqdm's bar; where stderr is a file (nohup, SLURM, CI), one that writes a line every 30 seconds instead."""
+    """Makes tqdm's bar; where stderr is no terminal (nohup, SLURM, CI), one that writes a line every 30 seconds.
+
+    Args:
+        iterable: what to pass on item by item; None where `bar.update(n)` is called.
+        total: number of items.
+        desc: what is being done.
+        unit: what the items are, after a space: " texts".
+        shown: False makes a bar that shows nothing.
+    """
     if not shown or sys.stderr.isatty():
         return tqdm(iterable, total=total, desc=desc, unit=unit, disable=not shown)
-    seldom: dict[str, Any] = dict.fromkeys(("delay", "mininterval", "maxinterval"), SECONDS_BETWEEN_LINES)
-    return tqdm(iterable, total=total, desc=desc, unit=unit, file=_Lines(), bar_format=LINE, leave=False, **seldom)
+    rarely: dict[str, Any] = dict.fromkeys(("delay", "mininterval", "maxinterval"), SECONDS_BETWEEN_LINES)
+    return tqdm(iterable, total=total, desc=desc, unit=unit, file=_LineStream(), bar_format=LINE, leave=False, **rarely)

@@ -1,4 +1,7 @@
-"""Ranks: who am I, how many are we, and gathering a batch across us with its gradient. The only file importing torch.distributed."""
+"""The ranks of a training: which one this process is, how many there are, and gathering their batches with the gradient.
+
+The only file that imports torch.distributed.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from distill.records import Encoded
 
 
 def world_size() -> int:
+    """The number of ranks; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """This process's number among the ranks; 0 without a process group."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -32,12 +37,12 @@ def launched_world_size() -> int:
 
 
 def is_leader() -> bool:
-    """Whether this process does what has to be done once, also before the ranks have met."""
+    """Whether this process is the one that does what has to be done once; known before there is a process group."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def max_over_ranks(value: int, device: torch.device) -> int:
-    """The highest `value` of any rank; every rank must ask."""
+    """The highest `value` of any rank; every rank must call it."""
     if world_size() == 1:
         return value
     values = torch.tensor([value], device=device)
@@ -46,25 +51,25 @@ def max_over_ranks(value: int, device: torch.device) -> int:
 
 
 class _Gather(torch.autograd.Function):
-    """Every rank's rows, in rank order; all ranks must bring equally many."""
+    """Gathers every rank's rows in rank order; all ranks must bring equally many."""
 
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(world_size())]
-        if rows.numel():  # K = 0 candidates: nothing to send, and not every backend sends nothing
+        if rows.numel():  # K = 0 candidates: there is nothing to send, and not every backend can send nothing
             dist.all_gather(parts, rows.contiguous())
-        context.own = slice(rank() * len(rows), (rank() + 1) * len(rows))
+        context.own_rows = slice(rank() * len(rows), (rank() + 1) * len(rows))
         return torch.cat(parts)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        # Every rank computes the same loss over the whole batch but walks back into its own rows only. Averaging over ranks
-        # then divides by their number; this factor takes that back, and the sum over ranks is the gradient of one process.
-        return gradient[context.own] * world_size()
+        # Every rank computes the same loss over the whole batch but the gradient of its own rows only. DDP's mean over ranks divides
+        # the sum of these gradients by the number of ranks; the factor undoes that, which leaves the gradient of one process.
+        return gradient[context.own_rows] * world_size()
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Every rank's rows [n, ...], in rank order, however many each brings; without gradient."""
+    """Every rank's rows [n, ...] in rank order, however many each brings; without gradient."""
     if world_size() == 1:
         return rows
     counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
@@ -77,7 +82,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def gather_batch(encoded: Encoded) -> Encoded:
-    """The batch of all ranks as one, differentiable in every rank's own part; on one process the same object."""
+    """The batches of all ranks as one, differentiable in every rank's own rows; on one process the same object."""
     if world_size() == 1:
         return encoded
     gathered: dict[str, Any] = {name: part if part is None else _Gather.apply(part) for name, part in vars(encoded).items()}

@@ -19,9 +19,9 @@ import xxhash
 
 from distill.files.atomic import write_atomically
 from distill.files.fingerprints import file_fingerprint, fingerprint
-from distill.files.line_shards import LinesWriter
+from distill.files.line_shards import LineShardWriter
 from distill.files.progress import progress_bar
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.files.ranks import launched_rank, launched_world_size
 from distill.generate import Generator
 from distill.generate.filters import REASONS, Filters, RealQueries, find_drop_reasons, find_duplicates, split_words
@@ -92,7 +92,7 @@ class ShardWriter:
     plan: GenerationPlan
     known: RealQueries
     teacher: RoundTrip | None
-    writer: LinesWriter
+    writer: LineShardWriter
 
     def make(self, shard: int, progress: Callable[[int], object]) -> None:
         plan, name = self.plan, self.plan.generator.name
@@ -116,7 +116,7 @@ class ShardWriter:
         checksum = xxhash.xxh3_64_hexdigest("".join(lines).encode())
         with write_atomically(self.beside(shard)) as temporary, open(temporary, "wb") as file:
             np.savez(file, keys=keys[kept], signatures=near, dropped=[dropped[reason] for reason in REASONS], checksum=checksum)
-        self.writer.write(shard, lines)
+        self.writer.write_shard(shard, lines)
 
     def _refuse_lost(self, texts: list[str], sources: list[str], reasons: list[str | None]) -> None:
         """Drops what the teacher does not find again."""
@@ -142,9 +142,9 @@ class ShardWriter:
             raise BadInput(
                 f"{self.writer.folder}: nothing is left of {self.plan.count} queries: {describe_dropped(dropped)}: loosen the filters"
             )
-        self.writer.join(self._checked(iter(again), max(1, kept // SAMPLE), sample))
+        self.writer.write_file(self._checked(iter(again), max(1, kept // SAMPLE), sample))
         measure_diversity = self._diversity(sample)
-        self.writer.finish({"lines": kept, "dropped": dropped, "diversity": measure_diversity, "provenance": provenance()})
+        self.writer.finish({"lines": kept, "dropped": dropped, "diversity": measure_diversity, "provenance": collect_provenance()})
         print(f"{self.writer.file}: {kept} queries; dropped: {describe_dropped(dropped)}")
         for name, values in measure_diversity.items():
             print(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
@@ -152,13 +152,13 @@ class ShardWriter:
     def _checked(self, again: Iterator[bool], every: int, sample: list[str]) -> Iterator[str]:
         """The lines that are no repeats; a text of every so many goes into `sample`."""
         kept = 0
-        for shard, lines in self.writer.read():
+        for shard, lines in self.writer.read_shards():
             for line in lines:
                 if next(again):
                     continue
                 text = json.loads(line)["text"]
                 if self.known.leaks(split_words(text)):
-                    raise BadInput(f"{self.writer.shard(shard)}: {text!r} is a query of an evaluation split: delete the folder")
+                    raise BadInput(f"{self.writer.shard_path(shard)}: {text!r} is a query of an evaluation split: delete the folder")
                 if kept % every == 0:
                     sample.append(text)
                 kept += 1
@@ -169,11 +169,11 @@ class ShardWriter:
         return measure_diversity(sample, real.read(np.linspace(0, len(real) - 1, min(SAMPLE, len(real))).astype(int)), self.teacher)
 
     def beside(self, shard: int) -> Path:
-        return self.writer.shard(shard).with_suffix(".part.npz")
+        return self.writer.shard_path(shard).with_suffix(".part.npz")
 
     def _read_beside(self, shard: int) -> dict[str, np.ndarray]:
         """What lies beside a shard; refuses one of which either changed."""
-        path = self.writer.shard(shard)
+        path = self.writer.shard_path(shard)
         with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(self.beside(shard), allow_pickle=False) as found:
             if str(found["checksum"]) == file_fingerprint(path):
                 return dict(found)
@@ -219,7 +219,7 @@ def generate(
     material = Material(source, split)
     plan = GenerationPlan(generator, material, count, seed, filters)
     folder = Path(out)
-    writer = LinesWriter(folder, folder.resolve().name, plan.inputs(), plan.shards, "generated queries")
+    writer = LineShardWriter(folder, folder.resolve().name, plan.inputs(), plan.shards, "generated queries")
     if writer.finished:
         return print(f"{writer.file}: done before")
     maker = ShardWriter(plan, RealQueries(material.evaluation_queries(), material.queries), RoundTrip(asked) if asked else None, writer)
@@ -227,15 +227,15 @@ def generate(
     rank, world = launched_rank(), launched_world_size()
 
     def share() -> list[int]:
-        return [shard for shard in writer.missing() if shard % world == rank]
+        return [shard for shard in writer.missing_shards() if shard % world == rank]
 
-    generator.announce(plan.texts, plan.rows(writer.missing()))  # by all ranks together
-    with writer.begin(leads=rank == 0):
+    generator.announce(plan.texts, plan.rows(writer.missing_shards()))  # by all ranks together
+    with writer.claim(is_leader=rank == 0):
         missing = share()  # again: another process may just have written some
         with progress_bar(total=len(plan.rows(missing)), desc=f"generate {folder.name}", unit=" queries") as bar:
             for shard in missing:
                 maker.make(shard, bar.update)
-        while rank == 0 and writer.missing():  # other ranks are still at theirs
+        while rank == 0 and writer.missing_shards():  # other ranks are still at theirs
             time.sleep(1)
         if rank == 0 and not writer.finished:
             maker.join()

@@ -13,9 +13,9 @@ import torch
 
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint, hash_values
-from distill.files.line_shards import LinesWriter
+from distill.files.line_shards import LineShardWriter
 from distill.files.progress import progress_bar
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.records import BadInput
 from distill.teachers.mined import MinedQuery, read_mined_lines
 from distill.teachers.open_stored import open_evaluation_queries
@@ -155,19 +155,19 @@ def mine(
     for each in (place.store.documents, *place.queries[1].stores):
         each.verify()
     queries = np.flatnonzero(place.positives >= 0)
-    writer = LinesWriter(Path(out), "negatives", _plan(place, rule), -(-len(queries) // QUERIES_PER_SHARD), "hard negatives")
+    writer = LineShardWriter(Path(out), "negatives", _plan(place, rule), -(-len(queries) // QUERIES_PER_SHARD), "hard negatives")
     if writer.finished:
         return print(f"{writer.file}: done before")
     skipped = len(place.query_ids) - len(queries)
-    with writer.begin():
-        missing = writer.missing()
+    with writer.claim():
+        missing = writer.missing_shards()
         for shard in progress_bar(missing, total=len(missing), desc="mine", unit=" shards"):
             mined = place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule)
-            writer.write(shard, (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in mined))
-        writer.join(line for _, lines in writer.read() for line in lines)
+            writer.write_shard(shard, (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in mined))
+        writer.write_file(line for _, lines in writer.read_shards() for line in lines)
         counts = [len(one.negatives) for one in read_mined_lines(writer.file)]
         found = {"lines": len(counts), "hard_negatives": (count := sum(counts)), "queries_without_a_positive": skipped}
-        writer.finish({**found, "teacher": place.store.maker.to_json(), "provenance": provenance()})
+        writer.finish({**found, "teacher": place.store.maker.to_json(), "provenance": collect_provenance()})
     print(f"{writer.file}: {count} hard negatives of {len(queries)} queries; {skipped} more have no positive in the corpus")
 
 

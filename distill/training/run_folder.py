@@ -11,7 +11,7 @@ from distill.data.datamodule import RetrievalData
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.configs import from_config, with_current_class_paths
 from distill.files.locks import lock_folder
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.modules.start import START
 from distill.records import BadInput
 from distill.texts.sources import TextSource
@@ -83,7 +83,7 @@ class RunFolder:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if not (self.path / "run.json").exists():
             # last: its existence means that the folder is this run's
-            write_json(self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": provenance()})
+            write_json(self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()})
         return lock
 
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from distill.callbacks.progress import Progress
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
 from distill.callbacks.theory import Theory
-from distill.files.device import best_device, computes_bf16
+from distill.files.device import best_device, has_fast_bf16
 from distill.records import BadInput
 from distill.training.run_folder import RunFolder
 
@@ -76,7 +76,7 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
 def default_precision(accelerator: str) -> str:
     """bf16 products where the device multiplies bf16 natively, else fp32."""
     device_type = "cpu" if accelerator == "cpu" else "cuda"
-    return "bf16-mixed" if computes_bf16(device_type) else "32-true"
+    return "bf16-mixed" if has_fast_bf16(device_type) else "32-true"
 
 
 def list_watchers(evaluation: Callback, out: Path) -> list[Callback]:

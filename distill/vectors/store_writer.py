@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from distill.encoders.maker import Maker
-from distill.files.atomic import holds_files, read_json, refuse_other_inputs, write_atomically, write_json
+from distill.files.atomic import has_files, read_json, refuse_other_inputs, write_atomically, write_json
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
 from distill.texts.ids import Ids
@@ -42,10 +42,10 @@ class StoreWriter:
         plan = self.folder / "plan.json"
         if not plan.exists():
             # looked for again after the folder was found not empty: another rank may be writing the plan right now
-            if holds_files(self.folder) and not plan.exists():
+            if has_files(self.folder) and not plan.exists():
                 raise BadInput(f"{folder}: not a vector store and not empty: choose another folder")
             with suppress(FileExistsError):  # whoever was faster: its plan holds
-                write_json(plan, self.plan, unless_there=True)
+                write_json(plan, self.plan, exclusive=True)
         before = read_plan(self.folder)
         # the same model may have moved: its fingerprint tells, not its name
         same_name = replace(Maker.from_json(before["maker"], plan), name=maker.name)

@@ -19,7 +19,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 import torch
 
 from distill.files.atomic import write_json
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 
 Contender = Callable[[], int]  # does its work once and returns how many items that was
 
@@ -134,7 +134,7 @@ def report(
     peak_rss_mb: float | None = None,
 ) -> None:
     """Prints the table; writes everything as JSON where a path is given."""
-    origin = provenance()
+    origin = collect_provenance()
     settings = {"threads": given.threads, "rounds": given.rounds, "device": given.device, **settings}
     result = {
         "script": script,

@@ -22,7 +22,7 @@ from corpora import TEACHER, WIDTH
 from harness import alone, figure, peak_mb, report
 
 from distill.encoders.maker import Maker
-from distill.files.device import computes_bf16, fp32_products
+from distill.files.device import fp32_products, has_fast_bf16
 from distill.teachers.encode import encode
 from distill.texts.ids import Ids
 from distill.texts.sources import MsMarcoTsv
@@ -89,7 +89,7 @@ def search_times(folder: Path, queries: int, share: tuple[int, int], rows: int, 
     store = VectorStore(folder / "documents")
     asked = torch.randn(queries, WIDTH, generator=torch.Generator().manual_seed(1))[share[0] :: share[1]]
     gigabytes = read_rate(folder, min(rows, 500_000))
-    dtype = torch.bfloat16 if computes_bf16("cpu") else torch.float32  # of most of the search's products
+    dtype = torch.bfloat16 if has_fast_bf16("cpu") else torch.float32  # of most of the search's products
     with fp32_products(torch.device("cpu")):
         product, exact = product_gflops(len(asked), dtype), product_gflops(len(asked), torch.float32)
     start = time.perf_counter()

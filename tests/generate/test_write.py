@@ -22,7 +22,7 @@ from writers import make_writer
 
 from distill.files.atomic import read_json
 from distill.files.fingerprints import file_fingerprint
-from distill.files.line_shards import LinesWriter
+from distill.files.line_shards import LineShardWriter
 from distill.generate import Crop, Generator, Noise, Seq2Seq
 from distill.generate.filters import sort_words, split_words
 from distill.texts.sources import MsMarcoTsv
@@ -97,15 +97,15 @@ def test_no_evaluation_query_is_written(generator, source_root, tmp_path):
 def test_a_file_with_an_evaluation_query_is_not_left(source_root, tmp_path, monkeypatch, capsys):
     """However it came among the rest."""
     leak = (source_root / "queries.test.tsv").read_text().splitlines()[3].split("\t")[1]
-    read = LinesWriter.read
+    read = LineShardWriter.read_shards
 
-    def planted(self: LinesWriter) -> Iterator[tuple[int, Iterator[str]]]:
+    def planted(self: LineShardWriter) -> Iterator[tuple[int, Iterator[str]]]:
         for shard, made in read(self):
             those = list(made)
             those[5] = json.dumps({**json.loads(those[5]), "text": " ".join(reversed(leak.upper().split()))}) + "\n"
             yield shard, iter(those)
 
-    monkeypatch.setattr(LinesWriter, "read", planted)
+    monkeypatch.setattr(LineShardWriter, "read_shards", planted)
     assert distill(*arguments(source_root, tmp_path / "made")) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "is a query of an evaluation split" in error

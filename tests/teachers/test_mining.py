@@ -14,7 +14,7 @@ from commands import distill
 
 from distill.encoders.maker import Maker
 from distill.files.atomic import read_json
-from distill.files.line_shards import LinesWriter
+from distill.files.line_shards import LineShardWriter
 from distill.records import BadInput
 from distill.teachers import mining as mine_verb
 from distill.teachers.mined import MinedQuery, read_negatives
@@ -127,15 +127,15 @@ def test_without_the_words_the_same_vector_is_the_same_document(world: Path) -> 
 def test_shards_are_joined_and_a_stopped_one_goes_on(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mine(world, out="whole") == 0
     monkeypatch.setattr(mine_verb, "QUERIES_PER_SHARD", 1)
-    write, calls = LinesWriter.write, []
+    write, calls = LineShardWriter.write_shard, []
 
-    def stops(self: LinesWriter, shard: int, lines: Iterator[str]) -> None:
+    def stops(self: LineShardWriter, shard: int, lines: Iterator[str]) -> None:
         calls.append(shard)
         if calls == [0, 1]:
             raise KeyboardInterrupt
         write(self, shard, lines)
 
-    monkeypatch.setattr(LinesWriter, "write", stops)
+    monkeypatch.setattr(LineShardWriter, "write_shard", stops)
     assert mine(world) == 130
     assert sorted(path.name for path in (world / "out").glob("[!.]*")) == ["00000.part", "plan.json"]
     assert mine(world) == 0
