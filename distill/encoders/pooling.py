@@ -34,6 +34,9 @@ class Pooling(nn.Module):
         """Vectors [B, D] of states [B, L, D]; `mask` [B, L] is 1 on real tokens."""
         return states[:, 0] if self.mode == "cls" else mean_pool(states, mask)
 
+    def extra_repr(self) -> str:
+        return repr(self.mode)
+
     def config(self, width: int) -> dict[str, Any]:
         """What sentence-transformers writes into a pooling module's config.json, in the form that every release of it reads."""
         return {"word_embedding_dimension": width} | {key: self.mode == mode for key, mode in OLD_MODES.items()}

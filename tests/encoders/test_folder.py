@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -8,13 +9,20 @@ from families import FAMILIES, MAX_LENGTH, make_dense, make_encoder, make_folder
 from safetensors.torch import load_file, save_file
 
 from distill.encoders.folder import load_encoder
-from distill.encoders.modules import Normalize
+from distill.encoders.modules import LayerNorm, Normalize
 from distill.encoders.tokenizing import TextSettings
 from distill.records import BadInput
 
 TEXTS = ["what is the best river", "garden", "how to find a large old engine near the market", " ".join(["small planet letter"] * 20)]
 PROMPTS = {"query": "find ", "document": "letter "}
 ROLES = ("query", "document")
+
+
+def make_layer_norm(width: int) -> LayerNorm:
+    norm = LayerNorm(width)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm
 
 
 def heads(width: int = 16) -> dict[str, list]:
@@ -24,6 +32,7 @@ def heads(width: int = 16) -> dict[str, list]:
         "dense": [make_dense(width, 24)],
         "dense without bias": [make_dense(width, 24, bias=False), Normalize()],
         "tanh": [make_dense(width, 8, activation="Tanh"), Normalize()],
+        "layer norm": [make_dense(width, 8), make_layer_norm(8), Normalize()],
     }
 
 
@@ -179,6 +188,7 @@ def test_folders_of_sentence_transformers_load(family, pooling, tmp_path):
         modules.Pooling(16, pooling_mode=pooling),
         modules.Dense(16, 12),  # with a bias and their default, Tanh
         modules.Dense(12, 8, bias=False, activation_function=torch.nn.Identity()),
+        modules.LayerNorm(8),
         modules.Normalize(),
     ]
     model = theirs.SentenceTransformer(modules=parts, device="cpu", prompts={"query": "find ", "passage": "letter "})
@@ -325,6 +335,17 @@ def test_other_modules_are_refused(kinds, folder):
     (folder / "modules.json").write_text(json.dumps(entries))
     with pytest.raises(BadInput, match=" > ".join(kinds)):
         load_encoder(str(folder))
+
+
+def test_a_module_of_a_package_that_is_not_imported_is_refused(folder):
+    entries = json.loads((folder / "modules.json").read_text())
+    entries[2]["type"] = "antigravity.Gate"
+    (folder / "modules.json").write_text(json.dumps(entries))
+    before = set(sys.modules)
+    line = r"modules\.json: its module antigravity\.Gate is not known here: import the package that defines it first"
+    with pytest.raises(BadInput, match=line):
+        load_encoder(str(folder))
+    assert "antigravity" not in set(sys.modules) - before  # a folder chooses no code that runs
 
 
 def test_lower_casing_outside_the_tokenizer_is_refused(folder):
