@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -11,11 +9,10 @@ from distill.losses import Loss
 from distill.records import Encoded
 
 
-@dataclass
 class WantsExactScores(Loss):
     """Refuses scores, given or computed by a loss, that were rounded to bf16."""
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         for side in (student, teacher):
             self.compare(side.scores, torch.einsum("bd,bkd->bk", side.query.double(), side.document.double()))
         found = student.query @ teacher.query.T

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -15,51 +13,47 @@ from distill.losses import Loss
 from distill.records import Encoded
 
 
-@dataclass
 class ToOnePoint(Loss):
     """Pulls every query to the same place."""
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         return (student.query - torch.eye(1, student.query.shape[1])).norm(dim=1).mean()
 
 
-@dataclass
 class Detached(Loss):
     """A value that depends on no weight."""
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         return (student.query.detach() - teacher.query).norm(dim=1).mean()
 
 
-@dataclass
 class Flat(Loss):
     """A value whose slope is 0 everywhere."""
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         return (0 * student.query).sum() + 1
 
 
-@dataclass
 class BreaksAt(Loss):
-    """No number from one call on, on one rank."""
+    """No number from the `call`-th step on, on one rank."""
 
-    call: int = 3
-    on_rank: int = 0
-    calls: int = 0
+    def __init__(self, call: int = 3, on_rank: int = 0):
+        super().__init__()
+        self.call, self.on_rank, self.calls = call, on_rank, 0
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         self.calls += 1
         return student.query[:, 0].mean() * (float("nan") if self.calls >= self.call and rank() == self.on_rank else 1.0)
 
 
-@dataclass
 class NoSlopeAt(Loss):
-    """A number at every call, whose gradient at one of them is none."""
+    """A number at every step, whose gradient at the `call`-th is none."""
 
-    call: int = 6
-    calls: int = 0
+    def __init__(self, call: int = 6):
+        super().__init__()
+        self.call, self.calls = call, 0
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         self.calls += 1
         value = student.query[:, 0].mean()
         return value + (0 * value).sqrt() if self.calls == self.call else value  # infinity times 0

@@ -11,11 +11,10 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from distill.cli.refusals import explain_unknown_option, find_misspelt_option, one_line
 from distill.generate import Generator
-from distill.losses import Loss
 from distill.records import BadInput
 
 # jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
-set_parsing_settings(subclasses_enabled=[Loss, Generator])
+set_parsing_settings(subclasses_enabled=[Generator])
 
 # arguments without a flag that are of any number, or stand beside options that must be given
 POSITIONAL: dict[str, dict[str, Any]] = {

@@ -43,7 +43,7 @@ class TeachCLI(TrainCLI):
 
     def make_evaluation(self) -> Callback:
         teacher: Any = self.model
-        return Callback() if teacher.writes else TeacherEval()
+        return Callback() if teacher.dev_measure == "likelihood" else TeacherEval()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)

@@ -2,49 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from pytorch_lightning import LightningDataModule, Trainer
 
-from distill.data.loaders import EvaluationLoader, TrainingLoader
+from distill.data.loaders import Collate, Draw, EvaluationLoader, TrainingLoader
+from distill.files.configs import Configurable
 from distill.records import BadInput
 
 
-class SplitDataModule(LightningDataModule):
-    """`train_split`, `dev_split`, `batch_size` and `seed` are set by whoever derives from it."""
+class SplitDataModule(Configurable, LightningDataModule):
+    """Trains on one split and measures on another.
 
-    train_split: str
-    dev_split: str
-    batch_size: int
-    seed: int
-    _is_set_up = False
-    _loader: TrainingLoader | None = None
-    _loader_state: dict[str, Any] | None = None
+    Args:
+        train: split to train on, `train+more` for several.
+        dev: split to measure on.
+        batch_size: examples per rank and step.
+        seed: of the order of the examples.
+    """
 
-    def parts(self) -> list[str]:
-        """Names of the splits that are trained on, none of which may be evaluated on."""
+    def __init__(self, train: str, dev: str, batch_size: int, seed: int):
+        super().__init__()
+        self.train_split, self.dev_split = train, dev
+        self.batch_size, self.seed = batch_size, seed
+        self._is_set_up = False
+        self._loader: TrainingLoader | None = None
+        self._loader_state: dict[str, Any] | None = None
+
+    def train_parts(self) -> list[str]:
+        """Returns the names of the splits that are trained on; refuses one that is measured on too."""
         parts = self.train_split.split("+")
-        if shared := set(parts) & set(self.dev_split.split("+")):
-            raise BadInput(f"data.dev: {', '.join(sorted(shared))} is trained on too: evaluate on another split")
+        shared = sorted(set(parts) & set(self.dev_split.split("+")))
+        if shared:
+            raise BadInput(f"data.dev: {', '.join(shared)} is trained on too: evaluate on another split")
         return parts
 
-    def training_loader(self, collate: Callable[[np.ndarray], Any], lengths: np.ndarray, **more: Any) -> TrainingLoader:
-        """Batches of rows of near-equal `lengths` [N]; goes on where a checkpoint stood."""
-        trainer = self._fitting
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        place = self.batch_size, self.seed, trainer.global_rank, trainer.world_size
-        self._loader = TrainingLoader(collate, lengths, *place, batches_done=lambda: progress.current.processed, **more)
-        if self._loader_state:
-            self._loader.load_state_dict(self._loader_state)
-        if not len(self._loader):
-            raise BadInput(f"{len(lengths)} training {self._loader.what} are too few for {trainer.world_size} ranks: add some or use fewer")
-        return self._loader
+    def make_training_loader(
+        self,
+        collate: Collate,
+        lengths: np.ndarray,
+        draws: Sequence[Draw] | None = None,
+        prepare_epoch: Callable[[int], tuple[Collate, np.ndarray]] | None = None,
+        examples: str = "queries",
+    ) -> TrainingLoader:
+        """Makes the loader of this rank, which goes on where a checkpoint stood.
 
-    def dev_loader(self, collate: Callable[[np.ndarray], Any], lengths: np.ndarray, batch_size: int) -> EvaluationLoader:
-        """Every dev query once, over all ranks."""
-        trainer = self._fitting
+        Args:
+            collate: makes a batch out of rows.
+            lengths: [N] tokens of every example; those of a batch have near-equal ones.
+            draws: how many examples of each set an epoch has; by default every one once.
+            prepare_epoch: makes `collate` and `lengths` of an epoch, where they differ from one to the next.
+            examples: what a row is, for messages.
+        """
+        trainer = self._require_trainer()
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+        loader = TrainingLoader(
+            collate,
+            lengths,
+            self.batch_size,
+            self.seed,
+            trainer.global_rank,
+            trainer.world_size,
+            batches_done=lambda: progress.current.processed,
+            draws=draws,
+            prepare_epoch=prepare_epoch,
+            examples=examples,
+        )
+        if not len(loader):
+            raise BadInput(f"{len(lengths)} training {examples} are too few for {trainer.world_size} ranks: add some or use fewer")
+        if self._loader_state:
+            loader.load_state_dict(self._loader_state)
+        self._loader = loader
+        return loader
+
+    def make_dev_loader(self, collate: Collate, lengths: np.ndarray, batch_size: int) -> EvaluationLoader:
+        """Makes the loader of this rank's share of the dev queries: over all ranks every query comes once."""
+        trainer = self._require_trainer()
         if len(lengths) < trainer.world_size:
             raise BadInput(f"data.dev: {len(lengths)} queries are too few for {trainer.world_size} ranks: use fewer ranks")
         return EvaluationLoader(collate, lengths, batch_size, trainer.global_rank, trainer.world_size)
@@ -56,7 +91,7 @@ class SplitDataModule(LightningDataModule):
         # the trainer restores a loader too, but only one that nobody asked for its length before, as the optimizer does
         self._loader_state = state_dict
 
-    @property
-    def _fitting(self) -> Trainer:
-        assert self.trainer is not None, "loaders are made by a trainer"
+    def _require_trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise BadInput(f"{type(self).__name__}: a trainer makes its loaders, call Trainer.fit: a rank's batches depend on the ranks")
         return self.trainer

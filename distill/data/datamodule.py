@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from distill.data.base import SplitDataModule
 from distill.data.fresh import FreshQueries, check_fresh
-from distill.data.loaders import EvaluationLoader, TrainingLoader, make_collate
+from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
+from distill.data.training_queries import ScoredCandidates, TrainingQueries, select_training_queries
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.files.fingerprints import fingerprint
@@ -20,17 +21,18 @@ from distill.generate.generator import Material
 from distill.records import BadInput
 from distill.teachers.candidates import holds_pairs, open_pair_stores, put_positive_first, read_scored_candidates
 from distill.teachers.open_stored import (
+    QuerySet,
     load_or_search_top,
     open_evaluation_queries,
     open_pair_teacher,
     open_second_teacher,
     open_stored_teacher,
 )
-from distill.teachers.stored import Teacher
+from distill.teachers.stored import StoredPairs, StoredTeacher
+from distill.teachers.teacher import Teacher
 from distill.texts.qrels import Qrels, RelevantRows
-from distill.texts.sources import TRAIN, QueryFile, TextSource, judgments_fingerprints
-from distill.texts.texts import Texts
-from distill.texts.tokens import concatenate_tokens, load_or_tokenize
+from distill.texts.sources import TextSource, fingerprint_judgments
+from distill.texts.tokens import TokenArrays, concatenate_tokens, load_or_tokenize
 from distill.vectors.source_documents import check_documents, text_rows
 from distill.vectors.store import TeacherStore, VectorStore
 
@@ -50,8 +52,8 @@ class RetrievalData(SplitDataModule):
         fresh: who makes more queries anew for every epoch, Crop or Noise; the store's teacher has to be here and embeds them.
         fresh_share: an epoch has so many of them for each query that `train` has; 1 by default.
         candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
-        teachers: more teachers by name, for losses to learn from: other stores of the same texts, and stores of pairs by cross encoders.
-            Queries and their candidates are then those that the first cross encoder has read.
+        teachers: more teachers by name, for losses to learn from: other stores of the same texts, stores of pairs by cross encoders, and
+            any object that is a `Teacher`. Queries and their candidates are then those that the first store of pairs has.
         dev_documents: a student that embeds documents itself searches the whole corpus on dev, or where it is larger than this, the
             judged documents and a random rest.
         batch_size: queries per rank and step.
@@ -68,199 +70,226 @@ class RetrievalData(SplitDataModule):
         fresh: Generator | None = None,
         fresh_share: float | None = None,
         candidates: int = 0,
-        teachers: dict[str, str] | None = None,
+        teachers: dict[str, str | Teacher] | None = None,
         dev_documents: int = 100_000,
         batch_size: int = 64,
         seed: int = 0,
     ):
-        super().__init__()
-        if batch_size < 1 or candidates < 0 or dev_documents < 1:
-            raise BadInput(f"data: batch_size {batch_size} and dev_documents must be at least 1 and candidates {candidates} at least 0")
-        for name, share in (queries if isinstance(queries, dict) else {}).items():
-            if not 0 <= share < math.inf:
-                raise BadInput(f"data.queries: {name}: {share}: a share is 0 or more")
-        check_fresh(fresh, fresh_share, bool(candidates or teachers))
+        super().__init__(train, dev, batch_size, seed)
         self.source, self.store_folder = source, store
-        self.train_split, self.dev_split = train, dev
         self.query_files = list(queries or [])
-        self.mixing = queries if isinstance(queries, dict) else {}
-        self.candidates, self.batch_size, self.seed = candidates, batch_size, seed
-        self.teacher_folders, self.dev_documents = teachers or {}, dev_documents
+        self.query_shares = queries if isinstance(queries, dict) else {}
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0
-        self.fresh_queries: FreshQueries | None = None
+        self.candidates, self.dev_documents = candidates, dev_documents
+        self.given_teachers = teachers or {}
+        self._encoder: Encoder | None = None
+        self._document_tower: Encoder | None = None
+        self._check_numbers()
+        check_fresh(fresh, fresh_share, has_candidates=bool(candidates or teachers))
 
     def setup(self, stage: str) -> None:
+        """Opens everything that a training reads, and refuses what does not belong together."""
         if self._is_set_up:
             return
-        self.store = TeacherStore(self.store_folder)
-        if is_leader():
-            check_documents(self.store.documents, self.source)
-        self._candidate_ids = self._scored_candidates()
-        self.train_sets = self._train_sets()
+        self.store = self._open_store()
+        self.scored_candidates = self._read_scored_candidates()
+        self.training_queries = self._select_training_queries()
         self.teacher = open_stored_teacher(self.store, self.train_sets)
-        if self.fresh:
-            material, count = Material(self.source, self.train_split), round(self.fresh_share * sum(map(len, self._real)))
-            self.fresh_queries = FreshQueries(self.teacher.queries, self.store, self.fresh, material, count, self.seed)
-            self.teacher.queries = self.fresh_queries
+        self.fresh_queries = self._add_fresh_queries()
         self.dev_texts, self.dev_vectors = open_evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.source.qrels(self.dev_split)
-        self.candidate_rows = self._candidate_rows()  # [N, K]
-        self.teachers = {name: self._open_teacher(folder) for name, folder in self.teacher_folders.items()}
-        if is_leader():
-            for store in {id(store): store for store in self._stores().values()}.values():
-                store.verify()
+        self.candidate_rows = self._choose_candidates()  # [N, K]
+        self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
+        self._connect_teachers()
+        self._verify_stores()
         self._is_set_up = True
 
-    def _stores(self) -> dict[str, VectorStore]:
-        """Every store that a training run reads; those of further teachers after their name."""
-        own = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
-        found = {store.folder.name: store for store in own}
-        for name, teacher in self.teachers.items():
-            found |= {f"{name}/{store.folder.name}": store for store in teacher.stores}
-        return found
+    def connect(self, encoder: Encoder, document_tower: Encoder | None = None) -> None:
+        """Cuts the texts of batches with the tokenizers of the encoders that read them, from now on.
 
-    def vector_fingerprints(self) -> dict[str, str]:
-        """Of the teacher, and of every set of its vectors that a training run reads."""
-        stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
-        return {
-            "teacher": self.store.maker.fingerprint,
-            **stores,
-            **judgments_fingerprints(self.source, self.train_split, self.dev_split),
-        }
+        Args:
+            encoder: reads the queries.
+            document_tower: reads the documents; None where the student inherits the teacher's vectors of them.
+        """
+        self._encoder, self._document_tower = encoder, document_tower
+
+    # what modules, teachers and callbacks read
+
+    @property
+    def train_sets(self) -> list[QuerySet]:
+        """Each set of training queries; a row counts through all of them."""
+        return self.training_queries.sets
+
+    @property
+    def removed_from_train(self) -> int:
+        """How many training queries were left out, because an evaluation split has their wording."""
+        return self.training_queries.removed
 
     @property
     def labelled(self) -> bool:
         """Whether every training query has a judged document in column 0 of its candidates."""
-        return bool(self.candidates) and not self.query_files and bool((self._positives() == self.candidate_rows[:, 0]).all())
+        return bool(self.candidates) and not self.query_files and bool((self._positives == self.candidate_rows[:, 0]).all())
 
     @property
     def teacher_space(self) -> TeacherSpace:
+        """The space that a student has to write into."""
         documents = self.store.documents
         return TeacherSpace(documents.maker, documents.width, documents.normalized)
 
-    def train_dataloader(self) -> TrainingLoader:
-        tokens = concatenate_tokens([load_or_tokenize(texts, self._student(), "query") for texts, _ in self.train_sets])
-        tower = self._module.document_tower
-        documents = tower and (
-            load_or_tokenize(self.source.documents(), tower, "document"),
-            text_rows(self.store.documents, self.source, self.candidate_rows),
-        )
-        collate = make_collate(tokens, self.candidate_rows, documents, self._relevant() if self.candidates else None)
-        fresh = self.fresh_queries
-        renew = None if fresh is None else lambda epoch: fresh.epoch_collate(epoch, tokens, self._student())
-        return self.training_loader(collate, tokens.lengths, drawn=self._draw_counts(), renew=renew)
-
-    def val_dataloader(self) -> EvaluationLoader:
-        tokens = load_or_tokenize(self.dev_texts, self._student(), "query")
-        return self.dev_loader(make_collate(tokens, np.empty((len(tokens), 0), np.int64)), tokens.lengths, EVALUATION_BATCH)
-
-    def _student(self) -> Encoder:
-        return self._module.encoder  # the texts are cut by the tokenizer of who reads them
-
-    @property
-    def _module(self) -> Any:
-        return self._fitting.lightning_module
-
     @cached_property
     def dev_corpus(self) -> np.ndarray:
-        """[N] rows of the documents that a student which embeds them itself searches on dev."""
-        return (self.dev_qrels or Qrels({})).corpus_sample(self.dev_texts.ids, self.store.documents.ids, self.dev_documents)
+        """Rows [N] of the documents that a student which embeds them itself searches on dev."""
+        return (self.dev_qrels or Qrels({})).sample_corpus(self.dev_texts.ids, self.store.documents.ids, self.dev_documents)
 
-    def document_texts(self, rows: np.ndarray) -> list[str]:
-        """Texts of the documents in `rows` [n] of the store."""
-        return self.source.documents().read(text_rows(self.store.documents, self.source, rows))
+    def query_texts(self, rows: np.ndarray | Tensor) -> list[str]:
+        """Reads the training queries in `rows` [n], as `Batch.query_rows` has them."""
+        rows = np.asarray(rows)
+        if self.fresh_queries is None:
+            return self.training_queries.read(rows)
+        stored = rows < len(self.training_queries)
+        texts = iter(self.training_queries.read(rows[stored]))
+        return [next(texts) if known else self.fresh_queries.text(row) for row, known in zip(rows, stored, strict=True)]
 
-    def _scored_candidates(self) -> dict[str, dict[str, list[str]]]:
-        """By split and query, the candidates that the first cross encoder has read; nothing without one."""
-        folder = next(filter(holds_pairs, self.teacher_folders.values()), None)
+    def document_texts(self, rows: np.ndarray | Tensor) -> list[str]:
+        """Reads the documents in `rows` [n] of the store, as `Batch.document_rows` has them."""
+        return self.source.documents().read(text_rows(self.store.documents, self.source, np.asarray(rows)))
+
+    def vector_fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the teacher, of every set of its vectors that a training reads, and of the judgments."""
+        stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
+        others = {name: teacher.fingerprint() for name, teacher in self.teachers.items() if hasattr(teacher, "fingerprint")}
+        judgments = fingerprint_judgments(self.source, self.train_split, self.dev_split)
+        return {"teacher": self.store.maker.fingerprint, **stores, **others, **judgments}
+
+    # loaders
+
+    def train_dataloader(self) -> TrainingLoader:
+        encoder = self._require_encoder()
+        tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in self.train_sets])
+        relevant = self._relevant_rows() if self.candidates else None
+        collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant)
+        draws = self.training_queries.draws(self.query_shares, self.query_files)
+        fresh = self.fresh_queries
+        if fresh is None:
+            return self.make_training_loader(collate, tokens.lengths, draws)
+        draws.append(Draw(fresh.count, fresh.count))
+        return self.make_training_loader(collate, tokens.lengths, draws, lambda epoch: fresh.prepare_epoch(epoch, tokens, encoder))
+
+    def val_dataloader(self) -> EvaluationLoader:
+        tokens = load_or_tokenize(self.dev_texts, self._require_encoder(), "query")
+        no_candidates = np.empty((len(tokens), 0), np.int64)
+        return self.make_dev_loader(make_collate(tokens, no_candidates), tokens.lengths, EVALUATION_BATCH)
+
+    def _require_encoder(self) -> Encoder:
+        if self._encoder is None:
+            raise BadInput("RetrievalData: no encoder to cut its texts for: call connect(encoder), as StudentModule does")
+        return self._encoder
+
+    def _document_tokens(self) -> tuple[TokenArrays, np.ndarray] | None:
+        """Returns the tokens of the corpus and the rows [N, K] of the candidates in it; None where documents are inherited."""
+        if self._document_tower is None:
+            return None
+        rows = text_rows(self.store.documents, self.source, self.candidate_rows)
+        return load_or_tokenize(self.source.documents(), self._document_tower, "document"), rows
+
+    # steps of `setup`
+
+    def _check_numbers(self) -> None:
+        if self.batch_size < 1 or self.candidates < 0 or self.dev_documents < 1:
+            numbers = f"batch_size {self.batch_size} and dev_documents must be at least 1 and candidates {self.candidates} at least 0"
+            raise BadInput(f"data: {numbers}")
+        for name, share in self.query_shares.items():
+            if not 0 <= share < math.inf:
+                raise BadInput(f"data.queries: {name}: {share}: a share is 0 or more")
+
+    def _open_store(self) -> TeacherStore:
+        store = TeacherStore(self.store_folder)
+        if is_leader():
+            check_documents(store.documents, self.source)
+        return store
+
+    def _read_scored_candidates(self) -> ScoredCandidates:
+        """Reads which candidates the first store of pairs has; nothing without one."""
+        folder = next((given for given in self.given_teachers.values() if isinstance(given, str) and holds_pairs(given)), None)
         if folder is None:
             return {}
         if not self.candidates or self.query_files:
             raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
         stores = open_pair_stores(folder, self.source, self.train_split)
-        return {
-            part: read_scored_candidates(store, self.candidates) for part, store in zip(self.train_split.split("+"), stores, strict=True)
-        }
+        parts = self.train_split.split("+")
+        return {part: read_scored_candidates(store, self.candidates) for part, store in zip(parts, stores, strict=True)}
 
-    def _open_teacher(self, folder: str) -> Teacher:
-        if not holds_pairs(folder):
-            return open_second_teacher(folder, self.store, self.source, self.train_sets)
-        return open_pair_teacher(open_pair_stores(folder, self.source, self.train_split), self.store, self.train_sets, self.candidate_rows)
+    def _select_training_queries(self) -> TrainingQueries:
+        return select_training_queries(self.source, self.train_parts(), self.query_files, self.scored_candidates, self.candidates)
 
-    def _train_sets(self) -> list[tuple[Texts, str]]:
-        """Each set of training queries with the fingerprint of the whole set it was encoded from."""
-        sets, parts = [], self.parts()
-        self.removed_from_train = self.source.removed_from_train if TRAIN in parts else 0
-        for part in parts:
-            whole = self.source.queries(part)
-            texts = self.source.drop_leaked(whole, parts)
-            self.removed_from_train += len(whole) - len(texts)
-            sets.append((texts.subset(self._read_rows(texts, part), part), whole.fingerprint))
-        for path in self.query_files:
-            whole = QueryFile(path).queries()
-            texts = self.source.drop_leaked(whole, parts)
-            if is_leader():
-                print(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} more left out, which another split asks too")
-            sets.append((texts, whole.fingerprint))
-        names = [texts.name for texts, _ in sets]
-        if len(set(names)) < len(names):
-            raise BadInput(f"data: query sets {', '.join(names)}: two of them share a name: rename a file")
-        return sets
+    def _add_fresh_queries(self) -> FreshQueries | None:
+        """Puts generated queries, others in every epoch, after those that the teacher has stored vectors of."""
+        if self.fresh is None:
+            return None
+        material = Material(self.source, self.train_split)
+        count = round(self.fresh_share * len(self.training_queries.split_ids))
+        queries = FreshQueries(self.teacher.queries, self.store, self.fresh, material, count, self.seed)
+        self.teacher.queries = queries
+        return queries
 
-    def _read_rows(self, texts: Texts, part: str) -> np.ndarray:
-        """Rows of the queries to train on: all, or those whose candidates a cross encoder has read."""
-        if not self._candidate_ids:
-            return np.arange(len(texts))
-        read = np.flatnonzero([id_ in self._candidate_ids[part] for id_ in texts.ids])
-        left_out = f"{len(texts) - len(read)} queries left out, of which fewer than {self.candidates} documents were read"
-        if not len(read):
-            raise BadInput(f"data.candidates: {part}: {left_out}: none is left: set fewer, or encode with more --candidates_per_query")
-        if is_leader() and len(read) < len(texts):
-            print(f"{part}: {left_out}")
-        return read
+    def _choose_candidates(self) -> np.ndarray:
+        """Returns document rows [N, K]: the positive where there is one, then the teacher's top documents that are not it."""
+        count, documents = self.candidates, self.store.documents
+        if not count:
+            return np.empty((len(self.training_queries), 0), np.int64)
+        if count > len(documents):
+            raise BadInput(f"data.candidates: {count}, but the corpus has {len(documents)} documents")
+        if not self.scored_candidates:
+            return put_positive_first(self._positives, load_or_search_top(self.teacher, self.train_sets, count))
+        scored = [self.scored_candidates[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
+        rows = documents.ids.rows([id_ for candidates in scored for id_ in candidates])
+        if (rows < 0).any():
+            raise BadInput("data.teachers: a cross encoder has read documents that the store lacks: encode the same texts")
+        return rows.reshape(-1, count)
 
-    def _draw_counts(self) -> list[tuple[int, int]]:
-        """(size, queries drawn an epoch) of each training set."""
-        sizes, real = [len(texts) for texts, _ in self.train_sets], list(map(len, self._real))
-        shares = [None] * len(real) + [self.mixing.get(path) for path in self.query_files]
-        counts = [size if share is None else round(share * sum(real)) for size, share in zip(sizes, shares, strict=True)]
-        fresh = [] if self.fresh_queries is None else [(self.fresh_queries.count, self.fresh_queries.count)]
-        return [(size, count if size else 0) for size, count in zip(sizes, counts, strict=True)] + fresh
-
-    @property
-    def _real(self) -> list[Texts]:
-        """The training sets that are splits; extra files follow them, unlabelled."""
-        return [texts for texts, _ in self.train_sets[: len(self.train_sets) - len(self.query_files)]]
-
+    @cached_property
     def _positives(self) -> np.ndarray:
-        """[N] row of each labelled training query's best judged document in the corpus, -1 where there is none."""
-        qrels = self.source.qrels(self.train_split)
-        positives = np.full(len(self.teacher.queries), -1, np.int64)
-        if qrels is None:
-            return positives
-        ids = self._judgeable()
-        positives[: len(ids)] = qrels.best(ids, self.store.documents.ids, self.source.relevant_from)
+        """Row [N] of each training query's best judged document in the corpus, -1 where there is none."""
+        qrels, ids = self.source.qrels(self.train_split), self.training_queries.split_ids
+        positives = np.full(len(self.training_queries), -1, np.int64)
+        if qrels is not None:
+            positives[: len(ids)] = qrels.best_documents(ids, self.store.documents.ids, self.source.relevant_from)
         return positives
 
-    def _judgeable(self) -> list[str]:
-        """Ids of the training queries but for those of extra files, which follow them and have no labels."""
-        return [id_ for texts in self._real for id_ in texts.ids]
+    def _relevant_rows(self) -> RelevantRows:
+        """Returns the documents judged relevant to each training query, in any degree."""
+        qrels = self.source.qrels(self.train_split) or Qrels({})
+        queries, documents = qrels.relevant_pairs(self.training_queries.split_ids, self.store.documents.ids)
+        return RelevantRows(queries, documents, len(self.training_queries))
 
-    def _relevant(self) -> RelevantRows:
-        """What is judged relevant to each training query, in any degree."""
-        pairs = (self.source.qrels(self.train_split) or Qrels({})).pairs(self._judgeable(), self.store.documents.ids)
-        return RelevantRows(*pairs, len(self.teacher.queries))
+    def _open_teacher(self, name: str, given: str | Teacher) -> Teacher:
+        if not isinstance(given, str):
+            return given
+        if given.lstrip().startswith("{"):  # what the command line could not make an object of
+            fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
+            raise BadInput(f"data.teachers: {name}: {given}: not a teacher: {fix}")
+        if holds_pairs(given):
+            stores = open_pair_stores(given, self.source, self.train_split)
+            return open_pair_teacher(stores, self.store, self.train_sets, self.candidate_rows)
+        return open_second_teacher(given, self.store, self.source, self.train_sets)
 
-    def _candidate_rows(self) -> np.ndarray:
-        """[N, K] document rows: the positive where there is one, then the teacher's top documents that are not it."""
-        if not self.candidates:
-            return np.empty((len(self.teacher.queries), 0), np.int64)
-        if self.candidates > len(self.store.documents):
-            raise BadInput(f"data.candidates: {self.candidates}, but the corpus has {len(self.store.documents)} documents")
-        if self._candidate_ids:
-            read = [self._candidate_ids[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
-            rows = self.store.documents.ids.rows([id_ for documents in read for id_ in documents])
-            if (rows < 0).any():
-                raise BadInput("data.teachers: a cross encoder has read documents that the store lacks: encode the same texts")
-            return rows.reshape(-1, self.candidates)
-        return put_positive_first(self._positives(), load_or_search_top(self.teacher, self.train_sets, self.candidates))
+    def _connect_teachers(self) -> None:
+        """Gives the texts to the teachers that read them."""
+        for teacher in self.teachers.values():
+            connect = getattr(teacher, "connect", None)
+            if connect is not None:
+                connect(self)
+
+    def _stores(self) -> dict[str, VectorStore]:
+        """Every store that a training reads; those of further teachers after their name."""
+        own = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
+        stores = {store.folder.name: store for store in own}
+        for name, teacher in self.teachers.items():
+            if isinstance(teacher, StoredTeacher | StoredPairs):
+                stores |= {f"{name}/{store.folder.name}": store for store in teacher.stores}
+        return stores
+
+    def _verify_stores(self) -> None:
+        if is_leader():
+            for store in {store.folder: store for store in self._stores().values()}.values():
+                store.verify()

@@ -1,4 +1,4 @@
-"""Queries made anew for every epoch of a training; the teacher embeds those of a batch when it is their turn."""
+"""Queries generated anew for every epoch of a training; the teacher embeds those of a batch when it is their turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from distill.data.loaders import make_collate, sample_rows
+from distill.data.loaders import Draw, draw_rows, make_collate
 from distill.encoders.batching import encode_texts
 from distill.encoders.encoder import Encoder
 from distill.encoders.towers import is_available, load_maker
@@ -23,20 +23,20 @@ from distill.teachers.stored import StoredQueries
 from distill.texts.tokens import TokenArrays, concatenate_tokens, tokenize_in_memory
 from distill.vectors.store import TeacherStore
 
-ROUNDS = 20  # of making more in the place of those that are dropped
+ROUNDS = 20  # most attempts to replace queries that the filters dropped
 
 
 class FreshQueries(StoredQueries):
     """The stored queries of a training, and after them generated ones, others in every epoch.
 
-    Row `len(stored) + epoch * count + i` is the `i`-th of an epoch. What it says depends on seed and row alone: a run that goes on sees
-    what it would have seen, and every rank makes the same epoch, of which it takes its share.
+    Row `len(self) + epoch * count + i` is the `i`-th generated query of an epoch. Its text depends on seed and row alone: a run that
+    is resumed sees what it would have seen, and every rank generates the same epoch, of which it takes its share.
 
     Args:
-        stored: with vectors on disk.
-        store: of the teacher; refused where that is not at hand, or another by now.
-        generator: who makes the others.
-        material: what of.
+        stored: queries with vectors on disk.
+        store: of the teacher; refused where the teacher is not here, or is another one by now.
+        generator: makes the others.
+        material: what they are made from.
         count: generated queries an epoch.
         seed: of their texts.
     """
@@ -49,55 +49,71 @@ class FreshQueries(StoredQueries):
         self.precision = store.maker.precision or "fp32"
         self.generator, self.read, self.count, self.seed = generator, material.read_by(generator), max(1, count), seed
         generator.prepare(material)
-        self._known = RealQueries(material.evaluation_queries(), material.queries)
+        self._real_queries = RealQueries(material.evaluation_queries(), material.queries)
         self._epoch: int = -1
         self._texts: list[str] = []
 
     def texts(self, epoch: int) -> list[str]:
-        """`count` texts, all different, none of which another split asks."""
+        """Returns `count` texts, all different, none of them an evaluation query."""
         if epoch != self._epoch:
-            self._epoch, self._texts = epoch, self._made(epoch)
+            self._epoch, self._texts = epoch, self._generate(epoch)
         return self._texts
 
     def text(self, row: int) -> str:
-        epoch, number = divmod(int(row) - len(self), self.count)  # numpy's 0 has another fingerprint than 0
+        """Returns the generated query of a row."""
+        epoch, number = divmod(int(row) - len(self), self.count)  # int: numpy's 0 has another fingerprint than 0
         return self.texts(epoch)[number]
 
     def take(self, queries: np.ndarray) -> np.ndarray:
+        """Returns the vectors [n, D] float16 of the queries [n]: stored ones are looked up, generated ones embedded."""
         vectors = np.empty((len(queries), self.teacher.width), np.float16)
-        fresh = queries >= len(self)
-        vectors[~fresh] = super().take(queries[~fresh])
-        if fresh.any():
-            vectors[fresh] = encode_texts(self.teacher, [self.text(row) for row in queries[fresh]], "query", self.precision)
+        generated = queries >= len(self)
+        vectors[~generated] = super().take(queries[~generated])
+        if generated.any():
+            texts = [self.text(row) for row in queries[generated]]
+            vectors[generated] = encode_texts(self.teacher, texts, "query", self.precision)
         return vectors
 
-    def epoch_collate(self, epoch: int, stored: TokenArrays, student: Encoder) -> tuple[Callable[[np.ndarray], Batch], np.ndarray]:
-        """How an epoch's rows, its generated queries after the stored ones, become a batch, and how many tokens each has [N]."""
-        tokens = concatenate_tokens([stored, tokenize_in_memory(self.texts(epoch), student, "query")])
-        rows = np.concatenate([np.arange(len(self)), len(self) + epoch * self.count + np.arange(self.count)])
-        collate = make_collate(tokens, np.empty((len(tokens), 0), np.int64))
-        return lambda drawn: replace(collate(drawn), query_rows=torch.from_numpy(rows[drawn])), tokens.lengths
+    def prepare_epoch(self, epoch: int, stored_tokens: TokenArrays, student: Encoder) -> tuple[Callable[[np.ndarray], Batch], np.ndarray]:
+        """Generates the queries of an epoch.
 
-    def _made(self, epoch: int) -> list[str]:
-        rows, draw = np.random.default_rng([self.seed, epoch, self.count]), random.Random(fingerprint(self.seed, epoch))
-        found: dict[int, str] = {}
+        Args:
+            epoch: its number.
+            stored_tokens: of the stored queries, as the student cuts them.
+            student: cuts the generated queries too.
+
+        Returns:
+            a function that makes a batch out of rows of the epoch, stored queries before generated ones, and the tokens [N] of each.
+        """
+        tokens = concatenate_tokens([stored_tokens, tokenize_in_memory(self.texts(epoch), student, "query")])
+        query_rows = np.concatenate([np.arange(len(self)), len(self) + epoch * self.count + np.arange(self.count)])  # [N]
+        no_candidates = np.empty((len(tokens), 0), np.int64)
+        collate = make_collate(tokens, no_candidates)
+        return lambda rows: replace(collate(rows), query_rows=torch.from_numpy(query_rows[rows])), tokens.lengths
+
+    def _generate(self, epoch: int) -> list[str]:
+        """Generates the texts of an epoch; those that are dropped are replaced by others."""
+        rows = np.random.default_rng([self.seed, epoch, self.count])
+        letters = random.Random(fingerprint(self.seed, epoch))
+        texts: dict[int, str] = {}  # by what makes two of them duplicates
         for _ in range(ROUNDS):
-            sources, counts = np.unique(sample_rows([(len(self.read), self.count - len(found))], rows), return_counts=True)
-            made = self.generator.write(self.read.read(sources), counts.tolist(), draw, lambda done: None)
-            texts = [text for those in made for text in those]
-            reasons, keys = find_drop_reasons(texts, Filters(), self._known)
-            found |= {key: text for key, text, reason in zip(keys.tolist(), texts, reasons, strict=True) if reason is None}
-            if len(found) >= self.count:
-                return list(found.values())[: self.count]
+            missing = self.count - len(texts)
+            sources, counts = np.unique(draw_rows([Draw(len(self.read), missing)], rows), return_counts=True)
+            written = self.generator.write(self.read.read(sources), counts.tolist(), letters, lambda done: None)
+            candidates = [text for texts_of_source in written for text in texts_of_source]
+            reasons, keys = find_drop_reasons(candidates, Filters(), self._real_queries)
+            texts |= {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
+            if len(texts) >= self.count:
+                return list(texts.values())[: self.count]
         name = self.generator.name
-        raise BadInput(f"data.fresh_share: {name} makes {len(found)} different queries where an epoch needs {self.count}: lower it")
+        raise BadInput(f"data.fresh_share: {name} makes {len(texts)} different queries where an epoch needs {self.count}: lower it")
 
 
-def check_fresh(generator: Generator | None, share: float | None, scored: bool) -> None:
-    """Refuses what cannot be made anew; `scored` are queries that are learnt from with documents."""
+def check_fresh(generator: Generator | None, share: float | None, has_candidates: bool) -> None:
+    """Refuses a generator that is too slow, a share without a generator, and generated queries in a training with documents."""
     if share is not None and (generator is None or not 0 < share < math.inf):
         raise BadInput(f"data.fresh_share: {share}: above 0, and only beside data.fresh")
     if generator and not generator.anew:
         raise BadInput(f"data.fresh: {generator.name} is too slow to be asked in every epoch: write a file with distill generate")
-    if generator and scored:
+    if generator and has_candidates:
         raise BadInput("data.fresh: its queries have vectors, but no candidates: leave data.candidates and data.teachers out")

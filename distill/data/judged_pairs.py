@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from distill.data.base import SplitDataModule
 from distill.data.loaders import EvaluationLoader, TrainingLoader
 from distill.data.negative_sampling import NegativeSampler, PairRows
+from distill.encoders.cross import CrossEncoder
+from distill.encoders.encoder import Encoder
+from distill.encoders.seq2seq import Seq2SeqModel
+from distill.encoders.tokenizing import Role
 from distill.records import BadInput
 from distill.teachers.first_stage import first_stage_fingerprint, read_first_stage
 from distill.teachers.negatives import JudgedQueries, Negatives
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TRAIN, TextSource, judgments_fingerprints
+from distill.texts.sources import TRAIN, TextSource, fingerprint_judgments
 from distill.texts.texts import Texts
 from distill.texts.tokens import TokenArrays, load_or_tokenize
 
 EVALUATION_BATCH = 32
+
+# how dev measures a teacher: it searches the corpus, re-ranks a first stage, or gives every query a likelihood after its document
+DevMeasure = Literal["search", "rerank", "likelihood"]
+
+
+class PairsReader(Protocol):
+    """The teacher in training, as `PairsData` sees it: it makes its own batches out of token arrays."""
+
+    dev_measure: DevMeasure
+
+    def reader(self, role: Role) -> Encoder | CrossEncoder | Seq2SeqModel: ...
+
+    def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any: ...
+
+    def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any: ...
 
 
 class PairsData(SplitDataModule):
@@ -53,100 +72,114 @@ class PairsData(SplitDataModule):
         tokens_per_chunk: int = 16_384,
         seed: int = 0,
     ):
-        super().__init__()
-        numbers = {"negatives_per_query": (negatives_per_query, 0), "rerank": (rerank, 1), "dev_documents": (dev_documents, 1)}
-        for name, (value, least) in {**numbers, "batch_size": (batch_size, 1), "tokens_per_chunk": (tokens_per_chunk, 1)}.items():
-            if value < least:
-                raise BadInput(f"data.{name}: {value}: must be at least {least}")
-        self.source, self.negatives = source, negatives
-        self.train_split, self.dev_split = train, dev
-        self.negatives_per_query, self.batch_size, self.tokens_per_chunk, self.seed = (
-            negatives_per_query,
-            batch_size,
-            tokens_per_chunk,
-            seed,
-        )
+        super().__init__(train, dev, batch_size, seed)
+        self.source, self.negatives, self.negatives_per_query = source, negatives, negatives_per_query
         self.first_stage, self.rerank, self.dev_documents = first_stage, rerank, dev_documents
+        self.tokens_per_chunk = tokens_per_chunk
+        self._teacher: PairsReader | None = None
+        least = {"negatives_per_query": 0, "rerank": 1, "dev_documents": 1, "batch_size": 1, "tokens_per_chunk": 1}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value < minimum:
+                raise BadInput(f"data.{name}: {value}: must be at least {minimum}")
 
     def setup(self, stage: str) -> None:
+        """Opens the texts and judgments, and refuses splits that teach or measure nothing."""
         if self._is_set_up:
             return
-        parts = self.parts()
         self.corpus = self.source.documents().ids
-        whole = self.source.queries(self.train_split)
-        self.train_queries = self.source.drop_leaked(whole, parts)
-        self.removed_from_train = len(whole) - len(self.train_queries) + (self.source.removed_from_train if TRAIN in parts else 0)
-        labelled = JudgedQueries(self.source, self.train_split, self.train_queries, self._judged(self.train_split), self.corpus)
-        examples = self.negatives.examples(labelled)
-        if not len(examples):
-            raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
-        self.draw = NegativeSampler(examples, labelled.pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
-        self.dev_qrels = self._judged(self.dev_split)
-        dev = self.source.queries(self.dev_split)
-        self.dev_queries = dev.subset(self.dev_qrels.judged(list(dev.ids)))  # only those enter a mean
-        if not len(self.dev_queries):
-            raise BadInput(f"data.dev: {self.dev_split}: none of its queries is judged")
+        self.train_queries = self._select_training_queries()
+        self.sampler = self._make_sampler()
+        self.dev_qrels = self._require_qrels(self.dev_split)
+        self.dev_queries = self._select_judged_dev_queries()
         self._is_set_up = True
 
-    def prepare_for(self, teacher: Any) -> None:
-        """What evaluating this kind of teacher needs: candidates to re-rank, or a corpus to search."""
-        if teacher.writes:
-            positives = self.dev_qrels.best(list(self.dev_queries.ids), self.corpus, self.source.relevant_from)
+    def connect(self, teacher: PairsReader) -> None:
+        """Prepares dev for this kind of teacher, which makes the batches from now on."""
+        if teacher is self._teacher:
+            return
+        self._teacher = teacher
+        if teacher.dev_measure == "search":
+            self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
+            self.dev_corpus = self.dev_qrels.sample_corpus(self.dev_queries.ids, self.corpus, self.dev_documents)
+        elif teacher.dev_measure == "likelihood":
+            positives = self.dev_qrels.best_documents(list(self.dev_queries.ids), self.corpus, self.source.relevant_from)
             self.dev_queries = self.dev_queries.subset(np.flatnonzero(positives >= 0))
             self.dev_candidates = positives[positives >= 0][:, None]
-        elif not teacher.reranks:
-            self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
-            self.dev_corpus = self.dev_qrels.corpus_sample(self.dev_queries.ids, self.corpus, self.dev_documents)
         elif self.first_stage is None:
-            raise BadInput(
-                "data.first_stage: a cross encoder re-ranks: name a TREC run file of dev, or a store as distill encode leaves it"
-            )
+            fix = "name a TREC run file of dev, or a store as distill encode leaves it"
+            raise BadInput(f"data.first_stage: a cross encoder re-ranks: {fix}")
         else:
             self.dev_candidates = read_first_stage(self.first_stage, self.source, self.dev_split, self.dev_queries, self.rerank)
 
     def fingerprints(self) -> dict[str, str]:
-        """Of every input of a training run beside its configuration."""
-        found = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
+        """Fingerprints of every input of a training beside its configuration."""
+        inputs = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
         if self.first_stage is not None:
-            found["first_stage"] = first_stage_fingerprint(self.first_stage)
-        found |= {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
-        return found | judgments_fingerprints(self.source, self.train_split, self.dev_split)
+            inputs["first_stage"] = first_stage_fingerprint(self.first_stage)
+        inputs |= {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
+        return inputs | fingerprint_judgments(self.source, self.train_split, self.dev_split)
 
     def train_dataloader(self) -> TrainingLoader:
-        (queries, documents), examples = self._tokens(self.train_queries), self.draw.examples
+        teacher, examples = self._require_teacher(), self.sampler.examples
+        queries, documents = self._tokenize(self.train_queries)
 
         def collate(rows: np.ndarray) -> Any:
-            asked = examples.queries[rows]
-            drawn = PairRows(asked, self.draw.candidates(rows, loader.epoch), self.draw.relevant.of(asked))
-            return self._teacher.training_batch(queries, documents, drawn, self.tokens_per_chunk)
+            query_rows = examples.queries[rows]
+            candidates = self.sampler.draw_candidates(rows, loader.epoch)
+            pairs = PairRows(query_rows, candidates, self.sampler.relevant.rows_for(query_rows))
+            return teacher.training_batch(queries, documents, pairs, self.tokens_per_chunk)
 
         lengths = queries.lengths[examples.queries] + documents.lengths[examples.positives]
-        loader = self.training_loader(collate, lengths, what="judged pairs")
+        loader = self.make_training_loader(collate, lengths, examples="judged pairs")
         return loader
 
     def val_dataloader(self) -> EvaluationLoader:
-        queries, documents = self._tokens(self.dev_queries)
+        teacher = self._require_teacher()
+        queries, documents = self._tokenize(self.dev_queries)
 
         def collate(rows: np.ndarray) -> Any:
-            return self._teacher.dev_batch(queries, documents, PairRows(rows, self.dev_candidates[rows]), self.tokens_per_chunk)
+            return teacher.dev_batch(queries, documents, PairRows(rows, self.dev_candidates[rows]), self.tokens_per_chunk)
 
-        return self.dev_loader(collate, queries.lengths, EVALUATION_BATCH)
+        return self.make_dev_loader(collate, queries.lengths, EVALUATION_BATCH)
 
-    def _tokens(self, queries: Texts) -> tuple[TokenArrays, TokenArrays]:
-        """Of `queries` and of the documents, as the teacher's readers cut them."""
-        reader = self._teacher.reader
-        return load_or_tokenize(queries, reader("query"), "query"), load_or_tokenize(
-            self.source.documents(), reader("document"), "document"
-        )
+    def _require_teacher(self) -> PairsReader:
+        if self._teacher is None:
+            raise BadInput("PairsData: no teacher to make batches for: call connect(teacher), as a TeacherModule does")
+        return self._teacher
 
-    def _judged(self, split: str) -> Qrels:
+    def _tokenize(self, queries: Texts) -> tuple[TokenArrays, TokenArrays]:
+        """Returns the tokens of `queries` and of the documents, as the teacher cuts them."""
+        reader, documents = self._require_teacher().reader, self.source.documents()
+        return load_or_tokenize(queries, reader("query"), "query"), load_or_tokenize(documents, reader("document"), "document")
+
+    def _select_training_queries(self) -> Texts:
+        """Returns the queries of the training split, without those that an evaluation split has too."""
+        parts = self.train_parts()
+        whole = self.source.queries(self.train_split)
+        queries = self.source.remove_leaked(whole, parts)
+        self.removed_from_train = len(whole) - len(queries) + (self.source.removed_from_train if TRAIN in parts else 0)
+        return queries
+
+    def _make_sampler(self) -> NegativeSampler:
+        qrels = self._require_qrels(self.train_split)
+        labelled = JudgedQueries(self.source, self.train_split, self.train_queries, qrels, self.corpus)
+        examples = self.negatives.examples(labelled)
+        if not len(examples):
+            raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
+        return NegativeSampler(examples, labelled.pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
+
+    def _select_judged_dev_queries(self) -> Texts:
+        """Returns the dev queries that are judged; only those enter a mean."""
+        dev = self.source.queries(self.dev_split)
+        queries = dev.subset(self.dev_qrels.judged_positions(list(dev.ids)))
+        if not len(queries):
+            raise BadInput(f"data.dev: {self.dev_split}: none of its queries is judged")
+        return queries
+
+    def _require_qrels(self, split: str) -> Qrels:
         qrels = self.source.qrels(split)
         if qrels is None:
-            raise BadInput(
-                f"{self.source.root}: the split {split!r} has no judgments: a teacher learns from labels and is measured on them"
-            )
+            reason = "a teacher learns from labels and is measured on them"
+            raise BadInput(f"{self.source}: the split {split!r} has no judgments: {reason}")
         return qrels
-
-    @property
-    def _teacher(self) -> Any:
-        return self._fitting.lightning_module

@@ -1,6 +1,6 @@
-"""Losses: pure functions of what the student and the teacher say about a batch. One file for each family."""
+"""Losses: functions of what the student and the teacher make of a batch. One file for each family."""
 
-from distill.losses.base import Loss
+from distill.losses.base import Loss, LossInputs
 from distill.losses.contrastive import OneHot
 from distill.losses.embedding import DocumentMatching, QueryMatching
 from distill.losses.geometry import ContrastiveMatching, SimilarityMatching
@@ -10,6 +10,7 @@ __all__ = [
     "ContrastiveMatching",
     "DocumentMatching",
     "Loss",
+    "LossInputs",
     "MarginMSE",
     "OneHot",
     "QueryMatching",

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import COSINE_TEMPERATURE, Loss, batch_scores, false_negative_mask
+from distill.losses.base import COSINE_TEMPERATURE, Loss, LossInputs, batch_scores, false_negative_mask
 from distill.records import Encoded
 
 
-@dataclass
 class OneHot(Loss):
-    """Softmax cross-entropy of the student's scores; the answer is column 0 of a query's own candidates.
+    """Softmax cross-entropy of the student's scores; the answer is the first of a query's own candidates (EmbedDistill, one-hot loss).
 
-    The candidates are the query's own documents and those of the whole batch (EmbedDistill, one-hot loss), but for others that are
-    judged relevant to it.
+    The softmax is over the query's own candidates and those of the whole batch, without others that are judged relevant to it.
 
     Args:
+        weight: as in `Loss`.
+        teacher: as in `Loss`; labels teach here, no teacher.
         temperature: scores are divided by it; by default 0.05 where the teacher's vectors have length 1, and 1 where they are longer.
     """
 
-    temperature: float | None = None
+    learns_from_labels = True
 
-    min_candidates = 1
-    needs_labels = True
+    def __init__(self, weight: float = 1.0, teacher: str | None = None, temperature: float | None = None):
+        super().__init__(weight, teacher)
+        self.temperature = temperature
+        self.default_temperature = COSINE_TEMPERATURE
 
-    def with_default_temperature(self, temperature: float, teacher_temperature: float | None) -> OneHot:
-        return self if self.temperature is not None else replace(self, temperature=temperature)
+    @property
+    def temperature_in_use(self) -> float:
+        return self.default_temperature if self.temperature is None else self.temperature
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def set_default_temperatures(self, student: float, teacher: float | None = None) -> None:
+        self.default_temperature = student
+
+    def check(self, inputs: LossInputs) -> None:
+        inputs.require_candidates(self, at_least=1)
+        inputs.require_labels(self)
+
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         scores = batch_scores(student).masked_fill(false_negative_mask(student), -torch.inf)  # [B, B * K]
         candidates = student.document.shape[1]
-        positives = torch.arange(len(scores), device=scores.device) * candidates
-        return F.cross_entropy(scores / (COSINE_TEMPERATURE if self.temperature is None else self.temperature), positives)
+        answers = torch.arange(len(scores), device=scores.device) * candidates  # [B] column of each query's answer
+        return F.cross_entropy(scores / self.temperature_in_use, answers)

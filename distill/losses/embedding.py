@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss
+from distill.losses.base import Loss, LossInputs
 from distill.records import Encoded
 
 Distance = Literal["l2", "squared_l2", "cosine"]
 
 
-@dataclass
 class QueryMatching(Loss):
     """Mean distance of the student's query vectors to the teacher's: R_Emb,Q of EmbedDistill.
 
     Args:
+        weight: as in `Loss`.
+        teacher: as in `Loss`.
         distance: l2 is the paper's (not squared); cosine is 1 - cos.
     """
 
-    distance: Distance = "l2"
+    reads_documents = False
 
-    needs_vectors = True
+    def __init__(self, weight: float = 1.0, teacher: str | None = None, distance: Distance = "l2"):
+        super().__init__(weight, teacher)
+        self.distance = distance
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        # a cross encoder has a vector of the query beside each candidate
-        ours = student.query if teacher.query.ndim == 2 else student.query[:, None]
+    def check(self, inputs: LossInputs) -> None:
+        inputs.require_vectors()
+
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
+        beside_documents = teacher.query.ndim == 3  # [B, K, D]: a cross encoder has a vector of the query beside each candidate
+        ours = student.query[:, None] if beside_documents else student.query
         return vector_distances(ours, teacher.query, self.distance).mean()
 
 
-@dataclass
 class DocumentMatching(Loss):
     """Mean distance of the student's document vectors to the teacher's: R_Emb,D; zero where documents are inherited.
 
     Args:
+        weight: as in `Loss`.
+        teacher: as in `Loss`.
         distance: l2 is the paper's (not squared); cosine is 1 - cos.
     """
 
-    distance: Distance = "l2"
+    def __init__(self, weight: float = 1.0, teacher: str | None = None, distance: Distance = "l2"):
+        super().__init__(weight, teacher)
+        self.distance = distance
 
-    min_candidates = 1
-    needs_document_tower = True
-    needs_vectors = True
+    def check(self, inputs: LossInputs) -> None:
+        inputs.require_own_documents()
+        inputs.require_candidates(self, at_least=1)
+        inputs.require_vectors()
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         return vector_distances(student.document, teacher.document, self.distance).mean()
 
 
 def vector_distances(ours: Tensor, theirs: Tensor, distance: Distance) -> Tensor:
-    """Distance along the last dimension: [..., D], [..., D] -> [...]."""
+    """Returns the distances [...] of vectors [..., D] to others [..., D].
+
+    >>> vector_distances(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2), "squared_l2")
+    tensor([25.])
+    """
     if distance == "cosine":
         return 1 - F.cosine_similarity(ours, theirs, dim=-1)
     squared = (ours - theirs).square().sum(dim=-1)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import COSINE_TEMPERATURE, Loss
+from distill.losses.base import COSINE_TEMPERATURE, Loss, LossInputs
 from distill.records import Encoded
 
 
-@dataclass
 class ScoreDistillation(Loss):
     """Cross-entropy between the teacher's and the student's softmax over each query's own candidates (EmbedDistill).
 
@@ -20,53 +17,77 @@ class ScoreDistillation(Loss):
     temperature squared takes it back, as in Hinton et al. (2015): `weight` does.
 
     Args:
+        weight: as in `Loss`.
+        teacher: as in `Loss`.
         temperature: the student's scores are divided by it; by default 0.05 where the teacher's vectors have length 1, and 1 where
             they are longer.
-        teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or what suits them where they are of another
-            kind: those of a cross encoder and of an ensemble are logits.
+        teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or 0.05 for cosines and 1 for logits where
+            its scores are of another kind: those of a cross encoder and of an ensemble are logits.
     """
 
-    temperature: float | None = None
-    teacher_temperature: float | None = None
+    def __init__(
+        self,
+        weight: float = 1.0,
+        teacher: str | None = None,
+        temperature: float | None = None,
+        teacher_temperature: float | None = None,
+    ):
+        super().__init__(weight, teacher)
+        self.temperature = temperature
+        self.teacher_temperature = teacher_temperature
+        self.default_temperature = COSINE_TEMPERATURE
+        self.default_teacher_temperature: float | None = None
 
-    min_candidates = 2  # a softmax over one document says nothing
+    @property
+    def temperatures_in_use(self) -> tuple[float, float]:
+        """Of the student's scores and of the teacher's."""
+        student = self.default_temperature if self.temperature is None else self.temperature
+        for teacher in (self.teacher_temperature, self.default_teacher_temperature):
+            if teacher is not None:
+                return student, teacher
+        return student, student
 
-    def with_default_temperature(self, temperature: float, teacher_temperature: float | None) -> ScoreDistillation:
-        ours = temperature if self.temperature is None else self.temperature
-        theirs = teacher_temperature if self.teacher_temperature is None else self.teacher_temperature
-        return replace(self, temperature=ours, teacher_temperature=theirs)
+    def set_default_temperatures(self, student: float, teacher: float | None = None) -> None:
+        self.default_temperature, self.default_teacher_temperature = student, teacher
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
-        ours = COSINE_TEMPERATURE if self.temperature is None else self.temperature
-        theirs = ours if self.teacher_temperature is None else self.teacher_temperature
-        targets = F.log_softmax(teacher.scores / theirs, dim=-1)  # [B, K]
-        logits = F.log_softmax(student.scores / ours, dim=-1)
+    def check(self, inputs: LossInputs) -> None:
+        inputs.require_candidates(self, at_least=2)  # a softmax over one document is always 1
+
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
+        temperature, teacher_temperature = self.temperatures_in_use
+        logits = F.log_softmax(student.scores / temperature, dim=-1)  # [B, K]
+        targets = F.log_softmax(teacher.scores / teacher_temperature, dim=-1)  # [B, K]
         return F.kl_div(logits, targets, log_target=True, reduction="batchmean")
 
 
-@dataclass
 class MarginMSE(Loss):
-    """Mean squared difference of margins: how far column 0 scores above each other candidate (Hofstaetter et al., arXiv 2010.02666).
+    """Mean squared difference of margins: how far the first candidate scores above each other one (Hofstaetter et al., arXiv 2010.02666).
 
-    Margins, unlike scores, are comparable where teacher and student score on scales that are shifted, but not where they are stretched.
+    Teacher and student may score with an offset between them, but not with different factors.
     """
 
-    min_candidates = 2
+    def check(self, inputs: LossInputs) -> None:
+        inputs.require_candidates(self, at_least=2)
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         return F.mse_loss(score_margins(student.scores), score_margins(teacher.scores))
 
 
-@dataclass
 class ScoreMSE(Loss):
-    """Mean squared difference of scores, on one scale."""
+    """Mean squared difference of scores, which teacher and student have to give without an offset or factor between them."""
 
-    min_candidates = 1
+    def check(self, inputs: LossInputs) -> None:
+        inputs.require_candidates(self, at_least=1)
 
-    def __call__(self, student: Encoded, teacher: Encoded) -> Tensor:
+    def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         return F.mse_loss(student.scores, teacher.scores)
 
 
 def score_margins(scores: Tensor) -> Tensor:
-    """[B, K] -> [B, K - 1]: the first candidate's score minus that of each other."""
+    """Returns [B, K - 1]: of scores [B, K], the first candidate's minus that of each other.
+
+    >>> import torch
+    >>> score_margins(torch.tensor([[3.0, 1.0, 2.5]]))
+    tensor([[2.0000, 0.5000]])
+    """
     return scores[:, :1] - scores[:, 1:]

@@ -18,7 +18,7 @@ from distill.encoders.pair_tokens import PairTokens
 from distill.encoders.tokenizing import Role
 from distill.modules.start import describe_start, find_model_folder, is_checkpoint, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, Movable
+from distill.records import BadInput, TensorRecord
 from distill.texts.chunks import Chunks, chunk_pairs
 from distill.texts.tokens import TokenArrays
 
@@ -26,13 +26,13 @@ REGULARISER = 1.0
 
 
 @dataclass(frozen=True)
-class CrossBatch(Movable):
+class CrossBatch(TensorRecord):
     """B queries with K documents each, column 0 the positive, as B * K pairs."""
 
     pairs: Chunks[PairTokens]  # [B * K]
-    alone: Chunks[PairTokens] | None  # [B + B * K]: each query without a document, then each document without a query
+    alone: Chunks[PairTokens] | None  # [B + B * K] each query without a document, then each document without a query
     query_rows: Tensor  # [B] int64
-    document_rows: Tensor  # [B, K] int64; -1 where a query has fewer documents to re-rank
+    document_rows: Tensor  # [B, K] int64; rows of -1 are padding, where a query has fewer documents to re-rank
 
 
 class CrossTeacher(TeacherModule):
@@ -50,7 +50,7 @@ class CrossTeacher(TeacherModule):
         warmup: share of all steps in which the learning rate rises.
     """
 
-    reranks = True
+    dev_measure = "rerank"
     next_verb = "rerank --teacher"
 
     def __init__(
@@ -69,6 +69,7 @@ class CrossTeacher(TeacherModule):
         if regulariser is not None and regulariser < 0:
             raise BadInput(f"model.regulariser: {regulariser}: a weight is 0 or more")
         self.start_from, self.head = start_from, head
+        # what was given, None for what start_from says
         self.given: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
         self.regulariser = (REGULARISER if head == "dual_pooling" else 0.0) if regulariser is None else regulariser
 
@@ -82,10 +83,9 @@ class CrossTeacher(TeacherModule):
         folder = find_model_folder(self.start_from)
         self.encoder = new_cross_encoder(folder, self.head, **self.given, new_head=not is_checkpoint(self.start_from))
         load_checkpoint_weights(self.encoder, self.start_from, "encoder.")
-        used = self.encoder.settings
-        settings: dict[str, Any] = {"max_length": (self.given["max_length"], used.max_length)}
+        settings: dict[str, Any] = {"max_length": (self.given["max_length"], self.encoder.settings.max_length)}
         if self.head == "dual_pooling":
-            settings["temperature"] = (self.given["temperature"], used.temperature)
+            settings["temperature"] = (self.given["temperature"], self.encoder.settings.temperature)
         self.origin = describe_start(self.start_from, **settings)
 
     @property
@@ -96,45 +96,51 @@ class CrossTeacher(TeacherModule):
         return self.encoder
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> CrossBatch:
-        query_ids, document_ids = [queries.ids(row) for row in rows.queries], [documents.ids(row) for row in rows.documents.ravel()]
-        repeated = [ids for ids in query_ids for _ in range(rows.documents.shape[1])]
-        nothing = np.empty(0, np.int32)
+        query_ids = [queries.ids(row) for row in rows.queries]
+        document_ids = [documents.ids(row) for row in rows.documents.ravel()]
+        candidates = rows.documents.shape[1]
+        query_of_pair = [ids for ids in query_ids for _ in range(candidates)]
         alone = None
         if self.regulariser:
-            beside = [nothing] * len(query_ids) + document_ids
-            alone = chunk_pairs(self.encoder, query_ids + [nothing] * len(document_ids), beside, tokens_per_chunk)
-        pairs = chunk_pairs(self.encoder, repeated, document_ids, tokens_per_chunk)
-        return CrossBatch(pairs, alone, *map(torch.from_numpy, rows[:2]))
+            nothing = np.empty(0, np.int32)
+            left = query_ids + [nothing] * len(document_ids)
+            right = [nothing] * len(query_ids) + document_ids
+            alone = chunk_pairs(self.encoder, left, right, tokens_per_chunk)
+        pairs = chunk_pairs(self.encoder, query_of_pair, document_ids, tokens_per_chunk)
+        return CrossBatch(pairs, alone, torch.from_numpy(rows.queries), torch.from_numpy(rows.documents))
 
     def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> CrossBatch:
-        """Queries and the documents to re-rank; where there are fewer, row -1, any pair stands in."""
-        query_ids = [queries.ids(row) for row in rows.queries for _ in range(rows.documents.shape[1])]
+        """Pairs dev queries with the documents to re-rank; in the place of padding, row -1, stands any pair, whose score is not used."""
+        candidates = rows.documents.shape[1]
+        query_ids = [queries.ids(row) for row in rows.queries for _ in range(candidates)]
         document_ids = [documents.ids(max(row, 0)) for row in rows.documents.ravel()]
-        return CrossBatch(chunk_pairs(self.encoder, query_ids, document_ids, tokens_per_chunk), None, *map(torch.from_numpy, rows[:2]))
+        pairs = chunk_pairs(self.encoder, query_ids, document_ids, tokens_per_chunk)
+        return CrossBatch(pairs, None, torch.from_numpy(rows.queries), torch.from_numpy(rows.documents))
 
     def training_step(self, batch: CrossBatch, _: int) -> Tensor:
-        scores, query, document = unpack_scores_and_vectors(batch.pairs.each(self._stacked))  # of B * K pairs
+        scores, query, document = unpack_scores_and_vectors(batch.pairs.map(self._read_pairs))  # [B * K], [B * K, D], [B * K, D]
         terms = {"one_hot": self.one_hot(scores.view(batch.document_rows.shape))}
+        loss = terms["one_hot"]
         if batch.alone is not None:
-            query_alone, document_alone = unpack_scores_and_vectors(batch.alone.each(self._stacked))[1:]
+            _, query_alone, document_alone = unpack_scores_and_vectors(batch.alone.map(self._read_pairs))
             count, candidates = batch.document_rows.shape
-            of_queries, of_documents = query_alone[:count].repeat_interleave(candidates, 0), document_alone[count:]
-            terms["regulariser"] = dual_pooling_regulariser(query, document, of_queries, of_documents)
-        loss = terms["one_hot"] if batch.alone is None else terms["one_hot"] + self.regulariser * terms["regulariser"]
+            query_alone = query_alone[:count].repeat_interleave(candidates, 0)  # [B * K, D]
+            terms["regulariser"] = dual_pooling_regulariser(query, document, query_alone, document_alone[count:])
+            loss = loss + self.regulariser * terms["regulariser"]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
     def one_hot(self, scores: Tensor) -> Tensor:
-        """Softmax cross-entropy of scores [B, K] whose column 0 is the positive."""
+        """Returns the softmax cross-entropy of scores [B, K] whose column 0 is the positive."""
         return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
 
     def validation_step(self, batch: CrossBatch, _: int) -> Tensor:
-        scores = batch.pairs.each(lambda pairs: self.encoder(pairs).scores).view(batch.document_rows.shape)
+        scores = batch.pairs.map(lambda pairs: self.encoder(pairs).scores).view(batch.document_rows.shape)
         return scores.masked_fill(batch.document_rows.to(scores.device) < 0, -torch.inf)  # [B, K]
 
     def rank_documents(self, data: Any, query_rows: np.ndarray, scores: Tensor) -> Tensor:
-        """[Q, K] rows of the corpus: the first stage's documents of each query, re-ranked by `scores` [Q, K]."""
+        """Returns the rows [Q, K] of the first stage's documents of each query, re-ranked by `scores` [Q, K]."""
         order = scores.argsort(dim=1, descending=True, stable=True).cpu()
         return torch.from_numpy(data.dev_candidates[query_rows]).gather(1, order)
 
@@ -144,13 +150,18 @@ class CrossTeacher(TeacherModule):
     def save(self, folder: Path) -> None:
         self.encoder.save_pretrained(folder)
 
-    def _stacked(self, pairs: PairTokens) -> Tensor:
+    def _read_pairs(self, pairs: PairTokens) -> Tensor:
+        """Returns the scores and vectors of P pairs as [P, 1 + 2 D]."""
         return self.encoder(pairs).pack()
 
 
 def dual_pooling_regulariser(query: Tensor, document: Tensor, query_alone: Tensor, document_alone: Tensor) -> Tensor:
-    """How far pooled vectors [P, D] are from those of the same texts alone: 1 - cosine, the mean over pairs, of queries plus documents.
+    """Returns how far pooled vectors [P, D] are from those of the same texts alone: 1 - cosine of queries plus documents, the mean over P.
 
     A query's target then depends little on its document, which a dual encoder does not see. Vectors have length 1.
+
+    >>> axes = torch.eye(2)
+    >>> dual_pooling_regulariser(axes, axes, axes, -axes)
+    tensor(2.)
     """
     return (2 - (query * query_alone).sum(-1) - (document * document_alone).sum(-1)).mean()

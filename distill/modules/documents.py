@@ -15,8 +15,19 @@ from distill.files.device import Precision
 from distill.files.ranks import gather_rows, rank, world_size
 
 
-def embed_documents(module: LightningModule, tower: Encoder, texts: Callable[[np.ndarray], list[str]], rows: np.ndarray) -> Tensor:
-    """Vectors [N, D] of the documents in `rows` [N], whose words `texts` reads; every rank embeds its share."""
+def embed_documents(module: LightningModule, tower: Encoder, read_texts: Callable[[np.ndarray], list[str]], rows: np.ndarray) -> Tensor:
+    """Embeds documents of the corpus; every rank embeds its share, and all ranks get all vectors.
+
+    Args:
+        module: in training; its trainer has device and precision.
+        tower: embeds them.
+        read_texts: reads the texts of rows [n].
+        rows: [N] of the documents.
+
+    Returns:
+        [N, D] float32 vectors.
+    """
     share = np.array_split(rows, world_size())[rank()]
     precision: Precision = "bf16" if "bf16" in str(module.trainer.precision) else "fp32"
-    return gather_rows(torch.from_numpy(encode_texts(tower, texts(share), "document", precision)).to(module.device))
+    vectors = torch.from_numpy(encode_texts(tower, read_texts(share), "document", precision))
+    return gather_rows(vectors.to(module.device))

@@ -24,7 +24,7 @@ from distill.losses.base import default_temperature
 from distill.modules.documents import embed_documents
 from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, Encoded, Movable, Tokens
+from distill.records import BadInput, Encoded, TensorRecord, Tokens
 from distill.teachers.teacher import score_candidates
 from distill.texts.chunks import Chunks, chunk_texts
 from distill.texts.tokens import TokenArrays
@@ -34,14 +34,14 @@ TOP = 100  # documents retrieved for each dev query
 
 
 @dataclass(frozen=True)
-class DualBatch(Movable):
+class DualBatch(TensorRecord):
     """B queries with K documents each, column 0 the positive."""
 
     queries: Chunks[Tokens]  # [B]
     documents: Chunks[Tokens]  # [B * K]
     query_rows: Tensor  # [B] int64
     document_rows: Tensor  # [B, K] int64; K = 0 in evaluation
-    relevant_rows: Tensor | None  # [B, J] int64, judged relevant to each query, -1 beyond; none of them is its negative
+    relevant_rows: Tensor | None  # [B, J] int64, judged relevant to each query, none of them is its negative; rows of -1 are padding
 
 
 class DualTeacher(TeacherModule):
@@ -61,7 +61,7 @@ class DualTeacher(TeacherModule):
         warmup: share of all steps in which the learning rate rises.
     """
 
-    reranks = False
+    dev_measure = "search"
     next_verb = "encode --teacher"
 
     def __init__(
@@ -78,7 +78,7 @@ class DualTeacher(TeacherModule):
         warmup: float = 0.05,
     ):
         super().__init__(learning_rate, warmup)
-        self.start_from, self.kind = start_from, towers
+        self.start_from, self.towers_kind = start_from, towers
         self.given: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompts": prompts}
         self.max_length = max_length
         self.loss = OneHot(temperature=temperature)
@@ -88,29 +88,34 @@ class DualTeacher(TeacherModule):
         if hasattr(self, "towers"):
             return
         if start:
-            self.origin = f"begins from {start}, its copy of {self.start_from}"
             self.towers = load_towers(str(start))
-            self._set_default_temperature()
-            return
+        else:
+            self.towers = self._load_start_towers()
+        normalizes = self.towers.query.normalizes and self.towers.document.normalizes
+        self.loss.set_default_temperatures(default_temperature(has_cosine_scores=normalizes))
+        self.origin = f"begins from {start}, its copy of {self.start_from}" if start else self._describe_origin()
+
+    def _load_start_towers(self) -> Towers:
+        """Loads what `start_from` names, as one tower or two, reading texts of `max_length`."""
         towers = load_towers(find_model_folder(self.start_from), **self.given)
         load_checkpoint_weights(towers, self.start_from, "towers.")
-        if self.kind == "separate" and towers.shared:
+        if self.towers_kind == "separate" and towers.shared:
             towers = Towers(towers.query, copy.deepcopy(towers.query))
-        elif self.kind == "shared" and not towers.shared:
+        elif self.towers_kind == "shared" and not towers.shared:
             raise BadInput(f"model.towers: {self.start_from} has two towers: set towers: separate, or start from one of its folders")
         for tower in (towers.query, towers.document):
             tower.limit_length(self.max_length)
-        self.towers = towers
-        settings = towers.query.settings
-        given = {**self.given, "max_length": self.max_length, "temperature": self.loss.temperature}
-        self._set_default_temperature()
-        used: dict[str, Any] = {"pooling": towers.query.pooling.mode, "prompts": settings.prompts, "max_length": settings.max_length}
-        used["temperature"] = self.loss.temperature
-        self.origin = describe_start(self.start_from, towers=(self.kind, self.kind), **{k: (given[k], v) for k, v in used.items()})
+        return towers
 
-    def _set_default_temperature(self) -> None:
-        self.loss = self.loss.with_default_temperature(
-            default_temperature(self.towers.query.normalizes and self.towers.document.normalizes), None
+    def _describe_origin(self) -> str:
+        settings = self.towers.query.settings
+        return describe_start(
+            self.start_from,
+            towers=(self.towers_kind, self.towers_kind),
+            pooling=(self.given["pooling"], self.towers.query.pooling.mode),
+            prompts=(self.given["prompts"], settings.prompts),
+            max_length=(self.max_length, settings.max_length),
+            temperature=(self.loss.temperature, self.loss.temperature_in_use),
         )
 
     @property
@@ -121,43 +126,46 @@ class DualTeacher(TeacherModule):
         return self.towers.tower(role)
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> DualBatch:
-        parts = (chunk_texts(queries, rows.queries, tokens_per_chunk), chunk_texts(documents, rows.documents.ravel(), tokens_per_chunk))
-        relevant = None if rows.relevant is None else torch.from_numpy(rows.relevant)
-        return DualBatch(*parts, torch.from_numpy(rows.queries), torch.from_numpy(rows.documents), relevant)
+        return DualBatch(
+            queries=chunk_texts(queries, rows.queries, tokens_per_chunk),
+            documents=chunk_texts(documents, rows.documents.ravel(), tokens_per_chunk),
+            query_rows=torch.from_numpy(rows.queries),
+            document_rows=torch.from_numpy(rows.documents),
+            relevant_rows=None if rows.relevant is None else torch.from_numpy(rows.relevant),
+        )
 
     dev_batch = training_batch  # with K = 0: the corpus is embedded once for all queries
 
     def training_step(self, batch: DualBatch, _: int) -> Tensor:
-        encoded = self.encoded(batch)
-        with torch.autocast(self.device.type, enabled=False):  # the loss takes products too
+        encoded = self.encode_batch(batch)
+        with torch.autocast(self.device.type, enabled=False):  # the loss multiplies vectors too, and needs exact products
             encoded = gather_batch(encoded)
             loss = self.loss(encoded, encoded)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
-    def encoded(self, batch: DualBatch) -> Encoded:
-        """Vectors of the batch's queries [B, D] and documents [B, K, D] with their gradient."""
-        query = batch.queries.each(self._each(self.towers.query)).float()
-        document = batch.documents.each(self._each(self.towers.document)).float()
-        rows, relevant = batch.document_rows.to(query.device), batch.relevant_rows
-        return score_candidates(
-            query, document.unflatten(0, tuple(rows.shape)), rows, None if relevant is None else relevant.to(query.device)
-        )
+    def encode_batch(self, batch: DualBatch) -> Encoded:
+        """Embeds the batch's queries [B, D] and documents [B, K, D], with their gradient."""
+        query = batch.queries.map(self._forward_of(self.towers.query)).float()
+        document = batch.documents.map(self._forward_of(self.towers.document)).float()
+        rows = batch.document_rows.to(query.device)  # [B, K]
+        relevant = None if batch.relevant_rows is None else batch.relevant_rows.to(query.device)
+        return score_candidates(query, document.unflatten(0, tuple(rows.shape)), rows, relevant)
 
-    def _each(self, tower: Encoder) -> Callable[[Tokens], Tensor]:
+    def _forward_of(self, tower: Encoder) -> Callable[[Tokens], Tensor]:
         if not self.recompute:
             return tower
         return lambda tokens: checkpoint(tower, tokens, use_reentrant=False)
 
     def validation_step(self, batch: DualBatch, _: int) -> Tensor:
-        return batch.queries.each(self.towers.query).float()  # [B, D]
+        return batch.queries.map(self.towers.query).float()  # [B, D]
 
     def rank_documents(self, data: Any, query_rows: np.ndarray, vectors: Tensor) -> Tensor:
-        """[Q, TOP] rows of the corpus nearest to query vectors [Q, D]."""
+        """Returns the rows [Q, TOP] of the corpus nearest to query vectors [Q, D]."""
         corpus = data.dev_corpus  # [N] rows
         documents = embed_documents(self, self.towers.document, data.source.documents().read, corpus)
-        _, found = search(vectors, documents, min(TOP, len(corpus)))
-        return torch.from_numpy(corpus[found.cpu().numpy()])
+        _, places = search(vectors, documents, min(TOP, len(corpus)))
+        return torch.from_numpy(corpus[places.cpu().numpy()])
 
     def fingerprint(self) -> str:
         return self.towers.fingerprint()

@@ -25,14 +25,22 @@ class RowAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        sparse = [(group, p, p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None and p.grad.is_sparse]
-        for _, parameter, _ in sparse:
-            parameter.grad = None  # AdamW refuses sparse gradients
+        gradients = self._take_sparse_gradients()  # AdamW refuses them
         super().step()
-        for group, parameter, gradient in sparse:
+        for group, parameter, gradient in gradients:
             self._update_rows(group, parameter, gradient.coalesce())
             parameter.grad = gradient
         return loss
+
+    def _take_sparse_gradients(self) -> list[tuple[dict[str, Any], Tensor, Tensor]]:
+        """Removes sparse gradients from their parameters; returns them with group and parameter."""
+        gradients = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    gradients.append((group, parameter, parameter.grad))
+                    parameter.grad = None
+        return gradients
 
     def _update_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
         state = self.state[parameter]
@@ -50,11 +58,17 @@ class RowAdamW(torch.optim.AdamW):
         parameter.index_add_(0, rows, mean / divisor, alpha=-float(group["lr"]) / (1 - beta1**step))
 
 
-def make_adamw(model: torch.nn.Module, learning_rate: float, clipped: bool = False) -> RowAdamW:
-    """Matrices decay; biases, norms and embedding tables do not."""
+def make_adamw(model: torch.nn.Module, learning_rate: float, is_clipped: bool = False) -> RowAdamW:
+    """Makes the optimizer of all parameters of a model.
+
+    Args:
+        model: its matrices decay; its biases, norms and embedding tables do not.
+        learning_rate: of all of them.
+        is_clipped: whether gradients are clipped before a step.
+    """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    # clipping needs the gradients as they were before the step, which a fused step under mixed precision takes over
-    return RowAdamW(groups, lr=learning_rate, fused=not clipped)
+    # a fused step under mixed precision unscales the gradients itself, but clipping needs them unscaled before the step
+    return RowAdamW(groups, lr=learning_rate, fused=not is_clipped)

@@ -15,12 +15,12 @@ from distill.encoders.tokenizing import Role
 from distill.files.ranks import gather_rows
 from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import Movable, Tokens
+from distill.records import TensorRecord, Tokens
 from distill.texts.tokens import TokenArrays
 
 
 @dataclass(frozen=True)
-class WritingBatch(Movable):
+class WritingBatch(TensorRecord):
     """B documents to read and the queries to write."""
 
     documents: Tokens  # [B, L]
@@ -28,7 +28,7 @@ class WritingBatch(Movable):
 
 
 class QueryGenerator(TeacherModule):
-    """A BART or T5 that learns to write a query for a document, from judged pairs, by the likelihood of its tokens.
+    """A BART or T5 that learns to write a query for a document, from judged pairs, by the likelihood of the query's tokens.
 
     Args:
         start_from: what to train: a hub name, a folder, or a checkpoint of such a run.
@@ -39,8 +39,7 @@ class QueryGenerator(TeacherModule):
         warmup: share of all steps in which the learning rate rises.
     """
 
-    reranks = False
-    writes = True
+    dev_measure = "likelihood"
     best_by = "log_likelihood"
     next_verb = "generate --generator Seq2Seq --generator.model"
 
@@ -61,16 +60,16 @@ class QueryGenerator(TeacherModule):
     def prepare(self, start: Path | None = None) -> None:
         if hasattr(self, "writer"):
             return
-        self._load(Seq2SeqModel.load(str(start or find_model_folder(self.start_from)), **({} if start else self.given)))
         if start:
             self.origin = f"begins from {start}, its copy of {self.start_from}"
+            self.writer = Seq2SeqModel.load(str(start))
+            self.network = self.writer.model
             return
+        self.writer = Seq2SeqModel.load(str(find_model_folder(self.start_from)), **self.given)
+        self.network = self.writer.model  # its weights are this module's
         load_checkpoint_weights(self.network, self.start_from, "network.")
         used = vars(self.writer.settings)
         self.origin = describe_start(self.start_from, **{key: (given, repr(used[key])) for key, given in self.given.items()})
-
-    def _load(self, writer: Seq2SeqModel) -> None:
-        self.writer, self.network = writer, writer.model
 
     @property
     def model(self) -> nn.Module:
@@ -85,14 +84,14 @@ class QueryGenerator(TeacherModule):
     dev_batch = training_batch
 
     def training_step(self, batch: WritingBatch, _: int) -> Tensor:
-        # ranks, over which gradients are averaged, write unequally many tokens
+        # the mean over the tokens of all ranks: gradients are averaged over ranks, which write unequally many tokens
         tokens = gather_rows(batch.queries.attention_mask.sum()[None]).float().mean()
         loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / tokens
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: WritingBatch, _: int) -> None:
-        """Mean log-likelihood of a token over the queries of all ranks."""
+        """Measures the mean log-likelihood of a token over the queries of all ranks."""
         counts = batch.queries.attention_mask.sum(1)
         self.likelihood.update(self.writer.log_likelihoods(batch.documents, batch.queries) / counts, counts)
         self.log("dev/log_likelihood", self.likelihood)

@@ -1,17 +1,24 @@
-"""What every training shares: AdamW whose learning rate rises, then falls linearly to 0."""
+"""What every training shares: an optimizer whose learning rate rises, then falls linearly to 0."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 
+from distill.files.configs import Configurable
 from distill.records import BadInput
 
 
-class ScheduledModule(LightningModule):
-    """A LightningModule with the learning rate's schedule; a subclass says what it optimises and how."""
+class ScheduledModule(Configurable, LightningModule):
+    """A LightningModule with the learning rate's schedule; a subclass computes the loss and makes the optimizer.
+
+    Args:
+        learning_rate: highest learning rate, at the end of the warm-up.
+        warmup: share of all steps in which the learning rate rises.
+    """
 
     def __init__(self, learning_rate: float, warmup: float):
         super().__init__()
@@ -21,34 +28,42 @@ class ScheduledModule(LightningModule):
         self.warmup = warmup
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer over everything that learns."""
+        """Returns the optimizer of everything that learns."""
         raise NotImplementedError
-
-    def on_train_start(self) -> None:
-        """The learning rate and its schedule as configured now win over those a checkpoint brings."""
-        scheduler: Any = self.lr_schedulers()
-        groups, schedule = scheduler.optimizer.param_groups, self._schedule()
-        scheduler.base_lrs, scheduler.lr_lambdas = [self.learning_rate] * len(groups), [schedule] * len(groups)
-        for group in groups:
-            group["initial_lr"], group["lr"] = self.learning_rate, self.learning_rate * schedule(scheduler.last_epoch)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer()
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _schedule(self) -> WarmupThenDecay:
-        total = int(self.trainer.estimated_stepping_batches)
-        return WarmupThenDecay(int(self.warmup * total), total)
+    def on_train_start(self) -> None:
+        """Lets the learning rate and its schedule as configured now win over those that a checkpoint brings."""
+        scheduler: Any = self.lr_schedulers()
+        groups, schedule = scheduler.optimizer.param_groups, self._schedule()
+        scheduler.base_lrs = [self.learning_rate] * len(groups)
+        scheduler.lr_lambdas = [schedule] * len(groups)
+        for group in groups:
+            group["initial_lr"] = self.learning_rate
+            group["lr"] = self.learning_rate * schedule(scheduler.last_epoch)
+
+    def _schedule(self) -> Callable[[int], float]:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return linear_schedule(int(self.warmup * steps), steps)
 
 
-class WarmupThenDecay:
-    """Factor of the learning rate at a step: linear from 0 to 1, then linear to 0 at the last step."""
+def linear_schedule(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """Returns the factor of the learning rate by step: it rises linearly to 1, then falls linearly to 0 after the last step.
 
-    def __init__(self, warmup_steps: int, total_steps: int):
-        self.warmup_steps, self.total_steps = warmup_steps, total_steps
+    Unlike transformers' schedule of that shape it does not begin at 0: the first step of a short training teaches something too.
 
-    def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps))
+    >>> factor = linear_schedule(warmup_steps=1, total_steps=5)
+    >>> [factor(step) for step in range(6)]
+    [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+
+    return factor

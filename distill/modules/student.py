@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
-from distill.encoders.students import StudentSpec
+from distill.encoders.students import StudentSpec, TeacherSpace
 from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.files.ranks import gather_batch
-from distill.losses import Loss
+from distill.losses import Loss, LossInputs
 from distill.losses.base import default_temperature
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
 from distill.modules.start import is_checkpoint, read_checkpoint
 from distill.records import BadInput, Batch, Encoded
 from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
-from distill.teachers.teacher import score_candidates
+from distill.teachers.teacher import Teacher, score_candidates
 
-STORE, ENSEMBLE = "store", "ensemble"
+STORE, ENSEMBLE = "store", "ensemble"  # names of the teacher that made data.store, and of the average of several
 Documents = Literal["inherited", "shared", "separate", "teacher"]
+TOWERS = ("encoder.", "own_documents.")  # how the names of the student's own weights begin in a checkpoint
+# what release 0.1 called weights in its checkpoints
+OLD_NAMES = {"mixture.constant": "ensemble.constant", "mixture.of_margin": "ensemble.margin_factor"}
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What a training step computed over the batch of all ranks, for callbacks until its backward pass."""
+
+    student: Encoded
+    teachers: dict[str, Encoded]
+    losses: dict[str, Tensor]  # each before its weight
 
 
 class StudentModule(ScheduledModule):
@@ -53,160 +65,209 @@ class StudentModule(ScheduledModule):
         warmup: float = 0.05,
     ):
         super().__init__(learning_rate, warmup)
-        if not losses:
-            raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
-        for name, loss in losses.items():
-            if loss.needs_document_tower and documents == "inherited":
-                raise BadInput(f"model.losses.{name}: this student inherits the teacher's documents, matching them is 0: remove it")
-        self.spec, self.kind, self.start_from = student, documents, start_from
-        self.losses = losses
-        self.mixture = EnsembleTeacher(ensemble) if ensemble else None
+        self.spec, self.documents, self.start_from = student, documents, start_from
+        self.losses: dict[str, Loss] = register_losses(losses)  # type: ignore[assignment]
+        self.ensemble = EnsembleTeacher(ensemble) if ensemble else None
         self.own_documents: Encoder | None = None
+        self.register_load_state_dict_pre_hook(rename_old_weights)
 
     def setup(self, stage: str) -> None:
-        self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise BadInput("StudentModule: learns from RetrievalData: call Trainer.fit(student, RetrievalData(...))")
+        self.prepare(data)
         # ranks are wrapped before the optimizer is made and must know by then which gradients are sparse
-        for tower in self.towers():
-            tower.word_table.sparse = self._sparse_rows()
+        for tower in self.towers:
+            tower.word_table.sparse = self._has_sparse_tables()
             tower.prepare_for(self.trainer.strategy.root_device)
 
     def prepare(self, data: RetrievalData, begins: bool = True) -> None:
-        """Meets the data: refuses losses it cannot feed, takes its teachers, builds the student for their space.
+        """Meets the data: refuses losses that it cannot feed, takes its teachers, builds the student for their space.
 
-        A run that `begins` takes the weights of `start_from`; one that goes on has a checkpoint's.
+        Args:
+            data: set up already; it learns which encoder cuts its texts.
+            begins: whether the weights of `start_from` are loaded; a run that goes on has a checkpoint's.
         """
-        if hasattr(self, "encoder"):
-            return
-        if taken := {STORE, ENSEMBLE} & set(data.teachers):
-            raise BadInput(f"data.teachers: {min(taken)}: this name has a meaning of its own: choose another")
-        self.teachers = {STORE: data.teacher, **data.teachers}
-        for name, loss in self.losses.items():
-            kind = type(loss).__name__
-            if data.candidates < loss.min_candidates:
-                given, least = data.candidates, loss.min_candidates
-                raise BadInput(f"model.losses.{name}: {kind} scores documents, but data.candidates is {given}: set {least} or more")
-            if loss.needs_labels and not data.labelled:
-                raise BadInput(f"model.losses.{name}: {kind} needs a judged document for every training query: not all have one")
-        self._check_ensemble(data)
-        if self.kind != "inherited" and not data.candidates:
-            raise BadInput(f"model.documents: {self.kind} learns from documents, but data.candidates is 0: set 1 or more")
-        if self.kind in ("separate", "teacher") and not any(loss.min_candidates or loss.takes_candidates for loss in self.losses.values()):
-            raise BadInput(f"model.documents: {self.kind}: none of the losses reads documents, its tower would learn nothing: add one")
-        self.encoder = self.spec.make_student(data.teacher_space)
-        if self.kind == "separate":
-            self.own_documents = copy.deepcopy(self.encoder)
-        elif self.kind == "teacher":
-            self.own_documents = load_maker(data.teacher_space.maker).document
-        self._check_teachers()
-        if begins and self.start_from:
-            self._take_weights(self.start_from)
-        # labels and other teachers lead away from the one that made the store
-        follows_store = all(loss.teacher in (None, STORE) and not loss.needs_labels for loss in self.losses.values())
-        self.best_by = "overlap@10" if follows_store or not data.dev_qrels else "ndcg@10"
+        if not hasattr(self, "encoder"):
+            self.teachers = self._name_teachers(data)
+            self._check_ensemble(data)
+            self._check_losses(data)
+            self._check_documents(data)
+            self._set_default_temperatures()
+            self._build_towers(data.teacher_space)
+            if begins and self.start_from:
+                self._load_start_weights(self.start_from)
+            self.best_by = self._choose_metric(data)
+        data.connect(self.encoder, self.document_tower)
 
     @property
     def document_tower(self) -> Encoder | None:
-        """Who embeds documents; nobody where they are inherited."""
-        return self.encoder if self.kind == "shared" else self.own_documents
+        """The encoder that embeds documents; None where they are inherited."""
+        return self.encoder if self.documents == "shared" else self.own_documents
 
+    @property
     def towers(self) -> list[Encoder]:
-        """All that learns of the student, each once."""
-        return [self.encoder, *([self.own_documents] if self.own_documents is not None else [])]
+        """Every encoder of the student that learns, once."""
+        return [self.encoder] if self.own_documents is None else [self.encoder, self.own_documents]
 
     def forward(self, batch: Batch) -> Tensor:
-        """Query vectors [B, D]."""
+        """Returns the query vectors [B, D]."""
         return self.encoder(batch.queries)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         teachers = {name: teacher(batch) for name, teacher in self.teachers.items()}
-        student = self.student(batch, teachers[STORE])
-        with torch.autocast(self.device.type, enabled=False):  # losses take products too
-            of_mixture = student.scores.new_zeros(())
-            if self.mixture:
-                mixed = self.mixture(teachers)
-                of_mixture = self.mixture.loss(mixed)
-                teachers[ENSEMBLE] = replace(mixed, scores=mixed.scores.detach())  # a teacher does not follow its student
-            student, teachers = gather_batch(student), {name: gather_batch(encoded) for name, encoded in teachers.items()}
-            terms = self.terms(student, teachers)
-            loss = torch.stack([of_mixture, *(self.losses[name].weight * value for name, value in terms.items())]).sum()
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        student = self.encode_batch(batch, teachers[STORE])
+        with torch.autocast(self.device.type, enabled=False):  # losses multiply vectors too, and need exact products
+            ensemble_loss = student.scores.new_zeros(())
+            if self.ensemble is not None:
+                combined = self.ensemble.combine(teachers)
+                ensemble_loss = self.ensemble.loss(combined)
+                teachers[ENSEMBLE] = replace(combined, scores=combined.scores.detach())  # a teacher does not follow its student
+            step = self.compute_losses(gather_batch(student), {name: gather_batch(encoded) for name, encoded in teachers.items()})
+            terms = [self.losses[name].weight * value for name, value in step.losses.items()]
+            loss = torch.stack([ensemble_loss, *terms]).sum()
+        self.log_dict({f"train/{name}": value.detach() for name, value in step.losses.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
-        self.last_step = student, teachers, terms  # for callbacks, until the backward pass
+        self.last_step = step
         return loss
 
     def on_after_backward(self) -> None:
         del self.last_step
 
-    def student(self, batch: Batch, store: Encoded) -> Encoded:
-        """What the student says; its documents are those of `store` where it inherits them."""
+    def encode_batch(self, batch: Batch, store: Encoded) -> Encoded:
+        """Embeds and scores a batch; document vectors are those of `store`, the store's teacher, where the student inherits them."""
         documents = store.document
         if batch.documents is not None and self.document_tower is not None:
-            documents = batch.documents.each(self.document_tower).float().unflatten(0, tuple(batch.document_rows.shape))
+            shape = tuple(batch.document_rows.shape)  # [B, K]
+            documents = batch.documents.map(self.document_tower).float().unflatten(0, shape)  # [B, K, D]
         relevant = None if batch.relevant_rows is None else batch.relevant_rows.to(documents.device)
         return score_candidates(self(batch).float(), documents, store.document_rows, relevant)
 
-    def terms(self, student: Encoded, teachers: dict[str, Encoded]) -> dict[str, Tensor]:
-        """Each loss by name, before its weight."""
-        return {name: loss(student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()}
+    def compute_losses(self, student: Encoded, teachers: dict[str, Encoded]) -> TrainingStep:
+        """Computes each loss from the student and the teacher that it learns from."""
+        return TrainingStep(student, teachers, {name: loss(student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()})
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         return self(batch).float()  # the retrieval evaluation searches with them
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        learning = nn.ModuleList([*self.towers(), *([self.mixture] if self.mixture else [])])
-        return make_adamw(learning, self.learning_rate, bool(self.trainer.gradient_clip_val))
+        # a checkpoint knows the optimizer's state by the order of the weights: what a run may lack comes last
+        learning = [*self.towers, *([] if self.ensemble is None else [self.ensemble]), self.losses]
+        return make_adamw(nn.ModuleList(learning), self.learning_rate, bool(self.trainer.gradient_clip_val))  # type: ignore[arg-type]
 
     def save(self, folder: Path) -> None:
-        """One encoder's folder, or where documents have their own tower, a Router of two."""
+        """Writes one encoder's folder, or where documents have their own tower, a Router of two."""
         if self.own_documents is None:
-            return self.encoder.cpu().save_pretrained(folder)
-        Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
+            self.encoder.cpu().save_pretrained(folder)
+        else:
+            Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
+
+    def _name_teachers(self, data: RetrievalData) -> dict[str, Teacher]:
+        taken = sorted({STORE, ENSEMBLE} & set(data.teachers))
+        if taken:
+            raise BadInput(f"data.teachers: {taken[0]}: this name has a meaning of its own: choose another")
+        return {STORE: data.teacher, **data.teachers}
+
+    @property
+    def _teachers_and_ensemble(self) -> dict[str, Teacher]:
+        return self.teachers if self.ensemble is None else {**self.teachers, ENSEMBLE: self.ensemble}
 
     def _check_ensemble(self, data: RetrievalData) -> None:
-        if self.mixture is None:
+        if self.ensemble is None:
             return
-        ensemble = self.mixture.ensemble
-        if unknown := set(ensemble.temperatures) - set(self.teachers):
-            raise BadInput(f"model.ensemble.temperatures: {', '.join(sorted(unknown))}: there are {', '.join(self.teachers)}")
-        if data.candidates < 2 or (ensemble.weights == "learned" and not data.labelled):
+        settings = self.ensemble.settings
+        unknown = sorted(set(settings.temperatures) - set(self.teachers))
+        if unknown:
+            raise BadInput(f"model.ensemble.temperatures: {', '.join(unknown)}: there are {', '.join(self.teachers)}")
+        if data.candidates < 2 or (settings.weights == "learned" and not data.labelled):
             raise BadInput("model.ensemble: needs data.candidates of 2 or more, and for learned weights a judged one for every query")
 
-    def _check_teachers(self) -> None:
-        """Refuses a loss that its teacher cannot feed; suits the others to its scores and to the student's, which become the store's."""
-        cosines = self.teachers[STORE].cosines
-        widths = {name: teacher.width for name, teacher in self.teachers.items()} | ({ENSEMBLE: 0} if self.mixture else {})
+    def _check_losses(self, data: RetrievalData) -> None:
+        teachers, labelled = self._teachers_and_ensemble, data.labelled
         for name, loss in self.losses.items():
-            place, teacher = f"model.losses.{name}", loss.teacher or STORE
-            if teacher not in widths:
-                raise BadInput(f"{place}.teacher: no teacher {teacher!r}: there are {', '.join(widths)}")
-            if loss.needs_vectors and widths[teacher] != self.encoder.width:
-                theirs = f"vectors {widths[teacher]} wide, the student {self.encoder.width}" if widths[teacher] else "scores, no vectors"
-                raise BadInput(f"{place}: {teacher} has {theirs}: match another teacher")
-            reads_pairs = teacher == ENSEMBLE or self.teachers[teacher].reads_pairs
-            if reads_pairs and loss.needs_queries_apart:
-                raise BadInput(f"{place}: a cross encoder has no vector of a query alone: name a dual encoder as teacher")
-            of_cosines = teacher != ENSEMBLE and self.teachers[teacher].cosines
-            alike = not reads_pairs and of_cosines == cosines
-            self.losses[name] = loss.with_default_temperature(
-                default_temperature(cosines), None if alike else default_temperature(of_cosines)
+            teacher_name = loss.teacher or STORE
+            if teacher_name not in teachers:
+                raise BadInput(f"model.losses.{name}.teacher: no teacher {teacher_name!r}: there are {', '.join(teachers)}")
+            teacher = teachers[teacher_name]
+            inputs = LossInputs(
+                student_width=data.teacher_space.width,
+                inherits_documents=self.documents == "inherited",
+                teacher=teacher_name,
+                teacher_width=teacher.width,
+                teacher_reads_pairs=teacher.reads_pairs,
+                candidates=data.candidates,
+                labelled=labelled,
             )
+            try:
+                loss.check(inputs)
+            except BadInput as error:
+                raise BadInput(f"model.losses.{name}: {error}") from None
 
-    def _take_weights(self, name: str) -> None:
-        """Those of the towers; an ensemble begins anew."""
+    def _check_documents(self, data: RetrievalData) -> None:
+        if self.documents != "inherited" and not data.candidates:
+            raise BadInput(f"model.documents: {self.documents} learns from documents, but data.candidates is 0: set 1 or more")
+        if self.documents in ("separate", "teacher") and not any(loss.reads_documents for loss in self.losses.values()):
+            reason = "none of the losses reads documents, its tower would learn nothing: add one"
+            raise BadInput(f"model.documents: {self.documents}: {reason}")
+
+    def _set_default_temperatures(self) -> None:
+        """The student's scores become like those of the store's teacher; a teacher of another kind has a temperature of its own."""
+        teachers, store = self._teachers_and_ensemble, self.teachers[STORE]
+        for loss in self.losses.values():
+            teacher = teachers[loss.teacher or STORE]
+            same_kind = not teacher.reads_pairs and teacher.has_cosine_scores == store.has_cosine_scores
+            own = None if same_kind else default_temperature(teacher.has_cosine_scores)
+            loss.set_default_temperatures(default_temperature(store.has_cosine_scores), own)
+
+    def _build_towers(self, space: TeacherSpace) -> None:
+        self.encoder = self.spec.make_student(space)
+        if self.documents == "separate":
+            self.own_documents = copy.deepcopy(self.encoder)
+        elif self.documents == "teacher":
+            self.own_documents = load_maker(space.maker).document
+
+    def _load_start_weights(self, name: str) -> None:
+        """Loads the weights of the towers; those of an ensemble and of losses stay new."""
         try:
             if is_checkpoint(name):
-                mixture = {key: tensor for key, tensor in self.state_dict().items() if key.startswith("mixture.")}
-                towers = {key: t for key, t in read_checkpoint(name)["state_dict"].items() if not key.startswith("mixture.")}
-                self.load_state_dict(towers | mixture)
+                own = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWERS)}
+                theirs = {key: tensor for key, tensor in read_checkpoint(name)["state_dict"].items() if key.startswith(TOWERS)}
+                self.load_state_dict(own | theirs)
                 return
-            found = load_towers(name)
-            if not found.shared and self.own_documents is None:
+            start = load_towers(name)
+            if not start.shared and self.own_documents is None:
                 raise BadInput(f"model.start_from: {name}: has a document tower of its own: set documents: separate or teacher")
-            for tower, theirs in zip(self.towers(), (found.query, found.document), strict=False):
-                tower.load_state_dict(theirs.state_dict())
+            for tower, weights in zip(self.towers, (start.query, start.document), strict=False):
+                tower.load_state_dict(weights.state_dict())
         except RuntimeError:
             raise BadInput(f"model.start_from: {name}: its weights are of another kind of student than model says") from None
 
-    def _sparse_rows(self) -> bool:
+    def _choose_metric(self, data: RetrievalData) -> str:
+        """Names the dev metric that is highest in the best epoch."""
+        # labels and other teachers lead away from the one that made the store
+        follows_store = all(loss.teacher in (None, STORE) and not loss.learns_from_labels for loss in self.losses.values())
+        return "overlap@10" if follows_store or not data.dev_qrels else "ndcg@10"
+
+    def _has_sparse_tables(self) -> bool:
         # a GPU updates a whole table in no time, and clipping has no sparse form
         return self.trainer.strategy.root_device.type == "cpu" and not self.trainer.gradient_clip_val
+
+
+def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
+    """Makes losses parts of a module, so that weights of theirs are trained and saved; refuses names that PyTorch cannot take."""
+    if not losses:
+        raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
+    modules = nn.ModuleDict()
+    for name, loss in losses.items():
+        try:
+            modules[name] = loss
+        except KeyError:
+            raise BadInput(f"model.losses.{name}: PyTorch cannot give this name to a module: choose another, without a dot") from None
+    return modules
+
+
+def rename_old_weights(_: nn.Module, weights: dict[str, Any], *__: Any) -> None:
+    """Gives weights of an older release's checkpoint the names they have now."""
+    for old, new in OLD_NAMES.items():
+        if old in weights:
+            weights[new] = weights.pop(old)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distill.data.judged_pairs import DevMeasure, PairsData
 from distill.data.negative_sampling import PairRows
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder
@@ -17,16 +18,16 @@ from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import Role
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
+from distill.records import BadInput
 from distill.texts.tokens import TokenArrays
 
 
 class TeacherModule(ScheduledModule):
     """A teacher to train; one subclass for each architecture."""
 
-    reranks: ClassVar[bool]  # whether dev is measured by re-ranking a first stage, or by searching the corpus
-    writes: ClassVar[bool] = False  # or by the likelihood of each query after its document
-    best_by: ClassVar[str] = "ndcg@10"  # the dev metric that says which epoch is kept
-    next_verb: ClassVar[str]  # the verb that takes the teacher's folder
+    dev_measure: DevMeasure
+    best_by: ClassVar[str] = "ndcg@10"  # the dev metric that is highest in the best epoch
+    next_verb: ClassVar[str]  # the verb that reads the teacher's folder
     start_from: str
     origin: str  # one line on where weights and settings come from
 
@@ -36,27 +37,36 @@ class TeacherModule(ScheduledModule):
 
     @property
     def model(self) -> nn.Module:
-        """All that learns."""
+        """The module of everything that learns."""
         raise NotImplementedError
 
     def reader(self, role: Role) -> Encoder | CrossEncoder | Seq2SeqModel:
-        """Who cuts the texts of that role into tokens."""
+        """Returns the model that cuts the texts of a role into tokens."""
         raise NotImplementedError
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any:
-        """What `training_step` takes; column 0 of the documents is the positive."""
+        """Makes what `training_step` takes; column 0 of the documents is the positive."""
         raise NotImplementedError
 
     def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any:
-        """What `validation_step` takes; the documents are those to re-rank, -1 where there are fewer, or none."""
+        """Makes what `validation_step` takes; the documents are those to re-rank, or K = 0. Rows of -1 are padding."""
         raise NotImplementedError
 
     def rank_documents(self, data: Any, query_rows: np.ndarray, outputs: Tensor) -> Tensor:
-        """[Q, k] rows of the corpus, best first, for dev queries [Q] out of what `validation_step` returned for them."""
+        """Ranks documents for dev queries.
+
+        Args:
+            data: the `PairsData` that the teacher is trained with.
+            query_rows: [Q] of the dev queries.
+            outputs: what `validation_step` returned for them, row after row.
+
+        Returns:
+            [Q, k] rows of the corpus, best first.
+        """
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Of weights, tokenizer and settings."""
+        """Returns 16 hex digits over weights, tokenizer and settings."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
@@ -64,6 +74,11 @@ class TeacherModule(ScheduledModule):
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, PairsData):
+            raise BadInput(f"{type(self).__name__}: learns from PairsData: call Trainer.fit(teacher, PairsData(...))")
+        self.prepare()
+        data.connect(self)
         # the model stays in evaluation mode: without dropout a step depends on nothing but its batch
         if self.trainer.strategy.root_device.type == "cpu":
             for module in self.model.modules():
@@ -72,4 +87,4 @@ class TeacherModule(ScheduledModule):
                     module.set_attn_implementation("eager")
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return make_adamw(self.model, self.learning_rate, bool(self.trainer.gradient_clip_val))
+        return make_adamw(self.model, self.learning_rate, is_clipped=bool(self.trainer.gradient_clip_val))

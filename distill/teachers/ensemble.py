@@ -1,4 +1,4 @@
-"""Several teachers as one: each query's candidates by a mixture of what they say."""
+"""Several teachers as one: a weighted average of their distributions over each query's candidates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.records import BadInput, Encoded
+from distill.records import BadInput, Batch, Encoded
+from distill.teachers.teacher import Teacher
 
 
 @dataclass
 class EnsembleSettings:
-    """How much each teacher has to say; losses learn from the mixture by `teacher: ensemble`.
+    """Which teachers are averaged and how they are weighted; losses learn from the average by `teacher: ensemble`.
 
-    A teacher's scores over its temperature make a softmax over a query's candidates; the mixture of these is the ensemble's.
+    A teacher's scores divided by its temperature make a softmax over a query's candidates. The ensemble is the average of these.
 
     Args:
         temperatures: of each teacher's scores, by name; `store` is the one that made data.store. 0.05 suits cosines, 1 logits.
@@ -34,32 +35,51 @@ class EnsembleSettings:
 
 
 class EnsembleTeacher(nn.Module):
-    """The ensemble at work; its parameters learn where the weights are learned."""
+    """A teacher that averages others; its parameters are trained where the weights are learned. It has scores and no vectors.
 
-    def __init__(self, ensemble: EnsembleSettings):
+    Args:
+        settings: which teachers, and how they are weighted.
+        teachers: them by name, others may be among them.
+    """
+
+    width = 0
+    reads_pairs = True  # it may have cross encoders in it
+    has_cosine_scores = False
+
+    def __init__(self, settings: EnsembleSettings, teachers: Mapping[str, Teacher] | None = None):
         super().__init__()
-        self.ensemble = ensemble
-        if ensemble.weights == "learned":
-            self.constant = nn.Parameter(torch.zeros(len(ensemble.temperatures)))
-            self.of_margin = nn.Parameter(torch.zeros(len(ensemble.temperatures)))
+        self.settings = settings
+        self.teachers = teachers or {}
+        if settings.weights == "learned":
+            count = len(settings.temperatures)
+            self.constant = nn.Parameter(torch.zeros(count))
+            self.margin_factor = nn.Parameter(torch.zeros(count))
 
-    def forward(self, teachers: Mapping[str, Encoded]) -> Encoded:
-        """Scores are the log shares [B, K] of the mixture; there are no vectors."""
-        some = teachers[next(iter(self.ensemble.temperatures))]
-        logs = torch.stack([F.log_softmax(teachers[name].scores / t, dim=-1) for name, t in self.ensemble.temperatures.items()], dim=1)
-        scores = torch.logsumexp(self.log_weights(logs)[:, :, None] + logs, dim=1)
-        nothing = scores.new_empty(len(scores), 0)
-        return Encoded(nothing, scores.new_empty(*scores.shape, 0), scores, some.document_rows)
+    def forward(self, batch: Batch) -> Encoded:
+        """Averages what every teacher computes for the batch."""
+        return self.combine({name: self.teachers[name](batch) for name in self.settings.temperatures})
 
-    def log_weights(self, logs: Tensor) -> Tensor:
-        """[B, T] log weights of T teachers from their log shares [B, T, K]."""
-        first, second = logs.exp().topk(2, dim=-1).values.unbind(-1)
+    def combine(self, encoded: Mapping[str, Encoded]) -> Encoded:
+        """Averages what the teachers computed, by name; scores are log probabilities [B, K]."""
+        log_probabilities = torch.stack(
+            [F.log_softmax(encoded[name].scores / temperature, dim=-1) for name, temperature in self.settings.temperatures.items()], dim=1
+        )  # [B, T, K] of T teachers
+        scores = torch.logsumexp(self.log_weights(log_probabilities)[:, :, None] + log_probabilities, dim=1)  # [B, K]
+        no_vectors = scores.new_empty(len(scores), 0)
+        first = encoded[next(iter(self.settings.temperatures))]
+        return Encoded(no_vectors, scores.new_empty(*scores.shape, 0), scores, first.document_rows)
+
+    def log_weights(self, log_probabilities: Tensor) -> Tensor:
+        """Returns log weights [B, T] of T teachers from their log probabilities [B, T, K]."""
+        first, second = log_probabilities.exp().topk(2, dim=-1).values.unbind(-1)
         margins = first - second  # [B, T]
-        if self.ensemble.weights == "learned":
-            return F.log_softmax(self.constant + self.of_margin * margins, dim=-1)
-        shares = margins + 1e-6 if self.ensemble.weights == "margin" else torch.ones_like(margins)
+        if self.settings.weights == "learned":
+            return F.log_softmax(self.constant + self.margin_factor * margins, dim=-1)
+        shares = margins + 1e-6 if self.settings.weights == "margin" else torch.ones_like(margins)
         return (shares / shares.sum(dim=-1, keepdim=True)).log()
 
-    def loss(self, mixture: Encoded) -> Tensor:
-        """What learned weights minimise: minus the log share of the positive, column 0; 0 where none are."""
-        return -mixture.scores[:, 0].mean() if self.ensemble.weights == "learned" else mixture.scores.new_zeros(())
+    def loss(self, combined: Encoded) -> Tensor:
+        """Returns what learned weights minimise: minus the mean log probability of the positive, column 0; 0 where none are learned."""
+        if self.settings.weights == "learned":
+            return -combined.scores[:, 0].mean()
+        return combined.scores.new_zeros(())

@@ -1,4 +1,4 @@
-"""Teachers: a batch in, what the teacher says about it out. No gradient flows into them."""
+"""Teachers whose vectors and scores are on disk: a batch costs a look-up in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from distill.vectors.store import VectorStore
 
 
 class StoredQueries:
-    """Vectors of several query sets as one: row i is the i-th of all the training queries."""
+    """Vectors of several query sets as one: row i is the i-th of all their queries.
+
+    Args:
+        stores: one for each set.
+        rows: [n] row of each query of a set within its store, one array for each set.
+    """
 
     def __init__(self, stores: Sequence[VectorStore], rows: Sequence[np.ndarray]):
         self.stores = stores
@@ -25,75 +30,71 @@ class StoredQueries:
         return len(self.rows)
 
     def take(self, queries: np.ndarray) -> np.ndarray:
-        """Vectors [n, D] float16 of the queries [n]."""
+        """Returns the vectors [n, D] float16 of the queries [n]."""
         vectors = np.empty((len(queries), self.stores[0].width), np.float16)
-        owners = self.store_of[queries]
-        for owner in np.unique(owners):
-            here = owners == owner
-            vectors[here] = self.stores[owner].take(self.rows[queries[here]])
+        store_of = self.store_of[queries]  # [n]
+        for number in np.unique(store_of):
+            here = store_of == number
+            vectors[here] = self.stores[number].take(self.rows[queries[here]])
         return vectors
 
 
 class StoredTeacher:
-    """A teacher whose vectors are on disk: each batch costs a look-up in memory-mapped files."""
+    """A dual encoder whose vectors are on disk.
 
-    reads_pairs = False  # vectors of a query do not depend on the document
+    Args:
+        queries: its vectors of the training queries.
+        documents: its vectors of the corpus.
+    """
+
+    reads_pairs = False
 
     def __init__(self, queries: StoredQueries, documents: VectorStore):
         self.queries = queries
         self.documents = documents
-        self.cosines = documents.has_cosine_scores  # whether its scores are on the scale of cosines
-
-    @property
-    def width(self) -> int:
-        return self.documents.width
+        self.width = documents.width
+        self.has_cosine_scores = documents.has_cosine_scores
 
     @property
     def stores(self) -> list[VectorStore]:
         return [self.documents, *self.queries.stores]
 
     def __call__(self, batch: Batch) -> Encoded:
-        """Vectors of the batch's queries and candidates by their rows, float32, on the device of the batch's tokens."""
+        """Looks up the vectors of the batch's queries and candidates by their rows."""
         device = batch.queries.input_ids.device
-        queries = self.queries.take(batch.query_rows.numpy())  # [B, D]
         rows = batch.document_rows.numpy()  # [B, K]
-        documents = self.documents.take(rows.ravel()).reshape(*rows.shape, self.documents.width)  # [B, K, D]
-        query, document = (torch.from_numpy(vectors).to(device, torch.float32) for vectors in (queries, documents))
+        queries = self.queries.take(batch.query_rows.numpy())  # [B, D]
+        documents = self.documents.take(rows.ravel()).reshape(*rows.shape, self.width)  # [B, K, D]
+        query = torch.from_numpy(queries).to(device, torch.float32)
+        document = torch.from_numpy(documents).to(device, torch.float32)
         return score_candidates(query, document, batch.document_rows.to(device))
 
 
 class StoredPairs:
-    """A cross encoder whose opinion of every query and its candidates is on disk.
+    """A cross encoder whose scores, and vectors where it has some, of every query and its candidates are on disk.
 
     Args:
-        parts: stores of pairs, their ids aside rows of score, query vector and document vector.
-        rows: [n * K] rows of the pairs within each store, query after query; these follow one another as the training queries do.
+        parts: stores of pairs; a row holds score, query vector and document vector.
+        rows: [n * K] rows of the pairs within each store, query after query, in the order of the training queries.
         candidates: K.
     """
 
     reads_pairs = True
-    cosines = False
+    has_cosine_scores = False
 
     def __init__(self, parts: Sequence[VectorStore], rows: Sequence[np.ndarray], candidates: int):
         self.pairs = StoredQueries(parts, rows)
         self.candidates = candidates
-
-    @property
-    def width(self) -> int:
-        """Of its vectors; 0 where it has scores only."""
-        return self.pairs.stores[0].width // 2
+        self.width = parts[0].width // 2
 
     @property
     def stores(self) -> Sequence[VectorStore]:
         return self.pairs.stores
 
     def __call__(self, batch: Batch) -> Encoded:
-        """Scores [B, K], query vectors [B, K, D] and document vectors [B, K, D]: each depends on the other text of its pair."""
+        """Looks up scores [B, K], query vectors [B, K, D] and document vectors [B, K, D]: each depends on the other text of its pair."""
         device = batch.queries.input_ids.device
         rows = batch.query_rows.numpy()[:, None] * self.candidates + np.arange(self.candidates)  # [B, K]
-        stacked = self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)
-        scores, query, document = unpack_scores_and_vectors(torch.from_numpy(stacked).to(device, torch.float32))
+        packed = self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)  # [B, K, 1 + 2 D]
+        scores, query, document = unpack_scores_and_vectors(torch.from_numpy(packed).to(device, torch.float32))
         return Encoded(query, document, scores, batch.document_rows.to(device))
-
-
-Teacher = StoredTeacher | StoredPairs  # who is learnt from

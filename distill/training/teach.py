@@ -27,7 +27,7 @@ def train_teacher(
         read_checkpoint(ckpt_path)
     data.setup("fit")
     module.prepare(run.start if run.start.exists() else None)
-    data.prepare_for(module)
+    data.connect(module)
     if trainer.is_global_zero:
         made_from = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
         _lock = run.claim(config, str(trainer.precision), made_from, data.removed_from_train)

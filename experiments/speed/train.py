@@ -21,15 +21,17 @@ from harness import alone, arguments, figure, gemm_gflops, measure, peak_mb, rep
 from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.data.loaders import epoch_batches, make_collate
+from distill.encoders.encoder import Encoder
 from distill.encoders.maker import Maker
 from distill.encoders.students import StudentFromTeacher, TeacherSpace
-from distill.files.device import autocast, computes_bf16
+from distill.files.device import autocast, has_fast_bf16
 from distill.losses import QueryMatching
 from distill.losses.embedding import vector_distances
 from distill.modules.optimizer import make_adamw
 from distill.modules.student import StudentModule
 from distill.records import Batch
-from distill.teachers.stored import StoredQueries, StoredTeacher, Teacher
+from distill.teachers.stored import StoredQueries, StoredTeacher
+from distill.teachers.teacher import Teacher
 from distill.texts.texts import Texts
 from distill.texts.tokens import TokenArrays, load_or_tokenize
 from distill.training.train import quiet_lightning
@@ -60,7 +62,7 @@ class Steps:
 class Batches(LightningDataModule):
     """The training part of `RetrievalData`, over vectors that need no teacher run."""
 
-    candidates = 0
+    candidates, labelled = 0, False
     teachers: ClassVar[dict[str, Teacher]] = {}
     dev_qrels = None
 
@@ -69,6 +71,9 @@ class Batches(LightningDataModule):
         self.steps = steps
         self.teacher = StoredTeacher(StoredQueries([store], [np.arange(len(store))]), store)
         self.teacher_space = TeacherSpace(Maker(TEACHER, ""), WIDTH, True)
+
+    def connect(self, encoder: Encoder, document_tower: Encoder | None = None) -> None:
+        """The tokens are made already."""
 
     def train_dataloader(self) -> Steps:
         return self.steps
@@ -80,7 +85,7 @@ def ours(data: Batches, device: str) -> Callable[[], int]:
 
     def contender() -> int:
         options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-        precision = "bf16-mixed" if computes_bf16(device) else "32-true"
+        precision = "bf16-mixed" if has_fast_bf16(device) else "32-true"
         accelerator = "cpu" if device == "cpu" else "gpu"
         Trainer(max_epochs=1, accelerator=accelerator, devices=1, precision=precision, limit_val_batches=0, **options).fit(module, data)
         return data.steps.rows.size

@@ -15,7 +15,7 @@ import torch
 from commands import distill, furthest, in_process, train_arguments
 from conftest import make_teacher
 
-from distill.callbacks.health import query_id_lookup
+from distill.callbacks.diagnosis import read_query_ids
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
@@ -41,8 +41,8 @@ def data(source_root, store_folder, teacher):
         module = RetrievalData(source, str(store_folder), fresh=generator, fresh_share=share, batch_size=16 // world_size, **more)
         module.setup("fit")
         loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
-        student = SimpleNamespace(encoder=teacher, document_tower=None)
-        module.trainer = SimpleNamespace(lightning_module=student, fit_loop=loop, global_rank=rank, world_size=world_size)
+        module.connect(teacher)
+        module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size)
         return module
 
     return of
@@ -66,7 +66,7 @@ def test_every_epoch_has_others_and_the_teachers_vectors_of_them(generator, data
     assert sorted(seen) == sorted([*range(REAL), *range(REAL), *range(REAL, REAL + 96)])
     assert all(len(set(those)) == 48 for those in texts) and len(set(texts[0]) & set(texts[1])) < 24
     assert data(generator).fresh_queries.texts(1) == texts[1] != data(generator, seed=1).fresh_queries.texts(1)
-    assert query_id_lookup(module)(REAL + 48 + 5) == texts[1][5] and query_id_lookup(module)(3) == "train3"
+    assert read_query_ids(module, [REAL + 48 + 5, 3]) == [texts[1][5], "train3"]
     sources = MsMarcoTsv(str(source_root))
     known = {word for text in [*sources.documents(), *sources.queries("train")] for word in text.split()}
     assert generator.name == "noise" or {word for text in texts[0] for word in text.split()} <= known

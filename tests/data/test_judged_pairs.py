@@ -15,11 +15,11 @@ from distill.texts.sources import MsMarcoTsv
 
 
 class Reranks:
-    reranks, writes = True, False
+    dev_measure = "rerank"
 
 
 class Searches:
-    reranks, writes = False, False
+    dev_measure = "search"
 
 
 def data(root: Path, **settings) -> PairsData:
@@ -43,23 +43,26 @@ def test_only_judged_dev_queries_are_measured(copied):
 
 def test_a_small_corpus_is_searched_whole_and_a_large_one_in_part(copied):
     made = data(copied, dev_documents=60)
-    made.prepare_for(Searches)
+    made.connect(Searches)
     assert made.dev_corpus.tolist() == list(range(60)) and made.dev_candidates.shape == (3, 0)
     made = data(copied, dev_documents=12)
-    made.prepare_for(Searches)
+    made.connect(Searches)
     assert len(made.dev_corpus) == 12 and {1, 4, 5, 9} <= set(made.dev_corpus.tolist())
     assert made.dev_corpus.tolist() == sorted(set(made.dev_corpus.tolist()))
     made = data(copied, dev_documents=2)
-    made.prepare_for(Searches)
+    made.connect(Searches)
     assert made.dev_corpus.tolist() == [1, 4, 5, 9]  # what is judged is never left out
 
 
 def test_a_batch_knows_every_judged_document_of_its_queries(copied, teacher_folder):
     """In any degree, so that a loss over the batch's documents takes none of them for a negative."""
     made, encoder = data(copied, batch_size=8), load_encoder(str(teacher_folder))
-    teacher = SimpleNamespace(training_batch=lambda queries, documents, rows, tokens: rows, reader=lambda role: encoder)
+    teacher = SimpleNamespace(
+        training_batch=lambda queries, documents, rows, tokens: rows, reader=lambda role: encoder, dev_measure="search"
+    )
+    made.connect(teacher)
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
-    made.trainer = SimpleNamespace(lightning_module=teacher, fit_loop=loop, global_rank=0, world_size=1)
+    made.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)
     judged, seen = made.source.qrels("train").judgments, set()
     for rows in made.train_dataloader():
         for query, relevant, documents in zip(rows.queries, rows.relevant, rows.documents, strict=True):
@@ -115,4 +118,4 @@ def test_labels_that_teach_nothing_are_refused(judgments, words, copied):
 
 def test_a_first_stage_is_asked_for_where_it_is_needed(copied):
     with pytest.raises(BadInput, match=r"data\.first_stage: a cross encoder re-ranks"):
-        data(copied).prepare_for(Reranks)
+        data(copied).connect(Reranks)

@@ -153,7 +153,7 @@ def test_evaluation_gives_each_row_exactly_once(world_size, count):
 def test_sets_are_mixed_in_the_proportions_asked_for():
     lengths = np.array([3] * 20 + [4] * 6 + [5] * 30)
     for epoch in range(3):
-        rows = epoch_batches(lengths, 1, seed=0, epoch=epoch, drawn=[(20, 20), (6, 15), (30, 10)]).ravel()
+        rows = epoch_batches(lengths, 1, seed=0, epoch=epoch, draws=[(20, 20), (6, 15), (30, 10)]).ravel()
         first, second, third = (np.bincount(rows, minlength=56)[part] for part in (slice(0, 20), slice(20, 26), slice(26, 56)))
         assert first.tolist() == [1] * 20
         assert second.sum() == 15 and set(second.tolist()) == {2, 3}
@@ -167,16 +167,16 @@ def test_a_small_share_is_drawn_anew_every_epoch():
 
 
 def test_the_loader_is_as_long_as_what_is_drawn():
-    loader = TrainingLoader(lambda rows: rows, np.full(110, 3), 8, drawn=[(10, 10), (100, 30)])
+    loader = TrainingLoader(lambda rows: rows, np.full(110, 3), 8, draws=[(10, 10), (100, 30)])
     loader_rows = list(loader)
     assert len(loader) == len(loader_rows) == 5
 
 
 def test_two_ranks_share_a_mix():
     """Each epoch other queries, between them those of one rank, and none twice."""
-    drawn, lengths = [(10, 10), (100, 30)], np.full(110, 3)
-    loaders = [TrainingLoader(lambda rows: rows, lengths, 4, seed=0, rank=rank, world_size=2, drawn=drawn) for rank in (0, 1)]
-    whole = TrainingLoader(lambda rows: rows, lengths, 8, seed=0, drawn=drawn)
+    draws, lengths = [(10, 10), (100, 30)], np.full(110, 3)
+    loaders = [TrainingLoader(lambda rows: rows, lengths, 4, seed=0, rank=rank, world_size=2, draws=draws) for rank in (0, 1)]
+    whole = TrainingLoader(lambda rows: rows, lengths, 8, seed=0, draws=draws)
     for epoch in range(2):
         for loader in (*loaders, whole):
             loader.set_epoch(epoch)
@@ -210,7 +210,7 @@ def test_an_epoch_goes_on_with_other_batches(first, then, done):
 
 def whole(one: TrainingLoader) -> list[np.ndarray]:
     """The batches of all its ranks together, from where it stands."""
-    batches = epoch_batches(one.lengths, one.global_batch, one.seed, one.epoch, one.drawn, one.before)
+    batches = epoch_batches(one.lengths, one.global_batch, one.seed, one.epoch, one.draws, one.done)
     return list(batches[len(batches) - (len(one) - one.position) :])
 
 

@@ -85,3 +85,13 @@ def test_documents_that_are_masked_leave_the_gradient_finite():
     encoded = score_candidates(query, DOCUMENTS[:1].expand(2, 2, 2), torch.tensor([[0, 1], [0, 1]]))
     OneHot()(encoded, encoded).backward()
     assert torch.isfinite(query.grad).all()
+
+
+def test_the_default_temperature_is_used_where_none_was_given():
+    fitted, given = OneHot(), OneHot(temperature=0.1)
+    assert fitted.temperature_in_use == 0.05
+    for loss in (fitted, given):
+        loss.set_default_temperatures(1.0)
+    assert (fitted.temperature_in_use, given.temperature_in_use) == (1.0, 0.1)
+    encoded = score_candidates(QUERIES, DOCUMENTS, torch.tensor([[0, 1], [2, 3]]))
+    torch.testing.assert_close(fitted(encoded, encoded), OneHot(temperature=1.0)(encoded, encoded))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from distill.losses import MarginMSE, OneHot, ScoreDistillation, ScoreMSE
+from distill.losses import MarginMSE, ScoreDistillation, ScoreMSE
 from distill.records import Encoded
 
 
@@ -58,30 +58,33 @@ def test_the_teacher_may_have_a_temperature_of_its_own():
     torch.testing.assert_close(own, ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER)))
 
 
-def test_logits_are_not_divided_unless_it_is_said():
-    own = ScoreDistillation(weight=3.0, teacher="ce").with_default_temperature(0.05, 1.0)
-    assert (own.temperature, own.teacher_temperature, own.weight, own.teacher) == (0.05, 1.0, 3.0, "ce")
-    torch.testing.assert_close(
-        own(scored(0.05 * STUDENT), scored(TEACHER)), ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER))
-    )
-    assert ScoreDistillation(teacher_temperature=2.0).with_default_temperature(0.05, 1.0).teacher_temperature == 2.0
-    assert MarginMSE().with_default_temperature(0.05, 1.0) == MarginMSE()
+def fitted(loss: ScoreDistillation, student: float, teacher: float | None = None) -> tuple[float, float]:
+    """The temperatures that a loss uses once it knows the defaults."""
+    loss.set_default_temperatures(student, teacher)
+    return loss.temperatures_in_use
 
 
-def test_temperatures_that_are_not_given_suit_the_vectors():
-    """A teacher like the student follows the temperature that was given to it; one of another kind does not."""
-    assert ScoreDistillation().with_default_temperature(1.0, None) == ScoreDistillation(temperature=1.0)
-    assert ScoreDistillation(temperature=0.1).with_default_temperature(1.0, None) == ScoreDistillation(temperature=0.1)
-    assert ScoreDistillation(temperature=0.1).with_default_temperature(1.0, 0.05) == ScoreDistillation(
-        temperature=0.1, teacher_temperature=0.05
-    )
-    assert (OneHot().with_default_temperature(1.0, None), OneHot(temperature=0.1).with_default_temperature(1.0, None)) == (
-        OneHot(temperature=1.0),
-        OneHot(temperature=0.1),
-    )
+def test_logits_of_the_teacher_are_not_divided_by_default():
+    loss = ScoreDistillation(weight=3.0, teacher="ce")
+    assert fitted(loss, 0.05, 1.0) == (0.05, 1.0)
+    assert (loss.temperature, loss.teacher_temperature, loss.weight, loss.teacher) == (None, None, 3.0, "ce")  # what was given stays
     torch.testing.assert_close(
-        ScoreDistillation()(scored(STUDENT), scored(TEACHER)), ScoreDistillation(temperature=0.05)(scored(STUDENT), scored(TEACHER))
+        loss(scored(0.05 * STUDENT), scored(TEACHER)), ScoreDistillation(temperature=1.0)(scored(STUDENT), scored(TEACHER))
     )
+    assert fitted(ScoreDistillation(teacher_temperature=2.0), 0.05, 1.0) == (0.05, 2.0)
+
+
+def test_temperatures_that_are_not_given_fit_the_scores():
+    """A teacher whose scores are like the student's follows the temperature that was given; one of another kind does not."""
+    assert fitted(ScoreDistillation(), 1.0) == (1.0, 1.0)
+    assert fitted(ScoreDistillation(temperature=0.1), 1.0) == (0.1, 0.1)
+    assert fitted(ScoreDistillation(temperature=0.1), 1.0, 0.05) == (0.1, 0.05)
+    assert ScoreDistillation().temperatures_in_use == (0.05, 0.05)
+
+
+def test_a_loss_that_serves_a_second_student_forgets_the_first_ones_defaults():
+    loss = ScoreDistillation()
+    assert [fitted(loss, 1.0, 0.05), fitted(loss, 0.05)] == [(1.0, 0.05), (0.05, 0.05)]
 
 
 def test_halving_the_temperature_doubles_the_slope_at_equal_shares():
@@ -115,7 +118,3 @@ def test_slopes_of_squared_differences():
     torch.testing.assert_close(margin, torch.tensor([[-2.25, -0.5, 2.75], [1.0, 0.5, -1.5]]))
     (score,) = torch.autograd.grad(ScoreMSE()(scored(student), scored(THEIRS)), student)
     torch.testing.assert_close(score, (OURS - THEIRS) / 3)
-
-
-def test_how_many_candidates_each_needs():
-    assert (ScoreDistillation.min_candidates, MarginMSE.min_candidates, ScoreMSE.min_candidates) == (2, 2, 1)

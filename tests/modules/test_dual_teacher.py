@@ -132,12 +132,12 @@ def test_a_plain_folder_says_how_it_pools_by_option(tmp_path):
     assert "pooling mean (given)" in module.origin and "max_length 16 (its own)" in module.origin
     longer = DualTeacher(str(tmp_path / "plain"), pooling="mean", normalize=False)
     longer.prepare()
-    assert (module.loss.temperature, longer.loss.temperature) == (0.05, 1.0)  # what suits cosines, and other scores
+    assert (module.loss.temperature_in_use, longer.loss.temperature_in_use) == (0.05, 1.0)  # what suits cosines, and other scores
     assert "temperature 1.0 (its own)" in longer.origin
     resumed = DualTeacher(str(tmp_path / "plain"))
     longer.towers.save_pretrained(tmp_path / "start")
     resumed.prepare(tmp_path / "start")
-    assert resumed.loss.temperature == 1.0
+    assert resumed.loss.temperature_in_use == 1.0
 
 
 def test_two_towers_are_not_taken_for_one(tmp_path):

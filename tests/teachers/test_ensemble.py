@@ -1,4 +1,4 @@
-"""Several teachers as one: shares, mixtures and what the weights learn, by hand."""
+"""Several teachers as one: shares, averages and what the weights learn, by hand."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def teachers() -> dict[str, Encoded]:
     """Scores whose softmax at its temperature is each teacher's shares; a constant says nothing."""
     rows, none = torch.arange(6).view(2, 3), torch.empty(2, 0)
     said = {name: TEMPERATURES[name] * torch.tensor(shares).log() + 5 for name, shares in SHARES.items()}
-    return {name: Encoded(none, torch.empty(2, 3, 0), scores, rows) for name, scores in {**said, "unasked": torch.rand(2, 3)}.items()}
+    return {name: Encoded(none, torch.empty(2, 3, 0), scores, rows) for name, scores in {**said, "unused": torch.rand(2, 3)}.items()}
 
 
-def mixture(weights: str) -> EnsembleTeacher:
+def average(weights: str) -> EnsembleTeacher:
     return EnsembleTeacher(EnsembleSettings(TEMPERATURES, weights))
 
 
@@ -31,23 +31,24 @@ def mixture(weights: str) -> EnsembleTeacher:
     ("weights", "of_a"),
     [("equal", [0.5, 0.5]), ("margin", [1.0, 0.3]), ("learned", [0.5, 0.5])],  # learned ones begin equal
 )
-def test_the_mixture_by_hand(weights, of_a):
-    mixed = mixture(weights)(teachers())
+def test_the_average_by_hand(weights, of_a):
+    combined = average(weights).combine(teachers())
     by_hand = [[w * a + (1 - w) * b for a, b in zip(*rows, strict=True)] for w, *rows in zip(of_a, *SHARES.values(), strict=True)]
-    torch.testing.assert_close(mixed.scores.exp(), torch.tensor(by_hand), atol=1e-5, rtol=0)
-    assert mixed.query.shape == (2, 0) and mixed.document.shape == (2, 3, 0) and mixed.document_rows.tolist() == [[0, 1, 2], [3, 4, 5]]
+    torch.testing.assert_close(combined.scores.exp(), torch.tensor(by_hand), atol=1e-5, rtol=0)
+    assert combined.query.shape == (2, 0) and combined.document.shape == (2, 3, 0)
+    assert combined.document_rows.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_weights_of_equal_margins_are_equal():
     logs = torch.tensor([[[0.5, 0.3, 0.2], [0.2, 0.4, 0.4], [0.1, 0.5, 0.4]]]).log()  # margins 0.2, 0 and 0.1
-    torch.testing.assert_close(mixture("margin").log_weights(logs).exp(), torch.tensor([[2 / 3, 0, 1 / 3]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(average("margin").log_weights(logs).exp(), torch.tensor([[2 / 3, 0, 1 / 3]]), atol=1e-4, rtol=0)
     nobody_prefers = torch.full((1, 2, 3), 1 / 3).log()
-    torch.testing.assert_close(mixture("margin").log_weights(nobody_prefers).exp(), torch.tensor([[0.5, 0.5]]))
+    torch.testing.assert_close(average("margin").log_weights(nobody_prefers).exp(), torch.tensor([[0.5, 0.5]]))
 
 
 def test_learned_weights_are_a_softmax_of_a_constant_and_of_the_margin():
-    learned = mixture("learned")
-    learned.constant.data, learned.of_margin.data = torch.tensor([0.2, -0.1]), torch.tensor([1.0, 3.0])
+    learned = average("learned")
+    learned.constant.data, learned.margin_factor.data = torch.tensor([0.2, -0.1]), torch.tensor([1.0, 3.0])
     logs = torch.tensor([*zip(*SHARES.values(), strict=True)]).log()  # [B, T, K]
     for row, (a, b) in zip(learned.log_weights(logs).tolist(), MARGINS, strict=True):
         total = exp(0.2 + a) + exp(-0.1 + 3 * b)
@@ -55,20 +56,20 @@ def test_learned_weights_are_a_softmax_of_a_constant_and_of_the_margin():
 
 
 def test_the_loss_is_the_positives_share():
-    learned = mixture("learned")
-    assert learned.loss(learned(teachers())).item() == pytest.approx(-(log(0.6) + log(0.35)) / 2, abs=1e-5)
+    learned = average("learned")
+    assert learned.loss(learned.combine(teachers())).item() == pytest.approx(-(log(0.6) + log(0.35)) / 2, abs=1e-5)
     for weights in ("equal", "margin"):
-        assert mixture(weights).loss(mixture(weights)(teachers())).item() == 0
-        assert not list(mixture(weights).parameters())
+        assert average(weights).loss(average(weights).combine(teachers())).item() == 0
+        assert not list(average(weights).parameters())
 
 
 def test_learned_weights_move_to_the_better_teacher():
-    learned = mixture("learned")
+    learned = average("learned")
     optimizer = torch.optim.Adam(learned.parameters(), lr=0.05)
-    before = learned.loss(learned(teachers())).item()
+    before = learned.loss(learned.combine(teachers())).item()
     for _ in range(200):
         optimizer.zero_grad()
-        loss = learned.loss(learned(teachers()))
+        loss = learned.loss(learned.combine(teachers()))
         loss.backward()
         optimizer.step()
     assert loss.item() < before and loss.item() == pytest.approx(-(log(0.8) + log(0.6)) / 2, abs=0.01)  # a is right about both

@@ -188,8 +188,8 @@ def test_what_a_cross_encoder_needs_and_does_not_take(world, refused, tmp_path):
 def attached(data: RetrievalData, encoder: Any, tower: Any) -> RetrievalData:
     """With as much of a trainer as the loader asks for."""
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
-    student = SimpleNamespace(encoder=encoder, document_tower=tower)
-    data.trainer = SimpleNamespace(lightning_module=student, fit_loop=loop, global_rank=0, world_size=1)
+    data.connect(encoder, tower)
+    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)
     return data
 
 
@@ -221,7 +221,7 @@ def test_scores_vectors_and_tokens_of_a_batch_belong_to_its_own_pairs(world, tea
         own_queries, documents = [texts[query] for query, _ in pairs[::3]], [texts[document] for _, document in pairs]
         with torch.inference_mode():
             torch.testing.assert_close(encoder(batch.queries), encoder.encode(own_queries, "query"), atol=1e-5, rtol=0)
-            torch.testing.assert_close(batch.documents.each(encoder), encoder.encode(documents, "document"), atol=1e-5, rtol=0)
+            torch.testing.assert_close(batch.documents.map(encoder), encoder.encode(documents, "document"), atol=1e-5, rtol=0)
         torch.testing.assert_close(data.teachers["narrow"](batch).query, narrow.encode(own_queries, "query"), **close)
         assert data.teachers["narrow"](batch).document.shape == (16, 3, 16)
         seen += batch.query_rows.tolist()
@@ -243,8 +243,7 @@ def test_each_kind_of_teacher_has_its_own_temperature(world):
     losses = {name: ScoreDistillation(teacher=name) for name in ("ce", "cls", "narrow")} | {"store": ScoreDistillation()}
     module = StudentModule(StudentFromTeacher([0, 3]), losses)
     module.prepare(data)
-    assert [loss.teacher_temperature for loss in module.losses.values()] == [1.0, 1.0, None, None]
-    assert {loss.temperature for loss in module.losses.values()} == {0.05}
+    assert [loss.temperatures_in_use for loss in module.losses.values()] == [(0.05, 1.0), (0.05, 1.0), (0.05, 0.05), (0.05, 0.05)]
 
 
 def test_temperatures_suit_vectors_of_any_length(world, monkeypatch):
@@ -253,8 +252,8 @@ def test_temperatures_suit_vectors_of_any_length(world, monkeypatch):
     losses = {name: ScoreDistillation(teacher=name) for name in ("ce", "narrow", "store")} | {"labels": OneHot()}
     module = StudentModule(StudentFromTeacher([0, 3]), losses)
     module.prepare(world.data("ce", "narrow"))
-    assert [loss.temperature for loss in module.losses.values()] == [1.0, 1.0, 1.0, 1.0]
-    assert [module.losses[name].teacher_temperature for name in ("ce", "narrow", "store")] == [1.0, 0.05, None]
+    assert [module.losses[name].temperatures_in_use for name in ("ce", "narrow", "store")] == [(1.0, 1.0), (1.0, 0.05), (1.0, 1.0)]
+    assert module.losses["labels"].temperature_in_use == 1.0
 
 
 def test_queries_with_too_few_scored_candidates_are_left_out_and_said(world, capsys):

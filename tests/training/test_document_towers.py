@@ -60,7 +60,7 @@ def student_of(data: RetrievalData, kind: str, losses: dict[str, Loss] | None = 
 
 def batches(data: RetrievalData, module: StudentModule) -> Any:
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
-    data.trainer = SimpleNamespace(lightning_module=module, fit_loop=loop, global_rank=0, world_size=1)
+    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)
     return data.train_dataloader()
 
 
@@ -84,7 +84,7 @@ def test_the_gradient_reaches_the_towers_it_should(kind, source_root, store_fold
     for name in losses:
         module.zero_grad()
         teacher = data.teacher(batch)
-        module.terms(module.student(batch, teacher), {"store": teacher})[name].backward()
+        module.compute_losses(module.encode_batch(batch, teacher), {"store": teacher}).losses[name].backward()
         found = {key for key, tower in towers.items() if tower and any(p.grad is not None and p.grad.any() for p in tower.parameters())}
         assert found == set(wanted[name]), name
     assert {id(p) for group in optimizer(module).param_groups for p in group["params"]} == {id(p) for p in module.parameters()}
@@ -97,8 +97,8 @@ def test_the_graph_of_the_batch_reaches_a_document_tower(kind, source_root, stor
     module = student_of(data, kind, {"graph": SimilarityMatching()})
     batch = next(iter(batches(data, module)))
     teacher = data.teacher(batch)
-    module.terms(module.student(batch, teacher), {"store": teacher})["graph"].backward()
-    for tower in module.towers():
+    module.compute_losses(module.encode_batch(batch, teacher), {"store": teacher}).losses["graph"].backward()
+    for tower in module.towers:
         assert any(p.grad is not None and p.grad.any() for p in tower.parameters())
 
 
@@ -111,7 +111,7 @@ def test_no_judged_document_is_a_negative(source_root, store_folder):
     query_ids = [data.train_sets[0][0].ids[row] for row in batch.query_rows.tolist()]
     ids = [[data.store.documents.ids[row] for row in rows] for rows in batch.document_rows.tolist()]
     with torch.inference_mode():
-        student = module.student(batch, data.teacher(batch))
+        student = module.encode_batch(batch, data.teacher(batch))
         found = float(module.losses["one_hot"](student, student))
     losses, left_out = [], 0
     for query, vector, own in zip(query_ids, student.query, ids, strict=True):
@@ -145,7 +145,7 @@ def test_towers_begin_where_they_should_and_read_the_batchs_documents(kind, sour
     batch, words = next(iter(batches(data, module))), texts(source_root / "collection.tsv")
     read = [words[data.store.documents.ids[row]] for row in batch.document_rows.ravel().tolist()]
     with torch.inference_mode():
-        found = module.student(batch, data.teacher(batch))
+        found = module.encode_batch(batch, data.teacher(batch))
         torch.testing.assert_close(found.document.flatten(0, 1), own.encode(read, "document"), atol=1e-5, rtol=0)
         torch.testing.assert_close(found.scores, torch.einsum("bd,bkd->bk", found.query, found.document))
 
@@ -162,9 +162,9 @@ def test_an_ensembles_weights_follow_the_labels_and_not_the_student(source_root,
         module.zero_grad()
         module.losses["s"].weight = weight
         module.training_step(batch, 0).backward()
-        gradients.append(torch.cat([p.grad for p in module.mixture.parameters()]))
+        gradients.append(torch.cat([p.grad for p in module.ensemble.parameters()]))
     assert gradients[0].any() and gradients[0].equal(gradients[1])
-    assert module.losses["s"].teacher_temperature == 1.0  # log shares are logits
+    assert module.losses["s"].temperatures_in_use == (0.05, 1.0)  # log shares are logits
 
 
 REFUSED = {

@@ -76,7 +76,7 @@ def test_all_begin_from_a_name_on_the_hub(run_folder, teacher_folder, source_roo
 def test_one_encoder_is_where_two_towers_may_begin(run_folder, source_root, store_folder):
     both = student_of(data_of(source_root, store_folder), "separate", start_from=str(run_folder / "student"))
     wanted = load_towers(str(run_folder / "student")).query.state_dict()
-    for tower in both.towers():
+    for tower in both.towers:
         assert all(tensor.equal(wanted[name]) for name, tensor in tower.state_dict().items())
 
 
@@ -88,7 +88,7 @@ def test_an_ensemble_begins_anew_from_a_run_without_one(run_folder, source_root,
     module = student_of(data, "inherited", losses, ensemble=ensemble, start_from=start)
     wanted = weights(run_folder / "checkpoints" / "best.ckpt")
     assert all(tensor.equal(wanted[f"encoder.{name}"]) for name, tensor in module.encoder.state_dict().items())
-    assert module.mixture is not None and not torch.cat(list(module.mixture.parameters())).any()
+    assert module.ensemble is not None and not torch.cat(list(module.ensemble.parameters())).any()
 
 
 @pytest.mark.parametrize(
