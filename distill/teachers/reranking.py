@@ -73,7 +73,7 @@ def score_pairs(
 
     queries, documents = ([np.asarray(ids) for ids in texts] for texts in zip(*pairs, strict=True))
     with autocast(precision, encoder.device):
-        return chunk_pairs(encoder, queries, documents, TOKENS_PER_BATCH[encoder.device.type]).each(read).numpy()
+        return chunk_pairs(encoder, queries, documents, TOKENS_PER_BATCH[encoder.device.type]).map(read).numpy()
 
 
 def score_with_dual(towers: Towers, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:

@@ -16,44 +16,50 @@ from distill.encoders.pair_tokens import PairTokens
 from distill.records import Tokens
 from distill.texts.tokens import TokenArrays
 
-Batched = TypeVar("Batched", Tokens, PairTokens)
+TokenBatch = TypeVar("TokenBatch", Tokens, PairTokens)
 
 
 @dataclass(frozen=True)
-class Chunks(Generic[Batched]):
+class Chunks(Generic[TokenBatch]):
     """N texts or pairs, sorted by length into batches."""
 
-    batches: list[Batched]
-    places: Tensor  # [N] int64: where among all the batches' rows, one after the other, each text is
+    batches: list[TokenBatch]
+    positions: Tensor  # [N] int64: where each text is among the rows of all batches, one batch after the other
 
-    def to(self, device: torch.device, **kwargs) -> Chunks[Batched]:
-        return Chunks([batch.to(device, **kwargs) for batch in self.batches], self.places.to(device, **kwargs))
+    def to(self, device: torch.device, **kwargs) -> Chunks[TokenBatch]:
+        return Chunks([batch.to(device, **kwargs) for batch in self.batches], self.positions.to(device, **kwargs))
 
-    def each(self, function: Callable[[Batched], Tensor]) -> Tensor:
-        """[N, ...]: what `function` makes of every text, in their order."""
-        return torch.cat([function(batch) for batch in self.batches])[self.places]
+    def map(self, function: Callable[[TokenBatch], Tensor]) -> Tensor:
+        """[N, ...]: what `function` returns for the texts of each batch, in the order in which the texts came."""
+        return torch.cat([function(batch) for batch in self.batches])[self.positions]
 
 
-def make_chunks(lengths: Sequence[int], tokens_per_chunk: int, batch: Callable[[np.ndarray], Batched]) -> Chunks[Batched]:
-    """`batch` makes one of rows [n]; each has up to `tokens_per_chunk` tokens, padding included, or is a single text."""
+def make_chunks(lengths: Sequence[int], tokens_per_chunk: int, make_batch: Callable[[np.ndarray], TokenBatch]) -> Chunks[TokenBatch]:
+    """Sorts N texts by length into batches.
+
+    Args:
+        lengths: N numbers of tokens.
+        tokens_per_chunk: most tokens of a batch, padding included; a longer text is a batch of its own.
+        make_batch: makes a batch of the texts in rows [n].
+    """
     parts: list[np.ndarray] = list(length_batches(lengths, tokens_per_chunk))
     order = np.concatenate([np.empty(0, np.int64), *parts])
-    return Chunks([batch(rows) for rows in parts], torch.from_numpy(np.argsort(order, kind="stable")))
+    return Chunks([make_batch(rows) for rows in parts], torch.from_numpy(np.argsort(order, kind="stable")))
 
 
 def chunk_texts(tokens: TokenArrays, rows: np.ndarray, tokens_per_chunk: int) -> Chunks[Tokens]:
-    """The texts in `rows` [N]."""
+    """Batches of the texts in `rows` [N], which may repeat."""
     return make_chunks(tokens.lengths[rows].tolist(), tokens_per_chunk, lambda part: tokens.batch(rows[part]))
 
 
 def chunk_pairs(
     encoder: CrossEncoder, queries: Sequence[np.ndarray], documents: Sequence[np.ndarray], tokens_per_chunk: int
 ) -> Chunks[PairTokens]:
-    """N pairs of token ids of texts alone."""
-    longest = encoder.settings.max_length
-    lengths = [min(longest, len(q) + len(d) + encoder.template.special_count) for q, d in zip(queries, documents, strict=True)]
+    """Batches of N pairs for a cross encoder; `queries` and `documents` are N token ids each, without special tokens."""
+    longest, specials = encoder.settings.max_length, encoder.template.special_count
+    lengths = [min(longest, len(query) + len(document) + specials) for query, document in zip(queries, documents, strict=True)]
 
-    def batch(part: np.ndarray) -> PairTokens:
+    def make_batch(part: np.ndarray) -> PairTokens:
         return encoder.build_pairs([queries[i] for i in part], [documents[i] for i in part])
 
-    return make_chunks(lengths, tokens_per_chunk, batch)
+    return make_chunks(lengths, tokens_per_chunk, make_batch)

@@ -16,31 +16,43 @@ from distill.texts.qrels import Qrels
 def grade_tensors(
     qrels: Qrels, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Grades of retrieved documents [Q, k], and all grades there were to win [Q, J], as metrics read them.
+    """Looks up the grades that metrics read.
 
     Args:
         qrels: the judgments.
         query_ids: Q ids, one for each row of `rows`.
         corpus: ids of the documents that `rows` point at.
-        rows: [Q, k] int64, retrieved rows of the corpus, -1 where there is none.
-        device: where the grades go.
+        rows: [Q, k] int64, retrieved rows of the corpus; rows of -1 are padding.
+        device: where the tensors go.
+
+    Returns:
+        grades of the retrieved documents [Q, k], and grades of all judged documents [Q, J]; both int64, 0 for padding.
+
+    >>> ranked, judged = grade_tensors(Qrels({"q": {"a": 1, "b": 2}}), ["q"], Ids.of(["a", "b", "c"]), np.array([[2, 1]]))
+    >>> ranked.tolist(), judged.tolist()
+    ([[0, 2]], [[1, 2]])
     """
     ranked, judged = qrels.grade(query_ids, corpus, rows)
     return torch.from_numpy(ranked).to(device), torch.from_numpy(judged).to(device)
 
 
 def grade_judged(qrels: Qrels | None, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray, relevant_from: int) -> dict[str, np.ndarray]:
-    """Values of each metric, float64, one for each judged query; empty where no query is judged.
+    """Computes every metric for each judged query.
 
     Args:
         qrels: the judgments, None where there are none.
         query_ids: Q ids, one for each row of `rows`; those without judgments are left out, as trec_eval does.
         corpus: ids of the documents that `rows` point at.
-        rows: [Q, k] int64, retrieved rows of the corpus, -1 where there is none.
+        rows: [Q, k] int64, retrieved rows of the corpus; rows of -1 are padding.
         relevant_from: lowest grade that MRR and recall count as relevant.
+
+    Returns:
+        for each metric its values, float64, one for each judged query in the order of `query_ids`; empty where no query is judged.
     """
-    places = np.empty(0, np.int64) if qrels is None else qrels.judged_positions(query_ids)
-    if qrels is None or not len(places):
+    if qrels is None:
         return {}
-    grades = grade_tensors(qrels, [query_ids[int(place)] for place in places], corpus, rows[places])
-    return {name: values.numpy() for name, values in ranking_metrics(*grades, relevant_from).items()}
+    judged = qrels.judged_positions(query_ids)
+    if not len(judged):
+        return {}
+    ranked_grades, judged_grades = grade_tensors(qrels, [query_ids[int(query)] for query in judged], corpus, rows[judged])
+    return {name: values.numpy() for name, values in ranking_metrics(ranked_grades, judged_grades, relevant_from).items()}

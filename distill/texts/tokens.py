@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from distill.encoders.cross import CrossEncoder
-from distill.encoders.encoder import Encoder
+from distill.encoders.encoder import Encoder, Role
 from distill.encoders.seq2seq import Seq2SeqModel
-from distill.encoders.tokenizing import Role
 from distill.files.cache import cache_folder, load_or_compute
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import progress_bar
@@ -22,7 +21,12 @@ TEXTS_PER_CHUNK = 16_384
 
 
 class TokenArrays:
-    """Token ids of a set of texts: one flat int32 array and the offset where each text starts."""
+    """Token ids of N texts with T tokens in all: one flat array and the offset where each text starts.
+
+    >>> tokens = TokenArrays(np.array([5, 6, 7], np.int32), np.array([0, 2, 3]), pad_id=0)
+    >>> tokens.batch(np.array([1, 0])).input_ids.tolist()
+    [[7, 0], [5, 6]]
+    """
 
     def __init__(self, flat: np.ndarray, offsets: np.ndarray, pad_id: int):
         self.flat = flat  # [T] int32
@@ -40,32 +44,46 @@ class TokenArrays:
     def batch(self, rows: np.ndarray) -> Tokens:
         """Tokens [B, L] of the texts in `rows` [B], padded on the right to the longest of them."""
         lengths = self.lengths[rows]
-        positions = np.arange(lengths.max())
-        real = positions < lengths[:, None]  # [B, L]
-        source = np.where(real, self.offsets[rows][:, None] + positions, 0)
-        ids = np.where(real, self.flat[source], self.pad_id)
-        return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real.astype(np.int64)), not real.all())
+        columns = np.arange(lengths.max())
+        is_real = columns < lengths[:, None]  # [B, L]
+        places = np.where(is_real, self.offsets[rows][:, None] + columns, 0)  # [B, L] into flat
+        ids = np.where(is_real, self.flat[places], self.pad_id)
+        return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(is_real.astype(np.int64)), padded=not is_real.all())
 
 
 def load_or_tokenize(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
-    """The token arrays of `texts`, from the cache when these texts were cut by this tokenizer before."""
+    """Returns the token arrays of `texts`, from the cache where this tokenizer has cut these texts before.
+
+    Args:
+        texts: N texts.
+        encoder: the model whose tokenizer, length and prompts are used.
+        role: whether the texts are queries or documents.
+    """
     name = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
-    both = load_or_compute(
-        cache_folder() / "tokens" / f"{name}.npy", lambda: _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role))
-    )
-    flat, lengths = np.split(both, [len(both) - len(texts)])
+    path = cache_folder() / "tokens" / f"{name}.npy"
+    ids_and_lengths = load_or_compute(path, lambda: _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role)))
+    flat, lengths = np.split(ids_and_lengths, [len(ids_and_lengths) - len(texts)])
     return TokenArrays(flat, np.append(0, np.cumsum(lengths, dtype=np.int64)), encoder.tokenizer.pad_token_id)
 
 
 def tokenize_in_memory(texts: Sequence[str], encoder: Encoder, role: Role) -> TokenArrays:
-    """The token arrays of texts that are read once, in memory."""
+    """Returns the token arrays of texts that are read once, in memory."""
     ids = encoder.token_ids(texts, role)
     lengths = np.array([0, *map(len, ids)], np.int64)
     return TokenArrays(np.fromiter(chain.from_iterable(ids), np.int32), np.cumsum(lengths), encoder.tokenizer.pad_token_id)
 
 
+def concatenate_tokens(parts: list[TokenArrays]) -> TokenArrays:
+    """The texts of several arrays, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0] + [len(part.flat) for part in parts])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
+    return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)
+
+
 def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]]) -> Iterator[np.ndarray]:
-    """int32 token ids of a chunk of texts after the other; last how many each text has."""
+    """Yields int32 token ids of one chunk of texts after the other, and at the end the number of tokens of every text."""
     lengths = [np.empty(0, np.int32)]
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in progress_bar(starts, total=len(starts), desc=f"tokenise {texts.name}", unit=" chunks", shown=len(starts) > 1):
@@ -73,12 +91,3 @@ def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]
         lengths.append(np.array([len(row) for row in ids], np.int32))
         yield np.concatenate([np.asarray(row, np.int32) for row in ids])
     yield np.concatenate(lengths)
-
-
-def concatenate_tokens(parts: list[TokenArrays]) -> TokenArrays:
-    """Several sets as one, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0] + [len(part.flat) for part in parts])
-    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
-    return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)
