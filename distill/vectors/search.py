@@ -36,24 +36,23 @@ class Index(Protocol):
     def search(self, x: np.ndarray, k: int, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
+if TYPE_CHECKING:
+    Vectors = np.ndarray | Tensor | VectorStore
+    Documents = Vectors | Index
+
+
 @overload
 def search(
-    queries: Tensor,
-    documents: np.ndarray | Tensor | VectorStore | Index,
-    k: int,
-    chunk_documents: int | None = None,
-    progress: bool = False,
+    queries: Tensor, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def search(
-    queries: np.ndarray,
-    documents: np.ndarray | Tensor | VectorStore | Index,
-    k: int,
-    chunk_documents: int | None = None,
-    progress: bool = False,
+    queries: np.ndarray, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]: ...
 @torch.no_grad()
-def search(queries, documents, k, chunk_documents=None, progress=False):
+def search(
+    queries: Tensor | np.ndarray, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
+) -> tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray]:
     """Finds the `k` documents of highest inner product with each query, in fp32 whatever the stored type or the mixed precision around.
 
     Among equal scores the lower row comes first, also at the k-th place. Where the device multiplies bf16 natively, products of rounded
@@ -86,9 +85,7 @@ def search(queries, documents, k, chunk_documents=None, progress=False):
     return search_exactly(queries, documents, k, chunk_documents, progress)
 
 
-def search_exactly(
-    queries: Tensor, documents: np.ndarray | Tensor | VectorStore, k: int, chunk_documents: int | None, progress: bool
-) -> tuple[Tensor, Tensor]:
+def search_exactly(queries: Tensor, documents: Vectors, k: int, chunk_documents: int | None, progress: bool) -> tuple[Tensor, Tensor]:
     """Reads the documents chunk by chunk, and merges each chunk's candidates into the best of every query so far."""
     check_shapes(queries, documents.shape[1], k)
     queries, device = queries.float(), queries.device

@@ -37,6 +37,19 @@ def test_by_hand():
     assert (scores.dtype, rows.dtype) == (torch.float32, torch.int64)
 
 
+def test_arrays_in_arrays_out():
+    queries, documents = small_integers(9), small_integers(200, seed=1)
+    scores, rows = search(queries.numpy().astype(np.float16), documents.numpy(), 5)
+    assert isinstance(scores, np.ndarray) and isinstance(rows, np.ndarray)
+    assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+    expected_scores, expected_rows = by_full_sort(queries, documents, 5)
+    np.testing.assert_array_equal(rows, expected_rows.numpy())
+    np.testing.assert_array_equal(scores, expected_scores.numpy())
+    read_only = queries.numpy()
+    read_only.flags.writeable = False
+    np.testing.assert_array_equal(search(read_only, documents, 5)[1], rows)
+
+
 @pytest.mark.parametrize("k", [1, 3, 10, 64, 200])
 @pytest.mark.parametrize("chunk_documents", [1, 7, 64, 1000])
 def test_ties_go_to_the_lower_row_within_and_across_chunks_and_at_the_last_place(k, chunk_documents):

@@ -1,0 +1,84 @@
+"""A chunk of documents in memory: read from disk once, in fp32 and rounded to bf16, in memory that every chunk uses again."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.files.device import has_fast_bf16
+from distill.records import BadInput
+
+ROWS_PER_WORD = 8  # a chunk has room for a multiple of so many rows: see distill.vectors.rounding
+
+
+class Chunk:
+    """C documents in a row of the corpus, as fp32 and, where the device multiplies bf16 natively, also rounded to it.
+
+    The memory is taken once, as fresh memory of that size costs more than filling it. Up to 7 rows behind the documents are padding.
+
+    Args:
+        size: C at most.
+        width: D.
+        device: where the products are computed.
+    """
+
+    start: int  # row of the corpus that the first document is
+    count: int  # C
+    longest: Tensor  # length of the longest document
+
+    def __init__(self, size: int, width: int, device: torch.device):
+        rows = _round_up(size, ROWS_PER_WORD)
+        self._exact = torch.zeros((rows, width), device=device)
+        self._rounded = torch.zeros((rows if has_fast_bf16(device.type) else 0, width), dtype=torch.bfloat16, device=device)
+
+    def load(self, documents: np.ndarray | Tensor, start: int) -> None:
+        """Takes `documents` [C, D] of any float type, from row `start` of the corpus on; refuses NaN and infinity."""
+        self.start, self.count = start, len(documents)
+        tensor = documents if isinstance(documents, Tensor) else array_to_tensor(documents)
+        self.documents.copy_(tensor)
+        if len(self._rounded):
+            self._rounded[: self.count].copy_(self.documents)
+        self.longest = finite_lengths(self.documents, "document vectors", start).amax()
+
+    @property
+    def documents(self) -> Tensor:
+        """[C, D] float32."""
+        return self._exact[: self.count]
+
+    @property
+    def padded_documents(self) -> Tensor:
+        """[C and up to 7 more, D] float32: the documents, then rows without a meaning."""
+        return self._exact[: _round_up(self.count, ROWS_PER_WORD)]
+
+    @property
+    def rounded_documents(self) -> Tensor:
+        """[C and up to 7 more, D] bfloat16, likewise."""
+        return self._rounded[: _round_up(self.count, ROWS_PER_WORD)]
+
+
+def array_to_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over the array's memory where that is safe, else over a copy: torch would write into a read-only memory map."""
+    plain = array.flags.writeable and array.flags.c_contiguous
+    return torch.from_numpy(array if plain else array.copy())
+
+
+def finite_lengths(vectors: Tensor, what: str, start: int = 0) -> Tensor:
+    """The length [N] of each of `vectors` [N, D].
+
+    Args:
+        vectors: float32.
+        what: they are, for the message.
+        start: row that the first of them is, for the message.
+
+    Raises:
+        BadInput: a vector holds NaN or infinity, or is too long for float32.
+    """
+    lengths = vectors.norm(dim=1)  # NaN and infinity survive in it
+    for row in (~lengths.isfinite()).nonzero()[:1, 0].tolist():
+        raise BadInput(f"{what}: row {start + row} has NaN or infinite values, or a length that is infinite in fp32: encode it again")
+    return lengths
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step

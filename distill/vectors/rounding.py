@@ -1,0 +1,137 @@
+"""Which documents of a chunk can be among a query's top k: told by products of rounded vectors, so that none is missed.
+
+Why. Exact search needs the k highest inner products in fp32. A processor that multiplies bf16 natively does that many times faster, but
+bf16 keeps 8 bits of a number, and a ranking by such scores is wrong in many places. So the fast scores only decide which documents are
+worth an exact score. Usually that is a few in a thousand, and computing those one by one costs next to nothing.
+
+What a fast score can be off by. Let q be a query and d a document in fp32, q' and d' the same rounded, and eps the distance from 1 to
+the next number of the rounded format (2^-7 for bf16): rounding a number changes it by half an eps of itself at most.
+
+    |q.d - q'.d'| = |(q - q').d + q'.(d - d')| <= |q - q'| |d| + |q'| |d - d'|        (Cauchy-Schwarz)
+
+|q - q'| is computed for each query. |d| is not more than the length of the longest document of the chunk, and |d - d'| not more than
+half an eps of that. A device sums the D terms of a product in fp32 and in an order of its own, here and in the exact score, which adds D
+fp32-eps of |q'| |d|. `product_error` is the sum of these three: a number for each query. At the end the device rounds the sum itself to
+bf16. `lower_end` goes half an eps of the number further down, and a hundredth of an eps more for what is lost in computing it.
+
+Which documents cannot be among the top k. Let m be a fast score that at least k documents of the chunk reach (`kth_or_less`). Each of
+these has an exact score of lower_end(m) - error or more. So the k-th best exact score of the chunk is not below that, and the k-th best
+of the whole corpus is neither below that nor below the k-th best exact score so far. The higher of the two is `least`. A document whose
+exact score reaches `least` has a product of rounded vectors of `least - error` or more, and a fast score, which is that product rounded,
+of `lower_end(least - error)` or more. Every document whose fast score is lower can therefore be left out. Those that only equal the
+k-th best so far stay in, as among equal scores the lower row wins.
+
+Where it does not pay. Documents that are nearly all alike, as those of an untrained encoder, have fast scores closer together than
+their error. When more of them come through than exact scores would cost, the fast ones are given up for the rest of the search.
+The same functions then run on fp32 vectors: q' = q and d' = d, and what remains of the error is the order of the sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distill.files.device import has_fast_bf16
+from distill.vectors.chunk import ROWS_PER_WORD, Chunk
+
+MOST_CANDIDATES = 4  # times k: documents a query that rounded products may let through, before exact products are cheaper
+
+Places = tuple[Tensor, Tensor]  # queries [M] and columns [M] of M pairs, ordered by query, then by column
+
+
+class Preselection:
+    """Finds the pairs of a query and a document of a chunk whose exact score may be among the query's top `k`."""
+
+    def __init__(self, k: int, device: torch.device):
+        self.k = k
+        self.rounds = has_fast_bf16(device.type)  # until rounded products let too many documents through
+
+    def find(self, queries: Tensor, chunk: Chunk, kth_best: Tensor) -> Places:
+        """Returns the candidates of a block of queries.
+
+        Args:
+            queries: [B, D] float32.
+            chunk: C documents.
+            kth_best: [B, 1] each query's k-th best exact score so far.
+        """
+        if self.rounds:
+            mask = candidate_mask(queries, chunk.rounded_documents, chunk, kth_best, self.k)
+            words = words_with_candidates(mask)
+            if len(words[0]) <= len(queries) * max(MOST_CANDIDATES * self.k, chunk.count // 32):
+                return unpack_places(mask, words)
+            self.rounds = False
+        mask = candidate_mask(queries, chunk.padded_documents, chunk, kth_best, self.k)
+        return unpack_places(mask, words_with_candidates(mask))
+
+
+def candidate_mask(queries: Tensor, documents: Tensor, chunk: Chunk, kth_best: Tensor, k: int) -> Tensor:
+    """1 where the exact score of a query and a document may reach the k-th best, else 0.
+
+    Args:
+        queries: [B, D] float32.
+        documents: [C and padding, D] the chunk's documents in the number format of the products.
+        chunk: they are of.
+        kth_best: [B, 1] each query's k-th best exact score so far.
+        k: documents that are wanted of each query.
+
+    Returns:
+        [B, W, 8 / S]: W words of 8 bytes a query, each holding the 0 or 1 of as many documents as fit, of S bytes each.
+    """
+    rounded = queries.to(documents.dtype)
+    error = product_error(queries, rounded, chunk.longest)  # [B, 1]
+    scores = rounded @ documents.T  # [B, C and padding]
+    least = torch.maximum(kth_best, lower_end(kth_or_less(scores[:, : chunk.count], k), scores.dtype) - error)  # [B, 1]
+    scores[:, chunk.count :] = torch.nan  # padding reaches nothing
+    threshold = lower_end(least - error, scores.dtype).to(scores.dtype)
+    return scores.ge_(threshold).unflatten(1, (-1, ROWS_PER_WORD // scores.element_size()))  # in place: memory is what this costs
+
+
+def product_error(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
+    """[B, 1]: how far products of rounded vectors may be from those of the vectors themselves.
+
+    Args:
+        queries: [B, D] float32.
+        rounded: [B, D] the same queries in the number format of the products, to which the documents are rounded too.
+        longest: length of the longest document.
+    """
+    of_query = (queries - rounded).norm(dim=1, keepdim=True)
+    of_document = torch.finfo(rounded.dtype).eps / 2 * longest if rounded.dtype != torch.float32 else 0.0
+    of_sum = queries.shape[1] * torch.finfo(torch.float32).eps * longest
+    return of_query * longest + rounded.float().norm(dim=1, keepdim=True) * (of_document + of_sum)
+
+
+def lower_end(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """The lowest number that `scores` can have been before they were rounded to `dtype`, and the lowest that they can be rounded to."""
+    return scores - 0.51 * torch.finfo(dtype).eps * scores.abs()
+
+
+def kth_or_less(scores: Tensor, k: int) -> Tensor:
+    """[B, 1]: a score that at least `k` of each row of [B, C] reach, close to the k-th best; -inf where C < k.
+
+    The k-th best of the maxima of disjoint groups is such a score, and the maxima are many times fewer than the scores.
+
+    >>> kth_or_less(torch.tensor([[5.0, 1.0, 4.0, 2.0]]), k=2)
+    tensor([[4.]])
+    """
+    columns = scores.shape[1]
+    if columns < k:
+        return scores.new_full((len(scores), 1), -torch.inf)
+    per_group = max(1, columns // (4 * k))
+    maxima = scores[:, : columns // per_group * per_group].unflatten(1, (per_group, -1)).amax(1)  # [B, at least k]
+    return maxima.float().topk(k, sorted=False).values.amin(1, keepdim=True)
+
+
+def words_with_candidates(mask: Tensor) -> Places:
+    """Query [V] and word [V] of each word of a mask [B, W, n] that is not all 0.
+
+    Candidates are few: to look at eight bytes as one number, and only then at what is in them, is several times faster.
+    """
+    query, word = mask.view(torch.int64).squeeze(2).nonzero(as_tuple=True)
+    return query, word
+
+
+def unpack_places(mask: Tensor, words: Places) -> Places:
+    """Query [M] and column [M] of each 1 of a mask [B, W, n], which are all in `words`."""
+    query, word = words
+    which, place = mask[query, word].nonzero(as_tuple=True)
+    return query[which], word[which] * mask.shape[2] + place
