@@ -21,7 +21,7 @@ from distill.files.configs import to_config
 from distill.files.device import best_device
 from distill.modules.student import StudentModule
 from distill.records import BadInput
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.training.run_folder import RunFolder
 from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
 from distill.training.train import train_student

@@ -10,7 +10,7 @@ from distill.evaluation.evaluate import evaluate as evaluate_any
 from distill.evaluation.evaluate import evaluate_run
 from distill.evaluation.results import Results
 from distill.records import BadInput
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from distill.teachers.open_stored import (
 from distill.teachers.stored import StoredPairs, StoredTeacher
 from distill.teachers.teacher import Teacher
 from distill.texts.qrels import Qrels, RelevantRows
-from distill.texts.sources import TextSource, fingerprint_judgments
+from distill.texts.text_source import TextSource, fingerprint_judgments
 from distill.texts.tokens import TokenArrays, concatenate_tokens, load_or_tokenize
 from distill.vectors.source_documents import check_documents, text_rows
 from distill.vectors.store import TeacherStore, VectorStore

@@ -17,7 +17,7 @@ from distill.records import BadInput
 from distill.teachers.first_stage import first_stage_fingerprint, read_first_stage
 from distill.teachers.negatives import JudgedQueries, Negatives
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TRAIN, TextSource, fingerprint_judgments
+from distill.texts.text_source import TRAIN, TextSource, fingerprint_judgments
 from distill.texts.texts import Texts
 from distill.texts.tokens import TokenArrays, load_or_tokenize
 

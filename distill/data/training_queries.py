@@ -13,7 +13,8 @@ from distill.files.progress import log
 from distill.files.ranks import is_leader
 from distill.records import BadInput
 from distill.teachers.open_stored import QuerySet
-from distill.texts.sources import TRAIN, QueryFile, TextSource
+from distill.texts.sources import QueryFile
+from distill.texts.text_source import TRAIN, TextSource
 from distill.texts.texts import Texts
 
 # by split and query id, the ids of the candidates that a cross encoder has scored, in its order

@@ -21,7 +21,7 @@ from distill.files.atomic import write_atomically
 from distill.files.device import best_device, resolve_precision
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
-from distill.files.provenance import provenance
+from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine, overlap
 from distill.metrics.retention import bootstrap_ratio
 from distill.metrics.trec_runs import write_trec
@@ -29,7 +29,7 @@ from distill.records import BadInput, Ranking
 from distill.teachers.embedder import encode_set
 from distill.teachers.local import LocalTeacher
 from distill.texts.ids import Ids
-from distill.texts.sources import HOLDOUT, TextSource
+from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
@@ -167,7 +167,7 @@ def _measure(
 def _describe(place: EvaluationSet, student: _Student) -> dict[str, Any]:
     """Where the figures come from."""
     return {
-        **provenance(),
+        **collect_provenance(),
         "device": str(best_device()),
         "teacher": place.teacher.provenance,
         "student": student.system and (student.system.fingerprint or student.system.name),

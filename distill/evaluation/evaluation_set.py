@@ -19,7 +19,8 @@ from distill.records import BadInput, Ranking
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.grading import grade_judged
 from distill.texts.ids import Ids
-from distill.texts.sources import Beir, MsMarcoTsv, TextSource
+from distill.texts.sources import Beir, MsMarcoTsv
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents

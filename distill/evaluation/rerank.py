@@ -20,7 +20,7 @@ from distill.teachers.reranking import load_scorer, rerank_run
 from distill.texts.grading import grade_judged, grade_tensors
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 
 FIRST_STAGE, RERANKED = "first_stage", "reranked"
 METRICS = ("mrr@10", "ndcg@10")

@@ -13,7 +13,7 @@ import numpy as np
 
 from distill.generate.statistics import Statistics
 from distill.records import BadInput
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 
 

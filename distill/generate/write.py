@@ -29,7 +29,7 @@ from distill.generate.generator import Material
 from distill.generate.minhash import find_near_duplicates, minhash_signatures
 from distill.generate.round_trip import RoundTrip, measure_diversity
 from distill.records import BadInput
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore

@@ -24,7 +24,7 @@ from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.ids import Ids
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.training.run_folder import RunFolder
 from distill.vectors.store import TeacherStore

@@ -16,7 +16,7 @@ from distill.teachers.first_stage import read_first_stage
 from distill.teachers.negatives import JudgedQueries, MinedNegatives
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.store import VectorStore, check_texts
 

@@ -18,7 +18,7 @@ from distill.records import BadInput
 from distill.teachers.candidates import PairTexts, holds_pairs, read_candidates
 from distill.teachers.embedder import Progress, encode_set
 from distill.teachers.reranking import score_pairs
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.vectors.store import VectorStore
 
 TokenIds = Sequence[int]

@@ -17,7 +17,8 @@ from distill.teachers.embedder import Embedder, encode_set
 from distill.teachers.function import EncodesTexts, TextFunction
 from distill.teachers.options import TeacherOptions, check_options, open_embedder
 from distill.teachers.server import ServerTeacher
-from distill.texts.sources import QueryFile, TextSource
+from distill.texts.sources import QueryFile
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.store import TeacherStore, VectorStore
 from distill.vectors.store_writer import read_plan, rows_written

@@ -13,7 +13,7 @@ from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
 from distill.texts.ids import Ids
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents, text_rows

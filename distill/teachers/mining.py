@@ -21,7 +21,7 @@ from distill.teachers.mined import MinedQuery, read_mined_lines
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.teachers.stored import StoredQueries
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents

@@ -15,7 +15,7 @@ from distill.records import BadInput
 from distill.teachers.first_stage import search_first_stage
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.store import TeacherStore
 

@@ -14,7 +14,7 @@ from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 from distill.teachers.candidates import find_pair_rows
 from distill.teachers.stored import StoredPairs, StoredQueries, StoredTeacher
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts, concatenate_texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents

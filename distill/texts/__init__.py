@@ -2,6 +2,7 @@
 
 from distill.texts.hubs import HfDataset, IrDatasets
 from distill.texts.python_docs import PythonDocs
-from distill.texts.sources import Beir, MsMarcoTsv, QueryFile, TextSource
+from distill.texts.sources import Beir, MsMarcoTsv, QueryFile
+from distill.texts.text_source import TextSource
 
 __all__ = ["Beir", "HfDataset", "IrDatasets", "MsMarcoTsv", "PythonDocs", "QueryFile", "TextSource"]

@@ -18,7 +18,8 @@ from distill.files.locks import wait_for_lock
 from distill.files.progress import log
 from distill.records import BadInput
 from distill.texts.qrels import Qrels, read_qrels
-from distill.texts.sources import Beir, TextSource
+from distill.texts.sources import Beir
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 
 HUB_LOGGERS = ("ir_datasets", "datasets", "huggingface_hub")  # they log each failed attempt; one line at the end is enough

@@ -27,7 +27,8 @@ from distill.files.locks import wait_for_lock
 from distill.files.progress import progress_bar
 from distill.records import BadInput
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TRAIN, Beir, TextSource
+from distill.texts.sources import Beir
+from distill.texts.text_source import TRAIN, TextSource
 from distill.texts.texts import Texts
 
 

@@ -14,7 +14,7 @@ from distill.files.locks import lock_folder
 from distill.files.provenance import collect_provenance
 from distill.modules.start import START
 from distill.records import BadInput
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.vectors.store import TeacherStore
 
 # trainer settings that change what is learnt; the others (devices, logging, progress) may differ when a run is continued

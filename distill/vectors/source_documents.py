@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distill.records import BadInput
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.vectors.store import VectorStore, check_texts
 
 

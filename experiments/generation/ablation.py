@@ -19,7 +19,7 @@ from distill.files.atomic import read_json, write_json
 from distill.metrics.ranking import overlap, ranking_metrics
 from distill.metrics.retention import bootstrap_mean
 from distill.metrics.trec_runs import read_trec
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.training.run_folder import from_config
 
 HERE, RUN = Path(__file__).parent, Path("runs/generation")

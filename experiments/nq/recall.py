@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from distill.metrics.trec_runs import read_trec
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.training.run_folder import from_config
 
 DEPTHS = (5, 20, 100)

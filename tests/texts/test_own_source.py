@@ -10,7 +10,7 @@ from families import make_encoder
 from distill.files.configs import from_config, to_config
 from distill.records import BadInput
 from distill.texts.qrels import Qrels
-from distill.texts.sources import TextSource
+from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.texts.tokens import load_or_tokenize
 
