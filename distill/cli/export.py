@@ -1,10 +1,45 @@
-"""`distill export`."""
+"""`distill export`: the student for other programs."""
 
-from distill.export.export import export
+from __future__ import annotations
+
+from typing import Any
+
+from distill.export.export import Export, export
+from distill.export.index import describe_index
+from distill.export.serving import describe_choice
 
 
-def show(result: object) -> None:
-    """Nothing yet."""
+def show(result: Export) -> None:
+    """Prints what was written and what was left out, and why."""
+    serving = result.serving
+    if serving.latency is None:
+        print(f"ONNX left out: {serving.reason}")
+    elif serving.is_new:
+        print(format_latency(serving.latency))
+    if not result.is_new:
+        print(f"{result.folder}: done before, the model card as of now")
+    else:
+        print(f"{result.student}: SentenceTransformer({str(result.student)!r}).encode(queries)")
+        if result.router is not None:
+            print(f"{result.router}: encode_query(...) is the student, encode_document(...) the teacher")
+        else:
+            origin = result.teacher.describe_origin()
+            print(f"{result.teacher.name}: its vectors {origin}, the model is not here: no router/ of student and teacher")
+    if result.index is not None:
+        done_before = "" if result.index.is_new else "done before, "
+        print(f"{result.index.folder}: {done_before}{describe_index(result.index.measurements)}")
+
+
+def format_latency(latency: dict[str, Any]) -> str:
+    """A line for each way to serve the student, then which one to take."""
+    lines = [
+        f"One query at a time on one core, {latency['queries']} dev queries",
+        f"{'':<10}  p50 ms  p95 ms  cosine to PyTorch: mean, min",
+    ]
+    for name, path in latency["paths"].items():
+        times = f"{path['query_latency_ms_p50']:8.2f}{path['query_latency_ms_p95']:8.2f}"
+        lines.append(f"{name:<10}{times}  {path['cosine_mean']:.4f}, {path['cosine_min']:.4f}")
+    return "\n".join([*lines, describe_choice(latency)])
 
 
 FUNCTION = export

@@ -21,7 +21,11 @@ OUTPUT = "sentence_embedding"
 class OnnxEncoder:
     """Query vectors of an exported student, the same as PyTorch's to 1e-5.
 
-    `folder` is the `student` folder of an export, `threads` the cores that share a query, `model` the file in the folder.
+    Args:
+        folder: the `student` folder of an export.
+        threads: cores that share a query.
+        model: file of the model in the folder.
+
     Raises BadInput when the folder has no such model.
     """
 
@@ -38,12 +42,18 @@ class OnnxEncoder:
         self.tokenizer = load_tokenizer(folder)
         self.prompts: dict[str, str] = read_json(folder / "config_sentence_transformers.json", "prompts")["prompts"]
 
-    def encode(self, texts: Sequence[str], role: str = "query") -> np.ndarray:
-        """Vectors [N, D] float32 of a handful of texts, in one batch."""
+    def encode(self, texts: str | Sequence[str], role: str = "query") -> np.ndarray:
+        """Vectors [N, D] float32 of a handful of texts, in one batch, or the vector [D] of a single text."""
         prompt = self.prompts.get(role, "")
-        rows = self.tokenizer.encode_batch([prompt + text for text in texts])
-        tokens = {"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows]}
-        return self.session.run([OUTPUT], {name: np.array(values, np.int64) for name, values in tokens.items()})[0]
+        rows = self.tokenizer.encode_batch([prompt + text for text in ([texts] if isinstance(texts, str) else texts)])
+        ids = np.array([row.ids for row in rows], np.int64)  # [N, L]
+        mask = np.array([row.attention_mask for row in rows], np.int64)  # [N, L]
+        vectors = self.session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})[0]
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def encode_query(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Vectors [N, D] float32 of queries, or of a single query [D]."""
+        return self.encode(texts, "query")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -52,9 +62,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     settings = read_json(folder / "tokenizer_config.json", "tokenizer settings")
-    pad = settings["pad_token"]
-    pad = pad["content"] if isinstance(pad, dict) else pad  # older releases write a token with its flags
     max_length = read_json(folder / "sentence_bert_config.json", "settings")["max_seq_length"]
     tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
+    pad = settings["pad_token"]
+    if isinstance(pad, dict):  # older releases write a token with its flags
+        pad = pad["content"]
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
     return tokenizer

@@ -19,40 +19,41 @@ from distill.export.onnx_encoder import OUTPUT, OnnxEncoder
 from distill.records import Tokens
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+INPUTS = ("input_ids", "attention_mask")
 TOLERANCE = 1e-5  # of a vector's length, between PyTorch's and ONNX Runtime's in fp32
 
 
 class NoGraph(Exception):
-    """This encoder cannot be written as an ONNX graph."""
+    """An encoder cannot be written as an ONNX graph."""
 
 
 class Graph(nn.Module):
-    """What the ONNX graph computes: the vectors, and the token states that sentence-transformers' own ONNX backend asks for."""
+    """What the ONNX graph computes: the vectors, and the token states that sentence-transformers' own ONNX backend reads."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors [B, D] and states [B, L, D] of token ids [B, L]."""
         states = self.encoder.states(Tokens(input_ids, attention_mask))
         return self.encoder.embed_states(states, attention_mask), states
 
 
 def missing_packages() -> list[str]:
-    """What the extra `onnx` would install and is not here."""
+    """Packages that the extra `onnx` would install and that are not here."""
     return [name for name in PACKAGES if find_spec(name) is None]
 
 
 def write_graph(encoder: Encoder, path: Path) -> None:
-    """Writes `input_ids` and `attention_mask` [batch, length] int64 -> `sentence_embedding` [batch, D] in fp32.
+    """Writes the graph `input_ids`, `attention_mask` [batch, length] int64 -> `sentence_embedding` [batch, D] in fp32.
 
-    Raises NoGraph where the backbone does something that ONNX cannot say.
+    Raises NoGraph where a module does something that ONNX has no operation for.
     """
     encoder = copy.deepcopy(encoder).cpu().eval()
     encoder.backbone.set_attn_implementation("eager")  # plain matrix products: a smaller graph than that of the fused kernel
     # two texts of different length: nothing in the graph may hold for one size only
     tokens = encoder.pad([encoder.token_ids(["a"], "query")[0], encoder.token_ids(["a b c d"], "query")[0]])
-    names = ["input_ids", "attention_mask"]
     sizes = {0: torch.export.Dim("batch_size"), 1: torch.export.Dim("sequence_length")}
     with silence():
         try:
@@ -60,9 +61,9 @@ def write_graph(encoder: Encoder, path: Path) -> None:
                 Graph(encoder),
                 (tokens.input_ids, tokens.attention_mask),
                 dynamo=True,
-                input_names=names,
+                input_names=INPUTS,
                 output_names=[OUTPUT, "last_hidden_state"],
-                dynamic_shapes=dict.fromkeys(names, sizes),
+                dynamic_shapes=dict.fromkeys(INPUTS, sizes),
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
@@ -72,34 +73,35 @@ def write_graph(encoder: Encoder, path: Path) -> None:
 
 
 def write_quantised(graph: Path, path: Path) -> None:
-    """`graph` with the weights of its matrix products in 8 bits; biases, norms and the word table stay as they are."""
+    """Writes `graph` with the weights of its matrix products in 8 bits; biases, norms and the word table stay as they are."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     with silence():
-        # a scale for every 128 weights and 128 activations; with one a row of weights and one for all activations, as
+        # a factor for every 128 weights and 128 activations; with one a row of weights and one for all activations, as
         # quantize_dynamic does it, a two-layer student moves away from itself: mean cosine 0.996 instead of 0.9998
         quantiser = MatMulNBitsQuantizer(onnx.load(graph), bits=8, block_size=128, is_symmetric=True, accuracy_level=4)
         quantiser.process()
         quantiser.model.save_model_to_file(str(path), use_external_data_format=False)
 
 
-@torch.inference_mode()
 def check_equal(encoder: Encoder, served: OnnxEncoder, texts: Sequence[str]) -> None:
     """Raises RuntimeError when a vector differs from PyTorch's by more than TOLERANCE of its length.
 
-    Texts are asked one by one, all at once, so that the short ones are padded, and as one text longer than the encoder reads.
+    Texts are encoded one by one, all at once, so that the short ones are padded, and as one text longer than the encoder reads.
     """
-    for batch in [*([text] for text in texts), texts, [texts[0], " ".join(texts)]]:
-        expected, found = encoder.encode(batch, "query").numpy(), served.encode(batch, "query")
-        difference = np.abs(found - expected).max() / np.linalg.norm(expected, axis=1).max()
-        if not difference <= TOLERANCE:
+    one_by_one = [[text] for text in texts]
+    for batch in [*one_by_one, texts, [texts[0], " ".join(texts)]]:
+        expected = encoder.encode(batch, "query").numpy()  # [N, D]
+        vectors = served.encode(batch, "query")  # [N, D]
+        difference = np.abs(vectors - expected).max() / np.linalg.norm(expected, axis=1).max()
+        if not difference <= TOLERANCE:  # also where it is not a number
             raise RuntimeError(f"ONNX Runtime's vectors differ from PyTorch's by {difference:.1e} of their length, on {batch[0]!r}")
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Without the exporter's and the quantiser's remarks about themselves."""
+    """Hides what the exporter and the quantiser log and warn of."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
 """Which way to serve is recommended, from what was measured."""
 
-from distill.export.serving import choose_path, describe_choice, format_latency
+from distill.export.serving import choose_path, describe_choice
 
 
 def path(p50: float, mean: float, file: str = "student/f") -> dict:
@@ -19,11 +19,3 @@ def test_a_faster_one_that_does_not_is_named_with_its_cosine():
     latency = {"queries": 3, "paths": paths, "serve": choose_path(paths)}
     expected = "Serve ONNX fp32 (student/onnx/model.onnx); ONNX int8 is faster, but its mean cosine 0.9962 is below 0.999."
     assert describe_choice(latency) == expected
-    assert format_latency(latency).splitlines() == [
-        "One query at a time on one core, 3 dev queries",
-        "            p50 ms  p95 ms  cosine to PyTorch: mean, min",
-        "PyTorch       4.00    8.00  1.0000, 0.9000",
-        "ONNX fp32     2.00    4.00  1.0000, 0.9000",
-        "ONNX int8     1.00    2.00  0.9962, 0.8962",
-        expected,
-    ]

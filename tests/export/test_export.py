@@ -1,0 +1,82 @@
+"""An export from Python: what it returns, what it leaves, what it does when it is called again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.encoders.folder import load_encoder
+from distill.encoders.towers import load_towers
+from distill.export.export import Export, export
+from distill.export.onnx_encoder import OnnxEncoder
+from distill.records import BadInput
+
+TEXTS = ["old river", "how to find a garden"]
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    pytest.importorskip("onnxruntime")
+    return export(str(run_folder), str(tmp_path_factory.mktemp("export") / "out"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_returns_what_it_wrote(exported, run_folder, teacher_folder):
+    student = load_encoder(str(run_folder / "student"))
+    assert exported.is_new and exported.index is None
+    assert load_encoder(str(exported.student)).fingerprint() == student.fingerprint()
+    router = load_towers(str(exported.router))
+    np.testing.assert_array_equal(router.encode_query(TEXTS), student.encode_query(TEXTS))
+    np.testing.assert_array_equal(router.encode_document(TEXTS), load_encoder(str(teacher_folder)).encode_document(TEXTS))
+    assert exported.teacher.name == str(teacher_folder)
+    assert exported.serving.latency == json.loads((exported.folder / "latency.json").read_text())
+    np.testing.assert_allclose(OnnxEncoder(exported.student).encode_query(TEXTS), student.encode_query(TEXTS), atol=1e-5)
+
+
+def test_again_it_writes_nothing(exported, run_folder):
+    before = files(exported.folder)
+    again = export(str(run_folder), str(exported.folder))
+    assert (again.is_new, again.serving.is_new) == (False, False)
+    assert again.serving.latency == exported.serving.latency
+    assert files(exported.folder) == before
+
+
+def test_without_the_packages_it_says_why(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.export.onnx_graph.find_spec", lambda name: None if name == "onnx" else name)
+    result = export(str(run_folder), str(tmp_path / "out"))
+    assert (result.serving.latency, result.serving.reason) == (None, "without onnx: install the extra `onnx` and export again")
+    assert not (result.folder / "latency.json").exists()
+
+
+def test_an_index_is_added_and_is_there_the_next_time(exported, run_folder, store_folder, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("distill.export.index.SECONDS", 0.01)
+    index = export(str(run_folder), str(exported.folder), "flat").index
+    assert index.is_new and index.measurements["recall@10"] == 1
+    assert index.measurements == json.loads((index.folder / "index.json").read_text())
+    assert (index.folder / "ids.txt").read_text().splitlines() == [f"d{i}" for i in range(60)]
+    again = export(str(run_folder), str(exported.folder), "flat").index
+    assert not again.is_new and again.measurements == index.measurements
+    with pytest.raises(BadInput, match=r"index: made from other inputs \(kind was flat, now hnsw\)"):
+        export(str(run_folder), str(exported.folder), "hnsw")
+    shutil.rmtree(index.folder)
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [({"notes.txt": "x"}, "not an export and not empty"), ({"export.json": "{}"}, "exported from another student or teacher")],
+    ids=["another folder", "another export"],
+)
+def test_other_folders_are_refused(left, message, run_folder, tmp_path):
+    for name, content in left.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=message):
+        export(str(run_folder), str(tmp_path))
+    assert files(tmp_path) == {name: content.encode() for name, content in left.items()}
