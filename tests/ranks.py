@@ -1,4 +1,4 @@
-"""What two ranks do in test_distributed: in a file of its own, so that new processes can import it."""
+"""What two ranks do in tests/files/test_ranks.py: in a file of its own, so that new processes can import it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
 
 from distill.files.ranks import gather_batch, rank, world_size
 from distill.losses import ContrastiveMatching, Loss, MarginMSE, OneHot, QueryMatching, ScoreDistillation, ScoreMSE, SimilarityMatching
@@ -13,6 +15,22 @@ from distill.records import Encoded
 from distill.teachers.teacher import score_candidates
 
 QUERIES, CANDIDATES, INPUTS, WIDTH = 6, 3, 5, 4
+
+
+class OwnHead(Loss):
+    """Finds the teacher's vector of a query among those of the batch, through a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(WIDTH, WIDTH, dtype=torch.float64)
+        with torch.no_grad():
+            for seed, parameter in enumerate(self.parameters()):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+
+    def forward(self, student: Encoded, teacher: Encoded) -> torch.Tensor:
+        return F.cross_entropy(self.head(student.query) @ teacher.query.T, torch.arange(len(student.query)))
+
+
 LOSSES: dict[str, Loss] = {
     "one_hot": OneHot(temperature=0.5),
     "score": ScoreDistillation(temperature=0.5),
@@ -22,6 +40,7 @@ LOSSES: dict[str, Loss] = {
     "contrastive_matching": ContrastiveMatching(temperature=0.5),
     "query_matching": QueryMatching(),
     "no_candidates": QueryMatching(distance="squared_l2"),
+    "own_head": OwnHead(),
 }
 
 
@@ -45,12 +64,22 @@ def make_weight() -> torch.Tensor:
 
 
 def loss_and_gradient(name: str, own: slice) -> dict[str, torch.Tensor]:
-    weight = make_weight()
+    """What a rank computes of its part: the loss, the gradients of the student and of the loss's own weights, the gathered batch."""
+    weight, loss = make_weight(), LOSSES[name]
+    loss.zero_grad()
     student, teacher = (gather_batch(part) for part in make_batch(name, own, weight))
-    loss = LOSSES[name](student, teacher)
-    loss.backward()
-    rows = {"rows": student.document_rows, "relevant": student.relevant_rows}
-    return {"loss": loss.detach(), "gradient": weight.grad, "query": student.query.detach(), **rows}
+    value = loss(student, teacher)
+    value.backward()
+    assert weight.grad is not None and student.relevant_rows is not None
+    own_gradients = [parameter.grad.flatten() for parameter in loss.parameters() if parameter.grad is not None]
+    return {
+        "loss": value.detach(),
+        "gradient": weight.grad,
+        "own_gradient": torch.cat([torch.empty(0, dtype=torch.float64), *own_gradients]),
+        "query": student.query.detach(),
+        "rows": student.document_rows,
+        "relevant": student.relevant_rows,
+    }
 
 
 def one_rank(index: int, folder: str, world: int) -> None:

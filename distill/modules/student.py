@@ -82,22 +82,22 @@ class StudentModule(ScheduledModule):
             tower.prepare_for(self.trainer.strategy.root_device)
 
     def prepare(self, data: RetrievalData, begins: bool = True) -> None:
-        """Meets the data: refuses losses that it cannot feed, takes its teachers, builds the student for their space.
+        """Meets the data: takes its teachers, refuses losses that they cannot feed, builds the student for the teacher's space.
 
         Args:
             data: set up already; it learns which encoder cuts its texts.
             begins: whether the weights of `start_from` are loaded; a run that goes on has a checkpoint's.
         """
+        self.teachers = self._name_teachers(data)
+        self._check_ensemble(data)
+        self._check_losses(data)
+        self._check_documents(data)
+        self._set_default_temperatures()
+        self.best_by = self._choose_metric(data)
         if not hasattr(self, "encoder"):
-            self.teachers = self._name_teachers(data)
-            self._check_ensemble(data)
-            self._check_losses(data)
-            self._check_documents(data)
-            self._set_default_temperatures()
             self._build_towers(data.teacher_space)
             if begins and self.start_from:
                 self._load_start_weights(self.start_from)
-            self.best_by = self._choose_metric(data)
         data.connect(self.encoder, self.document_tower)
 
     @property

@@ -39,3 +39,12 @@ def test_the_gradient_averaged_over_ranks_is_that_of_one_process(two_ranks, name
     assert alone.abs().max() > 1e-2
     assert not torch.allclose(parts[0], parts[1])  # each rank walked back into its own queries
     torch.testing.assert_close((parts[0] + parts[1]) / 2, alone, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ranks.LOSSES)
+def test_every_rank_has_the_whole_gradient_of_a_losss_own_weights(two_ranks, name):
+    """So their average over ranks, which the trainer takes, is that of one process too."""
+    alone = ranks.loss_and_gradient(name, slice(None))["own_gradient"]
+    assert (len(alone) > 0) == (name == "own_head")
+    for one in two_ranks:
+        torch.testing.assert_close(one["results"][name]["own_gradient"], alone, atol=1e-6, rtol=0)

@@ -1,0 +1,35 @@
+"""The learning rate by step, and that what is configured now wins over what a checkpoint brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rates
+import torch
+from commands import distill, train_arguments
+
+from distill.modules.schedule import linear_schedule
+
+
+def test_it_rises_then_falls_to_0() -> None:
+    factor = linear_schedule(warmup_steps=3, total_steps=8)
+    assert [factor(step) for step in range(9)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
+
+
+def test_without_warmup_it_begins_at_the_top_and_never_goes_below_0() -> None:
+    factor = linear_schedule(warmup_steps=0, total_steps=4)
+    assert [factor(step) for step in (0, 2, 4, 9)] == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_the_learning_rate_configured_now_wins_over_a_checkpoints(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    """Six of twelve steps at one rate, the rest at another."""
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "first", "--trainer.max_steps", 6)) == 0
+    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    more = ["--ckpt_path", checkpoint, "--model.learning_rate", 0.0025, "--trainer.callbacks", "rates.Rates"]
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "second", *more)) == 0
+    state = torch.load(tmp_path / "second" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert {group["initial_lr"] for group in state["optimizer_states"][0]["param_groups"]} == {0.0025}
+    (schedule,) = state["lr_schedulers"]
+    assert schedule["base_lrs"] == [0.0025, 0.0025] and schedule["last_epoch"] == 12
+    assert rates.Rates.seen == pytest.approx([0.0025 * (12 - step) / 12 for step in range(6, 12)])
