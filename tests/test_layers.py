@@ -34,7 +34,7 @@ LEVEL = {f"distill.{room}": level for level, room in enumerate(ROOMS)}
 # a package and the only modules that may import it
 DOORS = {
     "torch.distributed": ["distill.files.ranks"],
-    "faiss": ["distill.vectors.faiss_index", "distill.vectors.vector_files"],
+    "faiss": ["distill.vectors.faiss_files", "distill.vectors.faiss_index"],
     "jsonargparse": ["distill.cli.parser"],
     "pytorch_lightning.cli": ["distill.cli.parser", "distill.cli.train", "distill.cli.teach"],
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.encoders.maker import Maker
 from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
 from distill.files.atomic import has_files
@@ -21,7 +20,7 @@ from distill.texts.sources import QueryFile
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.store import TeacherStore, VectorStore
-from distill.vectors.store_writer import read_plan, rows_written
+from distill.vectors.store_plan import PLAN, read_plan, rows_written
 
 TextSet = tuple[str, Texts, Role]  # folder of its store within the teacher's, texts, what they are
 
@@ -89,13 +88,12 @@ def read_stored_width(folder: Path) -> int | None:
     """Width of the vectors that are in a store already, None where none are; refuses imported documents and what is no store."""
     if has_files(folder) and not (folder / "documents").exists():
         raise BadInput(f"{folder}: not a store and not empty: choose another --out")
-    if not (folder / "documents" / "plan.json").exists():
+    if not (folder / "documents" / PLAN).exists():
         return None
     plan = read_plan(folder / "documents")
-    maker = Maker.from_json(plan["maker"], folder / "documents" / "plan.json")
-    if maker.origin == "import":  # nobody knows their model: the queries have to come from where they came from
-        raise BadInput(f"{folder}: its documents were imported, no model of {maker.name} is known: distill import its queries too")
-    return plan["width"]
+    if plan.maker.origin == "import":  # nobody knows their model: the queries have to come from where they came from
+        raise BadInput(f"{folder}: its documents were imported, no model of {plan.maker.name} is known: distill import its queries too")
+    return plan.width
 
 
 def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None) -> list[TextSet]:

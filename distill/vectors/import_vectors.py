@@ -1,4 +1,4 @@
-"""`distill import`: vectors that already exist, into a store."""
+"""`import_vectors`: vectors that already exist, into a store."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.encoders.maker import Maker
-from distill.files.progress import progress_bar
+from distill.files.progress import log, progress_bar
 from distill.records import BadInput
+from distill.vectors.open_vectors import open_vectors
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
-from distill.vectors.vector_files import VectorFiles, open_vectors
+from distill.vectors.vector_files import VectorFiles
 
 
-def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | None = None, queries: str | None = None) -> None:
+def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | None = None, queries: str | None = None) -> VectorStore:
     """Writes vectors that already exist into a store: the documents first, then each set of queries; the model itself is not needed.
 
     Everything is checked before anything is written. Run again after a kill it goes on with the missing shards.
@@ -25,24 +26,28 @@ def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | N
         ids: text file with an id a line, in the order of the vectors; of parquet the column of ids, where that is not plain.
         name: what made the vectors, for you to read, e.g. openai/text-embedding-3-small.
         queries: name of the query set, a split or the name of a file of extra queries without its ending; documents by default.
+
+    Returns:
+        The store of this set: `out/documents`, or `out/queries-NAME`.
     """
     if Path(out).exists() and any(Path(out).iterdir()) and not (Path(out) / "documents").exists():
         raise BadInput(f"{out}: not a store and not empty: choose another --out")
     if queries is not None and not re.fullmatch(r"[\w.-]+", queries):
         raise BadInput(f"queries: {queries!r}: a set of queries is named with letters, digits, '.', '_' and '-', e.g. train")
-    documents = None if queries is None else _documents(Path(out), name)
+    documents = None if queries is None else open_imported_documents(Path(out), name)
     if documents is None and not name:
         raise BadInput("name: say what made the vectors, e.g. --name openai/text-embedding-3-small")
-    found = open_vectors(vectors, ids)
-    if documents is not None and found.width != documents.width:
-        raise BadInput(f"{vectors}: {found.width} wide, the documents of {out} are {documents.width}: import vectors of the same model")
+    files = open_vectors(vectors, ids)
+    if documents is not None and files.width != documents.width:
+        raise BadInput(f"{vectors}: {files.width} wide, the documents of {out} are {documents.width}: import vectors of the same model")
     folder = Path(out) / (f"queries-{queries}" if queries else "documents")
-    writer = StoreWriter(folder, found.ids, found.width, _maker(name, found.fingerprint(), documents), texts=None)
-    _write(found, writer)
+    maker = make_maker(name, files.fingerprint(), documents)
+    write_store(files, StoreWriter(folder, files.ids, files.width, maker, texts=None))
+    return VectorStore(folder)
 
 
-def _documents(out: Path, name: str | None) -> VectorStore:
-    """The store that the queries belong to; refuses a name that is not its maker's."""
+def open_imported_documents(out: Path, name: str | None) -> VectorStore:
+    """The store that queries belong to; refuses a name that is not its maker's."""
     if not (out / "documents").exists():
         raise BadInput(f"{out}: no documents in it yet, whose model these queries share: import those first, without --queries")
     documents = VectorStore(out / "documents")
@@ -51,7 +56,7 @@ def _documents(out: Path, name: str | None) -> VectorStore:
     return documents
 
 
-def _maker(name: str | None, vectors: str, documents: VectorStore | None) -> Maker:
+def make_maker(name: str | None, vectors: str, documents: VectorStore | None) -> Maker:
     """The maker of imported vectors, whose model nobody knows: the documents' vectors stand for it.
 
     Args:
@@ -64,15 +69,17 @@ def _maker(name: str | None, vectors: str, documents: VectorStore | None) -> Mak
     return replace(documents.maker, origin="import", role="query", vectors=vectors)
 
 
-def _write(found: VectorFiles, writer: StoreWriter) -> None:
+def write_store(files: VectorFiles, writer: StoreWriter) -> None:
+    """Copies the vectors, save for the shards that are written already."""
     if writer.finished:
         writer.update_name()
-        return print(f"{writer.folder}: done before, {found.rows} vectors")
-    missing = dict(writer.missing())
-    with progress_bar(total=found.rows, desc=f"import {writer.folder.name}", unit=" vectors") as bar:
-        for shard, piece in enumerate(found.pieces(writer.rows_per_shard)):
+        log.info(f"{writer.folder}: done before, {files.rows} vectors")
+        return
+    missing = {shard for shard, _ in writer.missing()}
+    with progress_bar(total=files.rows, desc=f"import {writer.folder.name}", unit=" vectors") as bar:
+        for shard, vectors in enumerate(files.batches(writer.rows_per_shard)):
             if shard in missing:
-                writer.write(shard, piece)
-            bar.update(len(piece))
+                writer.write(shard, vectors)
+            bar.update(len(vectors))
     writer.finish()
-    print(f"{writer.folder}: {found.rows} vectors, {found.width} wide")
+    log.info(f"{writer.folder}: {files.rows} vectors, {files.width} wide")

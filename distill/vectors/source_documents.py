@@ -1,4 +1,4 @@
-"""Stored document vectors against the documents of a source: the same ones, and in which rows."""
+"""Stored document vectors beside the documents of a source: whether they are the same, and in which rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from distill.vectors.store import VectorStore, check_texts
 
 
 def check_documents(store: VectorStore, source: TextSource) -> None:
-    """Refuses vectors that are not of the source's documents; imported ones, known by their ids alone, by the ids."""
+    """Refuses vectors that are not of the source's documents; imported ones, whose texts nobody knows, by their ids."""
     if store.texts is not None:
         return check_texts(store, source.documents().fingerprint, f"the documents of {source}")
     if not source.has_documents():
         return
     texts = source.documents()
-    unknown = np.concatenate([texts.ids.rows(ids) < 0 for ids in store.ids.chunks()])
+    unknown = np.concatenate([texts.ids.rows(ids) < 0 for ids in store.ids.chunks()])  # [N]
     if unknown.any():
         id_ = store.ids[int(np.argmax(unknown))]
         raise BadInput(f"{store.folder}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source}: mend either")
@@ -26,9 +26,9 @@ def check_documents(store: VectorStore, source: TextSource) -> None:
 
 
 def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.ndarray:
-    """Rows among the source's documents of any rows of the store, -1 for -1; imported vectors may lie in another order."""
+    """Rows among the source's documents of any rows of the store; -1 stays -1. Imported vectors may lie in another order."""
     if store.texts is not None:
         return rows
-    used, place = np.unique(rows, return_inverse=True)
-    found = source.documents().ids.rows([store.ids[row] for row in used])
-    return np.where(used >= 0, found, -1)[place.reshape(rows.shape)]
+    different, place = np.unique(rows, return_inverse=True)
+    found = source.documents().ids.rows([store.ids[row] for row in different])
+    return np.where(different >= 0, found, -1)[place.reshape(rows.shape)]

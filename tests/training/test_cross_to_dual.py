@@ -155,7 +155,9 @@ def test_a_store_of_other_pairs_is_refused(world, refused, tmp_path):
     with torch.no_grad():
         next(other.parameters()).add_(0.01)
     other.save_pretrained(tmp_path / "other")
-    refused(world.pairs(str(tmp_path / "other"), "--candidates_per_query", 5, out="ce-store"), "made from other inputs (maker was")
+    refused(
+        world.pairs(str(tmp_path / "other"), "--candidates_per_query", 5, out="ce-store"), "made from other inputs (maker.fingerprint was"
+    )
 
 
 def test_changed_texts_are_refused(world, refused, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from distill.records import BadInput
 from distill.vectors import vector_files
-from distill.vectors.vector_files import open_vectors
+from distill.vectors.open_vectors import open_vectors
 
 faiss = pytest.importorskip("faiss")
 arrow = pytest.importorskip("pyarrow")
@@ -65,9 +65,9 @@ def test_every_row_comes_once_and_in_order(tmp_path, write, size):
     path, ids = write(tmp_path)
     found = open_vectors(str(path), ids and str(ids))
     assert (found.rows, found.width, list(found.ids)) == (ROWS, WIDTH, IDS)
-    pieces = list(found.pieces(size))
-    assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
-    np.testing.assert_array_equal(np.concatenate(pieces), VECTORS)
+    batches = list(found.batches(size))
+    assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    np.testing.assert_array_equal(np.concatenate(batches), VECTORS)
 
 
 def test_the_fingerprint_is_of_the_numbers_alone(tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_the_fingerprint_is_of_the_numbers_alone(tmp_path, monkeypatch):
     for number, write in enumerate(WRITERS):
         (tmp_path / str(number)).mkdir()
         path, ids = write(tmp_path / str(number))
-        monkeypatch.setattr(vector_files, "PIECE", 3 + number)
+        monkeypatch.setattr(vector_files, "ROWS_PER_BATCH", 3 + number)
         prints.append(open_vectors(str(path), ids and str(ids)).fingerprint())
     assert len(set(prints)) == 1
     changed = VECTORS.copy()
@@ -90,7 +90,7 @@ def test_an_index_with_ids_of_its_own(tmp_path):
     faiss.write_index(index, str(tmp_path / "v.index"))
     found = open_vectors(str(tmp_path / "v.index"), None)
     assert list(found.ids) == [str(row * 1000) for row in range(ROWS)]
-    np.testing.assert_array_equal(np.concatenate(list(found.pieces(5))), UNIT)
+    np.testing.assert_array_equal(np.concatenate(list(found.batches(5))), UNIT)
 
 
 def test_whole_numbers_of_a_table_are_ids(tmp_path):
@@ -125,7 +125,7 @@ def test_ids_that_cannot_be(tmp_path, content, message):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 70_000.0])
 def test_numbers_that_a_store_cannot_hold(tmp_path, value, monkeypatch):
-    monkeypatch.setattr(vector_files, "PIECE", 5)
+    monkeypatch.setattr(vector_files, "ROWS_PER_BATCH", 5)
     path, ids = write_npy(tmp_path)
     bad = VECTORS.copy()
     bad[12, 1] = value

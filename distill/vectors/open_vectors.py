@@ -1,0 +1,58 @@
+"""Opens vectors that another program wrote, by their file format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.records import BadInput
+from distill.vectors.faiss_files import open_flat_index
+from distill.vectors.npy_files import open_npy
+from distill.vectors.parquet_files import open_parquet
+from distill.vectors.vector_files import VectorFiles
+
+READERS = {".npy": open_npy, ".parquet": open_parquet}  # by the ending of a file; any other file is taken for a faiss index
+
+
+def open_vectors(path: str, ids: str | None) -> VectorFiles:
+    """Opens `.npy` or `.parquet` files, one or a folder of them, or a faiss index.
+
+    Args:
+        path: file or folder.
+        ids: text file with an id a line; of parquet files the column of ids. An index of its own ids (IndexIDMap) needs none.
+
+    Raises:
+        BadInput: ids are missing, repeated, or not as many as vectors, or the file holds no table of floats.
+    """
+    files = list_files(Path(path))
+    reader = READERS.get(files[0].suffix)
+    vectors = open_flat_index(path, ids) if reader is None else reader(path, files, ids)
+    check_ids(vectors, ids)
+    return vectors
+
+
+def list_files(path: Path) -> list[Path]:
+    """The file itself, or a folder's files of the one format that it holds."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise BadInput(f"{path}: no such file")
+    files = {ending: sorted(path.glob(f"*{ending}")) for ending in READERS}
+    endings = [ending for ending in files if files[ending]]
+    if len(endings) != 1:
+        raise BadInput(f"{path}: a folder of vectors holds .npy or .parquet files, one of the two: name the file instead")
+    return files[endings[0]]
+
+
+def check_ids(vectors: VectorFiles, ids: str | None) -> None:
+    """Refuses vectors without one id each, and no vectors at all; `ids` is where the user says that they are."""
+    path = vectors.path
+    if len(vectors.ids) != vectors.rows:
+        counts = f"{vectors.rows} vectors, but {len(vectors.ids)} ids in {ids or 'it'}"
+        raise BadInput(f"{path}: {counts}: give one id for every vector, in their order")
+    if not vectors.rows or not vectors.width:
+        raise BadInput(f"{path}: there is no vector in it")
+    rows = vectors.ids.first_duplicate_rows()
+    if rows is not None:
+        first, second = rows
+        taken = f"id {vectors.ids[first]!r} of row {second + 1} is already taken by row {first + 1}"
+        raise BadInput(f"{ids or path}: {taken}: ids must be unique")

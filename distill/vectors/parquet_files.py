@@ -1,0 +1,96 @@
+"""Vectors in parquet files: a column of lists of floats, and a column of ids beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.files.atomic import refuse_unreadable
+from distill.records import BadInput
+from distill.texts.ids import Ids, as_bytes
+from distill.vectors.vector_files import VectorFiles
+
+ID_COLUMNS = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # where a table has other texts too
+IDS_PER_BATCH = 65_536
+
+
+def open_parquet(path: str, files: list[Path], id_column: str | None) -> VectorFiles:
+    """Opens the parquet files in `path`, one after the other.
+
+    Args:
+        path: as the user named it.
+        files: in their order.
+        id_column: name of the column of ids; None where that is plain.
+    """
+    tables = _open_tables(path, files)
+    id_column, vector_column = find_columns(path, tables[0].schema_arrow, id_column)
+    for file, table in zip(files, tables, strict=True):
+        if missing := {id_column, vector_column} - set(table.schema_arrow.names):
+            raise BadInput(f"{file}: has no column {missing.pop()!r}, which {files[0].name} has")
+    first_lists = _read_column(path, tables, vector_column, 1)
+    width = next((len(lists[0]) for lists in first_lists if lists[0].is_valid), 0)
+
+    def read(size: int) -> Iterator[np.ndarray]:
+        return (lists_to_array(path, lists, width) for lists in _read_column(path, tables, vector_column, size))
+
+    rows = sum(table.metadata.num_rows for table in tables)
+    return VectorFiles(path, rows, width, _read_ids(path, tables, id_column), read)
+
+
+def _open_tables(path: str, files: list[Path]) -> list[Any]:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise BadInput(f"{path}: parquet is read by pyarrow, which is not installed: pip install 'distill[parquet]'") from None
+    try:
+        with refuse_unreadable("a parquet file", path):
+            return [parquet.ParquetFile(file) for file in files]
+    except OSError as error:
+        raise BadInput(f"{path}: not a whole parquet file ({str(error).splitlines()[0]}): write it again") from None
+
+
+def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, str]:
+    """Names of the columns of ids and of vectors."""
+    from pyarrow import types
+
+    vectors = [field.name for field in schema if hasattr(field.type, "value_type") and types.is_floating(field.type.value_type)]
+    if len(vectors) != 1:
+        raise BadInput(f"{path}: {len(vectors)} columns hold lists of floats among {', '.join(schema.names)}: keep one, the vectors")
+    possible = [f.name for f in schema if types.is_string(f.type) or types.is_large_string(f.type) or types.is_integer(f.type)]
+    if id_column is None:
+        known = possible if len(possible) == 1 else [name for name in ID_COLUMNS if name in possible]
+        id_column = known[0] if known else None
+    if id_column is None or id_column not in possible:
+        raise BadInput(f"{path}: which column holds the ids? Say --ids with one of {', '.join(possible) or 'none, as it has none'}")
+    return id_column, vectors[0]
+
+
+def _read_column(path: str, tables: list[Any], name: str, size: int) -> Iterator[Any]:
+    """Arrow arrays of up to `size` values of a column, of every table in turn."""
+    with refuse_unreadable("a parquet file", path):
+        for table in tables:
+            for batch in table.iter_batches(size, columns=[name]):
+                yield batch.column(0)
+
+
+def _read_ids(path: str, tables: list[Any], column: str) -> Ids:
+    ids = [np.empty(0, "S1")]
+    for names in _read_column(path, tables, column, IDS_PER_BATCH):
+        if names.null_count:
+            raise BadInput(f"{path}: column {column!r} has rows without an id: give every vector one")
+        ids.append(as_bytes([str(name) for name in names.to_pylist()]))
+    return Ids(np.concatenate(ids))
+
+
+def lists_to_array(path: str, lists: Any, width: int) -> np.ndarray:
+    """[n, width] of an Arrow array of n lists; refuses lists of another length."""
+    numbers = lists.flatten()
+    even = len(numbers) == len(lists) * width and not lists.null_count and not numbers.null_count
+    if even and hasattr(lists, "value_lengths"):
+        even = bool((lists.value_lengths().to_numpy(zero_copy_only=False) == width).all())
+    if not even:
+        raise BadInput(f"{path}: not every vector is {width} numbers, as the first is: embed the others again")
+    return numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
