@@ -14,8 +14,7 @@ from torch import Tensor
 from distill.data.datamodule import RetrievalData
 from distill.encoders.batching import encode_texts
 from distill.encoders.tokenizing import Role
-from distill.encoders.towers import is_available
-from distill.encoders.towers import Towers, load_maker
+from distill.encoders.towers import Towers, is_available, load_maker
 from distill.records import BadInput, Encoded
 from distill.texts.texts import Texts
 from distill.vectors.search import search
@@ -153,8 +152,8 @@ def list_stored_sets(data: RetrievalData) -> Iterator[StoredSet]:
     """Documents, training queries and dev queries, each as far as their texts are here."""
     if data.source.has_documents():
         yield StoredSet("document", data.store.documents, data.source.documents())
-    for store, (texts, _) in zip(data.teacher.queries.stores, data.train_sets, strict=True):
-        yield StoredSet("query", store, texts)
+    for store, queries in zip(data.teacher.queries.stores, data.train_sets, strict=True):
+        yield StoredSet("query", store, queries.texts)
     for number, store in enumerate(data.dev_vectors.stores):
         yield StoredSet("query", store, data.dev_texts.subset(np.flatnonzero(data.dev_vectors.store_of == number)))
 
@@ -205,7 +204,7 @@ def diagnose_misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> Fault | N
 
 def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:
     """Ids of rows of all training queries; a query that was made for this epoch alone has its words instead."""
-    ends = np.cumsum([len(texts) for texts, _ in data.train_sets])
+    ends = np.cumsum([len(queries.texts) for queries in data.train_sets])
     ids = []
     for row in rows:
         part = int(np.searchsorted(ends, row, side="right"))
@@ -213,7 +212,7 @@ def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:
             assert data.fresh_queries is not None, "rows beyond the training sets are of fresh queries"
             ids.append(data.fresh_queries.text(row))
             continue
-        texts = data.train_sets[part][0]
+        texts = data.train_sets[part].texts
         ids.append(texts.ids[row - int(ends[part]) + len(texts)])
     return ids
 

@@ -17,7 +17,7 @@ from distill.encoders.students import TeacherSpace
 from distill.files.fingerprints import fingerprint
 from distill.files.ranks import is_leader
 from distill.generate import Generator
-from distill.generate.generator import Material
+from distill.generate.material import Material
 from distill.records import BadInput
 from distill.teachers.candidates import holds_pairs, open_pair_stores, put_positive_first, read_scored_candidates
 from distill.teachers.open_stored import (

@@ -17,7 +17,8 @@ from distill.encoders.towers import is_available, load_maker
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
 from distill.generate.filters import Filters, RealQueries, find_drop_reasons
-from distill.generate.generator import Generator, Material
+from distill.generate.generator import Generator
+from distill.generate.material import Material
 from distill.records import BadInput, Batch
 from distill.teachers.stored import StoredQueries
 from distill.texts.tokens import TokenArrays, concatenate_tokens, tokenize_in_memory
@@ -47,7 +48,7 @@ class FreshQueries(StoredQueries):
             raise BadInput(f"data.fresh: {store.maker.name}, which made {store.folder}, is not here to embed new queries: leave it out")
         self.teacher = load_maker(store.maker).prepare_for(best_device()).query
         self.precision = store.maker.precision or "fp32"
-        self.generator, self.read, self.count, self.seed = generator, material.read_by(generator), max(1, count), seed
+        self.generator, self.read, self.count, self.seed = generator, material.texts_for(generator), max(1, count), seed
         generator.prepare(material)
         self._real_queries = RealQueries(material.evaluation_queries(), material.queries)
         self._epoch: int = -1
@@ -113,7 +114,7 @@ def check_fresh(generator: Generator | None, share: float | None, has_candidates
     """Refuses a generator that is too slow, a share without a generator, and generated queries in a training with documents."""
     if share is not None and (generator is None or not 0 < share < math.inf):
         raise BadInput(f"data.fresh_share: {share}: above 0, and only beside data.fresh")
-    if generator and not generator.anew:
+    if generator and not generator.is_cheap:
         raise BadInput(f"data.fresh: {generator.name} is too slow to be asked in every epoch: write a file with distill generate")
     if generator and has_candidates:
         raise BadInput("data.fresh: its queries have vectors, but no candidates: leave data.candidates and data.teachers out")

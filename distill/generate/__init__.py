@@ -1,4 +1,8 @@
-"""Queries where real ones are sparse: a generator turns queries or documents into more of them, filters say which are kept."""
+"""Queries where real ones are sparse: a generator makes more of them out of queries or documents, filters drop what is of no use.
+
+A generator is a file of its own: crop, noise, seq2seq, llm. `generate.generate` writes a file of queries: a plan (plan.py) says what
+each shard is made of, shards.py makes one shard, join.py makes the file out of them.
+"""
 
 from distill.generate.crop import Crop
 from distill.generate.generator import Generator

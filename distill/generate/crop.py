@@ -6,33 +6,37 @@ import random
 import re
 from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar, Literal
 
-from distill.generate.generator import Generator, Material, Progress, check_shares
+from distill.generate.generator import Generator, Progress, check_shares
+from distill.generate.material import Material
 
 KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets")
-DEFAULT = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
+DEFAULT_KINDS = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 LONGEST_SENTENCE = 32  # words
-SNIPPET_WORDS = (16, 64)
+SNIPPET_WORDS = (16, 64)  # fewest and most
 
 
-@dataclass
-class Cut:
-    """A document as words, where its sentences start, and the summed idf up to each word."""
+@dataclass(frozen=True)
+class WordedDocument:
+    """A document as its words."""
 
     words: list[str]
-    starts: list[int]  # of sentences; the last is the end of the document
-    weights: list[float]
+    sentence_starts: list[int]  # places in `words`; the last is the end of the document
+    weights: list[float]  # summed idf up to and with each word
 
-    def informative(self, draw: random.Random) -> int:
-        """The place of a word, drawn by idf."""
-        return min(bisect(self.weights, draw.random() * self.weights[-1]), len(self.words) - 1)
+    def draw_place(self, rng: random.Random) -> int:
+        """The place of a word, drawn by idf: informative words are drawn more often."""
+        return min(bisect(self.weights, rng.random() * self.weights[-1]), len(self.words) - 1)
+
+    def draw_sentence(self, rng: random.Random) -> int:
+        """The number of a sentence, each as likely as another."""
+        return int(rng.random() * (len(self.sentence_starts) - 1))
 
 
-@dataclass
 class Crop(Generator):
     """Cuts queries out of documents: as long as real ones, about the words that say something, spelt as real ones are.
 
@@ -47,55 +51,66 @@ class Crop(Generator):
 
     reads: ClassVar[Literal["documents"]] = "documents"
 
-    kinds: dict[str, float] = field(default_factory=lambda: dict(DEFAULT))
-
-    def __post_init__(self) -> None:
-        check_shares("kinds", self.kinds, KINDS)
+    def __init__(self, kinds: dict[str, float] = DEFAULT_KINDS):
+        check_shares("kinds", kinds, KINDS)
+        self.kinds = kinds
 
     def prepare(self, material: Material) -> None:
         self._statistics = material.statistics
 
-    def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
-        ways = [getattr(self, f"_{kind}") for kind in self.kinds]
-        weights, lengths = list(accumulate(self.kinds.values())), self._statistics.lengths
-        made = []
+    def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
+        cuts = {
+            "spans": self._cut_span,
+            "questions": self._cut_question,
+            "keywords": self._pick_keywords,
+            "titles": self._cut_title,
+            "sentences": self._cut_sentence,
+            "snippets": self._cut_snippet,
+        }
+        choices, weights = [cuts[kind] for kind in self.kinds], list(accumulate(self.kinds.values()))
+        lengths = self._statistics.lengths
+        queries = []
         for text, count in zip(texts, counts, strict=True):
-            cut = self._cut(text)
-            chosen = draw.choices(ways, cum_weights=weights, k=count if cut.words else 0)
-            made.append([" ".join(way(cut, lengths[int(draw.random() * len(lengths))], draw)) for way in chosen])
+            document = self._split(text)
+            chosen = rng.choices(choices, cum_weights=weights, k=count if document.words else 0)
+            queries.append([" ".join(cut(document, lengths[int(rng.random() * len(lengths))], rng)) for cut in chosen])
         progress(sum(counts))
-        return made
+        return queries
 
-    def _cut(self, text: str) -> Cut:
-        sentences = [self._statistics.words(sentence) for sentence in SENTENCE_END.split(text)]
+    def _split(self, text: str) -> WordedDocument:
+        sentences = [self._statistics.split_document(sentence) for sentence in SENTENCE_END.split(text)]
         words = [word for sentence in sentences for word in sentence]
         idf, unknown = self._statistics.idf, self._statistics.unknown
         weights = accumulate([idf.get(word, unknown) for word in map(str.lower, words)])
-        return Cut(words, list(accumulate(map(len, sentences), initial=0)), list(weights))
+        return WordedDocument(words, list(accumulate(map(len, sentences), initial=0)), list(weights))
 
-    def _spans(self, cut: Cut, length: int, draw: random.Random) -> list[str]:
-        start = cut.informative(draw) - int(draw.random() * length)
-        start = max(0, min(start, len(cut.words) - length))
-        return cut.words[start : start + length]
+    # each takes a document and the length of a real query in words, and returns a query's words
 
-    def _questions(self, cut: Cut, length: int, draw: random.Random) -> list[str]:
+    def _cut_span(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        start = document.draw_place(rng) - int(rng.random() * length)
+        start = max(0, min(start, len(document.words) - length))
+        return document.words[start : start + length]
+
+    def _cut_question(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
         openings = self._statistics.openings
         if not openings:
-            return self._spans(cut, length, draw)
-        opening = openings[int(draw.random() * len(openings))].split()
-        start = cut.informative(draw)
-        return opening + cut.words[start : start + max(1, length - len(opening))]
+            return self._cut_span(document, length, rng)
+        opening = openings[int(rng.random() * len(openings))].split()
+        start = document.draw_place(rng)
+        return opening + document.words[start : start + max(1, length - len(opening))]
 
-    def _keywords(self, cut: Cut, length: int, draw: random.Random) -> list[str]:
-        return [cut.words[place] for place in sorted({cut.informative(draw) for _ in range(length)})]
+    def _pick_keywords(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        places = {document.draw_place(rng) for _ in range(length)}
+        return [document.words[place] for place in sorted(places)]
 
-    def _titles(self, cut: Cut, length: int, draw: random.Random) -> list[str]:
-        return cut.words[:length]
+    def _cut_title(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        return document.words[:length]
 
-    def _sentences(self, cut: Cut, length: int, draw: random.Random) -> list[str]:
-        at = int(draw.random() * (len(cut.starts) - 1))
-        return cut.words[cut.starts[at] : min(cut.starts[at + 1], cut.starts[at] + LONGEST_SENTENCE)]
+    def _cut_sentence(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        number = document.draw_sentence(rng)
+        start, end = document.sentence_starts[number : number + 2]
+        return document.words[start : min(end, start + LONGEST_SENTENCE)]
 
-    def _snippets(self, cut: Cut, length: int, draw: random.Random) -> list[str]:
-        start = cut.starts[int(draw.random() * (len(cut.starts) - 1))]
-        return cut.words[start : start + draw.randint(*SNIPPET_WORDS)]
+    def _cut_snippet(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        start = document.sentence_starts[document.draw_sentence(rng)]
+        return document.words[start : start + rng.randint(*SNIPPET_WORDS)]

@@ -1,4 +1,4 @@
-"""Which generated queries are kept: length, letters, no evaluation query, no duplicate, found again by the teacher."""
+"""Which generated queries are dropped: by length, by letters, as evaluation queries, real queries or duplicates, by the teacher."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from distill.texts.texts import Texts
 
 WORD = re.compile(r"[^\W_]+")
 # why a query that was planned is not in the file
-REASONS = ("not made", "length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate")
+DropReason = Literal["not made", "length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate"]
+REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
 
 @dataclass(frozen=True)
@@ -48,49 +50,74 @@ class Filters:
 
 
 class RealQueries:
-    """Real queries: those that may never be generated, and those that need not be."""
+    """The real queries: those of evaluation splits, which may never be generated, and those to learn from, which need not be.
 
-    def __init__(self, evaluation: Iterable[Texts], real: Texts):
-        asked = [split_words(text) for texts in evaluation for text in texts]
-        self._evaluation = {key for words in asked for key in (sort_words(words), "".join(words))}
-        self.real = {" ".join(split_words(text)) for text in real}
+    Args:
+        evaluation: queries of every split that is evaluated on.
+        known: queries of the split that is learnt from.
+    """
 
-    def leaks(self, words: Sequence[str]) -> bool:
-        """Whether they are an evaluation query's, in any order, or its letters, in any spacing: `what's` is `whats`."""
+    def __init__(self, evaluation: Iterable[Texts], known: Texts):
+        evaluation_words = [split_words(text) for texts in evaluation for text in texts]
+        self._evaluation = {sort_words(words) for words in evaluation_words} | {"".join(words) for words in evaluation_words}
+        self._known = {" ".join(split_words(text)) for text in known}
+
+    def is_evaluation_query(self, words: Sequence[str]) -> bool:
+        """Whether these are an evaluation query's words, in any order, or its letters, in any spacing: `what's` is `whats`."""
         return sort_words(words) in self._evaluation or "".join(words) in self._evaluation
+
+    def is_known(self, wording: str) -> bool:
+        """Whether these words, joined by spaces, are a query of the split that is learnt from."""
+        return wording in self._known
 
 
 def split_words(text: str) -> list[str]:
-    """A text's words: case, punctuation, spaces and what Unicode can write in several ways aside."""
-    return WORD.findall((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold())
+    """Splits a text into words: case, punctuation, spaces and what Unicode can write in several ways aside.
+
+    >>> split_words("What's  a Mute-Swan?")
+    ['what', 's', 'a', 'mute', 'swan']
+    """
+    normal_form = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return WORD.findall(normal_form.casefold())
 
 
 def sort_words(words: Sequence[str]) -> str:
-    """The words in any order."""
+    """One text for the same words in any order."""
     return " ".join(sorted(words))
 
 
-def find_drop_reasons(texts: Sequence[str], filters: Filters, known: RealQueries) -> tuple[list[str | None], np.ndarray]:
-    """Why each text is dropped, None where it is kept so far, and 64 bits of its words [N] uint64, equal for duplicates."""
-    words = [split_words(text) for text in texts]
-    wordings = [" ".join(each) for each in words]
-    reasons = [
-        "length"
-        if not filters.least_words <= len(each) <= filters.most_words
-        else "letters"
-        if len(wording) < filters.least_letters * len(text)
-        else "evaluation query"
-        if known.leaks(each)
-        else "real query"
-        if wording in known.real
-        else None
-        for text, each, wording in zip(texts, words, wordings, strict=True)
-    ]
+def find_drop_reasons(texts: Sequence[str], filters: Filters, real: RealQueries) -> tuple[list[DropReason | None], np.ndarray]:
+    """Finds out which generated queries are dropped, as far as each can be told by itself.
+
+    Returns:
+        for each text why it is dropped, or None, and 64 bits of its words [N] uint64, equal for duplicates.
+    """
+    reasons: list[DropReason | None] = []
+    wordings = []
+    for text in texts:
+        words = split_words(text)
+        wording = " ".join(words)
+        reasons.append(_find_drop_reason(text, words, wording, filters, real))
+        wordings.append(wording)
     return reasons, hash_values(map(str.encode, wordings))
 
 
+def _find_drop_reason(text: str, words: list[str], wording: str, filters: Filters, real: RealQueries) -> DropReason | None:
+    if not filters.least_words <= len(words) <= filters.most_words:
+        return "length"
+    if len(wording) < filters.least_letters * len(text):
+        return "letters"
+    if real.is_evaluation_query(words):
+        return "evaluation query"
+    return "real query" if real.is_known(wording) else None
+
+
 def find_duplicates(keys: np.ndarray) -> np.ndarray:
-    """[N] bool: which of the keys [N] an earlier one equals."""
-    again = np.ones(len(keys), bool)
-    again[np.unique(keys, return_index=True)[1]] = False
-    return again
+    """[N] bool: which of the keys [N] an earlier one equals.
+
+    >>> find_duplicates(np.array([5, 7, 5])).tolist()
+    [False, False, True]
+    """
+    is_duplicate = np.ones(len(keys), bool)
+    is_duplicate[np.unique(keys, return_index=True)[1]] = False
+    return is_duplicate

@@ -1,99 +1,70 @@
-"""What every generator of queries is: texts in, for each of them some new queries out."""
+"""What every generator of queries is: it takes texts and makes some new queries of each."""
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from distill.generate.statistics import Statistics
+from distill.files.configs import Configurable
+from distill.generate.material import Material
 from distill.records import BadInput
-from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 
-
-@dataclass(frozen=True)
-class Material:
-    """What queries are made from: a source of texts and those of its splits whose queries may be read."""
-
-    source: TextSource
-    split: str
-
-    @cached_property
-    def queries(self) -> Texts:
-        """The real queries, at least one; what another split asks too is not among them."""
-        queries = self.source.remove_leaked(self.source.queries(self.split), self.split.split("+"))
-        if not len(queries):
-            raise BadInput(f"{self.source}: other splits ask every query of {self.split}: name one with queries of its own")
-        return queries
-
-    @cached_property
-    def documents(self) -> Texts:
-        if not self.source.has_documents():
-            raise BadInput(f"{self.source}: has no documents to make queries from: use the generator Noise, which reads queries")
-        return self.source.documents()
-
-    def read_by(self, generator: Generator) -> Texts:
-        return self.queries if generator.reads == "queries" else self.documents
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        return Statistics.of(self.queries, self.documents if self.source.has_documents() else self.queries)
-
-    def evaluation_queries(self) -> list[Texts]:
-        """Those of every split that is not read, the holdout included."""
-        return [self.source.queries(split) for split in self.source.splits() if split not in self.split.split("+")]
-
-    def examples(self, count: int) -> list[tuple[str, str]]:
-        """Up to `count` judged (document, query) pairs, evenly spaced over the queries; none where nothing is judged."""
-        qrels = self.source.qrels(self.split)
-        if qrels is None or not count:
-            return []
-        rows = qrels.best_documents(list(self.queries.ids), self.documents.ids, self.source.relevant_from)
-        judged = np.flatnonzero(rows >= 0)
-        chosen = judged[np.linspace(0, len(judged) - 1, min(count, len(judged))).astype(int)]
-        return [(self.documents[rows[query]], self.queries[query]) for query in chosen]
+Progress = Callable[[int], object]  # called with the number of queries that were just made
 
 
-Progress = Callable[[int], object]  # told how many queries more are made
+class Generator(Configurable, ABC):
+    """Makes queries; a subclass is one way of making them, and its arguments are its settings.
 
-
-@dataclass
-class Generator(ABC):
-    """Makes queries; one subclass for each way."""
+    A subclass says in `reads` what it makes queries from, and implements `write`.
+    """
 
     reads: ClassVar[Literal["queries", "documents"]]
-    queries_per_shard: ClassVar[int] = 16_384  # what a kill may lose
-    anew: ClassVar[bool] = True  # quick, and the same again for the same seed: `train` may ask for others in every epoch
+    queries_per_shard: ClassVar[int] = 16_384  # made together: what a kill may lose
+    is_cheap: ClassVar[bool] = True  # quick, and the same again for the same seed: a training may make other queries in every epoch
 
     @property
     def name(self) -> str:
         return type(self).__name__.lower()
 
-    def prepare(self, material: Material) -> None:  # noqa: B027, most need nothing
-        """Called once before `write`: statistics, weights, examples."""
-
     def settings(self) -> dict[str, Any]:
-        """What decides which queries come out, beside the texts and the seed."""
-        return {"name": self.name, **asdict(self)}
+        """What decides which queries are made, beside the texts and the seed, as plain values."""
+        return {"name": self.name, **self.init_args}
 
-    def announce(self, texts: Texts, rows: np.ndarray) -> None:  # noqa: B027, most cost nothing
-        """Says, or refuses, what making a query of each of `texts[rows]` costs."""
+    def prepare(self, material: Material) -> None:
+        """Called once before `write`: loads statistics, weights, examples."""
+
+    def check_cost(self, texts: Texts, rows: np.ndarray) -> None:
+        """Logs what one query of each of `texts[rows]` will cost, and refuses what is too expensive.
+
+        Args:
+            texts: all texts that queries are made from.
+            rows: [n] int64, a row for each query that will be made.
+        """
 
     @abstractmethod
-    def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
-        """For each text up to `counts` new queries; `draw` is the only source of chance."""
+    def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
+        """Makes queries.
+
+        Args:
+            texts: N texts.
+            counts: for each text how many queries to make.
+            rng: the only source of chance, so that the same seed makes the same queries.
+            progress: to be called with the number of queries as they are made.
+
+        Returns:
+            for each text its queries, at most as many as `counts` says.
+        """
 
 
-def check_setting(name: str, holds: bool, otherwise: str) -> None:
-    """Refuses a generator's setting of that name."""
-    if not holds:
-        raise BadInput(f"generator.{name}: {otherwise}")
+def check_setting(name: str, is_valid: bool, problem: str) -> None:
+    """Refuses a generator's setting of that name where it is not valid."""
+    if not is_valid:
+        raise BadInput(f"generator.{name}: {problem}")
 
 
 def check_shares(name: str, shares: dict[str, float], known: Sequence[str]) -> None:

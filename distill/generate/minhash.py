@@ -10,38 +10,52 @@ from distill.files.fingerprints import hash_values
 from distill.generate.filters import split_words
 
 PIECE = 4  # letters
-MINIMA = 64
+MINIMA = 64  # hash functions
 ROWS_PER_BAND = 4  # minima that must all agree for two texts to be compared
-AT_ONCE = 65_536  # texts
+TEXTS_AT_ONCE = 65_536
+NO_PIECE = 1 << 32  # above every hash
 
 
 def minhash_signatures(texts: Sequence[str]) -> np.ndarray:
-    """[N, MINIMA] uint32: the least hash of a text's four-letter pieces, under each of MINIMA hash functions."""
+    """The least hash of each text's four-letter pieces, under each of MINIMA hash functions: [N, MINIMA] uint32."""
+    signatures = np.empty((len(texts), MINIMA), np.uint32)
+    if not len(texts):
+        return signatures
     padded = [" ".join(split_words(text)).encode().ljust(PIECE) for text in texts]
     letters = np.frombuffer(b"".join(padded) + b" " * PIECE, np.uint8).astype(np.uint64)
+    # [L] the piece that begins at each letter of all texts, one after the other
+    pieces = sum((letters[i : len(letters) - PIECE + i] << np.uint64(8 * i) for i in range(PIECE)), np.uint64(0))
     ends = np.cumsum([len(text) for text in padded])
-    pieces = sum((letters[i : len(letters) - PIECE + i] << np.uint64(8 * i) for i in range(PIECE)), np.uint64(0))  # [letters]
-    crossing = np.concatenate([ends - i for i in range(1, PIECE)]) if len(ends) else np.empty(0, np.int64)
-    random = np.random.default_rng(0)
-    found = np.empty((len(texts), MINIMA), np.uint32)
-    for column, (factor, summand) in enumerate(random.integers(1 << 63, size=(MINIMA, 2), dtype=np.uint64)):
-        hashed = (pieces * (factor | np.uint64(1)) + summand) >> np.uint64(32)
-        hashed[crossing] = 1 << 32  # begins in one text and ends in the next
-        found[:, column] = np.minimum.reduceat(hashed, np.concatenate([[0], ends[:-1]])) if len(texts) else 0
-    return found
+    starts = np.concatenate([[0], ends[:-1]])
+    crossing = np.concatenate([ends - i for i in range(1, PIECE)])  # pieces that begin in one text and end in the next
+    factors = np.random.default_rng(0).integers(1 << 63, size=(MINIMA, 2), dtype=np.uint64)
+    for column, (factor, summand) in enumerate(factors):
+        hashes = (pieces * (factor | np.uint64(1)) + summand) >> np.uint64(32)
+        hashes[crossing] = NO_PIECE
+        signatures[:, column] = np.minimum.reduceat(hashes, starts)
+    return signatures
 
 
-def find_near_duplicates(found: np.ndarray, similarity: float) -> np.ndarray:
-    """[N] bool: whether a text is as similar as that to an earlier one that shares a band of `found` [N, MINIMA] with it.
+def find_near_duplicates(signatures: np.ndarray, similarity: float) -> np.ndarray:
+    """Finds texts that are similar to an earlier one.
 
-    It is compared with the first text of each of its bands: of texts that are all alike one is left.
+    A text is compared with the first text of each band of minima that it shares with it: of texts that are all alike one is left.
+
+    Args:
+        signatures: [N, MINIMA] of N texts.
+        similarity: least Jaccard similarity of near duplicates.
+
+    Returns:
+        [N] bool.
     """
-    again = np.zeros(len(found), bool)
-    for start in range(0, MINIMA, ROWS_PER_BAND):
-        band = np.ascontiguousarray(found[:, start : start + ROWS_PER_BAND])
+    is_duplicate = np.zeros(len(signatures), bool)
+    for band_start in range(0, MINIMA, ROWS_PER_BAND):
+        band = np.ascontiguousarray(signatures[:, band_start : band_start + ROWS_PER_BAND])
         _, firsts, group = np.unique(hash_values(row.tobytes() for row in band), return_index=True, return_inverse=True)
-        for at in range(0, len(found), AT_ONCE):
-            first = firsts[group[at : at + AT_ONCE]]
-            alike = (found[at : at + AT_ONCE] == found[first]).mean(axis=1) >= similarity
-            again[at : at + AT_ONCE] |= alike & (first < np.arange(at, at + len(first)))
-    return again
+        for start in range(0, len(signatures), TEXTS_AT_ONCE):
+            rows = slice(start, start + TEXTS_AT_ONCE)
+            first = firsts[group[rows]]  # [n] the first text with the same band
+            is_similar = (signatures[rows] == signatures[first]).mean(axis=1) >= similarity
+            is_earlier = first < np.arange(start, start + len(first))
+            is_duplicate[rows] |= is_similar & is_earlier
+    return is_duplicate

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import ClassVar, Literal
 
-from distill.generate.generator import Generator, Material, Progress, check_setting, check_shares
+from distill.generate.generator import Generator, Progress, check_setting, check_shares
+from distill.generate.material import Material
 
-ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in ROWS for i in range(len(row))}  # keys beside a key
+KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in KEYBOARD for i in range(len(row))}  # keys beside a key
 KINDS = ("delete", "infill", "permute", "typo", "truncate")
-LONGEST_INFILLED = 3  # words that one drawn from the corpus stands for
+DEFAULT_KINDS = dict.fromkeys(KINDS, 1.0)
+LONGEST_INFILLED = 3  # words that one word of the corpus takes the place of
 
 
-@dataclass
 class Noise(Generator):
     """Corrupts real queries: words deleted, infilled from the corpus, permuted, mistyped, or a query cut off as in search-as-you-type.
 
@@ -30,64 +30,73 @@ class Noise(Generator):
 
     reads: ClassVar[Literal["queries"]] = "queries"
 
-    kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
-    rate: float = 0.15
-    most_changes: int = 2
-
-    def __post_init__(self) -> None:
-        check_shares("kinds", self.kinds, KINDS)
-        check_setting("rate", 0 < self.rate <= 1, f"{self.rate}: a share of the words is above 0 and at most 1")
-        check_setting("most_changes", self.most_changes > 0, f"{self.most_changes}: must be at least 1")
+    def __init__(self, kinds: dict[str, float] = DEFAULT_KINDS, rate: float = 0.15, most_changes: int = 2):
+        check_shares("kinds", kinds, KINDS)
+        check_setting("rate", 0 < rate <= 1, f"{rate}: a share of the words is above 0 and at most 1")
+        check_setting("most_changes", most_changes > 0, f"{most_changes}: must be at least 1")
+        self.kinds, self.rate, self.most_changes = kinds, rate, most_changes
 
     def prepare(self, material: Material) -> None:
-        self._words, self._weights = material.statistics.vocabulary
+        self._corpus_words, self._corpus_weights = material.statistics.vocabulary
 
-    def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
-        changes = [getattr(self, f"_{kind}") for kind in self.kinds]
-        weights = list(accumulate(self.kinds.values()))
-        made: list[list[str]] = []
+    def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
+        changes = {
+            "delete": self._delete,
+            "infill": self._infill,
+            "permute": self._permute,
+            "typo": self._mistype,
+            "truncate": self._truncate,
+        }
+        choices, weights = [changes[kind] for kind in self.kinds], list(accumulate(self.kinds.values()))
+        queries: list[list[str]] = []
         for text, count in zip(texts, counts, strict=True):
-            words = text.split()
-            made.append([])
+            original = text.split()
+            queries.append([])
             for _ in range(count):
-                changed = words.copy()
-                for change in draw.choices(changes, cum_weights=weights, k=1 + int(draw.random() * self.most_changes)):
-                    change(changed, draw)
-                made[-1].append(" ".join(changed))
+                words = original.copy()
+                for change in rng.choices(choices, cum_weights=weights, k=1 + int(rng.random() * self.most_changes)):
+                    change(words, rng)
+                queries[-1].append(" ".join(words))
         progress(sum(counts))
-        return made
+        return queries
 
-    def _touched(self, words: list[str]) -> int:
+    def _count_touched(self, words: list[str]) -> int:
+        """How many of a query's words a change touches."""
         return max(1, round(self.rate * len(words)))
 
-    def _delete(self, words: list[str], draw: random.Random) -> None:
-        for _ in range(min(self._touched(words), len(words) - 1)):
-            del words[int(draw.random() * len(words))]
+    # each changes a query's words in place
 
-    def _infill(self, words: list[str], draw: random.Random) -> None:
-        for word in draw.choices(self._words, cum_weights=self._weights, k=self._touched(words)):
-            start = int(draw.random() * (len(words) + 1))
-            words[start : start + int(draw.random() * min(LONGEST_INFILLED + 1, len(words)))] = [word]
+    def _delete(self, words: list[str], rng: random.Random) -> None:
+        for _ in range(min(self._count_touched(words), len(words) - 1)):
+            del words[int(rng.random() * len(words))]
 
-    def _permute(self, words: list[str], draw: random.Random) -> None:
-        for _ in range(self._touched(words)):
-            words.insert(int(draw.random() * len(words)), words.pop(int(draw.random() * len(words))))
+    def _infill(self, words: list[str], rng: random.Random) -> None:
+        for word in rng.choices(self._corpus_words, cum_weights=self._corpus_weights, k=self._count_touched(words)):
+            start = int(rng.random() * (len(words) + 1))
+            length = int(rng.random() * min(LONGEST_INFILLED + 1, len(words)))
+            words[start : start + length] = [word]
 
-    def _typo(self, words: list[str], draw: random.Random) -> None:
-        for _ in range(self._touched(words)):
-            at = int(draw.random() * len(words))
-            words[at] = mistype(words[at], draw)
+    def _permute(self, words: list[str], rng: random.Random) -> None:
+        for _ in range(self._count_touched(words)):
+            target = int(rng.random() * len(words))
+            word = words.pop(int(rng.random() * len(words)))
+            words.insert(target, word)
 
-    def _truncate(self, words: list[str], draw: random.Random) -> None:
+    def _mistype(self, words: list[str], rng: random.Random) -> None:
+        for _ in range(self._count_touched(words)):
+            place = int(rng.random() * len(words))
+            words[place] = mistype(words[place], rng)
+
+    def _truncate(self, words: list[str], rng: random.Random) -> None:
         """Leaves between half of the letters and all but one."""
         text = " ".join(words)
-        words[:] = text[: max(1, int(len(text) * (1 + draw.random()) / 2))].split()
+        words[:] = text[: max(1, int(len(text) * (1 + rng.random()) / 2))].split()
 
 
-def mistype(word: str, draw: random.Random) -> str:
-    """One letter of it doubled, left out, exchanged with the next or with a key beside it."""
-    at, kind = int(draw.random() * len(word)), draw.random()
-    letter, before, after = word[at], word[:at], word[at + 1 :]
+def mistype(word: str, rng: random.Random) -> str:
+    """Doubles one letter of a word, leaves it out, or exchanges it with the next letter or with a key beside it."""
+    place, kind = int(rng.random() * len(word)), rng.random()
+    letter, before, after = word[place], word[:place], word[place + 1 :]
     if kind < 0.25:
         return before + letter + letter + after
     if kind < 0.5 and len(word) > 2:
@@ -95,4 +104,4 @@ def mistype(word: str, draw: random.Random) -> str:
     if kind < 0.75 and after:
         return before + after[0] + letter + after[1:]
     keys = NEIGHBOURS.get(letter, letter)
-    return before + keys[int(draw.random() * len(keys))] + after
+    return before + keys[int(rng.random() * len(keys))] + after

@@ -1,4 +1,4 @@
-"""Whether a teacher finds the document a query was made from, and how near generated queries are to real ones."""
+"""Whether a teacher finds the document that a query was made from, and how near generated queries are to real ones."""
 
 from __future__ import annotations
 
@@ -16,36 +16,46 @@ from distill.vectors.search import search
 from distill.vectors.store import TeacherStore
 
 
-class RoundTrip:
-    """The teacher that made a store, asked with generated queries."""
+class RoundTripTeacher:
+    """The teacher that made a store, to embed generated queries and to search for their documents.
+
+    Args:
+        store: the teacher's vectors.
+    """
 
     def __init__(self, store: TeacherStore):
         self.documents = store.documents
         self.encoder = load_maker(store.maker).prepare_for(best_device()).query
 
-    def vectors(self, texts: Sequence[str]) -> Tensor:
-        """[N, D] on the device that searches."""
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Query vectors [N, D], on the device that searches."""
         return torch.from_numpy(encode_texts(self.encoder, texts, "query", "auto")).to(best_device())
 
-    def found(self, texts: Sequence[str], documents: Sequence[str], k: int) -> np.ndarray:
+    def finds_documents(self, texts: Sequence[str], document_ids: Sequence[str], k: int) -> np.ndarray:
         """[N] bool: whether the document of that id is among the top `k` of its query."""
-        _, rows = search(self.vectors(texts), self.documents, k)
-        return (rows.cpu().numpy() == self.documents.ids.rows(documents)[:, None]).any(axis=1)
+        rows = search(self.encode(texts), self.documents, k)[1].cpu().numpy()  # [N, k]
+        expected = self.documents.ids.rows(document_ids)  # [N]
+        return (rows == expected[:, None]).any(axis=1)
 
 
-def measure_diversity(texts: Sequence[str], real: Sequence[str], teacher: RoundTrip | None) -> dict[str, dict[str, float]]:
-    """Of a sample of generated queries, and of real ones as the yardstick: words a query, share of two-word pieces that occur once, and
-    with a teacher the mean cosine to the nearest real query (for a real one: the nearest other).
+def measure_diversity(texts: Sequence[str], real: Sequence[str], teacher: RoundTripTeacher | None) -> dict[str, dict[str, float]]:
+    """Measures a sample of generated queries, and real ones as the yardstick.
+
+    Returns:
+        under `generated` and `real`: `words` a query, `distinct_word_pairs`, the share of two-word pieces that differ, and with a
+        teacher `nearest_real_cosine`, the mean cosine to the nearest real query (for a real one: the nearest other).
     """
-    found = {"generated": _wording(texts), "real": _wording(real)}
-    if teacher and len(real) > 1:
-        generated, known = (torch.nn.functional.normalize(teacher.vectors(those), dim=1) for those in (texts, real))
-        found["generated"]["nearest_real_cosine"] = float(search(generated, known, 1)[0].mean())
-        found["real"]["nearest_real_cosine"] = float(search(known, known, 2)[0][:, 1].mean())
-    return found
+    diversity = {"generated": _measure_wording(texts), "real": _measure_wording(real)}
+    if teacher is not None and len(real) > 1:
+        generated_vectors = torch.nn.functional.normalize(teacher.encode(texts), dim=1)
+        real_vectors = torch.nn.functional.normalize(teacher.encode(real), dim=1)
+        diversity["generated"]["nearest_real_cosine"] = float(search(generated_vectors, real_vectors, 1)[0].mean())
+        diversity["real"]["nearest_real_cosine"] = float(search(real_vectors, real_vectors, 2)[0][:, 1].mean())
+    return diversity
 
 
-def _wording(texts: Sequence[str]) -> dict[str, float]:
+def _measure_wording(texts: Sequence[str]) -> dict[str, float]:
     words = [text.casefold().split() for text in texts]
-    pairs = [pair for each in words for pair in pairwise(each)]
-    return {"words": float(np.mean([len(each) for each in words])), "distinct_word_pairs": len(set(pairs)) / max(1, len(pairs))}
+    pairs = [pair for words_of_text in words for pair in pairwise(words_of_text)]
+    mean_words = float(np.mean([len(words_of_text) for words_of_text in words]))
+    return {"words": mean_words, "distinct_word_pairs": len(set(pairs)) / max(1, len(pairs))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,12 +15,12 @@ from distill.encoders.batching import length_batches
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import pad_token_ids
 from distill.files.device import Precision, autocast, best_device
-from distill.generate.generator import Generator, Material, Progress, check_setting
+from distill.generate.generator import Generator, Progress, check_setting
+from distill.generate.material import Material
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}
 
 
-@dataclass
 class Seq2Seq(Generator):
     """Samples queries from a BART or T5.
 
@@ -43,81 +42,82 @@ class Seq2Seq(Generator):
     """
 
     queries_per_shard: ClassVar[int] = 1024
-    anew: ClassVar[bool] = False
+    is_cheap: ClassVar[bool] = False
 
-    model: str
-    of: Literal["documents", "queries"] = "documents"
-    mask: float = 0.0
-    noise: float = 0.0
-    top_k: int = 0
-    top_p: float = 0.95
-    temperature: float = 1.0
-    prefix: str | None = None
-    longest_text: int | None = None
-    longest_query: int | None = None
-    precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        check_setting("mask", 0 <= self.mask < 1, f"{self.mask}: a share from 0 to below 1")
-        check_setting("noise", self.noise >= 0, f"{self.noise}: 0 or more")
-        check_setting(
-            "top_p", 0 < self.top_p <= 1 and self.top_k >= 0, f"{self.top_p}, top_k {self.top_k}: above 0 and at most 1, 0 or more"
-        )
-        check_setting("temperature", self.temperature > 0, f"{self.temperature}: above 0")
-        given = {"prefix": self.prefix, "longest_text": self.longest_text, "longest_query": self.longest_query}
-        self._writer = Seq2SeqModel.load(self.model, **given)
-
-    @property
-    def reads(self) -> Literal["documents", "queries"]:  # type: ignore[override]
-        return self.of
+    def __init__(
+        self,
+        model: str,
+        of: Literal["documents", "queries"] = "documents",
+        mask: float = 0.0,
+        noise: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        temperature: float = 1.0,
+        prefix: str | None = None,
+        longest_text: int | None = None,
+        longest_query: int | None = None,
+        precision: Precision = "auto",
+    ):
+        check_setting("mask", 0 <= mask < 1, f"{mask}: a share from 0 to below 1")
+        check_setting("noise", noise >= 0, f"{noise}: 0 or more")
+        check_setting("top_p", 0 < top_p <= 1 and top_k >= 0, f"{top_p}, top_k {top_k}: above 0 and at most 1, 0 or more")
+        check_setting("temperature", temperature > 0, f"{temperature}: above 0")
+        self.reads = of  # type: ignore[misc]
+        self.mask, self.noise, self.precision = mask, noise, precision
+        self._sampling = {"do_sample": True, "num_beams": 1, "top_k": top_k, "top_p": top_p, "temperature": temperature}
+        self._writer = Seq2SeqModel.load(model, prefix=prefix, longest_text=longest_text, longest_query=longest_query)
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "model": self._writer.fingerprint()}  # it may have moved
+        return {**super().settings(), "model": self._writer.fingerprint()}  # its folder may have moved
 
     def prepare(self, material: Material) -> None:
         module: nn.Module = self._writer.model
         module.to(best_device())
 
-    def write(self, texts: Sequence[str], counts: Sequence[int], draw: random.Random, progress: Progress) -> list[list[str]]:
-        """A batch is of texts of near-equal length, each as often as it has queries to get; its states are computed once."""
+    def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
+        """Makes queries in batches of texts of near-equal length; each text is read once however many queries it gets."""
         device = self._writer.model.device
-        ids = [self._masked(row, draw) for row in self._writer.token_ids(texts, "document")]
-        wanted = np.repeat(np.arange(len(texts)), counts)
-        made: list[list[str]] = [[] for _ in texts]
+        token_ids = [self._mask_tokens(ids, rng) for ids in self._writer.token_ids(texts, "document")]
+        text_of_query = np.repeat(np.arange(len(texts)), counts)  # [n]
+        lengths = [len(token_ids[text]) for text in text_of_query]
+        queries: list[list[str]] = [[] for _ in texts]
         with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(self.precision, device):
-            torch.manual_seed(draw.getrandbits(63))
-            for batch in length_batches([len(ids[text]) for text in wanted], TOKENS_PER_BATCH[device.type]):
-                owners, repeats = np.unique(wanted[batch], return_counts=True)
-                queries = self._sampled([ids[owner] for owner in owners], torch.from_numpy(repeats).to(device))
-                for owner, query in zip(np.repeat(owners, repeats), queries, strict=True):
-                    made[owner].append(" ".join(query.split()))
+            torch.manual_seed(rng.getrandbits(63))
+            for batch in length_batches(lengths, TOKENS_PER_BATCH[device.type]):
+                rows, repeats = np.unique(text_of_query[batch], return_counts=True)
+                sampled = self._sample([token_ids[row] for row in rows], torch.from_numpy(repeats).to(device))
+                for row, query in zip(np.repeat(rows, repeats), sampled, strict=True):
+                    queries[row].append(" ".join(query.split()))
                 progress(len(batch))
-        return made
+        return queries
 
-    def _masked(self, ids: list[int], draw: random.Random) -> list[int]:
+    def _mask_tokens(self, token_ids: list[int], rng: random.Random) -> list[int]:
+        """Masks a share of a text's tokens, special ones aside; a tokenizer without a mask leaves them out, but never all."""
         tokenizer = self._writer.tokenizer
-        special, mask = set(tokenizer.all_special_ids), tokenizer.mask_token_id
-        hidden = [token not in special and draw.random() < self.mask for token in ids]
-        return [mask if gone else token for token, gone in zip(ids, hidden, strict=True) if not gone or mask is not None] or ids
+        special = set(tokenizer.all_special_ids)
+        is_masked = [token not in special and rng.random() < self.mask for token in token_ids]
+        if tokenizer.mask_token_id is None:
+            return [token for token, masked in zip(token_ids, is_masked, strict=True) if not masked] or token_ids
+        return [tokenizer.mask_token_id if masked else token for token, masked in zip(token_ids, is_masked, strict=True)]
 
     @torch.inference_mode()
-    def _sampled(self, ids: list[list[int]], repeats: Tensor) -> list[str]:
-        """`repeats` [B] queries of each of B texts."""
+    def _sample(self, token_ids: list[list[int]], repeats: Tensor) -> list[str]:
+        """Samples `repeats` [B] queries of each of B texts, one text after the other."""
         model, tokenizer = self._writer.model, self._writer.tokenizer
-        read = pad_token_ids(ids, tokenizer.pad_token_id).to(model.device)
-        states = self._writer.states(read).repeat_interleave(repeats, 0)  # [N, L, D]
-        mask = read.attention_mask.repeat_interleave(repeats, 0)
+        tokens = pad_token_ids(token_ids, tokenizer.pad_token_id).to(model.device)
+        states = self._writer.states(tokens).repeat_interleave(repeats, 0)  # [N, L, D]
+        mask = tokens.attention_mask.repeat_interleave(repeats, 0)  # [N, L]
         if self.noise:
-            size = (states * mask[..., None]).square().sum() / (mask.sum() * states.shape[2])
-            states = states + self.noise * size.sqrt() * torch.randn_like(states)
+            states = self._add_noise(states, mask)
         written: Any = model.generate(  # type: ignore[operator]
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=mask,
-            do_sample=True,
-            num_beams=1,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            temperature=self.temperature,
             max_new_tokens=self._writer.settings.longest_query,
+            **self._sampling,
         )
         return tokenizer.batch_decode(written, skip_special_tokens=True)
+
+    def _add_noise(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Adds isotropic Gaussian noise to states [N, L, D], its size a share of that of the states where `mask` [N, L] is 1."""
+        mean_square = (states * mask[..., None]).square().sum() / (mask.sum() * states.shape[2])
+        return states + self.noise * mean_square.sqrt() * torch.randn_like(states)

@@ -14,8 +14,8 @@ import yaml
 
 from distill.files.atomic import write_json
 from distill.generate import Crop, Generator, Seq2Seq
-from distill.generate.generator import Material
-from distill.generate.round_trip import RoundTrip
+from distill.generate.material import Material
+from distill.generate.round_trip import RoundTripTeacher
 from distill.metrics.retention import bootstrap_mean
 from distill.training.run_folder import from_config
 from distill.vectors.store import TeacherStore
@@ -31,7 +31,7 @@ def written(generator: Generator, texts: list[str]) -> list[str]:
 def main() -> None:
     settings = yaml.safe_load((HERE / "teach.yaml").read_text())
     source = from_config(settings["data"]["source"])
-    teacher = RoundTrip(TeacherStore(RUN / "medquad_teacher"))
+    teacher = RoundTripTeacher(TeacherStore(RUN / "medquad_teacher"))
     material = Material(source, "train")
     judged = source.qrels("test").judgments
     ids = list(dict.fromkeys(document for grades in judged.values() for document in grades))[:DOCUMENTS]
@@ -50,7 +50,7 @@ def main() -> None:
     results = {}
     for name, queries in made.items():
         sources = ids if name != "real" else [next(iter(grades)) for grades in judged.values()][:DOCUMENTS]
-        found = bootstrap_mean(teacher.found(queries, sources, TOP).astype(float))
+        found = bootstrap_mean(teacher.finds_documents(queries, sources, TOP).astype(float))
         results[name] = {"value": found.value, "ci95": [found.low, found.high], "queries": len(queries), "examples": queries[:5]}
         print(f"{name:<24} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]  {queries[:3]}")
     write_json(RUN / "round_trip.json", results)

@@ -13,7 +13,7 @@ from typing import Any
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["distill.cli.parser", "distill.cli.train", "distill.teachers.encode", "distill.evaluation.evaluate", "distill.generate.write"]
+    ["distill.cli.parser", "distill.cli.train", "distill.teachers.encode", "distill.evaluation.evaluate", "distill.generate.generate"]
 )
 ROWS_PER_SHARD = 8
 QUERIES_PER_SHARD = 32

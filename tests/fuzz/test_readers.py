@@ -31,7 +31,6 @@ from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, load_towers
 from distill.files.atomic import read_json
 from distill.generate import Generator
-from distill.generate.write import ShardWriter
 from distill.metrics.trec_runs import read_trec
 from distill.modules.start import read_checkpoint
 from distill.records import BadInput
@@ -44,7 +43,8 @@ from distill.texts.sources import MsMarcoTsv, QueryFile
 from distill.texts.texts import Texts
 from distill.texts.tokens import load_or_tokenize
 from distill.vectors.store import VectorStore
-from distill.vectors.store_writer import StoreWriter, rows_written
+from distill.vectors.store_plan import rows_written
+from distill.vectors.store_writer import StoreWriter
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 FEW = 20  # where a whole verb runs or a model is loaded
@@ -393,7 +393,7 @@ def test_generated_queries(
     made, half = tmp_path / "made", tmp_path / "half" / "made"
     assert distill(*command, made) == 0
     with monkeypatch.context() as dies:
-        dies.setattr(ShardWriter, "join", lambda self: None)
+        dies.setattr("distill.generate.generate.join_shards", lambda maker: None)
         assert distill(*command, half) == 0
     folder = half if (half / name).exists() else made
     whole, expected = (folder / name).read_bytes(), (made / "made.jsonl").read_bytes()

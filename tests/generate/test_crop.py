@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.generate import Crop
-from distill.generate.generator import Material
+from distill.generate.material import Material
 from distill.records import BadInput
 from distill.texts.sources import MsMarcoTsv
 

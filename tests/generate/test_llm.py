@@ -14,7 +14,8 @@ from embeddings_server import Handler, Server, queries, serving
 
 from distill.files.atomic import read_json
 from distill.generate import Llm
-from distill.generate.llm import UNREADABLE, UnreadableAnswer, parse_completion, parse_queries, parse_stream
+from distill.generate.chat_answers import UnreadableAnswer, parse_completion, parse_queries, parse_stream
+from distill.generate.llm import UNREADABLE
 from distill.teachers import endpoint
 from distill.teachers.endpoint import TryAgain
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from distill.generate import Noise
-from distill.generate.generator import Material
+from distill.generate.material import Material
 from distill.generate.noise import NEIGHBOURS, mistype
 from distill.records import BadInput
 from distill.texts.sources import MsMarcoTsv

@@ -73,7 +73,7 @@ def test_noise_is_a_share_of_the_states_size(kind, writers, monkeypatch):
 def test_masks_take_the_place_of_words(writers):
     generator = Seq2Seq(str(writers["bart"]), of="queries", mask=0.5)
     ids = generator._writer.token_ids(["the best old river is near the red garden"] * 50, "document")
-    masked = [generator._masked(row, random.Random(i)) for i, row in enumerate(ids)]
+    masked = [generator._mask_tokens(row, random.Random(i)) for i, row in enumerate(ids)]
     mask = generator._writer.tokenizer.mask_token_id
     share = sum(row.count(mask) for row in masked) / sum(len(row) - 2 for row in masked)
     assert 0.4 < share < 0.6
@@ -86,7 +86,7 @@ def test_what_a_model_without_a_mask_does_not_read(writers):
     generator = Seq2Seq(str(writers["t5"]), of="queries", mask=0.5)
     generator._writer.tokenizer.mask_token = None
     ids = generator._writer.token_ids(["the best old river is near the red garden"] * 50, "document")
-    read = [generator._masked(row, random.Random(i)) for i, row in enumerate(ids)]
+    read = [generator._mask_tokens(row, random.Random(i)) for i, row in enumerate(ids)]
     assert all(row[0] == ids[0][0] and row[-1] == ids[0][-1] for row in read)
     assert 0.4 < sum(len(row) - 2 for row in read) / sum(len(row) - 2 for row in ids) < 0.6
     for row in read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -21,10 +22,12 @@ from embeddings_server import Handler, serving
 from writers import make_writer
 
 from distill.files.atomic import read_json
+from distill.files.configs import from_config, to_config
 from distill.files.fingerprints import file_fingerprint
 from distill.files.line_shards import LineShardWriter
 from distill.generate import Crop, Generator, Noise, Seq2Seq
 from distill.generate.filters import sort_words, split_words
+from distill.generate.generate import generate
 from distill.texts.sources import MsMarcoTsv
 
 TESTS = Path(__file__).parents[1]
@@ -66,6 +69,22 @@ def test_what_it_leaves(generator, source_root, tmp_path, capsys):
     assert "done before" in capsys.readouterr().out and (out / "made.jsonl").stat().st_mtime_ns == before
 
 
+def test_what_it_returns(source_root, tmp_path, capsys):
+    source = MsMarcoTsv(str(source_root))
+    made = generate(Crop(), source, str(tmp_path / "made"), 300)
+    assert made is not None and made.path == tmp_path / "made" / "made.jsonl" and not made.existed
+    assert made.count == len(lines(tmp_path / "made")) and made.count + sum(made.dropped.values()) == 300
+    assert 0 < made.diversity["real"]["distinct_word_pairs"] <= 1
+    assert generate(Crop(), source, str(tmp_path / "made"), 300) == dataclasses.replace(made, existed=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_generator_is_made_again_from_its_configuration():
+    for generator in (Crop({"titles": 1.0}), Noise(rate=0.3)):
+        again = from_config(to_config(generator))
+        assert type(again) is type(generator) and again.settings() == generator.settings()
+
+
 def test_every_text_gets_its_share(source_root, tmp_path):
     assert distill(*arguments(source_root, tmp_path / "few", count=30, generator="Crop")) == 0
     # 30 queries of 60 documents: every other one
@@ -85,12 +104,12 @@ def planted(source: Path, folder: Path) -> tuple[Path, list[str]]:
 @pytest.mark.parametrize("generator", ["Crop", "Noise"])
 def test_no_evaluation_query_is_written(generator, source_root, tmp_path):
     source, asked = planted(source_root, tmp_path / "texts")
-    held = ["--source.holdout", 8]
-    assert distill(*arguments(source, tmp_path / "made", *held, generator=generator, count=4000)) == 0
+    holdout = ["--source.holdout", 8]
+    assert distill(*arguments(source, tmp_path / "made", *holdout, generator=generator, count=4000)) == 0
     texts = MsMarcoTsv(str(source), holdout=8)
-    barred = {sort_words(split_words(text)) for split in ("dev", "test", "holdout") for text in texts.queries(split)}
-    assert {sort_words(split_words(query)) for query in asked} <= barred
-    assert not [line for line in lines(tmp_path / "made") if sort_words(split_words(line["text"])) in barred]
+    forbidden = {sort_words(split_words(text)) for split in ("dev", "test", "holdout") for text in texts.queries(split)}
+    assert {sort_words(split_words(query)) for query in asked} <= forbidden
+    assert not [line for line in lines(tmp_path / "made") if sort_words(split_words(line["text"])) in forbidden]
     assert read_json(tmp_path / "made" / "manifest.json", "manifest")["dropped"]["evaluation query"] > 5
 
 
@@ -136,7 +155,7 @@ def test_evaluation_queries_that_a_generator_writes_are_dropped(generator, sourc
     source = MsMarcoTsv(str(tmp_path / "texts"), holdout=8)
     asked = [text for split in ("dl19", "dl20", "holdout") for text in source.queries(split)]
     plants = [disguised(text, i) for i in range(6) for text in asked]
-    next_plant, held, more = cycle(plants), ["--source.holdout", 8], []
+    next_plant, holdout, more = cycle(plants), ["--source.holdout", 8], []
     kind: Any = {"Crop": Crop, "Noise": Noise, "Seq2Seq": Seq2Seq}.get(generator)
     if generator == "Seq2Seq":
         more = ["--generator.model", make_writer(tmp_path / "writer", "bart"), "--generator.longest_query", 4]
@@ -149,7 +168,7 @@ def test_evaluation_queries_that_a_generator_writes_are_dropped(generator, sourc
             return [[next(next_plant) if i % 2 else q for i, q in enumerate(those)] for those in made]
 
         monkeypatch.setattr(kind, "write", plants_some)
-        assert distill(*arguments(source.root, tmp_path / "made", *held, *more, generator=generator, count=600)) == 0
+        assert distill(*arguments(source.root, tmp_path / "made", *holdout, *more, generator=generator, count=600)) == 0
     else:
 
         def says(handler: Handler, number: int) -> bool:
@@ -158,7 +177,7 @@ def test_evaluation_queries_that_a_generator_writes_are_dropped(generator, sourc
 
         with serving(says) as server:
             more = ["--generator.address", server.address, "--generator.model", "m"]
-            assert distill(*arguments(source.root, tmp_path / "made", *held, *more, generator="Llm", count=120)) == 0
+            assert distill(*arguments(source.root, tmp_path / "made", *holdout, *more, generator="Llm", count=120)) == 0
     letters = {"".join(sorted("".join(split_words(text)))) for text in asked}
     found = [line["text"] for line in lines(tmp_path / "made")]
     assert found and not [text for text in found if "".join(sorted("".join(split_words(text)))) in letters]

@@ -1,0 +1,52 @@
+"""Queries out of what a chat server answers: a whole completion or a stream of pieces, around JSON that a model wrote."""
+
+from __future__ import annotations
+
+import json
+
+from distill.teachers.endpoint import TryAgain
+
+
+class UnreadableAnswer(Exception):
+    """A whole answer of the server in which the model did not write what it was told to."""
+
+
+def parse_completion(body: bytes) -> str:
+    """Reads the model's text out of a whole answer.
+
+    >>> parse_completion(b'{"choices": [{"message": {"content": "yes"}}]}')
+    'yes'
+    """
+    try:
+        return json.loads(body)["choices"][0]["message"]["content"] or ""
+    except (ValueError, TypeError, LookupError) as error:
+        raise TryAgain(f"no chat completion: {type(error).__name__}") from None
+
+
+def parse_stream(body: bytes) -> str:
+    """Reads the model's text out of an answer sent in pieces: lines of `data: {...}`, the last one `data: [DONE]`."""
+    # as bytes: a text may hold signs at which Python, but not the protocol, ends a line
+    events = [line.removeprefix(b"data:").strip() for line in body.splitlines() if line.startswith(b"data:")]
+    if not events or events[-1] != b"[DONE]":
+        raise TryAgain("a stream that broke off")
+    try:
+        choices = [choice for event in events[:-1] for choice in json.loads(event.decode(errors="replace"))["choices"]]
+        return "".join(choice["delta"].get("content") or "" for choice in choices)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise TryAgain(f"no stream of a chat completion: {type(error).__name__}") from None
+
+
+def parse_queries(answer: str) -> list[str]:
+    """Reads the queries of {"queries": [...]}, which may stand among other words, each on one line.
+
+    >>> parse_queries('Of course: {"queries": ["how large is a swan", "swan size"]}')
+    ['how large is a swan', 'swan size']
+    """
+    try:
+        queries = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])["queries"]
+    except (ValueError, TypeError, LookupError, RecursionError):  # a model may open brackets without end
+        raise UnreadableAnswer(f"an answer without a list of queries: {' '.join(answer.split())[:100]!r}") from None
+    if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
+        raise UnreadableAnswer("an answer whose queries are no texts")
+    # half a surrogate pair, which JSON may escape, is nothing that a file can hold
+    return [" ".join(query.encode(errors="replace").decode().split()) for query in queries]

@@ -1,0 +1,107 @@
+"""Writes more queries, made of real ones or of documents, into a file that a training mixes in."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from distill.files.atomic import read_json
+from distill.files.line_shards import LineShardWriter
+from distill.files.progress import log, progress_bar
+from distill.files.ranks import launched_rank, launched_world_size
+from distill.generate.filters import Filters, RealQueries
+from distill.generate.generator import Generator
+from distill.generate.join import GeneratedQueries, join_shards
+from distill.generate.material import Material
+from distill.generate.plan import GenerationPlan
+from distill.generate.round_trip import RoundTripTeacher
+from distill.generate.shards import ShardMaker
+from distill.records import BadInput
+from distill.texts.text_source import TextSource
+from distill.vectors.source_documents import check_documents
+from distill.vectors.store import TeacherStore
+
+
+def generate(
+    generator: Generator,
+    source: TextSource,
+    out: str,
+    count: int,
+    split: str = "train",
+    seed: int = 0,
+    filters: Filters = Filters(),  # noqa: B008, frozen
+    store: str | None = None,
+) -> GeneratedQueries | None:
+    """Writes queries made by a generator, without duplicates and without any query that another split asks.
+
+    Leaves OUT/NAME.jsonl, where NAME is the folder's, for `distill encode --queries` and `--data.queries` of train. Run again after a
+    kill it goes on and leaves the same bytes; under torchrun every rank makes its own shards.
+
+    Args:
+        generator: how they are made: Noise, Crop, ...
+        source: where documents and real queries come from.
+        out: folder to write.
+        count: queries to make; the filters leave fewer.
+        split: the real queries to learn from, a+b for two splits; those of all others, the holdout too, are never written.
+        seed: of every choice.
+        filters: which of the made queries are dropped.
+        store: the teacher's store, for filters.round_trip and to say how near to real queries the generated ones are.
+
+    Returns:
+        the file and its figures; None on every rank but the first, which may still be at work when another is done.
+
+    Raises:
+        BadInput: options that do not fit one another, a folder made from other inputs, or filters that leave nothing.
+    """
+    if count < 1:
+        raise BadInput(f"count: {count}: must be at least 1")
+    if filters.round_trip and (generator.reads != "documents" or store is None):
+        raise BadInput("filters.round_trip: asks a teacher for the document a query came from: give --store and a generator of documents")
+    teacher_store = _open_store(store, source)
+    material = Material(source, split)
+    plan = GenerationPlan(generator, material, count, seed, filters)
+    folder = Path(out)
+    writer = LineShardWriter(folder, folder.resolve().name, plan.describe(), plan.shards, "generated queries")
+    if writer.finished:
+        log.info(f"{writer.file}: done before")
+        return _read_result(writer)
+    real = RealQueries(material.evaluation_queries(), material.queries)
+    teacher = None if teacher_store is None else RoundTripTeacher(teacher_store)
+    generator.prepare(material)
+    generator.check_cost(plan.texts, plan.text_rows(writer.missing_shards()))  # of all ranks together
+    return _make_file(ShardMaker(plan, real, teacher, writer))
+
+
+def _open_store(store: str | None, source: TextSource) -> TeacherStore | None:
+    if store is None:
+        return None
+    teacher_store = TeacherStore(store)
+    check_documents(teacher_store.documents, source)
+    return teacher_store
+
+
+def _make_file(maker: ShardMaker) -> GeneratedQueries | None:
+    """Makes this rank's share of the missing shards; the first rank waits for the others and writes the file."""
+    plan, writer = maker.plan, maker.writer
+    rank, world_size = launched_rank(), launched_world_size()
+    with writer.claim(is_leader=rank == 0):
+        # looked up within the claim: another process may just have written some
+        missing = [shard for shard in writer.missing_shards() if shard % world_size == rank]
+        with progress_bar(total=len(plan.text_rows(missing)), desc=f"generate {writer.folder.name}", unit=" queries") as bar:
+            for shard in missing:
+                maker.make(shard, bar.update)
+        if rank != 0:
+            return None
+        while writer.missing_shards():  # other ranks are still at theirs
+            time.sleep(1)
+        return _read_result(writer) if writer.finished else join_shards(maker)
+
+
+def _read_result(writer: LineShardWriter) -> GeneratedQueries:
+    """The result of an earlier call."""
+    path = writer.folder / "manifest.json"
+    manifest = read_json(path, "manifest of generated queries")
+    try:
+        return GeneratedQueries(writer.file, manifest["lines"], manifest["dropped"], manifest["diversity"], existed=True)
+    except (KeyError, TypeError):
+        raise BadInput(f"{path}: no manifest of generated queries: delete the folder and start again") from None

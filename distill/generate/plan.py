@@ -1,0 +1,68 @@
+"""Which queries are made of which text, and in which shard of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from distill.files.fingerprints import fingerprint
+from distill.generate.filters import Filters
+from distill.generate.generator import Generator
+from distill.generate.material import Material
+from distill.texts.texts import Texts
+
+
+@dataclass(frozen=True)
+class GenerationPlan:
+    """`count` queries to make: query `i` is made of text `i * texts // count`, so that all texts get their share.
+
+    A shard holds all queries of some texts: a generator, which may be paid for it, reads each text once.
+    """
+
+    generator: Generator
+    material: Material
+    count: int
+    seed: int
+    filters: Filters
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts that queries are made of."""
+        return self.material.texts_for(self.generator)
+
+    @property
+    def texts_per_shard(self) -> int:
+        return max(1, self.generator.queries_per_shard * len(self.texts) // self.count)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-len(self.texts) // self.texts_per_shard)
+
+    def first_query(self, shard: int) -> int:
+        """Number of a shard's first query."""
+        return min(self.count, -(-shard * self.texts_per_shard * self.count // len(self.texts)))
+
+    def text_rows(self, shards: Sequence[int]) -> np.ndarray:
+        """[n] int64, the row of the text of each of the shards' queries, ascending within a shard."""
+        numbers = [np.arange(self.first_query(shard), self.first_query(shard + 1)) for shard in shards]
+        return np.concatenate([np.empty(0, np.int64), *numbers]) * len(self.texts) // self.count
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides what the file holds, as plain values."""
+        evaluation = [texts.fingerprint for texts in self.material.evaluation_queries()]
+        return {
+            "version": 1,
+            "generator": self.generator.settings(),
+            "queries": self.count,
+            "queries_per_shard": self.generator.queries_per_shard,
+            "seed": self.seed,
+            "split": self.material.split,
+            "filters": asdict(self.filters),
+            "texts": [self.texts.fingerprint, self.material.queries.fingerprint],
+            "evaluation_queries": fingerprint(*evaluation),
+        }
