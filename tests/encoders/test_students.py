@@ -10,6 +10,7 @@ from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, without_dropout
+from distill.files.configs import from_config, to_config
 from distill.records import BadInput
 
 TEXTS = ["what is the best river", "garden", " ".join(["small planet letter"] * 3)]
@@ -182,3 +183,20 @@ def test_a_plain_backbone_takes_its_pooling_from_the_spec(tmp_path):
     assert student.pooling.mode == "cls"
     with pytest.raises(BadInput, match="set pooling"):
         StudentFromBackbone(str(folder)).build(teacher)
+
+
+def test_a_spec_is_made_by_position_and_described_for_a_configuration():
+    described = to_config(StudentFromTeacher([0, 3], max_length=8))
+    init_args = {"layers": [0, 3], "teacher": None, "max_length": 8}
+    assert described == {"class_path": "distill.encoders.students.StudentFromTeacher", "init_args": init_args}
+    assert from_config(described) == StudentFromTeacher([0, 3], None, 8)
+    backbone = StudentFromBackbone("acme/small", "linear")
+    assert from_config(to_config(backbone)) == backbone != StudentFromBackbone("acme/small")
+
+
+def test_a_student_reads_texts_of_the_length_that_is_set(tmp_path):
+    folder = make_folder(tmp_path / "teacher", "bert")
+    assert StudentFromTeacher([0, 3], max_length=8).make_student(space(folder)).settings.max_length == 8
+    assert StudentFromTeacher([0, 3]).make_student(space(folder)).settings.max_length == 16
+    with pytest.raises(BadInput, match="max_length: 17: must be from 3 to 16"):
+        StudentFromTeacher([0, 3], max_length=17).make_student(space(folder))
