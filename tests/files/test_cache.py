@@ -1,4 +1,4 @@
-"""Arrays that are kept: written in parts, made once, made again when their bytes changed."""
+"""Arrays of the cache: written in parts, computed once, computed again when their bytes changed."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def parts() -> Iterator[np.ndarray]:
 
 
 def never() -> list[np.ndarray]:
-    pytest.fail("made again")
+    pytest.fail("computed again")
 
 
-@pytest.mark.parametrize("given", [parts, lambda: [ROWS], lambda: [ROWS[:0], ROWS]])
-def test_parts_are_one_array_of_a_file(given, tmp_path):
-    found = load_or_compute(tmp_path / "deep" / "a.npy", given)
+@pytest.mark.parametrize("compute", [parts, lambda: [ROWS], lambda: [ROWS[:0], ROWS]])
+def test_parts_are_one_array_of_a_file(compute, tmp_path):
+    found = load_or_compute(tmp_path / "deep" / "a.npy", compute)
     np.testing.assert_array_equal(found, ROWS)
     assert found.dtype == np.int32 and isinstance(found, np.memmap)
     np.testing.assert_array_equal(np.load(tmp_path / "deep" / "a.npy"), ROWS)
     np.testing.assert_array_equal(load_or_compute(tmp_path / "deep" / "a.npy", never), ROWS)
 
 
-def test_nothing_is_an_array_too(tmp_path):
+def test_an_array_may_be_empty(tmp_path):
     assert load_or_compute(tmp_path / "a.npy", lambda: [ROWS[:0]]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.xxh3"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_what_changed_is_made_again(name, damage, tmp_path):
+def test_what_changed_is_computed_again(name, damage, tmp_path):
     load_or_compute(tmp_path / "a.npy", parts)
     path = tmp_path / name
     content = bytearray(path.read_bytes())
@@ -50,21 +50,21 @@ def test_what_changed_is_made_again(name, damage, tmp_path):
     np.testing.assert_array_equal(load_or_compute(tmp_path / "a.npy", never), ROWS)
 
 
-def makes(folder: Path) -> None:
-    def slowly() -> list[np.ndarray]:
-        with open(folder / "made", "a") as file:
+def compute_slowly(folder: Path) -> None:
+    def compute() -> list[np.ndarray]:
+        with open(folder / "computed", "a") as file:
             file.write("once\n")
         time.sleep(0.3)
         return [ROWS]
 
-    load_or_compute(folder / "a.npy", slowly)
+    load_or_compute(folder / "a.npy", compute)
 
 
-def test_of_two_processes_one_makes_it(tmp_path):
-    both = [multiprocessing.get_context("fork").Process(target=makes, args=(tmp_path,)) for _ in range(2)]
+def test_of_two_processes_one_computes_it(tmp_path):
+    both = [multiprocessing.get_context("fork").Process(target=compute_slowly, args=(tmp_path,)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join(30)
         assert process.exitcode == 0
-    assert (tmp_path / "made").read_text() == "once\n"
+    assert (tmp_path / "computed").read_text() == "once\n"

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from distill.files import progress
-from distill.files.progress import progress_bar
+from distill.files.progress import progress_bar, show_log
 
 
 def test_long_work_says_where_it_is_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
@@ -28,3 +28,21 @@ def test_a_terminal_has_a_bar(capsys, monkeypatch):
     assert "mine: 100%" in capsys.readouterr().err
     list(progress_bar(range(3), total=3, desc="mine", unit=" shards", shown=False))
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def own_log():
+    """The library's log as it was before."""
+    before = progress.log.handlers[:], progress.log.level, progress.log.propagate
+    progress.log.handlers = []
+    yield progress.log
+    progress.log.handlers, progress.log.level, progress.log.propagate = before
+
+
+def test_the_log_is_printed_on_request(own_log, capsys):
+    own_log.info("not yet")
+    show_log()
+    show_log()
+    own_log.info("out/store: written")
+    own_log.warning("the student is collapsing")
+    assert capsys.readouterr().out == "out/store: written\nwarning: the student is collapsing\n"
