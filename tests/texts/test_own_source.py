@@ -1,14 +1,20 @@
 """A source of ten lines outside the package is used in the way in which every source is."""
 
 import pickle
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from commands import distill, train_arguments
 from families import make_encoder
+from own_source import Topics
+from test_resume import assert_same, stopped
 
 from distill.files.configs import from_config, to_config
 from distill.records import BadInput
+from distill.teachers.encode import encode
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -132,3 +138,22 @@ def test_it_travels_to_another_process():
     again = pickle.loads(pickle.dumps(source))
     assert list(again.queries("holdout").ids) == ids
     assert again.documents().fingerprint == source.documents().fingerprint
+
+
+@pytest.mark.slow
+def test_a_student_trains_on_it_resumes_and_is_exported(teacher_folder: Path, tmp_path: Path):
+    """3 steps an epoch, killed between its two epochs."""
+    store = tmp_path / "store"
+    encode(teacher=str(teacher_folder), source=Topics(), out=str(store), precision="fp32")
+    whole, killed = ([*train_arguments("", store, tmp_path / name)] for name in ("whole", "killed"))
+    for arguments in (whole, killed):
+        at = arguments.index("--data.source")
+        arguments[at : at + 4] = ["--data.source", "own_source.Topics"]
+    assert distill(*whole) == 0
+    assert stopped(killed, "on_train_epoch_start", 3).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "student").exists()
+    assert distill(*killed) == 0
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    config = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
+    assert config["data"]["source"]["class_path"] == "own_source.Topics"
+    assert distill("evaluate", tmp_path / "whole") == 0 == distill("export", tmp_path / "whole")
