@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from distill.files.locks import wait_for_lock
 from distill.files.progress import log
 from distill.records import BadInput
 from distill.texts.qrels import Qrels, read_qrels
-from distill.texts.sources import Beir
+from distill.texts.sources import Beir, BeirCopy
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 
@@ -77,7 +76,7 @@ class IrDatasets(TextSource):
         return read_qrels(write_lines_once(path, lines()))
 
 
-class HfDataset(TextSource):
+class HfDataset(BeirCopy):
     """A data set of the Hugging Face hub, or a folder, as MTEB and BEIR lay them out; needs the extra `hub`.
 
     Configurations `corpus` and `queries` (`_id`, `title`, `text`), and judgments (`query-id`, `corpus-id`, `score`) by split.
@@ -106,20 +105,9 @@ class HfDataset(TextSource):
 
     def load_documents(self) -> Texts:
         write_lines_once(self.folder / "corpus.jsonl", self._text_lines("corpus"))
-        return self._beir.load_documents()
+        return super().load_documents()
 
-    def list_splits(self) -> list[str]:
-        return self._beir.list_splits()
-
-    def load_queries(self, split: str) -> Texts:
-        return self._beir.load_queries(split)
-
-    def load_qrels(self, split: str) -> Qrels | None:
-        return self._beir.load_qrels(split)
-
-    @cached_property
-    def _beir(self) -> Beir:
-        """The same in BEIR layout; its documents are written when they are first read."""
+    def write_copy(self) -> Beir:
         for split in self.judged_splits:
             write_lines_once(self.folder / "qrels" / f"{split}.tsv", self._judgment_lines(split))
         write_lines_once(self.folder / "queries.jsonl", self._text_lines("queries"))

@@ -14,7 +14,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +25,11 @@ from distill.files.fingerprints import fingerprint, hash_values
 from distill.files.locks import wait_for_lock
 from distill.files.progress import progress_bar
 from distill.records import BadInput
-from distill.texts.qrels import Qrels
-from distill.texts.sources import Beir
-from distill.texts.text_source import TRAIN, TextSource
-from distill.texts.texts import Texts
+from distill.texts.sources import Beir, BeirCopy
+from distill.texts.text_source import TRAIN
 
 
-class PythonDocs(TextSource):
+class PythonDocs(BeirCopy):
     """A corpus every Python machine has: docstrings of the standard library and the installed packages, parsed and never imported.
 
     The summary of a docstring is a query, the rest of it the document that answers it; 80% of the pairs are `train`, 10% `dev`,
@@ -55,21 +52,7 @@ class PythonDocs(TextSource):
         if self.root.exists():
             self._check_manifest()
 
-    def load_documents(self) -> Texts:
-        return self._beir.load_documents()
-
-    def list_splits(self) -> list[str]:
-        return self._beir.list_splits()
-
-    def load_queries(self, split: str) -> Texts:
-        return self._beir.load_queries(split)
-
-    def load_qrels(self, split: str) -> Qrels | None:
-        return self._beir.load_qrels(split)
-
-    @cached_property
-    def _beir(self) -> Beir:
-        """The corpus in its folder, written first where there is none."""
+    def write_copy(self) -> Beir:
         with wait_for_lock(cache_folder() / "python-docs" / fingerprint(str(self.root.resolve()))):
             if not self.root.exists():
                 _write_corpus(self.root, self.packages, self.limit)

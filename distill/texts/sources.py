@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 
@@ -108,6 +109,31 @@ class Beir(TextSource):
         all_qrels = [self._loaded_qrels(split) for split in self._judged_splits]
         judged = [self._judged_rows(qrels) for qrels in all_qrels if qrels is not None]
         return np.setdiff1d(np.arange(len(self._all_queries)), np.concatenate([np.empty(0, np.int64), *judged]))
+
+
+class BeirCopy(TextSource):
+    """Base of sources that write their texts to a folder in BEIR layout first, and read them from there."""
+
+    @cached_property
+    def copy(self) -> Beir:
+        """The texts in that folder."""
+        return self.write_copy()
+
+    @abstractmethod
+    def write_copy(self) -> Beir:
+        """Writes the folder where it does not exist, and opens it."""
+
+    def load_documents(self) -> Texts:
+        return self.copy.load_documents()
+
+    def list_splits(self) -> list[str]:
+        return self.copy.list_splits()
+
+    def load_queries(self, split: str) -> Texts:
+        return self.copy.load_queries(split)
+
+    def load_qrels(self, split: str) -> Qrels | None:
+        return self.copy.load_qrels(split)
 
 
 class QueryFile:
