@@ -19,7 +19,7 @@ from distill.files.ranks import is_leader
 from distill.generate import Generator
 from distill.generate.material import Material
 from distill.records import BadInput
-from distill.teachers.candidates import holds_pairs, open_pair_stores, put_positive_first, read_scored_candidates
+from distill.teachers.candidates import has_pairs, open_pair_stores, put_positive_first, read_scored_candidates
 from distill.teachers.open_stored import (
     QuerySet,
     load_or_search_top,
@@ -210,7 +210,7 @@ class RetrievalData(SplitDataModule):
 
     def _read_scored_candidates(self) -> ScoredCandidates:
         """Reads which candidates the first store of pairs has; nothing without one."""
-        folder = next((given for given in self.given_teachers.values() if isinstance(given, str) and holds_pairs(given)), None)
+        folder = next((given for given in self.given_teachers.values() if isinstance(given, str) and has_pairs(given)), None)
         if folder is None:
             return {}
         if not self.candidates or self.query_files:
@@ -268,7 +268,7 @@ class RetrievalData(SplitDataModule):
         if given.lstrip().startswith("{"):  # what the command line could not make an object of
             fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
             raise BadInput(f"data.teachers: {name}: {given}: not a teacher: {fix}")
-        if holds_pairs(given):
+        if has_pairs(given):
             stores = open_pair_stores(given, self.source, self.train_split)
             return open_pair_teacher(stores, self.store, self.train_sets, self.candidate_rows)
         return open_second_teacher(given, self.store, self.source, self.train_sets)

@@ -14,7 +14,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import Role
 from distill.records import BadInput
-from distill.teachers.first_stage import first_stage_fingerprint, read_first_stage
+from distill.teachers.first_stage import fingerprint_first_stage, retrieve_first_stage
 from distill.teachers.negatives import JudgedQueries, Negatives
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TRAIN, TextSource, fingerprint_judgments
@@ -110,13 +110,13 @@ class PairsData(SplitDataModule):
             fix = "name a TREC run file of dev, or a store as distill encode leaves it"
             raise BadInput(f"data.first_stage: a cross encoder re-ranks: {fix}")
         else:
-            self.dev_candidates = read_first_stage(self.first_stage, self.source, self.dev_split, self.dev_queries, self.rerank)
+            self.dev_candidates = retrieve_first_stage(self.first_stage, self.source, self.dev_split, self.dev_queries, self.rerank)
 
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of every input of a training beside its configuration."""
         inputs = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
         if self.first_stage is not None:
-            inputs["first_stage"] = first_stage_fingerprint(self.first_stage)
+            inputs["first_stage"] = fingerprint_first_stage(self.first_stage)
         inputs |= {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
         return inputs | fingerprint_judgments(self.source, self.train_split, self.dev_split)
 
@@ -164,10 +164,10 @@ class PairsData(SplitDataModule):
     def _make_sampler(self) -> NegativeSampler:
         qrels = self._require_qrels(self.train_split)
         labelled = JudgedQueries(self.source, self.train_split, self.train_queries, qrels, self.corpus)
-        examples = self.negatives.examples(labelled)
+        examples = self.negatives.select_pairs(labelled)
         if not len(examples):
             raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
-        return NegativeSampler(examples, labelled.pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
+        return NegativeSampler(examples, labelled.relevant_pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
 
     def _select_judged_dev_queries(self) -> Texts:
         """Returns the dev queries that are judged; only those enter a mean."""

@@ -15,7 +15,7 @@ from distill.metrics.ranking import recall
 from distill.metrics.retention import bootstrap_mean
 from distill.metrics.trec_runs import write_trec
 from distill.records import BadInput, Ranking
-from distill.teachers.first_stage import first_stage_fingerprint, read_first_stage
+from distill.teachers.first_stage import fingerprint_first_stage, retrieve_first_stage
 from distill.teachers.reranking import load_scorer, rerank_run
 from distill.texts.grading import grade_judged, grade_tensors
 from distill.texts.ids import Ids
@@ -56,7 +56,7 @@ def rerank(
     if top < 1:
         raise BadInput(f"top is {top}: re-rank at least 1 document")
     corpus, queries = source.documents(), source.queries(split)
-    rows = read_first_stage(first_stage, source, split, queries, top)
+    rows = retrieve_first_stage(first_stage, source, split, queries, top)
     score, model = load_scorer(teacher, best_device(), precision)
     before = Ranking(list(queries.ids), rows, np.zeros(rows.shape, np.float32), FIRST_STAGE)
     rankings = {FIRST_STAGE: before, RERANKED: rerank_run(before, score(queries, corpus, rows), RERANKED)}
@@ -70,7 +70,7 @@ def rerank(
             "device": str(best_device()),
             "precision": resolve_precision(precision, best_device().type),
             "teacher": {"name": teacher, "fingerprint": model.fingerprint()},
-            "first_stage": {"name": first_stage, "fingerprint": first_stage_fingerprint(first_stage)},
+            "first_stage": {"name": first_stage, "fingerprint": fingerprint_first_stage(first_stage)},
             "documents": corpus.fingerprint,
             "texts": queries.fingerprint,
         },

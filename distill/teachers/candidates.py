@@ -1,4 +1,4 @@
-"""Which documents each query is scored against, and a cross encoder's stored opinion of them.
+"""Which documents a cross encoder reads beside each query, and where its scores of them are in a store.
 
 A store of pairs, `pairs-SPLIT/`, is a VectorStore: ids are `query<TAB>document`, rows are the score, then the pooled query and document.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
-from distill.teachers.first_stage import read_first_stage
+from distill.teachers.first_stage import retrieve_first_stage
 from distill.teachers.negatives import JudgedQueries, MinedNegatives
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
@@ -29,7 +29,10 @@ class PairTexts:
     Args:
         queries: Q queries.
         documents: the corpus.
-        candidates: [Q, K] rows of the corpus, -1 where a query has fewer.
+        candidates: [Q, K] rows of the corpus; rows of -1 are padding.
+
+    Raises:
+        BadInput: an id has a tab in it, or a query has a document twice.
     """
 
     def __init__(self, queries: Texts, documents: Texts, candidates: np.ndarray):
@@ -37,12 +40,13 @@ class PairTexts:
         self.query_rows, column = np.nonzero(candidates >= 0)  # [P], [P]
         self.document_rows = candidates[self.query_rows, column]  # [P]
         query_ids, document_ids = queries.ids.raw[self.query_rows], documents.ids.raw[self.document_rows]
-        for ids in (query_ids, document_ids):
-            if (tabs := np.char.find(ids, TAB.encode()) >= 0).any():  # JSON allows it; a pair could not be told apart
-                raise BadInput(f"candidates: the id {Ids(ids)[int(np.argmax(tabs))]!r} has a tab in it: rename it")
+        _refuse_tabs(query_ids)
+        _refuse_tabs(document_ids)
         self.ids = Ids(np.char.add(np.char.add(query_ids, TAB.encode()), document_ids))
-        if twice := self.ids.first_duplicate():
-            raise BadInput("candidates: query {!r} has the document {!r} twice: list it once".format(*twice.split(TAB)))
+        duplicate = self.ids.first_duplicate()
+        if duplicate is not None:
+            query, document = duplicate.split(TAB)
+            raise BadInput(f"candidates: query {query!r} has the document {document!r} twice: list it once")
 
     def __len__(self) -> int:
         return len(self.query_rows)
@@ -52,8 +56,16 @@ class PairTexts:
         return pairs_fingerprint(self.queries, self.documents)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, str]]:
+        """Query and document of several pairs."""
         queries, documents = self.queries.read(self.query_rows[rows]), self.documents.read(self.document_rows[rows])
         return list(zip(queries, documents, strict=True))
+
+
+def _refuse_tabs(ids: np.ndarray) -> None:
+    """Refuses ids that a pair's id could not be divided into; JSON allows them."""
+    has_tab = np.char.find(ids, TAB.encode()) >= 0
+    if has_tab.any():
+        raise BadInput(f"candidates: the id {Ids(ids)[int(np.argmax(has_tab))]!r} has a tab in it: rename it")
 
 
 def pairs_fingerprint(queries: Texts, documents: Texts) -> str:
@@ -61,41 +73,62 @@ def pairs_fingerprint(queries: Texts, documents: Texts) -> str:
     return fingerprint(queries.fingerprint, documents.fingerprint)
 
 
-def read_candidates(name: str, source: TextSource, split: str, k: int) -> np.ndarray:
-    """[Q, k] rows of the corpus for the queries of a split, -1 where there are fewer; a judged query's positive stands first.
+def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.ndarray:
+    """The documents to read beside each query of a split; a judged query's positive is the first of them.
 
-    `name` is mined negatives (a folder or a file), a TREC run file, or a dual encoder's store.
+    Args:
+        name: mined negatives (a folder or a file), a TREC run file, or a dual encoder's store.
+        source: where documents, queries and judgments come from.
+        split: whose queries.
+        k: documents of each query.
+
+    Returns:
+        [Q, at most k] rows of the corpus; rows of -1 are padding.
     """
+    path = Path(name) / "negatives.jsonl" if Path(name).is_dir() else Path(name)
+    if path.suffix == ".jsonl" and path.is_file():
+        return read_mined_candidates(path, source, split, k)
     queries, qrels, corpus = source.queries(split), source.qrels(split), source.documents().ids
-    mined = Path(name) / "negatives.jsonl" if Path(name).is_dir() else Path(name)
-    if mined.suffix == ".jsonl" and mined.is_file():
-        examples = MinedNegatives(str(mined)).examples(JudgedQueries(source, split, queries, qrels or Qrels({}, split), corpus))
-        if twice := Ids(queries.ids.raw[examples.queries]).first_duplicate():
-            raise BadInput(f"{mined}: query {twice!r} has several lines: keep one of them")
-        found = np.concatenate([examples.positives[:, None], examples.pools], axis=1)[:, :k]
-        rows = np.full((len(queries), found.shape[1]), -1, np.int64)
-        rows[examples.queries] = found
-        return rows
-    positives = np.full(len(queries), -1) if qrels is None else qrels.best_documents(list(queries.ids), corpus, source.relevant_from)
-    return put_positive_first(positives, read_first_stage(name, source, split, queries, k))
+    top = retrieve_first_stage(name, source, split, queries, k)
+    if qrels is None:
+        return top
+    return put_positive_first(qrels.best_documents(list(queries.ids), corpus, source.relevant_from), top)
+
+
+def read_mined_candidates(path: Path, source: TextSource, split: str, k: int) -> np.ndarray:
+    """[Q, at most k] rows of the corpus: the positive, then the negatives of each query's line; padded with -1, as without a line."""
+    queries, corpus = source.queries(split), source.documents().ids
+    judged = JudgedQueries(source, split, queries, source.qrels(split) or Qrels({}, split), corpus)
+    pairs = MinedNegatives(str(path)).select_pairs(judged)
+    duplicate = Ids(queries.ids.raw[pairs.queries]).first_duplicate()
+    if duplicate is not None:
+        raise BadInput(f"{path}: query {duplicate!r} has several lines: keep one of them")
+    candidates = np.concatenate([pairs.positives[:, None], pairs.pools], axis=1)[:, :k]
+    rows = np.full((len(queries), candidates.shape[1]), -1, np.int64)
+    rows[pairs.queries] = candidates
+    return rows
 
 
 def put_positive_first(positives: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """[N, K] rows: the positive [N], where it is not -1, then the others of `top` [N, K] in their order."""
+    """[N, K] rows: the positive [N], where it is not -1, then the others of `top` [N, K] in their order.
+
+    >>> put_positive_first(np.array([7, -1]), np.array([[4, 7, 5], [4, 7, 5]])).tolist()
+    [[7, 4, 5], [4, 7, 5]]
+    """
     positives, k = positives[:, None], top.shape[1]
-    # the positive leaves its place among the others, then leads the row; a stable sort keeps the others' order
-    later = np.argsort(top == positives, axis=1, kind="stable")
-    others = np.take_along_axis(top, later, axis=1)
+    # the positive goes behind the others, then before the row; a stable sort keeps the others' order
+    order = np.argsort(top == positives, axis=1, kind="stable")
+    others = np.take_along_axis(top, order, axis=1)
     return np.where(positives >= 0, np.concatenate([positives, others], axis=1)[:, :k], top)
 
 
 def read_scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
     """The first `k` scored documents of each query that has so many, by id, in the order they were scored in."""
-    found: dict[str, list[str]] = {}
+    documents_of: dict[str, list[str]] = {}
     for id_ in store.ids:
         query, _, document = id_.partition(TAB)
-        found.setdefault(query, []).append(document)
-    return {query: documents[:k] for query, documents in found.items() if len(documents) >= k}
+        documents_of.setdefault(query, []).append(document)
+    return {query: documents[:k] for query, documents in documents_of.items() if len(documents) >= k}
 
 
 def find_pair_rows(store: VectorStore, queries: Iterable[str], candidates: Iterable[Sequence[str]]) -> np.ndarray:
@@ -109,18 +142,19 @@ def find_pair_rows(store: VectorStore, queries: Iterable[str], candidates: Itera
 
 
 def open_pair_stores(folder: str, source: TextSource, split: str) -> list[VectorStore]:
-    """A cross encoder's opinion of each part of a split; refuses that of other texts, and that of two cross encoders."""
+    """A cross encoder's stores of each part of a split; refuses those of other texts, and those of two cross encoders."""
     stores: list[VectorStore] = []
     for part in split.split("+"):
         store = VectorStore(Path(folder) / f"pairs-{part}")
         if store.width % 2 == 0:
             raise BadInput(f"{store.folder}: {store.width} numbers a pair: not a score, or a score and two vectors: encode it again")
         check_texts(store, pairs_fingerprint(source.queries(part), source.documents()), f"the pairs of {part!r}")
-        if store.maker.fingerprint != (stores or [store])[0].maker.fingerprint:
-            raise BadInput(f"{store.folder}: by another cross encoder than {stores[0].folder}: encode one of them into another --out")
         stores.append(store)
+        if store.maker.fingerprint != stores[0].maker.fingerprint:
+            raise BadInput(f"{store.folder}: by another cross encoder than {stores[0].folder}: encode one of them into another --out")
     return stores
 
 
-def holds_pairs(folder: str) -> bool:
+def has_pairs(folder: str | Path) -> bool:
+    """Whether a folder holds a cross encoder's stores."""
     return any(Path(folder).glob("pairs-*"))

@@ -15,7 +15,7 @@ from distill.encoders.tokenizing import Role
 from distill.files.atomic import has_files
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.records import BadInput
-from distill.teachers.candidates import PairTexts, holds_pairs, read_candidates
+from distill.teachers.candidates import PairTexts, find_candidates, has_pairs
 from distill.teachers.embedder import Progress, encode_set
 from distill.teachers.reranking import score_pairs
 from distill.texts.text_source import TextSource
@@ -97,7 +97,7 @@ def encode_pairs(
     """
     folder = Path(out)
     pairs = list_pairs(source, splits, candidates, candidates_per_query)
-    if has_files(folder) and not holds_pairs(str(folder)):
+    if has_files(folder) and not has_pairs(str(folder)):
         raise BadInput(f"{folder}: not a store of pairs and not empty: choose another --out")
     loaded = load_pair_teacher(teacher, precision)
     stores = {split: encode_set(loaded, texts, "query", folder / f"pairs-{split}") for split, texts in pairs.items()}
@@ -112,6 +112,6 @@ def list_pairs(source: TextSource, splits: list[str] | None, candidates: str | N
         raise BadInput(f"candidates_per_query: {k}: must be at least 1")
     pairs = {}
     for split in "+".join(splits).split("+"):
-        rows = read_candidates(candidates, source, split, k)
+        rows = find_candidates(candidates, source, split, k)
         pairs[split] = PairTexts(source.queries(split), source.documents(), rows)
     return pairs

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from distill.encoders.tokenizing import Role
 from distill.encoders.maker import Maker
+from distill.encoders.tokenizing import Role
 from distill.files.progress import log, progress_bar
 from distill.files.ranks import launched_rank, launched_world_size
 from distill.teachers.candidates import PairTexts

@@ -1,14 +1,13 @@
-"""The documents that a first stage ranks highest: a TREC run file, or a stored dual encoder."""
+"""First-stage retrieval: the documents that a TREC run file or a stored dual encoder ranks highest, for another model to re-rank."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from distill.files.cache import cache_folder, load_or_compute
-from distill.files.device import best_device
 from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
@@ -17,49 +16,83 @@ from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents, text_rows
-from distill.vectors.store import TeacherStore
+from distill.vectors.store import TeacherStore, VectorStore
 
 
-def search_first_stage(source: TextSource, store: str, split: str, queries: Texts, k: int) -> np.ndarray:
-    """[Q, k] rows of a stored teacher's top documents for `queries` of a split, -1 beyond the corpus; searched once and kept."""
-    opened = TeacherStore(store)
-    check_documents(opened.documents, source)
-    stores = [opened.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
-    key = fingerprint([part.checksums for part in [opened.documents, *stores]], queries.fingerprint, k)
+def retrieve_first_stage(first_stage: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
+    """Finds the documents that a first stage ranks highest for each query.
 
-    def searched() -> list[np.ndarray]:
-        vectors = np.empty((len(queries), opened.documents.width), np.float16)
-        missing = np.ones(len(queries), bool)
-        for part in stores:
-            rows = part.ids.rows(list(queries.ids))
-            vectors[rows >= 0] = part.take(rows[rows >= 0])
-            missing &= rows < 0
-        if missing.any():
-            raise BadInput(f"{store}: no vector of {int(missing.sum())} queries of {split}: encode them")
-        return [search(torch.from_numpy(vectors).to(best_device()), opened.documents, k, progress=True)[1].cpu().numpy()]
+    Args:
+        first_stage: TREC run file, or folder of a dual encoder's store.
+        source: where documents and queries come from.
+        split: that the queries are of, e.g. dev, or dl19+dl20.
+        queries: Q of them.
+        k: documents of each query.
 
-    return text_rows(opened.documents, source, np.asarray(load_or_compute(cache_folder() / "teacher-top" / f"{key}.npy", searched)))
+    Returns:
+        [Q, k] rows of the corpus, best first; rows of -1 are padding.
+    """
+    if Path(first_stage).is_dir():
+        return retrieve_from_store(first_stage, source, split, queries, k)
+    return run_to_rows(read_trec(Path(first_stage)), queries, source.documents().ids, k, first_stage)
 
 
-def read_first_stage(name: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
-    """[Q, k] rows of the corpus to re-rank for each query, best first, -1 where there are fewer: of a TREC run file, or of a store."""
-    if Path(name).is_dir():
-        return search_first_stage(source, name, split, queries, k)
-    return rows_of_run(read_trec(Path(name)), queries, source.documents().ids, k, name)
+def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
+    """Likewise [Q, k], by exact search over a dual encoder's store; done once, then read from the cache."""
+    store = TeacherStore(folder)
+    check_documents(store.documents, source)
+    parts = [store.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
+    key = fingerprint([part.checksums for part in [store.documents, *parts]], queries.fingerprint, k)
+
+    def search_top() -> list[np.ndarray]:
+        _, rows = search(take_by_id(parts, queries.ids, split), store.documents, k, progress=True)
+        return [rows]
+
+    rows = np.asarray(load_or_compute(cache_folder() / "teacher-top" / f"{key}.npy", search_top))
+    return text_rows(store.documents, source, rows)
 
 
-def first_stage_fingerprint(name: str) -> str:
-    """Of a TREC run file, or of the teacher whose store it is."""
-    return file_fingerprint(Path(name)) if Path(name).is_file() else TeacherStore(Path(name)).maker.fingerprint
+def take_by_id(stores: Sequence[VectorStore], ids: Ids, split: str) -> np.ndarray:
+    """Vectors [Q, D] float16 of queries by their ids, each from the store that has it; refuses a query of `split` without a vector."""
+    vectors = np.empty((len(ids), stores[0].width), np.float16)
+    missing = np.ones(len(ids), bool)
+    for store in stores:
+        rows = store.ids.rows(list(ids))
+        vectors[rows >= 0] = store.take(rows[rows >= 0])
+        missing &= rows < 0
+    if missing.any():
+        raise BadInput(f"{stores[0].folder.parent}: no vector of {int(missing.sum())} queries of {split}: encode them")
+    return vectors
 
 
-def rows_of_run(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus: Ids, k: int, name: str) -> np.ndarray:
+def run_to_rows(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus: Ids, k: int, path: str) -> np.ndarray:
+    """[Q, k] rows of the corpus of a run's first documents of each query, padded with -1.
+
+    Args:
+        run: documents and their scores by query id, best first.
+        queries: Q of them.
+        corpus: ids of the documents.
+        k: documents of each query.
+        path: of the run, for messages.
+
+    Raises:
+        BadInput: a document is not in the corpus, or no query is in the run.
+    """
     rows = np.full((len(queries), k), -1, np.int64)
     for query, id_ in enumerate(queries.ids):
-        found = corpus.rows([document for document, _ in run.get(id_, [])[:k]])
+        documents = [document for document, _ in run.get(id_, [])[:k]]
+        found = corpus.rows(documents)
         if (found < 0).any():
-            raise BadInput(f"{name}: query {id_!r}: document {run[id_][int(np.argmax(found < 0))][0]!r} is not in the corpus: wrong texts?")
+            unknown = documents[int(np.argmax(found < 0))]
+            raise BadInput(f"{path}: query {id_!r}: document {unknown!r} is not in the corpus: wrong texts?")
         rows[query, : len(found)] = found
     if not (rows >= 0).any():
-        raise BadInput(f"{name}: ranks none of these queries: give a run of this split")
+        raise BadInput(f"{path}: ranks none of these queries: give a run of this split")
     return rows
+
+
+def fingerprint_first_stage(first_stage: str) -> str:
+    """Of a TREC run file, or of the teacher whose store it is."""
+    if Path(first_stage).is_file():
+        return file_fingerprint(Path(first_stage))
+    return TeacherStore(first_stage).maker.fingerprint

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from distill.encoders.batching import encode_token_ids
-from distill.encoders.tokenizing import Role
 from distill.encoders.maker import Maker
 from distill.encoders.pooling import PoolingMode
+from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, load_towers
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.teachers.embedder import Progress

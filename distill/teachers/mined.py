@@ -1,4 +1,4 @@
-"""Mined hard negatives on disk: `negatives.jsonl`, a line of JSON a query, in a folder that `lines.py` describes."""
+"""Mined hard negatives on disk: `negatives.jsonl`, a line of JSON a query, in a folder as `distill.files.line_shards` describes it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,91 @@ from distill.files.atomic import read_json, refuse_unreadable
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
 
+EXPECTED = '{"query": id, "positive": id, "negatives": [ids]}'
+
 
 @dataclass(frozen=True)
 class MinedQuery:
-    """A query with its positive and its hard negatives, by id; the hardest first, each with the teacher's score."""
+    """A query with its positive and its hard negatives, by id; the hardest negative comes first.
+
+    The scores are the teacher's; a file that another program wrote need not have them.
+    """
 
     query: str
     positive: str
-    positive_score: float
+    positive_score: float | None
     negatives: list[str]
-    scores: list[float]
+    scores: list[float]  # as many as negatives, or none
+
+
+@dataclass(frozen=True)
+class HardNegatives:
+    """A finished folder of hard negatives, as `distill mine` leaves it; iterate over it for its queries.
+
+    Attributes:
+        folder: that it is in.
+        queries: number of queries with a positive.
+        negatives: number of hard negatives of all of them.
+        queries_without_a_positive: number of queries whose positive is not in the corpus, which have no line.
+    """
+
+    folder: Path
+    queries: int
+    negatives: int
+    queries_without_a_positive: int
+
+    @classmethod
+    def open(cls, folder: str | Path) -> HardNegatives:
+        """Reads the manifest of a folder."""
+        manifest = _read_manifest(Path(folder))
+        with refuse_unreadable("a folder of hard negatives", folder):
+            return cls(Path(folder), manifest["lines"], manifest["hard_negatives"], manifest["queries_without_a_positive"])
+
+    def __iter__(self) -> Iterator[MinedQuery]:
+        return read_negatives(self.folder)
 
 
 def read_negatives(folder: str | Path) -> Iterator[MinedQuery]:
     """The mined queries of a finished folder, in file order; refuses a file that changed since it was written."""
-    folder = Path(folder)
-    with refuse_unreadable("a folder of hard negatives", folder):
-        checksum = read_json(folder / "manifest.json", "manifest of hard negatives").get("checksum")
-    if not (folder / "negatives.jsonl").exists() or file_fingerprint(folder / "negatives.jsonl") != checksum:
-        raise BadInput(f"{folder / 'negatives.jsonl'}: missing or changed since it was written: delete the folder and run distill mine")
-    return read_mined_lines(folder / "negatives.jsonl")
+    path = Path(folder) / "negatives.jsonl"
+    checksum = _read_manifest(Path(folder)).get("checksum")
+    if not path.exists() or file_fingerprint(path) != checksum:
+        raise BadInput(f"{path}: missing or changed since it was written: delete the folder and run distill mine")
+    return read_mined_lines(path)
 
 
-def read_mined_lines(path: Path) -> Iterator[MinedQuery]:
-    """Of a file, in its order; it is not compared with a checksum."""
+def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
+    """The mined queries of any file, in its order; refuses a line that is none, by its number."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield MinedQuery(**json.loads(line))
-            except (ValueError, TypeError, RecursionError):
-                raise BadInput(f"{path}: line {number} holds no hard negatives: delete the folder and run distill mine") from None
+                query = parse_mined_line(line)
+            except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+                raise BadInput(f"{path}: line {number} is not {EXPECTED}: mend it, or run distill mine into another folder") from None
+            yield query
+
+
+def parse_mined_line(line: str) -> MinedQuery:
+    """A mined query of a line of JSON; errors are those of Python.
+
+    >>> parse_mined_line('{"query": "q1", "positive": 7, "negatives": [8, 9]}')
+    MinedQuery(query='q1', positive='7', positive_score=None, negatives=['8', '9'], scores=[])
+    """
+    record = json.loads(line)
+    negatives, positive_score, scores = record["negatives"], record.get("positive_score"), record.get("scores", [])
+    if not isinstance(negatives, list) or len(scores) not in (0, len(negatives)):
+        raise ValueError("negatives are a list, and each has a score or none has")
+    return MinedQuery(
+        query=str(record["query"]),
+        positive=str(record["positive"]),
+        positive_score=None if positive_score is None else float(positive_score),
+        negatives=[str(id_) for id_ in negatives],
+        scores=[float(score) for score in scores],
+    )
+
+
+def _read_manifest(folder: Path) -> dict:
+    with refuse_unreadable("a folder of hard negatives", folder):
+        manifest = read_json(folder / "manifest.json", "manifest of hard negatives")
+        manifest.get("checksum")  # only an object has it
+        return manifest

@@ -1,8 +1,9 @@
-"""`distill mine`: hard negatives, the documents that a teacher ranks high for a query that they do not answer."""
+"""`mine`: hard negatives, the documents that a teacher ranks high for a query that they do not answer."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint, hash_values
 from distill.files.line_shards import LineShardWriter
-from distill.files.progress import progress_bar
+from distill.files.progress import log, progress_bar
 from distill.files.provenance import collect_provenance
 from distill.records import BadInput
-from distill.teachers.mined import MinedQuery, read_mined_lines
+from distill.teachers.mined import HardNegatives, MinedQuery, read_mined_lines
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.teachers.stored import StoredQueries
 from distill.texts.qrels import Qrels
@@ -25,14 +25,16 @@ from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
-from distill.vectors.store import TeacherStore
+from distill.vectors.store import TeacherStore, VectorStore
 
 QUERIES_PER_SHARD = 16_384  # every shard reads the whole corpus once
+DOCUMENTS_PER_READ = 8192
+SCORE_DIGITS = 6
 
 
 @dataclass(frozen=True)
 class MiningRule:
-    """Which of the documents that a teacher found count as hard negatives."""
+    """Which of the documents that a teacher ranks high count as hard negatives; see `mine` for what each field means."""
 
     negatives: int
     first_rank: int
@@ -44,14 +46,23 @@ class MiningRule:
             ranks = f"first_rank {self.first_rank}, last_rank {self.last_rank}"
             raise BadInput(f"negatives {self.negatives}, {ranks}: ask for at least 1, of ranks that begin at 1 and do not end before")
 
-    def chosen(self, scores: np.ndarray, positive_scores: np.ndarray, barred: np.ndarray) -> np.ndarray:
-        """True [Q, k] at the first `negatives` of each ranking that may be one.
+    def select(self, scores: np.ndarray, positive_scores: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+        """True [Q, k] at the hard negatives of each ranking: the first `negatives` that may be one.
 
-        scores: [Q, k], best first; positive_scores: [Q]; barred: [Q, k], True at documents that are not to be taken.
+        Args:
+            scores: [Q, k], best first.
+            positive_scores: [Q].
+            excluded: [Q, k], True at documents that answer the query.
+
+        >>> rule = MiningRule(negatives=1, first_rank=1, last_rank=3, margin=0.5)
+        >>> rule.select(np.array([[9.0, 8.0, 7.0]]), np.array([8.5]), np.array([[False, False, False]])).tolist()
+        [[False, True, False]]
         """
         ranks = np.arange(1, scores.shape[1] + 1)
-        may = ~barred & (ranks >= self.first_rank) & (ranks <= self.last_rank) & (scores <= positive_scores[:, None] - self.margin)
-        return may & (may.cumsum(axis=1) <= self.negatives)
+        in_window = (ranks >= self.first_rank) & (ranks <= self.last_rank)
+        below_positive = scores <= positive_scores[:, None] - self.margin
+        possible = ~excluded & in_window & below_positive
+        return possible & (possible.cumsum(axis=1) <= self.negatives)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class Miner:
     source: TextSource
     store: TeacherStore
     split: str
+    rule: MiningRule
 
     @cached_property
     def qrels(self) -> Qrels:
@@ -70,59 +82,83 @@ class Miner:
         return qrels
 
     @cached_property
-    def queries(self) -> tuple[Texts, StoredQueries]:
+    def _opened_queries(self) -> tuple[Texts, StoredQueries]:
         return open_evaluation_queries(self.source, self.store, self.split)
 
-    @cached_property
-    def query_ids(self) -> list[str]:
-        return list(self.queries[0].ids)
+    @property
+    def queries(self) -> Texts:
+        return self._opened_queries[0]
+
+    @property
+    def query_vectors(self) -> StoredQueries:
+        return self._opened_queries[1]
+
+    @property
+    def stores(self) -> list[VectorStore]:
+        return [self.store.documents, *self.query_vectors.stores]
 
     @cached_property
     def positives(self) -> np.ndarray:
         """[Q] row of each query's best judged document, -1 where the corpus has none."""
-        return self.qrels.best_documents(self.query_ids, self.store.documents.ids, self.source.relevant_from)
+        return self.qrels.best_documents(list(self.queries.ids), self.store.documents.ids, self.source.relevant_from)
 
     @cached_property
-    def wordings(self) -> np.ndarray:
+    def judged_rows(self) -> np.ndarray:
+        """Rows of the queries with a positive, which are mined for."""
+        return np.flatnonzero(self.positives >= 0)
+
+    @cached_property
+    def document_hashes(self) -> np.ndarray:
         """[N] uint64, equal for documents of the same words; of the same vector where the words are elsewhere."""
         documents = self.store.documents
         if not self.source.has_documents():
-            return hash_values(row.tobytes() for start in range(0, len(documents), 8192) for row in documents[start : start + 8192])
+            return hash_values(_read_row_bytes(documents))
         texts = self.source.documents()
         rows = np.concatenate([texts.ids.rows(ids) for ids in documents.ids.chunks()])
         return texts.wording_hashes[rows]
 
-    def mined(self, queries: np.ndarray, rule: MiningRule) -> list[MinedQuery]:
-        """Hard negatives of some queries, given by their rows; each must have a positive."""
+    def mine(self, queries: np.ndarray) -> list[MinedQuery]:
+        """Hard negatives of some queries, given by their rows [Q]; each must have a positive."""
         documents, positives = self.store.documents, self.positives[queries]
-        vectors = torch.from_numpy(self.queries[1].take(queries)).float()
-        positive_vectors = torch.from_numpy(documents.take(positives)).float()
-        positive_scores = torch.einsum("qd,qd->q", vectors, positive_vectors).numpy()
-        found = search(vectors.to(best_device()), documents, min(rule.last_rank, len(documents)))
-        scores, rows = (part.cpu().numpy() for part in found)
-        ids = [self.query_ids[query] for query in queries]
-        chosen = rule.chosen(scores, positive_scores, self.exclusion_mask(ids, rows))
+        vectors = self.query_vectors.take(queries)  # [Q, D]
+        positive_scores = _row_products(vectors, documents.take(positives))  # [Q]
+        scores, rows = search(vectors, documents, min(self.rule.last_rank, len(documents)))  # [Q, k], [Q, k]
+        ids = [self.queries.ids[query] for query in queries]
+        selected = self.rule.select(scores, positive_scores, self.find_answers(ids, rows))
         return [
             MinedQuery(
                 query=ids[i],
                 positive=documents.ids[positives[i]],
-                positive_score=round(float(positive_scores[i]), 6),
-                negatives=[documents.ids[row] for row in rows[i][chosen[i]]],
-                scores=[round(float(score), 6) for score in scores[i][chosen[i]]],
+                positive_score=round(float(positive_scores[i]), SCORE_DIGITS),
+                negatives=[documents.ids[row] for row in rows[i][selected[i]]],
+                scores=[round(float(score), SCORE_DIGITS) for score in scores[i][selected[i]]],
             )
             for i in range(len(ids))
         ]
 
-    def exclusion_mask(self, query_ids: list[str], rows: np.ndarray) -> np.ndarray:
-        """True [Q, k] at documents that are judged relevant in any degree, and at those of the same words."""
+    def find_answers(self, query_ids: list[str], rows: np.ndarray) -> np.ndarray:
+        """True [Q, k] at documents that are judged relevant in any degree, and at those of the same words as one of these."""
         corpus = self.store.documents.ids
         grades, _ = self.qrels.grade(query_ids, corpus, rows)
-        barred = grades > 0
+        answers = grades > 0
         relevant = [[document for document, grade in self.qrels.judgments[query].items() if grade > 0] for query in query_ids]
-        found = corpus.rows([document for documents in relevant for document in documents])
-        for i, those in enumerate(np.split(found, np.cumsum([len(documents) for documents in relevant])[:-1])):
-            barred[i] |= np.isin(self.wordings[rows[i]], self.wordings[those[those >= 0]])
-        return barred
+        flat_rows = corpus.rows([document for documents in relevant for document in documents])  # looked up at once: that is faster
+        relevant_rows = np.split(flat_rows, np.cumsum([len(documents) for documents in relevant])[:-1])
+        for i, own in enumerate(relevant_rows):
+            answers[i] |= np.isin(self.document_hashes[rows[i]], self.document_hashes[own[own >= 0]])
+        return answers
+
+    def plan(self) -> dict[str, Any]:
+        """What the hard negatives are made from."""
+        return {
+            "version": 1,
+            "split": self.split,
+            "rule": asdict(self.rule),
+            "queries_per_shard": QUERIES_PER_SHARD,
+            "vectors": fingerprint([store.checksums for store in self.stores]),
+            "queries": self.queries.fingerprint,
+            "judgments": fingerprint(self.qrels.judgments, self.source.relevant_from),
+        }
 
 
 def mine(
@@ -134,7 +170,7 @@ def mine(
     first_rank: int = 1,
     last_rank: int = 100,
     margin: float = 0.0,
-) -> None:
+) -> HardNegatives:
     """Writes each judged query's hard negatives, by exact search over a teacher's store.
 
     No document that is judged relevant, nor one of the same words, is a negative. Run again after a kill it goes on.
@@ -148,37 +184,58 @@ def mine(
         first_rank: rank in the teacher's list from which on a document may be a negative; the first is 1.
         last_rank: and the rank up to which.
         margin: a negative scores at least so much below the query's positive; what scores higher may well be an unjudged answer.
+
+    Returns:
+        The finished folder and its counts; iterating over it reads the queries.
     """
-    rule = MiningRule(negatives, first_rank, last_rank, margin)
-    place = Miner(source, TeacherStore(store), split)
-    check_documents(place.store.documents, source)
-    for each in (place.store.documents, *place.queries[1].stores):
-        each.verify()
-    queries = np.flatnonzero(place.positives >= 0)
-    writer = LineShardWriter(Path(out), "negatives", _plan(place, rule), -(-len(queries) // QUERIES_PER_SHARD), "hard negatives")
+    miner = Miner(source, TeacherStore(store), split, MiningRule(negatives, first_rank, last_rank, margin))
+    check_documents(miner.store.documents, source)
+    for part in miner.stores:
+        part.verify()
+    shards = -(-len(miner.judged_rows) // QUERIES_PER_SHARD)
+    writer = LineShardWriter(Path(out), "negatives", miner.plan(), shards, "hard negatives")
     if writer.finished:
-        return print(f"{writer.file}: done before")
-    skipped = len(place.query_ids) - len(queries)
+        log.info(f"{writer.file}: done before")
+        return HardNegatives.open(out)
     with writer.claim():
-        missing = writer.missing_shards()
-        for shard in progress_bar(missing, total=len(missing), desc="mine", unit=" shards"):
-            mined = place.mined(queries[shard * QUERIES_PER_SHARD : (shard + 1) * QUERIES_PER_SHARD], rule)
-            writer.write_shard(shard, (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in mined))
-        writer.write_file(line for _, lines in writer.read_shards() for line in lines)
-        counts = [len(one.negatives) for one in read_mined_lines(writer.file)]
-        found = {"lines": len(counts), "hard_negatives": (count := sum(counts)), "queries_without_a_positive": skipped}
-        writer.finish({**found, "teacher": place.store.maker.to_json(), "provenance": collect_provenance()})
-    print(f"{writer.file}: {count} hard negatives of {len(queries)} queries; {skipped} more have no positive in the corpus")
+        write_shards(miner, writer)
+        finish_file(miner, writer)
+    mined = HardNegatives.open(out)
+    skipped = mined.queries_without_a_positive
+    log.info(f"{writer.file}: {mined.negatives} hard negatives of {mined.queries} queries; {skipped} more have no positive in the corpus")
+    return mined
 
 
-def _plan(place: Miner, rule: MiningRule) -> dict[str, Any]:
-    stores = [place.store.documents, *place.queries[1].stores]
-    return {
-        "version": 1,
-        "split": place.split,
-        "rule": asdict(rule),
-        "queries_per_shard": QUERIES_PER_SHARD,
-        "vectors": fingerprint([store.checksums for store in stores]),
-        "queries": place.queries[0].fingerprint,
-        "judgments": fingerprint(place.qrels.judgments, place.source.relevant_from),
+def write_shards(miner: Miner, writer: LineShardWriter) -> None:
+    """Mines the queries whose shards are missing."""
+    missing = writer.missing_shards()
+    for shard in progress_bar(missing, total=len(missing), desc="mine", unit=" shards"):
+        start = shard * QUERIES_PER_SHARD
+        mined = miner.mine(miner.judged_rows[start : start + QUERIES_PER_SHARD])
+        writer.write_shard(shard, (json.dumps(asdict(query), ensure_ascii=False) + "\n" for query in mined))
+
+
+def finish_file(miner: Miner, writer: LineShardWriter) -> None:
+    """Joins the shards and writes the manifest."""
+    writer.write_file(line for _, lines in writer.read_shards() for line in lines)
+    counts = [len(query.negatives) for query in read_mined_lines(writer.file)]
+    results = {
+        "lines": len(counts),
+        "hard_negatives": sum(counts),
+        "queries_without_a_positive": len(miner.queries) - len(miner.judged_rows),
+        "teacher": miner.store.maker.to_json(),
+        "provenance": collect_provenance(),
     }
+    writer.finish(results)
+
+
+def _row_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The inner product [Q] of each row of two arrays [Q, D], in float32."""
+    return torch.einsum("qd,qd->q", torch.from_numpy(left).float(), torch.from_numpy(right).float()).numpy()
+
+
+def _read_row_bytes(documents: VectorStore) -> Iterator[bytes]:
+    """The bytes of each vector in row order."""
+    for start in range(0, len(documents), DOCUMENTS_PER_READ):
+        for row in documents[start : start + DOCUMENTS_PER_READ]:
+            yield row.tobytes()

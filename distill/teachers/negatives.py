@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from distill.files.configs import Configurable
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
-from distill.teachers.first_stage import search_first_stage
+from distill.teachers.first_stage import retrieve_from_store
+from distill.teachers.mined import read_mined_lines
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
@@ -22,7 +21,7 @@ from distill.vectors.store import TeacherStore
 
 @dataclass(frozen=True)
 class JudgedQueries:
-    """The queries to train on and what is judged of them."""
+    """The queries to train on, their judgments, and the corpus that these are of."""
 
     source: TextSource
     split: str
@@ -30,28 +29,28 @@ class JudgedQueries:
     qrels: Qrels
     corpus: Ids
 
-    def pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of queries [E] and of their documents [E] judged `from_grade` or more; documents outside the corpus are left out."""
+    def relevant_pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of queries [E] and of their documents [E] of grade `from_grade` or more; documents outside the corpus are left out."""
         return self.qrels.relevant_pairs(self.queries.ids, self.corpus, from_grade)
 
 
 @dataclass(frozen=True)
 class TrainingPairs:
-    """What is trained on: E queries, each with a positive and the documents its negatives are drawn from."""
+    """What a teacher is trained on: E queries, each with a positive and a pool that its negatives are drawn from."""
 
     queries: np.ndarray  # [E] int64, rows of the training queries
     positives: np.ndarray  # [E] int64, rows of the corpus
-    pools: np.ndarray  # [E, P] int64, rows of the corpus, -1 where there are fewer
+    pools: np.ndarray  # [E, P] int64, rows of the corpus; rows of -1 are padding
 
     def __len__(self) -> int:
         return len(self.queries)
 
 
-class Negatives:
-    """Where hard negatives come from; one subclass for each way. Random documents stand in where they are too few."""
+class Negatives(Configurable):
+    """Where hard negatives come from; one subclass for each way. Random documents stand in where a pool has too few."""
 
-    def examples(self, labelled: JudgedQueries) -> TrainingPairs:
-        """Every judged pair with the pool its negatives are drawn from; known positives may be in it."""
+    def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
+        """The pairs to train on, each with its pool; documents that are judged relevant may be in a pool, and are not drawn."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
@@ -60,10 +59,15 @@ class Negatives:
 
 
 class RandomNegatives(Negatives):
-    """Documents drawn from the corpus at random, others every epoch."""
+    """Documents drawn from the corpus at random, others every epoch.
 
-    def examples(self, labelled: JudgedQueries) -> TrainingPairs:
-        queries, positives = labelled.pairs(labelled.source.relevant_from)
+    >>> RandomNegatives().fingerprint()
+    ''
+    """
+
+    def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
+        """Every judged pair, with an empty pool."""
+        queries, positives = judged.relevant_pairs(judged.source.relevant_from)
         return TrainingPairs(queries, positives, np.empty((len(queries), 0), np.int64))
 
 
@@ -81,10 +85,11 @@ class TopNegatives(Negatives):
             raise BadInput(f"data.negatives: skip {skip} must be at least 0 and below depth {depth}")
         self.store, self.skip, self.depth = store, skip, depth
 
-    def examples(self, labelled: JudgedQueries) -> TrainingPairs:
-        queries, positives = labelled.pairs(labelled.source.relevant_from)
-        used, place = np.unique(queries, return_inverse=True)
-        top = search_first_stage(labelled.source, self.store, labelled.split, labelled.queries.subset(used), self.depth)
+    def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
+        """Every judged pair, with the teacher's ranking as the pool."""
+        queries, positives = judged.relevant_pairs(judged.source.relevant_from)
+        different, place = np.unique(queries, return_inverse=True)
+        top = retrieve_from_store(self.store, judged.source, judged.split, judged.queries.subset(different), self.depth)
         return TrainingPairs(queries, positives, top[place, self.skip :])
 
     def fingerprint(self) -> str:
@@ -103,41 +108,31 @@ class MinedNegatives(Negatives):
         if not Path(path).is_file():
             raise BadInput(f"{path}: no such file")
 
-    def examples(self, labelled: JudgedQueries) -> TrainingPairs:
-        lines = list(self._lines())
-        counts = [len(line["negatives"]) for line in lines]
-        queries = self._rows(labelled.queries.ids, [line["query"] for line in lines], range(len(lines)), "query", optional=True)
-        positives = self._rows(labelled.corpus, [line["positive"] for line in lines], range(len(lines)), "document")
-        flat = [document for line in lines for document in line["negatives"]]
-        found = self._rows(labelled.corpus, flat, np.repeat(np.arange(len(lines)), counts), "document")
-        pools = np.full((len(lines), max(counts)), -1, np.int64)
-        pools[np.arange(max(counts)) < np.array(counts)[:, None]] = found
-        known = queries >= 0  # a query that another split asks too is not trained on
+    def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
+        """The pairs of the file whose queries are trained on; it may hold those of other splits too."""
+        lines = list(read_mined_lines(self.path))
+        if not lines:
+            raise BadInput(f"{self.path}: the file is empty")
+        queries = judged.queries.ids.rows([line.query for line in lines])  # [L]
+        positives = self._document_rows(judged.corpus, [[line.positive] for line in lines])[:, 0]  # [L]
+        pools = self._document_rows(judged.corpus, [line.negatives for line in lines])  # [L, P]
+        known = queries >= 0
         if not known.any():
-            raise BadInput(f"{self.path}: none of its queries is in the split {labelled.split!r}: give the file that was mined for it")
+            raise BadInput(f"{self.path}: none of its queries is in the split {judged.split!r}: give the file that was mined for it")
         return TrainingPairs(queries[known], positives[known], pools[known])
+
+    def _document_rows(self, corpus: Ids, documents: list[list[str]]) -> np.ndarray:
+        """[L, P] rows of the documents of each line, padded with -1; refuses a document outside the corpus, by its line."""
+        counts = np.array([len(ids) for ids in documents])  # [L]
+        flat = [id_ for ids in documents for id_ in ids]
+        found = corpus.rows(flat)
+        if (found < 0).any():
+            first = int(np.argmax(found < 0))
+            line = int(np.searchsorted(counts.cumsum(), first, side="right")) + 1
+            raise BadInput(f"{self.path}: line {line}: document {flat[first]!r} is not in the corpus: mine it from these texts")
+        rows = np.full((len(documents), counts.max()), -1, np.int64)
+        rows[np.arange(counts.max()) < counts[:, None]] = found
+        return rows
 
     def fingerprint(self) -> str:
         return file_fingerprint(Path(self.path))
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        number = 0
-        with open(self.path, encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    record = json.loads(line)
-                    query, positive, negatives = (record[key] for key in ("query", "positive", "negatives"))
-                    found = {"query": str(query), "positive": str(positive), "negatives": [str(id_) for id_ in negatives]}
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    wanted = '{"query": id, "positive": id, "negatives": [ids]}'
-                    raise BadInput(f"{self.path}: line {number} is not {wanted}") from None
-                yield found
-        if not number:
-            raise BadInput(f"{self.path}: the file is empty")
-
-    def _rows(self, known: Ids, ids: list[str], lines: Any, what: str, optional: bool = False) -> np.ndarray:
-        rows = known.rows(ids)
-        if not optional and (rows < 0).any():
-            first = int(np.argmax(rows < 0))
-            raise BadInput(f"{self.path}: line {lines[first] + 1}: {what} {ids[first]!r} is not in the corpus: mine it from these texts")
-        return rows

@@ -1,4 +1,4 @@
-"""Scores of a teacher for given documents of each query, and the ranking they make."""
+"""Scores of a cross or dual encoder for given documents of each query, and the ranking that they make."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.encoders.batching import TOKENS_PER_BATCH, encode_texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder
-from distill.encoders.hub import local_folder
+from distill.encoders.folder import local_folder
 from distill.encoders.pair_tokens import PairTokens
 from distill.encoders.towers import Towers, load_towers
 from distill.files.device import Precision, autocast
@@ -21,12 +21,12 @@ from distill.texts.texts import Texts
 
 QUERIES_AT_A_TIME = 256
 
-# texts of queries [Q] and of the corpus, and rows of it [Q, K], -1 for none -> scores [Q, K]
+# from Q queries, the corpus, and rows of it [Q, K], padded with -1, to scores [Q, K]
 Scorer = Callable[[Texts, Texts, np.ndarray], np.ndarray]
 
 
 def load_scorer(name: str, device: torch.device, precision: Precision) -> tuple[Scorer, CrossEncoder | Towers]:
-    """The cross or dual encoder in a folder, and a function that scores pairs with it."""
+    """Loads the cross or dual encoder in a folder; returns a function that scores pairs with it, and the encoder."""
     if is_cross_encoder(local_folder(name)):
         cross = load_cross_encoder(name).to(device)
         return lambda queries, corpus, rows: score_with_cross(cross, queries, corpus, rows, precision), cross
@@ -35,15 +35,16 @@ def load_scorer(name: str, device: torch.device, precision: Precision) -> tuple[
 
 
 def rerank_run(run: Ranking, scores: np.ndarray, name: str) -> Ranking:
-    """The same documents by descending `scores` [Q, K]; equal scores keep the order of `run`, row -1 comes last."""
+    """The same documents by descending `scores` [Q, K]; equal scores keep the order of `run`, padding comes last."""
     scores = np.where(run.rows >= 0, scores, -np.inf)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return Ranking(run.query_ids, np.take_along_axis(run.rows, order, 1), np.take_along_axis(scores, order, 1).astype(np.float32), name)
+    order = np.argsort(-scores, axis=1, kind="stable")  # [Q, K]
+    rows = np.take_along_axis(run.rows, order, axis=1)
+    return Ranking(run.query_ids, rows, np.take_along_axis(scores, order, axis=1).astype(np.float32), name)
 
 
 @torch.inference_mode()
 def score_with_cross(encoder: CrossEncoder, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
-    """[Q, K] float32: a cross encoder reads every pair; 0 where there is no document."""
+    """[Q, K] float32: a cross encoder reads every pair; 0 at padding."""
     scores = np.zeros(rows.shape, np.float32)
     for start in range(0, len(rows), QUERIES_AT_A_TIME):
         part = rows[start : start + QUERIES_AT_A_TIME]
@@ -63,23 +64,34 @@ def score_pairs(
     encoder: CrossEncoder,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
     precision: Precision = "fp32",
-    progress: Callable[[int], object] = lambda done: None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> np.ndarray:
-    """[P, 1 + 2 D] float32: score, query and document vector of every pair of token ids of texts alone."""
+    """Scores, and vectors where the encoder pools them, of P pairs.
+
+    Args:
+        encoder: the model.
+        pairs: token ids of the query and of the document, each as of a text alone.
+        precision: number format of the matrix products.
+        progress: called with the number of pairs that were read since the last call.
+
+    Returns:
+        [P, 1 + 2 D] float32: score, query vector and document vector of every pair; D is 0 without vectors.
+    """
 
     def read(batch: PairTokens) -> Tensor:
         progress(len(batch.input_ids))
         return encoder(batch.to(encoder.device)).pack().cpu()
 
-    queries, documents = ([np.asarray(ids) for ids in texts] for texts in zip(*pairs, strict=True))
+    queries = [np.asarray(query) for query, _ in pairs]
+    documents = [np.asarray(document) for _, document in pairs]
     with autocast(precision, encoder.device):
         return chunk_pairs(encoder, queries, documents, TOKENS_PER_BATCH[encoder.device.type]).map(read).numpy()
 
 
 def score_with_dual(towers: Towers, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
-    """[Q, K] float32: inner products; every document is embedded once, and 0 stands where there is none."""
+    """[Q, K] float32: inner products, 0 at padding; every document is embedded once."""
     documents, place = np.unique(rows, return_inverse=True)
-    vectors = encode_texts(towers.document, corpus.read(np.maximum(documents, 0)), "document", precision)  # [N, D]
-    query = encode_texts(towers.query, list(queries), "query", precision)  # [Q, D]
-    scores = [query[i] @ vectors[own].T for i, own in enumerate(place.reshape(rows.shape))]
+    document_vectors = encode_texts(towers.document, corpus.read(np.maximum(documents, 0)), "document", precision)  # [N, D]
+    query_vectors = encode_texts(towers.query, list(queries), "query", precision)  # [Q, D]
+    scores = [query_vectors[i] @ document_vectors[own].T for i, own in enumerate(place.reshape(rows.shape))]
     return np.where(rows >= 0, np.stack(scores), 0).astype(np.float32)

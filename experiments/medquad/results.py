@@ -21,7 +21,7 @@ from distill.metrics.ranking import ranking_metrics
 from distill.metrics.retention import bootstrap_mean
 from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
-from distill.teachers.first_stage import read_first_stage, rows_of_run
+from distill.teachers.first_stage import retrieve_first_stage, run_to_rows
 from distill.texts.sources import Beir
 from distill.vectors.search import search
 from distill.vectors.store import TeacherStore, VectorStore
@@ -64,7 +64,7 @@ class Bench:
         self.queries, self.corpus = self.source.queries(split), self.source.documents().ids
         self.qrels = self.source.qrels(split)
         self.query_ids = list(self.queries.ids)
-        self.first = read_first_stage(str(root / "teacher"), self.source, split, self.queries, TOP)
+        self.first = retrieve_first_stage(str(root / "teacher"), self.source, split, self.queries, TOP)
 
     def values(self, rows: np.ndarray) -> Values:
         assert self.qrels is not None
@@ -88,7 +88,7 @@ class Bench:
 
     def of_run(self, path: Path) -> dict[str, Values]:
         """A TREC run of the first stage's documents, re-ranked; refuses any others."""
-        rows = rows_of_run(read_trec(path), self.queries, self.corpus, TOP, str(path))
+        rows = run_to_rows(read_trec(path), self.queries, self.corpus, TOP, str(path))
         if not np.array_equal(np.sort(rows), np.sort(self.first)):
             raise BadInput(f"{path}: not the first {TOP} documents of {self.root / 'teacher'} in another order: delete it and rerank again")
         return {"reranking": self.values(rows)}

@@ -3,13 +3,11 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from distill.data.judged_pairs import PairsData
 from distill.encoders.folder import load_encoder
 from distill.records import BadInput
-from distill.teachers.first_stage import read_first_stage, rows_of_run
 from distill.teachers.negatives import RandomNegatives
 from distill.texts.sources import MsMarcoTsv
 
@@ -71,24 +69,6 @@ def test_a_batch_knows_every_judged_document_of_its_queries(copied, teacher_fold
             assert {made.corpus[row] for row in relevant if row >= 0} == wanted and made.corpus[documents[0]] in wanted
             seen.add(id_)
     assert len(seen) > 80
-
-
-def test_candidates_of_a_run_file(copied):
-    source = MsMarcoTsv(str(copied))
-    queries = source.queries("dev").subset([0, 1, 2])
-    run = {"dev0": [("d7", 3.0), ("d2", 2.0), ("d5", 1.0)], "dev2": [("d1", 1.0)], "stranger": [("gone", 1.0)]}
-    rows = rows_of_run(run, queries, source.documents().ids, 2, "x.trec")
-    assert rows.tolist() == [[7, 2], [-1, -1], [1, -1]]
-
-
-def test_candidates_of_a_store_are_its_top_documents(source_root, store_folder):
-    source = MsMarcoTsv(str(source_root))
-    rows = read_first_stage(str(store_folder), source, "dev", source.queries("dev"), 7)
-    vectors = [np.load(store_folder / name / "00000.npy").astype(np.float64) for name in ("queries-dev", "documents")]
-    expected = np.argsort(-(vectors[0] @ vectors[1].T), axis=1, kind="stable")[:, :7]
-    assert np.mean(rows == expected) > 0.99
-    both = read_first_stage(str(store_folder), source, "dev+test", source.queries("dev+test"), 7)
-    assert np.array_equal(both[: len(rows)], rows) and len(both) == 24
 
 
 def test_what_a_run_is_made_from_is_in_its_fingerprints(copied, store_folder, tmp_path):

@@ -377,7 +377,7 @@ def test_files_of_hard_negatives(source: MsMarcoTsv, tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         (tmp_path / "negatives.jsonl").write_bytes(content)
-        examples = MinedNegatives(str(tmp_path / "negatives.jsonl")).examples(labelled)
+        examples = MinedNegatives(str(tmp_path / "negatives.jsonl")).select_pairs(labelled)
         assert (examples.pools < 5).all() and (examples.positives >= 0).all()
 
     fuzzed(check, st.one_of(mutated(line * 3), altered(line), CONTENT))

@@ -13,10 +13,10 @@ from distill.encoders.maker import Maker
 from distill.records import BadInput
 from distill.teachers.candidates import (
     PairTexts,
+    find_candidates,
     find_pair_rows,
     open_pair_stores,
     put_positive_first,
-    read_candidates,
     read_scored_candidates,
 )
 from distill.texts.ids import Ids
@@ -85,7 +85,7 @@ def test_the_positive_leads_and_the_others_keep_their_order():
 
 def test_candidates_of_a_run_file(source, tmp_path):
     (tmp_path / "run.trec").write_text(RUN)
-    found = read_candidates(str(tmp_path / "run.trec"), source, "train", 3)
+    found = find_candidates(str(tmp_path / "run.trec"), source, "train", 3)
     assert found.tolist() == [[3, 0, 1], [2, 4, -1], [1, -1, -1], [-1, -1, -1], [2, 0, 1]]
 
 
@@ -98,7 +98,7 @@ def mined(path: Path, lines: dict[str, list[str]]) -> Path:
 @pytest.mark.parametrize("folder", [False, True])
 def test_candidates_of_mined_negatives(folder, source, tmp_path):
     path = mined(tmp_path / "negatives.jsonl", {"q4": ["d2"], "q0": ["d3", "d1", "d4", "d0"]})
-    found = read_candidates(str(tmp_path if folder else path), source, "train", 3)
+    found = find_candidates(str(tmp_path if folder else path), source, "train", 3)
     nothing = [-1, -1, -1]
     assert found.tolist() == [[3, 1, 4], nothing, nothing, nothing, [2, -1, -1]]
 
@@ -112,20 +112,20 @@ def test_candidates_of_mined_negatives(folder, source, tmp_path):
 )
 def test_mined_negatives_of_other_texts_are_refused(lines, words, source, tmp_path):
     with pytest.raises(BadInput, match=words):
-        read_candidates(str(mined(tmp_path / "n.jsonl", lines)), source, "train", 3)
+        find_candidates(str(mined(tmp_path / "n.jsonl", lines)), source, "train", 3)
 
 
 def test_a_query_on_two_mined_lines_is_refused(source, tmp_path):
     path = mined(tmp_path / "n.jsonl", {"q0": ["d3", "d1"]})
     path.write_text(path.read_text() * 2)
     with pytest.raises(BadInput, match=r"n\.jsonl: query 'q0' has several lines: keep one"):
-        read_candidates(str(path), source, "train", 3)
+        find_candidates(str(path), source, "train", 3)
 
 
 def test_a_file_that_is_not_there_is_named(source, tmp_path):
     for name in ("none.jsonl", "none.trec"):
         with pytest.raises(BadInput, match=name):
-            read_candidates(str(tmp_path / name), source, "train", 3)
+            find_candidates(str(tmp_path / name), source, "train", 3)
 
 
 def imported(store: Path, out: Path) -> Path:
@@ -143,7 +143,7 @@ def imported(store: Path, out: Path) -> Path:
 def test_candidates_of_a_store_are_its_top_behind_the_positive(by, source_root, store_folder, tmp_path):
     small = MsMarcoTsv(str(source_root))
     store = store_folder if by == "encoded" else imported(store_folder, tmp_path)
-    found = read_candidates(str(store), small, "train", 4)
+    found = find_candidates(str(store), small, "train", 4)
     documents = VectorStore(store_folder / "documents")[:].astype(np.float64)
     queries, ids = VectorStore(store_folder / "queries-train"), small.documents().ids
     for row, query in enumerate(small.queries("train").ids):

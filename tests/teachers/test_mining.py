@@ -16,7 +16,7 @@ from distill.encoders.maker import Maker
 from distill.files.atomic import read_json
 from distill.files.line_shards import LineShardWriter
 from distill.records import BadInput
-from distill.teachers import mining as mine_verb
+from distill.teachers import mining
 from distill.teachers.mined import MinedQuery, read_negatives
 from distill.teachers.mining import MiningRule
 from distill.texts.ids import Ids
@@ -88,11 +88,19 @@ def test_window_margin_and_count(world: Path, options: list[Any], up: list[str],
     assert {mined.query: mined.negatives for mined in read_negatives(world / "out")} == {"up": up, "down": down}
 
 
+def test_from_python(world: Path) -> None:
+    """What it made comes back, also of a folder that was done before."""
+    for _ in range(2):
+        mined = mining.mine(str(world / "store"), MsMarcoTsv(str(world / "texts")), str(world / "out"), negatives=2)
+        assert (mined.folder, mined.queries, mined.negatives, mined.queries_without_a_positive) == (world / "out", 2, 4, 2)
+        assert [query.negatives for query in mined] == [["d5", "d6"], ["d7", "d6"]]
+
+
 def test_the_rule_alone() -> None:
     scores = np.array([[9.0, 8.0, 7.0, 6.0, 5.0]])
-    barred = np.array([[False, True, False, False, False]])
-    chosen = MiningRule(negatives=2, first_rank=1, last_rank=5, margin=0.5).chosen(scores, np.array([7.5]), barred)
-    assert chosen.tolist() == [[False, False, True, True, False]]
+    excluded = np.array([[False, True, False, False, False]])
+    selected = MiningRule(negatives=2, first_rank=1, last_rank=5, margin=0.5).select(scores, np.array([7.5]), excluded)
+    assert selected.tolist() == [[False, False, True, True, False]]
 
 
 def test_the_manifest_says_from_what(world: Path) -> None:
@@ -126,7 +134,7 @@ def test_without_the_words_the_same_vector_is_the_same_document(world: Path) -> 
 
 def test_shards_are_joined_and_a_stopped_one_goes_on(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mine(world, out="whole") == 0
-    monkeypatch.setattr(mine_verb, "QUERIES_PER_SHARD", 1)
+    monkeypatch.setattr(mining, "QUERIES_PER_SHARD", 1)
     write, calls = LineShardWriter.write_shard, []
 
     def stops(self: LineShardWriter, shard: int, lines: Iterator[str]) -> None:
