@@ -1,4 +1,4 @@
-"""Locks between processes: one process writes a folder at a time, and one makes a file that others wait for.
+"""Locks between processes: one process at a time writes a folder, and one writes a file that others wait for.
 
 Every lock ends with its process, however that ends, and processes that it forked (loaders, pools) do not hold it.
 """
@@ -38,7 +38,7 @@ def lock_folder(folder: Path) -> AbstractContextManager[Any]:
 
 @contextmanager
 def wait_for_lock(path: Path) -> Iterator[None]:
-    """Makes others that want to make `path` wait: of the ranks of a node the first makes what all need."""
+    """Makes other processes that would write `path` wait until the block ends: of the ranks of a node the first computes what all need."""
     with ExitStack() as stack:
         with suppress(OSError):  # a cache that cannot be written, or a file system without locks
             stack.enter_context(_make_lock(path.with_name(f".{path.name}.lock")))
