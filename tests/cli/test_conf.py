@@ -163,12 +163,12 @@ def test_trainer_groups_of_many_gpus(trainer: str, here: Path, beir_store: str, 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "data").glob("hub_*.yaml")), ids=lambda path: path.stem)
 def test_hub_groups_name_what_there_is(path: Path) -> None:
-    """Every id is in ir_datasets' registry, and the source takes its arguments; tests/data/test_hubs.py reads from such sources."""
+    """Every id is in ir_datasets' registry, and the source takes its arguments; tests/texts/test_hubs.py reads from such sources."""
     hub = pytest.importorskip("ir_datasets")
     group = yaml.safe_load(path.read_text())
     source = from_config(group["source"])
     if path.stem == "hub_beir":
-        assert len(source.revision) == 40 and group["dev"] in source.names
+        assert len(source.revision) == 40 and group["dev"] in source.judged_splits
     else:
         assert group["dev"] in source.splits() and hub.load(source.corpus).has_docs()
         assert all(hub.load(name).has_queries() for name in source.ids.values())
