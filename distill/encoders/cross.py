@@ -172,7 +172,7 @@ class ClsHead(CrossEncoder):
 
 
 def uses_token_types(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether the model tells two texts apart by token types and its tokenizer writes them."""
+    """Whether the model has a token type for each of two texts, and its tokenizer writes them."""
     types = getattr(backbone.config, "type_vocab_size", None) or 0
     is_argument = "token_type_ids" in inspect.signature(backbone.forward).parameters
     return types > 1 and is_argument and "token_type_ids" in tokenizer.model_input_names

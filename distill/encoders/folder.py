@@ -23,19 +23,19 @@ def load_encoder(
 
     Args:
         name: its folder or hub name.
-        pooling: cls or mean. A plain transformers folder does not say how it pools and normalises, so there pooling and normalize must be
-            given; a sentence-transformers folder says it, so there neither may.
+        pooling: cls or mean. Of a plain transformers folder, which holds neither, set pooling and normalize; of a sentence-transformers
+            folder, which holds both, set none of them.
         normalize: whether vectors are scaled to length 1.
         prompts: of queries and documents, in place of the folder's own, e.g. {"query": "query: ", "document": "passage: "}.
 
     Raises BadInput when `name` is neither a folder nor a reachable hub repository, and where the folder cannot be read.
     """
     with refuse_unreadable("a model folder", name):
-        return with_prompts(_load(name, pooling, normalize), prompts)
+        return set_prompts(_load(name, pooling, normalize), prompts)
 
 
-def with_prompts(encoder: Encoder, prompts: dict[str, str] | None) -> Encoder:
-    """The same encoder with other prompts, where there are any."""
+def set_prompts(encoder: Encoder, prompts: dict[str, str] | None) -> Encoder:
+    """Puts other prompts before the texts of an encoder; None leaves its own."""
     if prompts is not None:
         if unknown := set(prompts) - set(no_prompts()):
             raise BadInput(f"prompts: {', '.join(sorted(unknown))}: there is one for query and one for document")
@@ -57,5 +57,5 @@ def _load(name: str, pooling: PoolingMode | None, normalize: bool | None) -> Enc
 
 
 def has_module_list(folder: Path) -> bool:
-    """Whether a folder is one of sentence-transformers, which says how it pools and normalises, and not one of transformers alone."""
+    """Whether a folder is one of sentence-transformers, with modules for pooling and normalising, and not one of transformers alone."""
     return (folder / "modules.json").exists()

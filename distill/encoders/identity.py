@@ -1,4 +1,4 @@
-"""What two models must share to compute the same: weights by name, and what their config says about the computation."""
+"""What two models must share to compute the same: weights by name, and the part of their config that changes a result."""
 
 from __future__ import annotations
 

@@ -74,16 +74,16 @@ class Maker:
         return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, as manifests and results.json hold it."""
+        """Returns every field, as manifests and results.json hold it."""
         return asdict(self)
 
     @property
     def is_loadable(self) -> bool:
-        """Whether the name stands for a model that `load_towers` can look for; other makers exist elsewhere or no longer."""
+        """Whether `load_towers` can look for the model by its name; other makers are elsewhere."""
         return self.origin == "model"
 
     def describe_origin(self) -> str:
-        """Ends a sentence about the vectors of a maker that is no model of this machine.
+        """Returns the end of a sentence about vectors whose model is not on this machine.
 
         >>> "its vectors " + Maker("ada", "1f", "server").describe_origin()
         'its vectors came from an endpoint'
@@ -92,7 +92,7 @@ class Maker:
 
 
 def _is_valid(key: str, value: Any) -> bool:
-    """Whether a field of Maker can have that value."""
+    """Tells whether a field of Maker can have that value."""
     if key in ("name", "fingerprint"):
         return isinstance(value, str)
     if key == "origin":

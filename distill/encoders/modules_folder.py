@@ -56,7 +56,7 @@ def write_module_list(folder: Path, entries: Sequence[ModuleEntry]) -> None:
 
 
 def write_settings(folder: Path, prompts: dict[str, str]) -> None:
-    """Writes what sentence-transformers has to know of the whole model."""
+    """Writes the settings of the whole model, beyond its modules, for sentence-transformers."""
     settings = {"model_type": "SentenceTransformer", "prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "dot"}
     write_json(folder / "config_sentence_transformers.json", settings)
 
@@ -78,16 +78,19 @@ def write_modules(
 ) -> list[ModuleEntry]:
     """Writes each module below `folder`, the names of their folders beginning with `prefix`; returns them in the order they run."""
     transformer, pooling, head = split_modules(modules)
-    entries = [ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{TRANSFORMER}", prefix + transformer_path)]
-    save_transformer(transformer.backbone, tokenizer, settings.max_length, folder / entries[0].path)
-    write_json(folder / entries[0].path / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": False})
-    entries.append(ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{POOLING}", f"{prefix}1_{POOLING}"))
-    (folder / entries[1].path).mkdir(parents=True)
-    write_json(folder / entries[1].path / "config.json", pooling.config(transformer.width))
+    entries = [
+        ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{TRANSFORMER}", prefix + transformer_path),
+        ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{POOLING}", f"{prefix}1_{POOLING}"),
+    ]
     for position, module in enumerate(head, start=2):
-        entry = ModuleEntry(module.type_name, f"{prefix}{position}_{type(module).__name__}")
-        write_module(module, folder / entry.path)
-        entries.append(entry)
+        entries.append(ModuleEntry(module.type_name, f"{prefix}{position}_{type(module).__name__}"))
+    first, second, *others = [folder / entry.path for entry in entries]
+    save_transformer(transformer.backbone, tokenizer, settings.max_length, first)
+    write_json(first / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": False})
+    second.mkdir(parents=True)
+    write_json(second / "config.json", pooling.config(transformer.width))
+    for module, path in zip(head, others, strict=True):
+        write_module(module, path)
     return entries
 
 

@@ -80,8 +80,8 @@ class StudentFromBackbone(StudentSpec):
     Args:
         name: folder or hub name.
         projection: linear adds a trained layer from the student's width to the teacher's; it is saved with the student.
-        pooling: cls or mean; only for a plain transformers folder, a sentence-transformers folder says it itself.
-        max_length: tokens of a text, special tokens included; by default as many as the folder says.
+        pooling: cls or mean; only for a plain transformers folder, a sentence-transformers folder holds it.
+        max_length: tokens of a text, special tokens included; by default as many as the folder sets.
     """
 
     name: str
@@ -101,7 +101,7 @@ class StudentFromBackbone(StudentSpec):
             head.append(Dense(encoder.width, teacher.width, bias=False))
         if teacher.normalized:
             head.append(Normalize())
-        backbone = Transformer(without_dropout(encoder.backbone))
+        backbone = Transformer(turn_off_dropout(encoder.backbone))
         return Encoder([backbone, encoder.pooling, *head], encoder.tokenizer, encoder.settings)
 
 
@@ -155,8 +155,8 @@ def find_layer_path(backbone: PreTrainedModel, count: int) -> str:
     raise BadInput(f"{backbone.config.model_type}: this architecture has no stack of {count} layers to cut")
 
 
-def without_dropout(backbone: PreTrainedModel) -> PreTrainedModel:
-    """The same model with its dropout turned off: matching is regression onto fixed vectors, to which dropout only adds noise."""
+def turn_off_dropout(backbone: PreTrainedModel) -> PreTrainedModel:
+    """Sets a model's dropout to 0: matching is regression onto fixed vectors, to which dropout only adds noise."""
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -165,7 +165,7 @@ def without_dropout(backbone: PreTrainedModel) -> PreTrainedModel:
 
 
 def set_dropout_to_zero(config: PretrainedConfig) -> None:
-    """Turns dropout off in a model that will be made from `config`."""
+    """Turns off dropout in every model that is made from `config`."""
     for name in DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, 0.0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distill.encoders.batching import inner_products
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import has_module_list, load_encoder, with_prompts
+from distill.encoders.folder import has_module_list, load_encoder, set_prompts
 from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
 from distill.encoders.modules import SENTENCE_TRANSFORMERS
@@ -128,7 +128,7 @@ def load_towers(
         towers = []
         for role in ROLES:
             entries = [ModuleEntry(router["types"][path], path) for path in router["structure"][role]]
-            towers.append(with_prompts(Encoder(*read_modules(folder, entries)), prompts))
+            towers.append(set_prompts(Encoder(*read_modules(folder, entries)), prompts))
         return Towers(*towers)
 
 

@@ -90,7 +90,7 @@ def refuse_unreadable_model(folder: Path, fault: str) -> Iterator[None]:
         yield
     except (MemoryError, BadInput):
         raise
-    except Exception as error:  # what transformers says of a folder that it did not expect has no end
+    except Exception as error:  # transformers raises errors of any kind for a folder that it did not expect
         raise BadInput(f"{folder}: {fault}: {first_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)

@@ -29,7 +29,7 @@ class Export:
         router: folder of the pair of student and teacher; None where the teacher's model is not here, only its vectors.
         teacher: the model that wrote the vectors, and where these came from.
         serving: ways to serve the student, or why there is PyTorch alone.
-        index: the faiss index, where one was asked for.
+        index: the faiss index; None where none was wanted.
         is_new: whether it was written now; False where the same student was exported into this folder before.
     """
 

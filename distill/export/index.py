@@ -40,7 +40,7 @@ class ExportedIndex:
 
     Attributes:
         folder: it holds documents.faiss, ids.txt with the id of each row, and index.json.
-        measurements: what index.json says: its settings, recall and speed.
+        measurements: the content of index.json: settings, recall and speed.
         is_new: whether it was built now, and not by an earlier export.
     """
 
@@ -114,7 +114,7 @@ def measure_speed(queries: Tensor, documents: VectorStore | Index) -> dict[str, 
 
 
 def count_per_second(call: Callable[[int], object]) -> float:
-    """How often `call` ends in a second; it is given the number of calls before."""
+    """How often `call` ends in a second; its argument is the number of calls before it."""
     start, calls = time.perf_counter(), 0
     while not calls or time.perf_counter() - start < SECONDS:
         call(calls)

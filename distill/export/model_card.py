@@ -47,8 +47,8 @@ def render_card(
         student: the exported encoder.
         teacher: its teacher's encoder of documents; None where the model is not here.
         teacher_name: folder or hub name of the teacher.
-        latency: what latency.json says, where the export has ONNX models.
-        index: what index.json says, where it has an index.
+        latency: the content of latency.json, where the export has ONNX models.
+        index: the content of index.json, where it has an index.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -134,5 +134,5 @@ def describe_choice(latency: dict[str, Any]) -> str:
 
 
 def onnx_path(encoder: OnnxEncoder) -> ServingPath:
-    """ONNX Runtime with the cores that `encoder` was given."""
+    """ONNX Runtime, on as many cores as `encoder` uses."""
     return lambda text: encoder.encode([text])

@@ -9,7 +9,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
-from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, without_dropout
+from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, turn_off_dropout
 from distill.files.configs import from_config, to_config
 from distill.records import BadInput
 
@@ -114,7 +114,7 @@ def test_a_model_without_layers_is_refused():
 def test_dropout_is_off_in_training(family):
     encoder = make_encoder(family)
     tokens = encoder.pad(encoder.token_ids(TEXTS, "query"))
-    for backbone in (cut_layers(encoder.backbone, [0, 3]), without_dropout(encoder.backbone)):
+    for backbone in (cut_layers(encoder.backbone, [0, 3]), turn_off_dropout(encoder.backbone)):
         student = Encoder([Transformer(backbone), encoder.pooling], encoder.tokenizer, encoder.settings).train()
         calm = student.eval()(tokens)
         assert torch.equal(student.train()(tokens), calm)
