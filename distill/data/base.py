@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from pytorch_lightning import LightningDataModule, Trainer
 
-from distill.data.loaders import Collate, Draw, EvaluationLoader, TrainingLoader
+from distill.data.loaders import Collate, EvaluationLoader, TrainingLoader
 from distill.files.configs import Configurable
 from distill.records import BadInput
 
@@ -39,39 +38,20 @@ class SplitDataModule(Configurable, LightningDataModule):
             raise BadInput(f"data.dev: {', '.join(shared)} is trained on too: evaluate on another split")
         return parts
 
-    def make_training_loader(
-        self,
-        collate: Collate,
-        lengths: np.ndarray,
-        draws: Sequence[Draw] | None = None,
-        prepare_epoch: Callable[[int], tuple[Collate, np.ndarray]] | None = None,
-        examples: str = "queries",
-    ) -> TrainingLoader:
+    def make_training_loader(self, collate: Collate, lengths: np.ndarray, **options: Any) -> TrainingLoader:
         """Makes the loader of this rank, which goes on where a checkpoint stood.
 
         Args:
             collate: makes a batch out of rows.
-            lengths: [N] tokens of every example; those of a batch have near-equal ones.
-            draws: how many examples of each set an epoch has; by default every one once.
-            prepare_epoch: makes `collate` and `lengths` of an epoch, where they differ from one to the next.
-            examples: what a row is, for messages.
+            lengths: [N] tokens of every row.
+            options: further arguments of `TrainingLoader`.
         """
         trainer = self._require_trainer()
+        place = self.batch_size, self.seed, trainer.global_rank, trainer.world_size
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        loader = TrainingLoader(
-            collate,
-            lengths,
-            self.batch_size,
-            self.seed,
-            trainer.global_rank,
-            trainer.world_size,
-            batches_done=lambda: progress.current.processed,
-            draws=draws,
-            prepare_epoch=prepare_epoch,
-            examples=examples,
-        )
+        loader = TrainingLoader(collate, lengths, *place, batches_done=lambda: progress.current.processed, **options)
         if not len(loader):
-            raise BadInput(f"{len(lengths)} training {examples} are too few for {trainer.world_size} ranks: add some or use fewer")
+            raise BadInput(f"{len(lengths)} training {loader.examples} are too few for {trainer.world_size} ranks: add some or use fewer")
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
         self._loader = loader

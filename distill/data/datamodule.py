@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from torch import Tensor
@@ -171,9 +171,10 @@ class RetrievalData(SplitDataModule):
         draws = self.training_queries.draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
         if fresh is None:
-            return self.make_training_loader(collate, tokens.lengths, draws)
+            return self.make_training_loader(collate, tokens.lengths, draws=draws)
         draws.append(Draw(fresh.count, fresh.count))
-        return self.make_training_loader(collate, tokens.lengths, draws, lambda epoch: fresh.prepare_epoch(epoch, tokens, encoder))
+        prepare_epoch = partial(fresh.prepare_epoch, stored_tokens=tokens, student=encoder)
+        return self.make_training_loader(collate, tokens.lengths, draws=draws, prepare_epoch=prepare_epoch)
 
     def val_dataloader(self) -> EvaluationLoader:
         tokens = load_or_tokenize(self.dev_texts, self._require_encoder(), "query")
@@ -227,7 +228,7 @@ class RetrievalData(SplitDataModule):
         if self.fresh is None:
             return None
         material = Material(self.source, self.train_split)
-        count = round(self.fresh_share * len(self.training_queries.split_ids))
+        count = round(self.fresh_share * self.training_queries.split_size)
         queries = FreshQueries(self.teacher.queries, self.store, self.fresh, material, count, self.seed)
         self.teacher.queries = queries
         return queries
@@ -250,7 +251,7 @@ class RetrievalData(SplitDataModule):
     @cached_property
     def _positives(self) -> np.ndarray:
         """Row [N] of each training query's best judged document in the corpus, -1 where there is none."""
-        qrels, ids = self.source.qrels(self.train_split), self.training_queries.split_ids
+        qrels, ids = self.source.qrels(self.train_split), self.training_queries.split_ids()
         positives = np.full(len(self.training_queries), -1, np.int64)
         if qrels is not None:
             positives[: len(ids)] = qrels.best_documents(ids, self.store.documents.ids, self.source.relevant_from)
@@ -259,7 +260,7 @@ class RetrievalData(SplitDataModule):
     def _relevant_rows(self) -> RelevantRows:
         """Returns the documents judged relevant to each training query, in any degree."""
         qrels = self.source.qrels(self.train_split) or Qrels({})
-        queries, documents = qrels.relevant_pairs(self.training_queries.split_ids, self.store.documents.ids)
+        queries, documents = qrels.relevant_pairs(self.training_queries.split_ids(), self.store.documents.ids)
         return RelevantRows(queries, documents, len(self.training_queries))
 
     def _open_teacher(self, name: str, given: str | Teacher) -> Teacher:

@@ -80,7 +80,7 @@ def epoch_batches(
         done: batches of other sizes with which the epoch began; their queries do not come again.
 
     >>> epoch_batches(np.array([9, 2, 9, 2]), batch_size=2, seed=0, epoch=0).tolist()
-    [[1, 3], [0, 2]]
+    [[0, 2], [3, 1]]
     """
     random = np.random.default_rng([seed, epoch])
     rows = draw_rows(draws or [Draw(len(lengths), len(lengths))], random)

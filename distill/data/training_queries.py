@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -42,9 +41,13 @@ class TrainingQueries:
     def __len__(self) -> int:
         return sum(len(texts) for texts, _ in self.sets)
 
-    @cached_property
+    @property
+    def split_size(self) -> int:
+        """How many queries the splits have; they come first."""
+        return sum(len(texts) for texts, _ in self.splits)
+
     def split_ids(self) -> list[str]:
-        """Ids of the queries of the splits, which come first."""
+        """Reads the ids of the queries of the splits."""
         return [id_ for texts, _ in self.splits for id_ in texts.ids]
 
     def read(self, rows: np.ndarray) -> list[str]:
@@ -60,12 +63,11 @@ class TrainingQueries:
             shares: by file, how many of its queries an epoch draws for each query of the splits; a file without a share is read whole.
             files: names of the extra files.
         """
-        whole = [Draw(len(texts), len(texts)) for texts, _ in self.splits]
-        count = len(self.split_ids)
+        draws = [Draw(len(texts), len(texts)) for texts, _ in self.splits]
         for (texts, _), name in zip(self.files, files, strict=True):
-            drawn = round(shares[name] * count) if name in shares else len(texts)
-            whole.append(Draw(len(texts), drawn if len(texts) else 0))
-        return whole
+            number = round(shares[name] * self.split_size) if name in shares else len(texts)
+            draws.append(Draw(len(texts), number if len(texts) else 0))
+        return draws
 
 
 def select_training_queries(
@@ -88,7 +90,8 @@ def select_training_queries(
         removed += len(whole) - len(texts)
         if scored:
             texts = keep_scored_queries(texts, part, scored[part], candidates)
-        splits.append(QuerySet(texts.subset(np.arange(len(texts)), part), whole.fingerprint))
+        named = texts.subset(np.arange(len(texts)), name=part)  # as its vectors are
+        splits.append(QuerySet(named, whole.fingerprint))
     for path in files:
         whole = QueryFile(path).queries()
         texts = source.remove_leaked(whole, parts)

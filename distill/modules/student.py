@@ -24,10 +24,10 @@ from distill.records import BadInput, Batch, Encoded
 from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
 from distill.teachers.teacher import Teacher, score_candidates
 
-STORE, ENSEMBLE = "store", "ensemble"  # names of the teacher that made data.store, and of the average of several
+STORE, ENSEMBLE = "store", "ensemble"  # what losses call the teacher that made data.store, and the average of several teachers
 Documents = Literal["inherited", "shared", "separate", "teacher"]
-TOWERS = ("encoder.", "own_documents.")  # how the names of the student's own weights begin in a checkpoint
-# what release 0.1 called weights in its checkpoints
+TOWER_PREFIXES = ("encoder.", "own_documents.")  # of the names of the student's own weights in a checkpoint
+# how the checkpoints of release 0.1 call weights that have other names now
 OLD_NAMES = {"mixture.constant": "ensemble.constant", "mixture.of_margin": "ensemble.margin_factor"}
 
 
@@ -81,12 +81,12 @@ class StudentModule(ScheduledModule):
             tower.word_table.sparse = self._has_sparse_tables()
             tower.prepare_for(self.trainer.strategy.root_device)
 
-    def prepare(self, data: RetrievalData, begins: bool = True) -> None:
+    def prepare(self, data: RetrievalData, load_start: bool = True) -> None:
         """Meets the data: takes its teachers, refuses losses that they cannot feed, builds the student for the teacher's space.
 
         Args:
             data: set up already; it learns which encoder cuts its texts.
-            begins: whether the weights of `start_from` are loaded; a run that goes on has a checkpoint's.
+            load_start: whether the weights of `start_from` are loaded; a run that goes on has those of its checkpoint.
         """
         self.teachers = self._name_teachers(data)
         self._check_ensemble(data)
@@ -96,7 +96,7 @@ class StudentModule(ScheduledModule):
         self.best_by = self._choose_metric(data)
         if not hasattr(self, "encoder"):
             self._build_towers(data.teacher_space)
-            if begins and self.start_from:
+            if load_start and self.start_from:
                 self._load_start_weights(self.start_from)
         data.connect(self.encoder, self.document_tower)
 
@@ -123,7 +123,8 @@ class StudentModule(ScheduledModule):
                 combined = self.ensemble.combine(teachers)
                 ensemble_loss = self.ensemble.loss(combined)
                 teachers[ENSEMBLE] = replace(combined, scores=combined.scores.detach())  # a teacher does not follow its student
-            step = self.compute_losses(gather_batch(student), {name: gather_batch(encoded) for name, encoded in teachers.items()})
+            teachers = {name: gather_batch(encoded) for name, encoded in teachers.items()}
+            step = self.compute_losses(gather_batch(student), teachers)
             terms = [self.losses[name].weight * value for name, value in step.losses.items()]
             loss = torch.stack([ensemble_loss, *terms]).sum()
         self.log_dict({f"train/{name}": value.detach() for name, value in step.losses.items()})
@@ -145,15 +146,17 @@ class StudentModule(ScheduledModule):
 
     def compute_losses(self, student: Encoded, teachers: dict[str, Encoded]) -> TrainingStep:
         """Computes each loss from the student and the teacher that it learns from."""
-        return TrainingStep(student, teachers, {name: loss(student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()})
+        losses = {name: loss(student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()}
+        return TrainingStep(student, teachers, losses)
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         return self(batch).float()  # the retrieval evaluation searches with them
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        # a checkpoint knows the optimizer's state by the order of the weights: what a run may lack comes last
-        learning = [*self.towers, *([] if self.ensemble is None else [self.ensemble]), self.losses]
-        return make_adamw(nn.ModuleList(learning), self.learning_rate, bool(self.trainer.gradient_clip_val))  # type: ignore[arg-type]
+        # a checkpoint finds the optimizer's state by the order of the weights: the towers, then the ensemble, then losses
+        ensemble = [] if self.ensemble is None else [self.ensemble]
+        learning = nn.ModuleList([*self.towers, *ensemble, self.losses])  # type: ignore[list-item]
+        return make_adamw(learning, self.learning_rate, is_clipped=bool(self.trainer.gradient_clip_val))
 
     def save(self, folder: Path) -> None:
         """Writes one encoder's folder, or where documents have their own tower, a Router of two."""
@@ -163,6 +166,7 @@ class StudentModule(ScheduledModule):
             Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
 
     def _name_teachers(self, data: RetrievalData) -> dict[str, Teacher]:
+        """Names all teachers that losses can learn from, but for the ensemble."""
         taken = sorted({STORE, ENSEMBLE} & set(data.teachers))
         if taken:
             raise BadInput(f"data.teachers: {taken[0]}: this name has a meaning of its own: choose another")
@@ -211,7 +215,7 @@ class StudentModule(ScheduledModule):
             raise BadInput(f"model.documents: {self.documents}: {reason}")
 
     def _set_default_temperatures(self) -> None:
-        """The student's scores become like those of the store's teacher; a teacher of another kind has a temperature of its own."""
+        """Gives every loss the temperatures of its scores: the student's become like the store's, a teacher's may be of another kind."""
         teachers, store = self._teachers_and_ensemble, self.teachers[STORE]
         for loss in self.losses.values():
             teacher = teachers[loss.teacher or STORE]
@@ -230,8 +234,8 @@ class StudentModule(ScheduledModule):
         """Loads the weights of the towers; those of an ensemble and of losses stay new."""
         try:
             if is_checkpoint(name):
-                own = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWERS)}
-                theirs = {key: tensor for key, tensor in read_checkpoint(name)["state_dict"].items() if key.startswith(TOWERS)}
+                own = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWER_PREFIXES)}
+                theirs = {key: tensor for key, tensor in read_checkpoint(name)["state_dict"].items() if key.startswith(TOWER_PREFIXES)}
                 self.load_state_dict(own | theirs)
                 return
             start = load_towers(name)
@@ -254,7 +258,7 @@ class StudentModule(ScheduledModule):
 
 
 def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
-    """Makes losses parts of a module, so that weights of theirs are trained and saved; refuses names that PyTorch cannot take."""
+    """Puts losses into a module, so that their own weights are trained and saved; refuses names that a module cannot have."""
     if not losses:
         raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
     modules = nn.ModuleDict()
@@ -267,7 +271,7 @@ def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
 
 
 def rename_old_weights(_: nn.Module, weights: dict[str, Any], *__: Any) -> None:
-    """Gives weights of an older release's checkpoint the names they have now."""
+    """Renames the weights of an older release's checkpoint to what they are called now."""
     for old, new in OLD_NAMES.items():
         if old in weights:
             weights[new] = weights.pop(old)

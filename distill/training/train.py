@@ -37,7 +37,7 @@ def train_student(
         read_checkpoint(ckpt_path)
     checkpoint = find_checkpoint(run, ckpt_path)
     data.setup("fit")
-    module.prepare(data, begins=checkpoint is None)
+    module.prepare(data, load_start=checkpoint is None)
     if trainer.is_global_zero:
         _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()}, data.removed_from_train)
     if run.finished:

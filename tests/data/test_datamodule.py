@@ -228,7 +228,7 @@ def test_evaluation_queries_in_the_order_of_the_splits(source_root, store_folder
     np.testing.assert_allclose(vectors.take(np.arange(len(parts))), encode_texts(teacher, [text for _, text in parts], "query"), atol=1e-3)
 
 
-def attached(module: RetrievalData, encoder, rank: int = 0, world_size: int = 1) -> RetrievalData:
+def with_trainer(module: RetrievalData, encoder, rank: int = 0, world_size: int = 1) -> RetrievalData:
     """With as much of a trainer as the loaders ask for."""
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     loop = SimpleNamespace(epoch_loop=progress)
@@ -243,7 +243,7 @@ def test_tokens_vectors_and_candidates_of_a_batch_belong_together(source_root, w
     )
     module.setup("fit")
     seen = []
-    for batch in attached(module, teacher).train_dataloader():
+    for batch in with_trainer(module, teacher).train_dataloader():
         with torch.inference_mode():
             vectors = teacher(batch.queries)
         torch.testing.assert_close(vectors, module.teacher(batch).query, atol=1e-3, rtol=0)
@@ -256,7 +256,7 @@ def test_evaluation_batches_hold_every_dev_query(data, teacher):
     for world_size in (1, 2):
         seen = []
         for rank in range(world_size):
-            module = attached(data(), teacher, rank, world_size)
+            module = with_trainer(data(), teacher, rank, world_size)
             for batch in module.val_dataloader():
                 with torch.inference_mode():
                     vectors = teacher(batch.queries).numpy()
@@ -267,6 +267,6 @@ def test_evaluation_batches_hold_every_dev_query(data, teacher):
 
 def test_too_few_queries_for_the_ranks_are_refused(data, teacher):
     with pytest.raises(BadInput, match=r"data\.dev: 12 queries are too few for 13 ranks"):
-        attached(data(), teacher, 12, 13).val_dataloader()
+        with_trainer(data(), teacher, 12, 13).val_dataloader()
     with pytest.raises(BadInput, match="96 training queries are too few for 97 ranks"):
-        attached(data(), teacher, 0, 97).train_dataloader()
+        with_trainer(data(), teacher, 0, 97).train_dataloader()

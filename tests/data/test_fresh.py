@@ -1,4 +1,4 @@
-"""Queries made anew in every epoch: what they say, whose vectors they get, killed and resumed, on two ranks, and what is refused."""
+"""Queries generated anew in every epoch: their texts and vectors, killed and resumed, on two ranks, and what is refused."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def test_no_evaluation_query_among_them(generator, data, source_root, tmp_path):
     asked = list(MsMarcoTsv(str(source_root)).queries("train"))
     (root / "queries.dl19.tsv").write_text("".join(f"p{i}\t{' '.join(text.split()[:-1]).upper()}?\n" for i, text in enumerate(asked)))
     module = data(generator, 5.0, source=source)
-    barred = {sort_words(split_words(text)) for split in ("dev", "test", "dl19") for text in source.queries(split)}
+    evaluation_wordings = {sort_words(split_words(text)) for split in ("dev", "test", "dl19") for text in source.queries(split)}
     free = data(generator, 5.0).fresh_queries
     for epoch in range(3):
-        assert not {sort_words(split_words(text)) for text in module.fresh_queries.texts(epoch)} & barred
+        assert not {sort_words(split_words(text)) for text in module.fresh_queries.texts(epoch)} & evaluation_wordings
     if generator.name == "noise":  # it does make them where nobody asks them
-        assert {sort_words(split_words(text)) for text in free.texts(0)} & barred
+        assert {sort_words(split_words(text)) for text in free.texts(0)} & evaluation_wordings
 
 
 def fresh(source: Path, store: Path, out: Path, *more: Any) -> list[Any]:
@@ -150,7 +150,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_made_anew(options, words, source_root, store_folder, tmp_path, capsys):
+def test_what_cannot_be_generated_anew(options, words, source_root, store_folder, tmp_path, capsys):
     assert distill(*train_arguments(source_root, store_folder, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and words in error
@@ -177,11 +177,13 @@ def test_another_teacher_is_refused(change, words, source_root, store_folder, tm
     assert error.count("\n") == 1 and words in error and not (tmp_path / "run").exists()
 
 
-def test_vectors_come_as_the_store_has_them(data, teacher):
-    """Float16 of the store's own number format, real and generated ones in one batch."""
-    queries = data(Crop()).fresh_queries
+def test_texts_and_vectors_of_stored_and_generated_queries_in_one_batch(data, teacher):
+    """Vectors are float16, computed in the store's own number format."""
+    module = data(Crop())
+    queries = module.fresh_queries
     rows = np.array([REAL + 1, 2, REAL + 50])
     vectors = queries.take(rows)
-    texts = [queries.text(REAL + 1), data(Crop()).source.queries("train")[2], queries.text(REAL + 50)]
+    texts = [queries.text(REAL + 1), module.source.queries("train")[2], queries.text(REAL + 50)]
+    assert module.query_texts(rows) == module.query_texts(torch.from_numpy(rows)) == texts
     np.testing.assert_allclose(vectors, teacher.encode(texts, "query").numpy(), atol=1e-3)
     assert vectors.dtype == np.float16 and len(queries) == REAL

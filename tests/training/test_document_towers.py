@@ -51,10 +51,12 @@ def data_of(source: Path, store: Path, **settings: Any) -> RetrievalData:
     return data
 
 
-def student_of(data: RetrievalData, kind: str, losses: dict[str, Loss] | None = None, begins: bool = True, **more: Any) -> StudentModule:
+def student_of(
+    data: RetrievalData, kind: str, losses: dict[str, Loss] | None = None, load_start: bool = True, **more: Any
+) -> StudentModule:
     made = losses or {"one_hot": OneHot(), "documents": DocumentMatching()}
     module = StudentModule(StudentFromTeacher([0, 3], max_length=12), made, documents=kind, **more)
-    module.prepare(data, begins)
+    module.prepare(data, load_start)
     return module
 
 
