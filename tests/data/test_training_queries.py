@@ -38,7 +38,7 @@ def test_a_file_of_which_nothing_is_left_is_not_drawn_from():
     assert nothing.draws({"more.tsv": 1.0}, ["more.tsv"])[-1] == Draw(0, 0)
 
 
-def test_queries_that_a_cross_encoder_has_not_read_are_left_out(caplog):
+def test_queries_that_a_cross_encoder_has_not_read_are_left_out():
     texts = queries_of("one", "a", "b", "c").texts
     assert list(keep_scored_queries(texts, "train", {"c": ["d1"], "a": ["d2"]}, candidates=1).ids) == ["a", "c"]
     with pytest.raises(
