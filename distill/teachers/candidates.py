@@ -24,7 +24,7 @@ TAB = "\t"
 
 
 class PairTexts:
-    """The pairs of each query and its candidates as texts to encode: query after query, its candidates in their order.
+    """Pairs of a query and a candidate as texts to encode: query after query, its candidates in their order.
 
     Args:
         queries: Q queries.
@@ -56,7 +56,7 @@ class PairTexts:
         return pairs_fingerprint(self.queries, self.documents)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, str]]:
-        """Query and document of several pairs."""
+        """Reads the query and the document of several pairs."""
         queries, documents = self.queries.read(self.query_rows[rows]), self.documents.read(self.document_rows[rows])
         return list(zip(queries, documents, strict=True))
 
@@ -69,12 +69,12 @@ def _refuse_tabs(ids: np.ndarray) -> None:
 
 
 def pairs_fingerprint(queries: Texts, documents: Texts) -> str:
-    """Of the texts that pairs are made of; a store records their ids beside it."""
+    """Returns the fingerprint of the texts of pairs; their ids have one of their own in a store."""
     return fingerprint(queries.fingerprint, documents.fingerprint)
 
 
 def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.ndarray:
-    """The documents to read beside each query of a split; a judged query's positive is the first of them.
+    """Finds the documents to read beside each query of a split; a judged query's positive is the first of them.
 
     Args:
         name: mined negatives (a folder or a file), a TREC run file, or a dual encoder's store.
@@ -96,7 +96,7 @@ def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.nda
 
 
 def read_mined_candidates(path: Path, source: TextSource, split: str, k: int) -> np.ndarray:
-    """[Q, at most k] rows of the corpus: the positive, then the negatives of each query's line; padded with -1, as without a line."""
+    """Returns the positive and the negatives of each query's line: [Q, at most k] rows of the corpus; rows of -1 are padding."""
     queries, corpus = source.queries(split), source.documents().ids
     judged = JudgedQueries(source, split, queries, source.qrels(split) or Qrels({}, split), corpus)
     pairs = MinedNegatives(str(path)).select_pairs(judged)
@@ -110,7 +110,7 @@ def read_mined_candidates(path: Path, source: TextSource, split: str, k: int) ->
 
 
 def put_positive_first(positives: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """[N, K] rows: the positive [N], where it is not -1, then the others of `top` [N, K] in their order.
+    """Moves the positive [N] of each row to the front of `top` [N, K]; a positive of -1 is none.
 
     >>> put_positive_first(np.array([7, -1]), np.array([[4, 7, 5], [4, 7, 5]])).tolist()
     [[7, 4, 5], [4, 7, 5]]
@@ -123,7 +123,7 @@ def put_positive_first(positives: np.ndarray, top: np.ndarray) -> np.ndarray:
 
 
 def read_scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
-    """The first `k` scored documents of each query that has so many, by id, in the order they were scored in."""
+    """Returns the first `k` scored documents of each query that has so many, by id, in the order of the store."""
     documents_of: dict[str, list[str]] = {}
     for id_ in store.ids:
         query, _, document = id_.partition(TAB)
@@ -132,7 +132,7 @@ def read_scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
 
 
 def find_pair_rows(store: VectorStore, queries: Iterable[str], candidates: Iterable[Sequence[str]]) -> np.ndarray:
-    """[N * K] rows of the pairs of N queries and the K candidates of each, by id; refuses a pair that was not scored."""
+    """Finds the rows [N * K] of the pairs of N queries and the K candidates of each, by id; refuses a pair without a score."""
     ids = [query + TAB + document for query, documents in zip(queries, candidates, strict=True) for document in documents]
     rows = store.ids.rows(ids)
     if (rows < 0).any():
@@ -142,7 +142,7 @@ def find_pair_rows(store: VectorStore, queries: Iterable[str], candidates: Itera
 
 
 def open_pair_stores(folder: str, source: TextSource, split: str) -> list[VectorStore]:
-    """A cross encoder's stores of each part of a split; refuses those of other texts, and those of two cross encoders."""
+    """Opens a cross encoder's store of each part of a split; refuses stores of other texts, and those of two cross encoders."""
     stores: list[VectorStore] = []
     for part in split.split("+"):
         store = VectorStore(Path(folder) / f"pairs-{part}")
@@ -156,5 +156,5 @@ def open_pair_stores(folder: str, source: TextSource, split: str) -> list[Vector
 
 
 def has_pairs(folder: str | Path) -> bool:
-    """Whether a folder holds a cross encoder's stores."""
+    """Tells whether a folder holds a cross encoder's stores."""
     return any(Path(folder).glob("pairs-*"))

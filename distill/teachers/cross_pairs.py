@@ -26,7 +26,7 @@ TokenIds = Sequence[int]
 
 @dataclass(frozen=True)
 class PairTeacher:
-    """A cross encoder on this machine; the row of a pair is its score, then its query's vector and its document's, where it has them.
+    """A cross encoder on this machine; the row of a pair is its score, then its query vector and its document vector, if any.
 
     Args:
         encoder: the model, on the device that computes.
@@ -40,7 +40,7 @@ class PairTeacher:
 
     @property
     def width(self) -> int:
-        """1 + 2 D where it pools two vectors, else 1."""
+        """Numbers in a row: 1 + 2 D where the encoder pools two vectors, else 1."""
         return 1 + (2 * self.encoder.backbone.config.hidden_size if self.encoder.head == "dual_pooling" else 0)
 
     @property
@@ -48,19 +48,19 @@ class PairTeacher:
         return f"in {self.precision} on {self.encoder.device}"
 
     def prepare(self, texts: Sequence[tuple[str, str]], role: Role) -> list[tuple[TokenIds, TokenIds]]:
-        """Token ids of the query and the document of N pairs."""
+        """Returns the token ids of the query and of the document of N pairs."""
         query_ids = self._token_ids([query for query, _ in texts], role)
         document_ids = self._token_ids([document for _, document in texts], role)
         return list(zip(query_ids, document_ids, strict=True))
 
     def _token_ids(self, texts: list[str], role: Role) -> list[TokenIds]:
-        """Token ids of each text; a text that several pairs have is read once."""
+        """Returns the token ids of each text; a text of several pairs is tokenised once."""
         different = list(dict.fromkeys(texts))
         ids = dict(zip(different, self.encoder.token_ids(different, role), strict=True))
         return [ids[text] for text in texts]
 
     def embed(self, prepared: Sequence[tuple[TokenIds, TokenIds]], role: Role, progress: Progress) -> np.ndarray:
-        """[N, width] float32 of the token ids of N pairs."""
+        """Scores N pairs: [N, width] float32."""
         return score_pairs(self.encoder, prepared, self.precision, progress)
 
 
@@ -105,7 +105,7 @@ def encode_pairs(
 
 
 def list_pairs(source: TextSource, splits: list[str] | None, candidates: str | None, k: int) -> dict[str, PairTexts]:
-    """The pairs of each query of a split and its `k` candidates, by the name of the split."""
+    """Makes the pairs of each query of a split and its `k` candidates; returns them by the name of the split."""
     if candidates is None or not splits:
         raise BadInput("a cross encoder reads pairs: give --splits and --candidates: mined negatives, a TREC run file or a store")
     if k < 1:

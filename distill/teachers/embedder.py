@@ -41,10 +41,10 @@ class Embedder(Protocol):
         """Where the work is done, as the end of a log line: `in bf16 on cuda:0`."""
 
     def prepare(self, texts: Sequence[Any], role: Role) -> Sequence[Any]:
-        """The texts as `embed` takes them; called in another thread while the texts before them are embedded."""
+        """Returns the texts as `embed` takes them; called in another thread while the texts before them are embedded."""
 
     def embed(self, prepared: Sequence[Any], role: Role, progress: Progress) -> np.ndarray:
-        """Vectors [N, D] of N prepared texts, in their order."""
+        """Returns the vectors [N, D] of N prepared texts, in their order."""
 
 
 def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: Path) -> VectorStore | None:
@@ -69,14 +69,14 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
 def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter) -> None:
     """Embeds one shard while another thread prepares the one after it, and a third writes the one before it."""
     rank, world = launched_rank(), launched_world_size()
-    missing = [(shard, rows) for shard, rows in writer.missing() if shard % world == rank]
+    missing = [(shard, rows) for shard, rows in writer.missing_shards() if shard % world == rank]
     shards = [shard for shard, _ in missing]
     count = sum(len(rows) for _, rows in missing)
     log.info(f"{writer.folder}: {count} texts to encode {teacher.where}")
     with progress_bar(total=count, desc=f"encode {writer.folder.name}", unit=" texts") as bar:
         prepared = run_ahead(lambda part: teacher.prepare(texts.read(part[1]), role), missing)
         vectors = (teacher.embed(part, role, bar.update) for part in prepared)
-        for _ in run_ahead(lambda part: writer.write(*part), zip(shards, vectors, strict=True)):
+        for _ in run_ahead(lambda part: writer.write_shard(*part), zip(shards, vectors, strict=True)):
             pass
 
 

@@ -85,7 +85,7 @@ def encode_sets(embedder: Embedder, sets: list[TextSet], folder: Path, price: fl
 
 
 def read_stored_width(folder: Path) -> int | None:
-    """Width of the vectors that are in a store already, None where none are; refuses imported documents and what is no store."""
+    """Returns the width of the vectors in a store, None where there are none yet; refuses imported documents and other folders."""
     if has_files(folder) and not (folder / "documents").exists():
         raise BadInput(f"{folder}: not a store and not empty: choose another --out")
     if not (folder / "documents" / PLAN).exists():
@@ -97,7 +97,7 @@ def read_stored_width(folder: Path) -> int | None:
 
 
 def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None) -> list[TextSet]:
-    """Everything to encode: the documents, the splits' queries, the files of extra queries."""
+    """Lists everything to encode: the documents, the splits' queries, the files of extra queries."""
     sets: list[TextSet] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
@@ -105,13 +105,14 @@ def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[s
         texts = QueryFile(path).queries()
         sets.append((f"queries-{texts.name}", texts, "query"))
     names = [name for name, _, _ in sets]
-    if twice := {name for name in names if names.count(name) > 1}:
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
         raise BadInput(f"query sets: {', '.join(sorted(twice))} would be written twice: rename the file, or name each split once")
     return sets
 
 
 def check_cost(server: ServerTeacher, sets: list[TextSet], folder: Path, price: float | None, budget: float) -> None:
-    """Logs how much a server is about to be sent and what that may cost; refuses what is above the budget."""
+    """Logs what is about to be sent to a server and what that may cost; refuses a cost above the budget."""
     count, tokens = 0, 0.0
     for name, texts, role in sets:
         missing = len(texts) - rows_written(folder / name)

@@ -41,16 +41,16 @@ QUOTED_CHARACTERS = 300  # of a server's own message
 
 
 def is_address(teacher: object) -> bool:
-    """Whether a teacher is named by the address of a server."""
+    """Tells whether a teacher is named by the address of a server."""
     return isinstance(teacher, str) and teacher.startswith(("http://", "https://"))
 
 
 class Endpoint:
     """One path of a server, to which several threads may post at a time.
 
-    A request that failed, was throttled or brought a broken answer is sent again: after a wait that doubles each time, or after as long
-    as the server says in Retry-After, during which no other thread sends anything either. The key is read from OPENAI_API_KEY. It goes
-    to this server alone, as redirects are not followed, and never into a message.
+    A request that failed, was throttled or brought a broken answer is sent again, after a wait that doubles each time. A server can ask
+    for a longer wait by Retry-After: until then no other thread sends anything either. The key is read from OPENAI_API_KEY. It goes to
+    this server alone, as redirects are not followed, and never into a message.
 
     Args:
         address: of the server, e.g. http://localhost:8080/v1.
@@ -101,7 +101,7 @@ class Endpoint:
 
         Args:
             content: the request.
-            parse: raises TryAgain where the body is not what the request asked for.
+            parse: raises TryAgain where the body does not answer the request.
             attempts: how often the request is sent at most.
 
         Raises:
@@ -117,7 +117,7 @@ class Endpoint:
         return retrying(lambda: parse(self._send(content)))
 
     def _wait(self, attempt: RetryCallState) -> float:
-        """Seconds until this thread's next attempt."""
+        """Returns the seconds until this thread's next attempt."""
         error = attempt.outcome and attempt.outcome.exception()
         if isinstance(error, TryAgain) and error.after is not None:
             self._pace.pause(error.after)  # of every thread: the server is busy, whatever the request
@@ -131,7 +131,7 @@ class Endpoint:
         )
 
     def _send(self, content: dict[str, Any]) -> bytes:
-        """The body of a whole answer to one request, sent when it is this thread's turn."""
+        """Sends one request when it is this thread's turn, and returns the body of the answer."""
         self._pace.wait_for_turn(self._stopped)
         if self._stopped.is_set():
             raise TryAgain("another request failed")
@@ -145,7 +145,7 @@ class Endpoint:
             raise TryAgain(str(error) or type(error).__name__) from None
 
     def _refusal(self, response: httpx.Response) -> Exception:
-        """The error that an answer without success means: TryAgain, or BadInput where that is useless."""
+        """Returns what to raise for an answer without success: TryAgain, or BadInput where another attempt is useless."""
         status = response.status_code
         if status in INVALID_KEY:  # the body may repeat the key
             return BadInput(f"{self.address}: HTTP {status}: the server wants a valid key in the environment variable {KEY}")
@@ -158,7 +158,7 @@ class Endpoint:
         return TryAgain(message, after)
 
     def _quote(self, response: httpx.Response) -> str:
-        """The server's own message in one line, without the key."""
+        """Returns the server's own message in one line, without the key."""
         try:
             text = response.read().decode(errors="replace")
         except httpx.RequestError:
@@ -169,7 +169,7 @@ class Endpoint:
 
 
 class TryAgain(Exception):
-    """An answer worth another attempt, which the server wants `after` so many seconds, where it says so."""
+    """An answer that is worth another attempt, `after` so many seconds where the server gives a number."""
 
     def __init__(self, reason: str, after: float | None = None):
         super().__init__(reason)
@@ -177,7 +177,7 @@ class TryAgain(Exception):
 
 
 class Pace:
-    """When the next request may be sent, over all threads.
+    """Decides when the next request may be sent, over all threads.
 
     Args:
         requests_per_minute: at most so many; None is no limit.
@@ -206,7 +206,7 @@ class Pace:
 
 
 def seconds_from_header(retry_after: str | None) -> float | None:
-    """Seconds from now of a Retry-After header, which holds seconds or a date; None where it holds neither.
+    """Returns the seconds that a Retry-After header asks to wait, which holds seconds or a date; None where it holds neither.
 
     >>> seconds_from_header("7"), seconds_from_header("soon")
     (7.0, None)
@@ -232,7 +232,7 @@ def _check_address(address: str, path: str) -> None:
 
 
 def _read_key() -> str:
-    """The key from the environment, "" where there is none."""
+    """Reads the key from the environment; "" where there is none."""
     key = os.environ.get(KEY, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise BadInput(f"{KEY}: the environment variable holds more than a key: no spaces, line ends or quotes")

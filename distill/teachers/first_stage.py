@@ -38,7 +38,7 @@ def retrieve_first_stage(first_stage: str, source: TextSource, split: str, queri
 
 
 def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
-    """Likewise [Q, k], by exact search over a dual encoder's store; done once, then read from the cache."""
+    """Finds them by exact search over a dual encoder's store, [Q, k] rows of the corpus; the same search again is read from the cache."""
     store = TeacherStore(folder)
     check_documents(store.documents, source)
     parts = [store.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
@@ -53,7 +53,7 @@ def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Te
 
 
 def take_by_id(stores: Sequence[VectorStore], ids: Ids, split: str) -> np.ndarray:
-    """Vectors [Q, D] float16 of queries by their ids, each from the store that has it; refuses a query of `split` without a vector."""
+    """Looks up the vectors [Q, D] float16 of queries by their ids, each in the store that has it; refuses a query without a vector."""
     vectors = np.empty((len(ids), stores[0].width), np.float16)
     missing = np.ones(len(ids), bool)
     for store in stores:
@@ -66,7 +66,7 @@ def take_by_id(stores: Sequence[VectorStore], ids: Ids, split: str) -> np.ndarra
 
 
 def run_to_rows(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus: Ids, k: int, path: str) -> np.ndarray:
-    """[Q, k] rows of the corpus of a run's first documents of each query, padded with -1.
+    """Returns a run's first documents of each query: [Q, k] rows of the corpus; rows of -1 are padding.
 
     Args:
         run: documents and their scores by query id, best first.
@@ -81,18 +81,18 @@ def run_to_rows(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus:
     rows = np.full((len(queries), k), -1, np.int64)
     for query, id_ in enumerate(queries.ids):
         documents = [document for document, _ in run.get(id_, [])[:k]]
-        found = corpus.rows(documents)
-        if (found < 0).any():
-            unknown = documents[int(np.argmax(found < 0))]
+        document_rows = corpus.rows(documents)
+        if (document_rows < 0).any():
+            unknown = documents[int(np.argmax(document_rows < 0))]
             raise BadInput(f"{path}: query {id_!r}: document {unknown!r} is not in the corpus: wrong texts?")
-        rows[query, : len(found)] = found
+        rows[query, : len(documents)] = document_rows
     if not (rows >= 0).any():
         raise BadInput(f"{path}: ranks none of these queries: give a run of this split")
     return rows
 
 
 def fingerprint_first_stage(first_stage: str) -> str:
-    """Of a TREC run file, or of the teacher whose store it is."""
+    """Returns the fingerprint of a TREC run file, or of the teacher that wrote a store."""
     if Path(first_stage).is_file():
         return file_fingerprint(Path(first_stage))
     return TeacherStore(first_stage).maker.fingerprint

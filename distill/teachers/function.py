@@ -20,7 +20,7 @@ TextFunction = Callable[[list[str]], Any]  # from N texts to vectors [N, D]: an 
 
 
 class EncodesTexts(Protocol):
-    """An object with a function for each role, as a SentenceTransformer is one."""
+    """An object with a function for each role; a SentenceTransformer is one."""
 
     def encode_query(self, texts: list[str]) -> Any: ...
 
@@ -62,11 +62,11 @@ class FunctionTeacher:
         return f"by the function {self.maker.name}"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[str]:
-        """The texts after their prompt."""
+        """Puts the prompt before each text."""
         return [self.prompts.get(role, "") + text for text in texts]
 
     def embed(self, prepared: Sequence[str], role: Role, progress: Progress) -> np.ndarray:
-        """Vectors [N, D] float32 of N prompted texts."""
+        """Returns the vectors [N, D] float32 of N prompted texts."""
         vectors = [np.empty((0, self.width), np.float32)]
         for start in range(0, len(prepared), TEXTS_PER_CALL):
             vectors.append(self._call(list(prepared[start : start + TEXTS_PER_CALL]), role))
@@ -74,7 +74,7 @@ class FunctionTeacher:
         return np.concatenate(vectors)
 
     def _call(self, texts: list[str], role: Role) -> np.ndarray:
-        """[N, D] float32; refuses what is not one vector a text, each as wide as those before."""
+        """Calls the function of a role: [N, D] float32; refuses an array that is not one vector a text, as wide as those before."""
         vectors = as_float32(self.functions[role](texts))
         if vectors.ndim != 2 or len(vectors) != len(texts) or self._width not in (None, vectors.shape[1]):
             wanted = f"[{len(texts)}, {self._width or 'D'}]"
@@ -83,7 +83,7 @@ class FunctionTeacher:
 
 
 def text_functions(model: Any) -> dict[Role, TextFunction]:
-    """The function of each role of a model of texts.
+    """Returns the function of each role of a model of texts.
 
     Args:
         model: an object with `encode_query` and `encode_document`; one with `encode`, as a static model; or a plain function.
@@ -101,7 +101,7 @@ def text_functions(model: Any) -> dict[Role, TextFunction]:
 
 
 def as_float32(vectors: Any) -> np.ndarray:
-    """An array, a tensor on any device, or lists of numbers, as float32."""
+    """Converts an array, a tensor on any device, or lists of numbers, to a float32 array."""
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().float().cpu().numpy()
     try:

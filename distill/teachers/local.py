@@ -40,11 +40,11 @@ class LocalTeacher:
         return f"in {self.precision} on {self.towers.device}"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[list[int]]:
-        """Token ids of N texts."""
+        """Returns the token ids of N texts."""
         return self.towers.tower(role).token_ids(texts, role)
 
     def embed(self, prepared: Sequence[list[int]], role: Role, progress: Progress) -> np.ndarray:
-        """Vectors [N, D] float32 of the token ids of N texts."""
+        """Returns the vectors [N, D] float32 of N texts, given as token ids."""
         return encode_token_ids(self.towers.tower(role), prepared, self.precision, progress)
 
 

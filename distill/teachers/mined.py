@@ -56,7 +56,7 @@ class HardNegatives:
 
 
 def read_negatives(folder: str | Path) -> Iterator[MinedQuery]:
-    """The mined queries of a finished folder, in file order; refuses a file that changed since it was written."""
+    """Reads the mined queries of a finished folder, in file order; refuses a file that changed since it was written."""
     path = Path(folder) / "negatives.jsonl"
     checksum = _read_manifest(Path(folder)).get("checksum")
     if not path.exists() or file_fingerprint(path) != checksum:
@@ -65,7 +65,7 @@ def read_negatives(folder: str | Path) -> Iterator[MinedQuery]:
 
 
 def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
-    """The mined queries of any file, in its order; refuses a line that is none, by its number."""
+    """Reads the mined queries of any file, in its order; refuses a line that holds none, by its number."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -76,7 +76,7 @@ def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
 
 
 def parse_mined_line(line: str) -> MinedQuery:
-    """A mined query of a line of JSON; errors are those of Python.
+    """Reads a mined query from a line of JSON; raises what Python raises where the line is none.
 
     >>> parse_mined_line('{"query": "q1", "positive": 7, "negatives": [8, 9]}')
     MinedQuery(query='q1', positive='7', positive_score=None, negatives=['8', '9'], scores=[])

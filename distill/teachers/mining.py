@@ -47,7 +47,7 @@ class MiningRule:
             raise BadInput(f"negatives {self.negatives}, {ranks}: ask for at least 1, of ranks that begin at 1 and do not end before")
 
     def select(self, scores: np.ndarray, positive_scores: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-        """True [Q, k] at the hard negatives of each ranking: the first `negatives` that may be one.
+        """Marks the hard negatives of each ranking, the first `negatives` that may be one: True in [Q, k].
 
         Args:
             scores: [Q, k], best first.
@@ -104,7 +104,7 @@ class Miner:
 
     @cached_property
     def judged_rows(self) -> np.ndarray:
-        """Rows of the queries with a positive, which are mined for."""
+        """[J] rows of the queries with a positive; only these have hard negatives."""
         return np.flatnonzero(self.positives >= 0)
 
     @cached_property
@@ -118,7 +118,7 @@ class Miner:
         return texts.wording_hashes[rows]
 
     def mine(self, queries: np.ndarray) -> list[MinedQuery]:
-        """Hard negatives of some queries, given by their rows [Q]; each must have a positive."""
+        """Mines the hard negatives of some queries, which are named by their rows [Q] and have a positive."""
         documents, positives = self.store.documents, self.positives[queries]
         vectors = self.query_vectors.take(queries)  # [Q, D]
         positive_scores = _row_products(vectors, documents.take(positives))  # [Q]
@@ -137,7 +137,7 @@ class Miner:
         ]
 
     def find_answers(self, query_ids: list[str], rows: np.ndarray) -> np.ndarray:
-        """True [Q, k] at documents that are judged relevant in any degree, and at those of the same words as one of these."""
+        """Marks documents that are judged relevant in any degree, and those of the same words as one of these: True in [Q, k]."""
         corpus = self.store.documents.ids
         grades, _ = self.qrels.grade(query_ids, corpus, rows)
         answers = grades > 0
@@ -149,7 +149,7 @@ class Miner:
         return answers
 
     def plan(self) -> dict[str, Any]:
-        """What the hard negatives are made from."""
+        """Returns the inputs that decide the hard negatives."""
         return {
             "version": 1,
             "split": self.split,
@@ -230,12 +230,12 @@ def finish_file(miner: Miner, writer: LineShardWriter) -> None:
 
 
 def _row_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The inner product [Q] of each row of two arrays [Q, D], in float32."""
+    """Returns the inner product [Q] of each row of two arrays [Q, D], in float32."""
     return torch.einsum("qd,qd->q", torch.from_numpy(left).float(), torch.from_numpy(right).float()).numpy()
 
 
 def _read_row_bytes(documents: VectorStore) -> Iterator[bytes]:
-    """The bytes of each vector in row order."""
+    """Yields the bytes of each vector in row order."""
     for start in range(0, len(documents), DOCUMENTS_PER_READ):
         for row in documents[start : start + DOCUMENTS_PER_READ]:
             yield row.tobytes()

@@ -30,7 +30,7 @@ class JudgedQueries:
     corpus: Ids
 
     def relevant_pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of queries [E] and of their documents [E] of grade `from_grade` or more; documents outside the corpus are left out."""
+        """Returns rows of queries [E] and of their documents [E] of grade `from_grade` or more; without documents outside the corpus."""
         return self.qrels.relevant_pairs(self.queries.ids, self.corpus, from_grade)
 
 
@@ -50,11 +50,11 @@ class Negatives(Configurable):
     """Where hard negatives come from; one subclass for each way. Random documents stand in where a pool has too few."""
 
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
-        """The pairs to train on, each with its pool; documents that are judged relevant may be in a pool, and are not drawn."""
+        """Returns the pairs to train on, each with its pool; a relevant document may be in a pool: the sampler leaves it out."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Of what the pools are made from, beside queries and corpus."""
+        """Returns the fingerprint of the pools' inputs, beside queries and corpus."""
         return ""
 
 
@@ -66,7 +66,7 @@ class RandomNegatives(Negatives):
     """
 
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
-        """Every judged pair, with an empty pool."""
+        """Returns every judged pair, with an empty pool."""
         queries, positives = judged.relevant_pairs(judged.source.relevant_from)
         return TrainingPairs(queries, positives, np.empty((len(queries), 0), np.int64))
 
@@ -86,7 +86,7 @@ class TopNegatives(Negatives):
         self.store, self.skip, self.depth = store, skip, depth
 
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
-        """Every judged pair, with the teacher's ranking as the pool."""
+        """Returns every judged pair, with the teacher's ranking as the pool."""
         queries, positives = judged.relevant_pairs(judged.source.relevant_from)
         different, place = np.unique(queries, return_inverse=True)
         top = retrieve_from_store(self.store, judged.source, judged.split, judged.queries.subset(different), self.depth)
@@ -109,7 +109,7 @@ class MinedNegatives(Negatives):
             raise BadInput(f"{path}: no such file")
 
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
-        """The pairs of the file whose queries are trained on; it may hold those of other splits too."""
+        """Returns the pairs of the file whose queries are in the split; the file may hold those of other splits too."""
         lines = list(read_mined_lines(self.path))
         if not lines:
             raise BadInput(f"{self.path}: the file is empty")
@@ -122,16 +122,16 @@ class MinedNegatives(Negatives):
         return TrainingPairs(queries[known], positives[known], pools[known])
 
     def _document_rows(self, corpus: Ids, documents: list[list[str]]) -> np.ndarray:
-        """[L, P] rows of the documents of each line, padded with -1; refuses a document outside the corpus, by its line."""
+        """Returns [L, P] rows of the documents of each line, padded with -1; refuses a document outside the corpus, by its line."""
         counts = np.array([len(ids) for ids in documents])  # [L]
         flat = [id_ for ids in documents for id_ in ids]
-        found = corpus.rows(flat)
-        if (found < 0).any():
-            first = int(np.argmax(found < 0))
+        flat_rows = corpus.rows(flat)
+        if (flat_rows < 0).any():
+            first = int(np.argmax(flat_rows < 0))
             line = int(np.searchsorted(counts.cumsum(), first, side="right")) + 1
             raise BadInput(f"{self.path}: line {line}: document {flat[first]!r} is not in the corpus: mine it from these texts")
         rows = np.full((len(documents), counts.max()), -1, np.int64)
-        rows[np.arange(counts.max()) < counts[:, None]] = found
+        rows[np.arange(counts.max()) < counts[:, None]] = flat_rows
         return rows
 
     def fingerprint(self) -> str:

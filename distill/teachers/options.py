@@ -19,8 +19,8 @@ from distill.teachers.server import ServerTeacher
 
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
-SERVER_ALONE = {"model", "requests_per_minute", "price"}
-OWN_TO_A_FOLDER = {"pooling", "normalize", "precision"}
+SERVER_OPTIONS = {"model", "requests_per_minute", "price"}
+FOLDER_OPTIONS = {"pooling", "normalize", "precision"}
 
 
 @dataclass(frozen=True)
@@ -36,37 +36,37 @@ class TeacherOptions:
     price: float | None = None
     name: str | None = None
 
-    def given(self) -> set[str]:
-        """Names of the options that are not the default.
+    def changed(self) -> set[str]:
+        """Returns the names of the options that do not have their default.
 
-        >>> sorted(TeacherOptions(model="m", pooling="cls").given())
+        >>> sorted(TeacherOptions(model="m", pooling="cls").changed())
         ['model', 'pooling']
         """
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
 def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] | None, candidates: str | None) -> TeacherKind:
-    """The kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
-    given = options.given()
-    if not is_address(teacher) and given & SERVER_ALONE:
+    """Returns the kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
+    changed = options.changed()
+    if not is_address(teacher) and changed & SERVER_OPTIONS:
         raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
     kind = find_kind(teacher)
     if kind != "function" and options.name:
         raise BadInput("name: only for a Python function as the teacher, other teachers have a name: leave it out")
     if kind == "cross encoder":
-        if queries or given & {"pooling", "normalize", "prompts"}:
+        if queries or changed & {"pooling", "normalize", "prompts"}:
             raise BadInput("a cross encoder takes neither queries, pooling, normalize nor prompts: leave them out")
     elif candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
-    if kind == "server" and (not options.model or given & OWN_TO_A_FOLDER):
+    if kind == "server" and (not options.model or changed & FOLDER_OPTIONS):
         raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
-    if kind == "function" and (not options.name or given & OWN_TO_A_FOLDER):
+    if kind == "function" and (not options.name or changed & FOLDER_OPTIONS):
         raise BadInput('a function as the teacher needs a name, as name="mine", and takes no pooling, normalize and precision')
     return kind
 
 
 def find_kind(teacher: Any) -> TeacherKind:
-    """What a teacher is: a folder or hub name, an address, or a Python object."""
+    """Tells the kinds of teachers apart: a folder or hub name, an address, a Python object."""
     if not isinstance(teacher, str):
         return "function"
     if is_address(teacher):
@@ -79,7 +79,7 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
 
     Args:
         teacher: folder or hub name, address, or a model as `text_functions` takes it.
-        kind: what it is, as `check_options` found.
+        kind: of the teacher, as `check_options` returns it.
         options: those of its kind.
         width: numbers in a vector of its store; None where none has been written yet.
     """

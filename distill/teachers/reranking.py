@@ -35,7 +35,7 @@ def load_scorer(name: str, device: torch.device, precision: Precision) -> tuple[
 
 
 def rerank_run(run: Ranking, scores: np.ndarray, name: str) -> Ranking:
-    """The same documents by descending `scores` [Q, K]; equal scores keep the order of `run`, padding comes last."""
+    """Sorts the documents of a run by descending `scores` [Q, K]; equal scores keep the order of `run`, padding comes last."""
     scores = np.where(run.rows >= 0, scores, -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")  # [Q, K]
     rows = np.take_along_axis(run.rows, order, axis=1)
@@ -44,7 +44,7 @@ def rerank_run(run: Ranking, scores: np.ndarray, name: str) -> Ranking:
 
 @torch.inference_mode()
 def score_with_cross(encoder: CrossEncoder, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
-    """[Q, K] float32: a cross encoder reads every pair; 0 at padding."""
+    """Scores every pair with a cross encoder: [Q, K] float32, 0 at padding."""
     scores = np.zeros(rows.shape, np.float32)
     for start in range(0, len(rows), QUERIES_AT_A_TIME):
         part = rows[start : start + QUERIES_AT_A_TIME]
@@ -66,7 +66,7 @@ def score_pairs(
     precision: Precision = "fp32",
     progress: Callable[[int], object] = lambda count: None,
 ) -> np.ndarray:
-    """Scores, and vectors where the encoder pools them, of P pairs.
+    """Scores P pairs with a cross encoder, and returns its vectors too where it pools them.
 
     Args:
         encoder: the model.
@@ -89,7 +89,7 @@ def score_pairs(
 
 
 def score_with_dual(towers: Towers, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
-    """[Q, K] float32: inner products, 0 at padding; every document is embedded once."""
+    """Scores every pair by inner product: [Q, K] float32, 0 at padding; every document is embedded once."""
     documents, place = np.unique(rows, return_inverse=True)
     document_vectors = encode_texts(towers.document, corpus.read(np.maximum(documents, 0)), "document", precision)  # [N, D]
     query_vectors = encode_texts(towers.query, list(queries), "query", precision)  # [Q, D]

@@ -14,7 +14,7 @@ from distill.records import BadInput
 from distill.teachers.embedder import Progress
 from distill.teachers.endpoint import ATTEMPTS, Endpoint, TryAgain
 
-TEXTS_PER_REQUEST = 32  # every such server takes as many
+TEXTS_PER_REQUEST = 32  # every such server accepts as many
 FIRST_ATTEMPTS = 3  # of the first request, so that a wrong address is reported within seconds
 
 
@@ -56,12 +56,12 @@ class ServerTeacher:
         return f"by {self.maker.name}"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[str]:
-        """The texts after their prompt."""
+        """Puts the prompt before each text."""
         # many servers refuse an empty text, which a corpus may have
         return [self.prompts.get(role, "") + text or " " for text in texts]
 
     def embed(self, prepared: Sequence[str], role: Role, progress: Progress) -> np.ndarray:
-        """Vectors [N, D] float32 of N prompted texts."""
+        """Returns the vectors [N, D] float32 of N prompted texts."""
         batches = [list(prepared[start : start + TEXTS_PER_REQUEST]) for start in range(0, len(prepared), TEXTS_PER_REQUEST)]
         vectors = [np.empty((0, self.width), np.float32)]
         for part in self.endpoint.map(self._request, batches):
@@ -74,7 +74,7 @@ class ServerTeacher:
         return self.endpoint.post(content, lambda body: self._parse(body, len(texts)), attempts)
 
     def _parse(self, body: bytes, count: int) -> np.ndarray:
-        """[count, D] float32, in the order of the index that each vector of the answer has."""
+        """Reads the vectors [count, D] float32 of an answer, in the order of the index that each has."""
         try:
             by_index = {item["index"]: item["embedding"] for item in json.loads(body)["data"]}
             vectors = np.array([by_index[index] for index in range(count)], np.float32)

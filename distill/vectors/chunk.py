@@ -15,7 +15,7 @@ ROWS_PER_WORD = 8  # a chunk has room for a multiple of so many rows: see distil
 class Chunk:
     """C documents in a row of the corpus, as fp32 and, where the device multiplies bf16 natively, also rounded to it.
 
-    The memory is taken once, as fresh memory of that size costs more than filling it. Up to 7 rows behind the documents are padding.
+    The memory is allocated once, as fresh memory of that size costs more than filling it. Up to 7 rows behind the documents are padding.
 
     Args:
         size: C at most.
@@ -33,7 +33,7 @@ class Chunk:
         self._rounded = torch.zeros((rows if has_fast_bf16(device.type) else 0, width), dtype=torch.bfloat16, device=device)
 
     def load(self, documents: np.ndarray | Tensor, start: int) -> None:
-        """Takes `documents` [C, D] of any float type, from row `start` of the corpus on; refuses NaN and infinity."""
+        """Copies `documents` [C, D] of any float type, which begin at row `start` of the corpus; refuses NaN and infinity."""
         self.start, self.count = start, len(documents)
         tensor = documents if isinstance(documents, Tensor) else array_to_tensor(documents)
         self.documents.copy_(tensor)
@@ -58,13 +58,13 @@ class Chunk:
 
 
 def array_to_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's memory where that is safe, else over a copy: torch would write into a read-only memory map."""
+    """Returns a tensor over the array's memory where that is safe, else over a copy: torch could write into a read-only memory map."""
     plain = array.flags.writeable and array.flags.c_contiguous
     return torch.from_numpy(array if plain else array.copy())
 
 
 def finite_lengths(vectors: Tensor, what: str, start: int = 0) -> Tensor:
-    """The length [N] of each of `vectors` [N, D].
+    """Returns the length [N] of each of `vectors` [N, D].
 
     Args:
         vectors: float32.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Kind = Literal["flat", "ivf", "hnsw"]
 
 NUMBERS_PER_CHUNK = 12 << 20  # 50 MB in fp32, beside the index itself
-DOCUMENTS_PER_CLUSTER = 39  # that the clusters are found from; fewer are too few to faiss
+DOCUMENTS_PER_CLUSTER = 39  # to train the clusters on; faiss warns of fewer
 NEIGHBOURS = 32  # links a document has in each layer of an HNSW graph, twice as many in the lowest
 CONSTRUCTION = 80  # candidates looked at to find them
 RECALL = 0.95  # of the exact top 10, which an index is tuned to reach
@@ -64,7 +64,7 @@ def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = N
 
 
 def require_faiss() -> Any:
-    """The faiss module; raises BadInput where it is not installed."""
+    """Returns the faiss module; raises BadInput where it is not installed."""
     try:
         import faiss
     except ImportError:
@@ -81,7 +81,7 @@ def save_index(index: Any, path: Path) -> None:
 
 
 def settings(index: Any, kind: Kind) -> dict[str, int]:
-    """What was chosen for this index, by faiss's names."""
+    """Returns the settings that were chosen for this index, by faiss's names."""
     if kind == "ivf":
         return {"nlist": index.nlist, "nprobe": index.nprobe}
     if kind == "hnsw":
@@ -90,7 +90,7 @@ def settings(index: Any, kind: Kind) -> dict[str, int]:
 
 
 def _new_index(documents: Documents, kind: Kind) -> Any:
-    """An index without documents; one of clusters has found them."""
+    """Makes an index without documents; one that has clusters is trained."""
     faiss = require_faiss()
     count, width = documents.shape
     if kind == "flat":
@@ -109,7 +109,7 @@ def _new_index(documents: Documents, kind: Kind) -> Any:
 
 
 def _to_gpu(index: Any) -> Any:
-    """The index on this process's GPU, where faiss has one."""
+    """Moves the index to this process's GPU, where faiss has one."""
     if not _has_gpus():
         return index
     faiss = require_faiss()
@@ -139,21 +139,21 @@ def _tune(index: Any, kind: Kind, documents: Documents, queries: torch.Tensor) -
 
 
 def _sample_documents(documents: Documents, most: int) -> np.ndarray:
-    """Up to `most` documents [n, D] float32 drawn without repetition, the same ones each time, in row order."""
+    """Draws up to `most` documents [n, D] float32 without repetition, the same ones each time, in row order."""
     rows = np.sort(np.random.default_rng(0).permutation(len(documents))[:most])
     vectors = documents[rows] if isinstance(documents, np.ndarray) else documents.take(rows)
     return _as_float32(vectors, rows)
 
 
 def _read_chunks(documents: Documents) -> Iterator[np.ndarray]:
-    """All documents in row order, [n, D] float32 at a time."""
+    """Yields all documents in row order, [n, D] float32 at a time."""
     size = max(1, NUMBERS_PER_CHUNK // documents.shape[1])
     for start in range(0, len(documents), size):
         yield _as_float32(documents[start : start + size], range(start, start + size))
 
 
 def _as_float32(vectors: np.ndarray, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """`vectors` [n, D] in float32; refuses what float16 cannot hold, by its row of the documents."""
+    """Converts `vectors` [n, D] to float32; refuses what float16 cannot hold, by its row of the documents."""
     finite = (np.abs(vectors) <= HALF_MAX).all(axis=1)  # NaN is not
     if not finite.all():
         raise BadInput(f"document vectors: row {rows[int(np.argmin(finite))]} is not finite in float16: encode it again")

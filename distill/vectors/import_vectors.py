@@ -47,7 +47,7 @@ def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | N
 
 
 def open_imported_documents(out: Path, name: str | None) -> VectorStore:
-    """The store that queries belong to; refuses a name that is not its maker's."""
+    """Opens the documents that queries belong to; refuses a name that is not their maker's."""
     if not (out / "documents").exists():
         raise BadInput(f"{out}: no documents in it yet, whose model these queries share: import those first, without --queries")
     documents = VectorStore(out / "documents")
@@ -57,11 +57,11 @@ def open_imported_documents(out: Path, name: str | None) -> VectorStore:
 
 
 def make_maker(name: str | None, vectors: str, documents: VectorStore | None) -> Maker:
-    """The maker of imported vectors, whose model nobody knows: the documents' vectors stand for it.
+    """Makes the maker of imported vectors, whose model nobody knows: the documents' vectors stand for it.
 
     Args:
         name: as the user gave it.
-        vectors: fingerprint of the imported set, so that other vectors under the same ids are not taken for done.
+        vectors: fingerprint of the imported set: other vectors under the same ids are another store.
         documents: the store that queries belong to; None where these are the documents.
     """
     if documents is None:
@@ -75,11 +75,11 @@ def write_store(files: VectorFiles, writer: StoreWriter) -> None:
         writer.update_name()
         log.info(f"{writer.folder}: done before, {files.rows} vectors")
         return
-    missing = {shard for shard, _ in writer.missing()}
+    missing = {shard for shard, _ in writer.missing_shards()}
     with progress_bar(total=files.rows, desc=f"import {writer.folder.name}", unit=" vectors") as bar:
         for shard, vectors in enumerate(files.batches(writer.rows_per_shard)):
             if shard in missing:
-                writer.write(shard, vectors)
+                writer.write_shard(shard, vectors)
             bar.update(len(vectors))
     writer.finish()
     log.info(f"{writer.folder}: {files.rows} vectors, {files.width} wide")

@@ -31,7 +31,7 @@ def open_npy(path: str, files: list[Path], ids: str | None) -> VectorFiles:
 
 
 def _open_table(file: Path, width: int | None) -> np.ndarray:
-    """The memory-mapped array [rows, D] of floats in a file; refuses one that is not `width` wide."""
+    """Maps the array [rows, D] of floats in a file into memory; refuses one that is not `width` wide."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy reads the header as Python: there is much it can raise

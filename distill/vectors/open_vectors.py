@@ -31,7 +31,7 @@ def open_vectors(path: str, ids: str | None) -> VectorFiles:
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files of the one format that it holds."""
+    """Lists the file itself, or a folder's files of the one format that it holds."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -44,7 +44,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def check_ids(vectors: VectorFiles, ids: str | None) -> None:
-    """Refuses vectors without one id each, and no vectors at all; `ids` is where the user says that they are."""
+    """Refuses vectors without one id each, and no vectors at all; messages name `ids`, where the user gave it."""
     path = vectors.path
     if len(vectors.ids) != vectors.rows:
         counts = f"{vectors.rows} vectors, but {len(vectors.ids)} ids in {ids or 'it'}"

@@ -53,7 +53,7 @@ def _open_tables(path: str, files: list[Path]) -> list[Any]:
 
 
 def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, str]:
-    """Names of the columns of ids and of vectors."""
+    """Returns the names of the column of ids and of the column of vectors."""
     from pyarrow import types
 
     vectors = [field.name for field in schema if hasattr(field.type, "value_type") and types.is_floating(field.type.value_type)]
@@ -69,7 +69,7 @@ def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, st
 
 
 def _read_column(path: str, tables: list[Any], name: str, size: int) -> Iterator[Any]:
-    """Arrow arrays of up to `size` values of a column, of every table in turn."""
+    """Yields Arrow arrays of up to `size` values of a column, of every table in turn."""
     with refuse_unreadable("a parquet file", path):
         for table in tables:
             for batch in table.iter_batches(size, columns=[name]):
@@ -86,7 +86,7 @@ def _read_ids(path: str, tables: list[Any], column: str) -> Ids:
 
 
 def lists_to_array(path: str, lists: Any, width: int) -> np.ndarray:
-    """[n, width] of an Arrow array of n lists; refuses lists of another length."""
+    """Converts an Arrow array of n lists to an array [n, width]; refuses lists of another length."""
     numbers = lists.flatten()
     even = len(numbers) == len(lists) * width and not lists.null_count and not numbers.null_count
     if even and hasattr(lists, "value_lengths"):

@@ -1,4 +1,4 @@
-"""Which documents of a chunk can be among a query's top k: told by products of rounded vectors, so that none is missed.
+"""Rules out, by products of rounded vectors, the documents that cannot be among a query's top k; none of the top k is missed.
 
 Why. Exact search needs the k highest inner products in fp32. A processor that multiplies bf16 natively does that many times faster, but
 bf16 keeps 8 bits of a number, and a ranking by such scores is wrong in many places. So the fast scores only decide which documents are
@@ -65,7 +65,7 @@ class Preselection:
 
 
 def candidate_mask(queries: Tensor, documents: Tensor, chunk: Chunk, kth_best: Tensor, k: int) -> Tensor:
-    """1 where the exact score of a query and a document may reach the k-th best, else 0.
+    """Marks the pairs whose exact score may reach the k-th best: 1 there, else 0.
 
     Args:
         queries: [B, D] float32.
@@ -87,7 +87,7 @@ def candidate_mask(queries: Tensor, documents: Tensor, chunk: Chunk, kth_best: T
 
 
 def product_error(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
-    """[B, 1]: how far products of rounded vectors may be from those of the vectors themselves.
+    """Bounds how far products of rounded vectors may be from those of the vectors themselves: [B, 1].
 
     Args:
         queries: [B, D] float32.
@@ -101,12 +101,12 @@ def product_error(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
 
 
 def lower_end(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """The lowest number that `scores` can have been before they were rounded to `dtype`, and the lowest that they can be rounded to."""
+    """Returns a number below what `scores` can have been before they were rounded to `dtype`, and below what they can be rounded to."""
     return scores - 0.51 * torch.finfo(dtype).eps * scores.abs()
 
 
 def kth_or_less(scores: Tensor, k: int) -> Tensor:
-    """[B, 1]: a score that at least `k` of each row of [B, C] reach, close to the k-th best; -inf where C < k.
+    """Returns a score [B, 1] that at least `k` of each row of [B, C] reach, close to the k-th best; -inf where C < k.
 
     The k-th best of the maxima of disjoint groups is such a score, and the maxima are many times fewer than the scores.
 
@@ -122,7 +122,7 @@ def kth_or_less(scores: Tensor, k: int) -> Tensor:
 
 
 def words_with_candidates(mask: Tensor) -> Places:
-    """Query [V] and word [V] of each word of a mask [B, W, n] that is not all 0.
+    """Returns query [V] and word [V] of each word of a mask [B, W, n] that is not all 0.
 
     Candidates are few: to look at eight bytes as one number, and only then at what is in them, is several times faster.
     """
@@ -131,7 +131,7 @@ def words_with_candidates(mask: Tensor) -> Places:
 
 
 def unpack_places(mask: Tensor, words: Places) -> Places:
-    """Query [M] and column [M] of each 1 of a mask [B, W, n], which are all in `words`."""
+    """Returns query [M] and column [M] of each 1 of a mask [B, W, n]; `words` are those that hold one."""
     query, word = words
     which, place = mask[query, word].nonzero(as_tuple=True)
     return query[which], word[which] * mask.shape[2] + place

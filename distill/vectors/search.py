@@ -114,7 +114,7 @@ def search_chunk(queries: Tensor, chunk: Chunk, preselection: Preselection, best
 
 
 def score_places(queries: Tensor, documents: Tensor, places: Places) -> Tensor:
-    """The fp32 inner products [M] of M pairs of `queries` [B, D] and `documents` [C, D].
+    """Computes the fp32 inner products [M] of M pairs of `queries` [B, D] and `documents` [C, D].
 
     A pair's score is the same in every chunk and block, which that of a matrix product is not.
     """
@@ -143,7 +143,7 @@ def merge_best(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, b
 
 
 def split_evenly(total: int, most: int) -> int:
-    """The size of equal parts of `total`, each about `most`, in multiples of ROWS_PER_WORD.
+    """Returns the size of equal parts of `total`, each about `most`, as a multiple of ROWS_PER_WORD.
 
     >>> split_evenly(100, 60)
     56
@@ -153,7 +153,7 @@ def split_evenly(total: int, most: int) -> int:
 
 
 def search_index(queries: Tensor, index: Index, k: int) -> tuple[Tensor, Tensor]:
-    """What a faiss index finds, as `search` returns it."""
+    """Searches a faiss index; returns what `search` does."""
     check_shapes(queries, index.d, k)
     queries, device = queries.float(), queries.device
     finite_lengths(queries, "query vectors")
@@ -165,7 +165,7 @@ def search_index(queries: Tensor, index: Index, k: int) -> tuple[Tensor, Tensor]
 
 
 def check_shapes(queries: Tensor, width: int, k: int) -> None:
-    """Refuses no documents at all and vectors of unlike widths."""
+    """Refuses a search for no documents, and vectors of unlike widths."""
     if k < 1:
         raise BadInput(f"k is {k}: ask for at least 1 document")
     if queries.shape[1] != width:

@@ -26,7 +26,7 @@ def check_documents(store: VectorStore, source: TextSource) -> None:
 
 
 def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.ndarray:
-    """Rows among the source's documents of any rows of the store; -1 stays -1. Imported vectors may lie in another order."""
+    """Converts rows of the store to rows of the source's documents; -1 stays -1. Imported vectors may lie in another order."""
     if store.texts is not None:
         return rows
     different, place = np.unique(rows, return_inverse=True)

@@ -14,7 +14,7 @@ from distill.encoders.maker import Maker
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
 from distill.texts.ids import Ids
-from distill.vectors.store_plan import AGAIN, IDS, MANIFEST, ORDER, PLAN, read_manifest, shard_name
+from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, REMEDY, read_manifest, shard_name
 
 # bytes that a look-up makes part of this process's memory: the system maps what lies around a row too, up to a huge page since Linux 6.18
 MAPPED_PER_ROW = 1 << 21
@@ -86,13 +86,13 @@ class VectorStore:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # numpy reads the header as Python: there is much it can raise
-            raise BadInput(f"{path}: missing or truncated ({' '.join(str(error).split())[:200]}): {AGAIN}") from None
+            raise BadInput(f"{path}: missing or truncated ({' '.join(str(error).split())[:200]}): {REMEDY}") from None
         if array.shape != shape:
-            raise BadInput(f"{path}: holds {array.shape}, the manifest says {shape}: {AGAIN}")
+            raise BadInput(f"{path}: holds {array.shape}, the manifest says {shape}: {REMEDY}")
         return array
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """A run of rows [n, D] float16. Read, not mapped: a scan of the corpus leaves nothing in this process's memory."""
+        """Reads a run of rows [n, D] float16, past the memory map: a scan of the corpus leaves nothing in this process's memory."""
         start, stop, step = rows.indices(len(self))
         if step != 1:
             raise IndexError(f"a run of rows has step 1, not {step}: use take for others")
@@ -104,7 +104,7 @@ class VectorStore:
         return vectors
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Vectors [n, D] float16 of any rows [n] int64, in that order."""
+        """Looks up the vectors [n, D] float16 of any rows [n] int64, in that order."""
         vectors = np.empty((len(rows), self.width), np.float16)
         shards, within = np.divmod(rows, self._plan.rows_per_shard)
         for shard in np.unique(shards):
@@ -141,9 +141,9 @@ class VectorStore:
         for name in self._plan.files:
             path = self.folder / name
             if not path.exists():
-                raise BadInput(f"{path}: missing: {AGAIN}")
+                raise BadInput(f"{path}: missing: {REMEDY}")
             if file_fingerprint(path) != self.checksums.get(name):
-                raise BadInput(f"{path}: its bytes changed since it was written: {AGAIN}")
+                raise BadInput(f"{path}: its bytes changed since it was written: {REMEDY}")
 
 
 def _read_rows(shard: np.memmap, row: int, into: np.ndarray) -> None:
@@ -157,7 +157,7 @@ def _read_rows(shard: np.memmap, row: int, into: np.ndarray) -> None:
         while done < len(view):  # a single call may read less
             count = file.readinto(view[done:])
             if not count:
-                raise BadInput(f"{shard.filename}: shorter than its header says: {AGAIN}")
+                raise BadInput(f"{shard.filename}: shorter than its header says: {REMEDY}")
             done += count
 
 
@@ -180,7 +180,7 @@ class TeacherStore:
         return self.documents.maker
 
     def queries(self, name: str, texts_fingerprint: str) -> VectorStore:
-        """The vectors of the query set `name`; refuses vectors of other texts or by another teacher."""
+        """Opens the vectors of the query set `name`; refuses vectors of other texts or by another teacher."""
         folder = self.folder / f"queries-{name}"
         if not folder.exists():
             known = ", ".join(sorted(self.query_sets())) or "none"
@@ -193,7 +193,7 @@ class TeacherStore:
         return store
 
     def query_sets(self) -> Iterator[str]:
-        """Names of the sets of queries, in no order."""
+        """Yields the names of the sets of queries, in no order."""
         return (path.name.removeprefix("queries-") for path in self.folder.glob("queries-*"))
 
 

@@ -23,7 +23,7 @@ PLAN, MANIFEST = "plan.json", "manifest.json"
 IDS, ORDER = "ids.npy", "order.npy"
 # what a file may claim: a look-up makes room for its rows before it reads them
 MOST_ROWS, WIDEST = 1 << 40, 1 << 20
-AGAIN = "delete the store and run distill encode or import again"
+REMEDY = "delete the store and run distill encode or import again"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class StorePlan:
 
 
 def shard_name(shard: int) -> str:
-    """The file of a shard.
+    """Returns the name of a shard's file.
 
     >>> shard_name(12)
     '00012.npy'
@@ -94,7 +94,7 @@ def shard_name(shard: int) -> str:
 
 
 def read_plan(folder: Path) -> StorePlan:
-    """The plan of a store, perhaps an unfinished one."""
+    """Reads the plan of a store, perhaps an unfinished one."""
     path = folder / PLAN
     value = read_json(path, "store plan")
     try:
@@ -102,12 +102,12 @@ def read_plan(folder: Path) -> StorePlan:
     except (KeyError, TypeError):
         plan = None
     if plan is None:
-        raise BadInput(f"{path}: not the plan of a store: {AGAIN}")
+        raise BadInput(f"{path}: not the plan of a store: {REMEDY}")
     return plan
 
 
 def read_manifest(folder: Path) -> tuple[StorePlan, dict[str, str]]:
-    """The plan of a complete store and the checksum of each of its files."""
+    """Reads the plan of a complete store and the checksum of each of its files."""
     path = folder / MANIFEST
     value = read_json(path, "store manifest")
     try:
@@ -117,12 +117,12 @@ def read_manifest(folder: Path) -> tuple[StorePlan, dict[str, str]]:
         raise BadInput(f"{path}: not a store manifest: {error} is missing") from None
     # counted, not named one by one: a manifest may claim rows without end
     if plan is None or not isinstance(checksums, dict) or len(checksums) != 2 + plan.shard_count:
-        raise BadInput(f"{path}: not a store manifest: rows, width, ids, texts or checksums make no sense: {AGAIN}")
+        raise BadInput(f"{path}: not a store manifest: rows, width, ids, texts or checksums make no sense: {REMEDY}")
     return plan, checksums
 
 
 def rows_written(folder: Path) -> int:
-    """How many rows of a store, perhaps an unfinished one, are on disk; 0 where there is no store."""
+    """Counts the rows of a store, perhaps an unfinished one, that are on disk; 0 where there is no store."""
     if not (folder / PLAN).exists():
         return 0
     sizes = read_plan(folder).shard_sizes

@@ -74,8 +74,8 @@ class StoreWriter:
         if Maker.from_json(manifest["maker"], path).name != self.plan.maker.name:
             write_json(path, {**manifest, "maker": self.plan.maker.to_json()})
 
-    def missing(self) -> list[tuple[int, np.ndarray]]:
-        """Shards still to be written, each with its rows."""
+    def missing_shards(self) -> list[tuple[int, np.ndarray]]:
+        """Lists the shards that are not written yet, each with its rows."""
         shards = []
         for shard, size in enumerate(self.plan.shard_sizes):
             if not (self.folder / shard_name(shard)).exists():
@@ -83,7 +83,7 @@ class StoreWriter:
                 shards.append((shard, np.arange(start, start + size)))
         return shards
 
-    def write(self, shard: int, vectors: np.ndarray) -> None:
+    def write_shard(self, shard: int, vectors: np.ndarray) -> None:
         """Writes a whole shard [n, D]; refuses numbers that are not finite in float16."""
         halves = vectors.astype(np.float16, order="C")  # rows are read as they lie in the file
         finite = np.isfinite(halves).all(axis=1)  # [n]
@@ -94,7 +94,7 @@ class StoreWriter:
 
     def finish(self) -> None:
         """Writes ids and manifest when every shard is there; until then it leaves the store unfinished."""
-        if self.finished or self.missing():
+        if self.finished or self.missing_shards():
             return
         self._save(IDS, self.ids.raw)
         self._save(ORDER, self.ids.order)
@@ -107,7 +107,7 @@ class StoreWriter:
 
 
 def _flatten(plan: StorePlan) -> dict[str, Any]:
-    """The plan with each field of its maker as a value of its own, so that a refusal names the one that differs."""
+    """Returns the plan with each field of its maker as a value of its own, so that a refusal names the one that differs."""
     values = plan.to_json()
     maker = values.pop("maker")
     return {**values, **{f"maker.{key}": value for key, value in maker.items()}}

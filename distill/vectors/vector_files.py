@@ -26,7 +26,7 @@ class VectorFiles:
         rows: N.
         width: D.
         ids: N ids.
-        read: reads all vectors in row order, at most so many rows at a time as it is told.
+        read: from a number of rows to all vectors in row order, at most so many rows at a time.
     """
 
     path: str
@@ -36,7 +36,7 @@ class VectorFiles:
     read: Callable[[int], Iterator[np.ndarray]]
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """All vectors in row order, [size, D] each and the rest last, however the files are divided.
+        """Yields all vectors in row order, [size, D] each and the rest last, however the files are divided.
 
         >>> parts = [np.zeros((2, 4)), np.zeros((3, 4))]
         >>> files = VectorFiles("two files", 5, 4, Ids.of("abcde"), lambda size: iter(parts))
@@ -57,7 +57,7 @@ class VectorFiles:
             yield _join(parts)
 
     def fingerprint(self) -> str:
-        """16 hex digits over every number, the same for every file format; refuses NaN and numbers that float16 cannot hold."""
+        """Returns 16 hex digits of all numbers, the same for every file format; refuses NaN and what float16 cannot hold."""
         digest, start = xxhash.xxh3_64(), 0
         for batch in self.batches(ROWS_PER_BATCH):
             # NaN is in no interval
@@ -70,7 +70,7 @@ class VectorFiles:
 
 
 def read_id_file(path: str, ids: str | None) -> Ids:
-    """The ids of the vectors in `path`, which has none of its own, from a text file with an id a line.
+    """Reads the ids of the vectors in `path`, which has none of its own, from a text file with an id a line.
 
     They are read as bytes: millions of them as Python objects would fill the memory.
     """

@@ -61,7 +61,7 @@ def random_store(folder: Path, texts: Texts, seed: int = 0) -> VectorStore:
     """A store whose look-ups cost what a teacher's do."""
     vectors = np.random.default_rng(seed).standard_normal((len(texts), WIDTH), np.float32).astype(np.float16)
     writer = StoreWriter(folder, texts.ids, WIDTH, Maker(TEACHER, ""), texts.fingerprint)
-    for shard, rows in writer.missing():
-        writer.write(shard, vectors[rows])
+    for shard, rows in writer.missing_shards():
+        writer.write_shard(shard, vectors[rows])
     writer.finish()
     return VectorStore(folder)

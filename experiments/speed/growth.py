@@ -38,8 +38,8 @@ QUERIES = 256
 def stored(folder: Path, rows: int) -> VectorStore:
     writer = StoreWriter(folder / f"store-{rows}", Ids.of(map(str, range(rows))), WIDTH, Maker("random", ""), None)
     random = np.random.default_rng(0)
-    for shard, held in writer.missing():
-        writer.write(shard, random.standard_normal((len(held), WIDTH), np.float32))
+    for shard, held in writer.missing_shards():
+        writer.write_shard(shard, random.standard_normal((len(held), WIDTH), np.float32))
     writer.finish()
     return VectorStore(writer.folder)
 

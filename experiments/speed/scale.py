@@ -42,11 +42,11 @@ def build(folder: Path, rows: int, seconds: float) -> tuple[int, float]:
     ids = np.stack([numbers // 10**digit % 10 + ord("0") for digit in range(width - 1, -1, -1)], 1).astype(np.uint8)
     writer = StoreWriter(folder / "documents", Ids(ids.reshape(-1).view(f"S{width}")), WIDTH, Maker("random", "r"), None)
     start, done = time.perf_counter(), 0
-    for shard, held in writer.missing():
+    for shard, held in writer.missing_shards():
         if time.perf_counter() - start > seconds:
             break
         vectors = torch.randn(len(held), WIDTH, generator=torch.Generator().manual_seed(shard))
-        writer.write(shard, torch.nn.functional.normalize(vectors, dim=1).numpy())
+        writer.write_shard(shard, torch.nn.functional.normalize(vectors, dim=1).numpy())
         done += 1
     writer.finish()
     return done, time.perf_counter() - start

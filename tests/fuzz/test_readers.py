@@ -289,7 +289,7 @@ def test_vectors_to_import(tmp_path: Path, capfd: pytest.CaptureFixture[str], na
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     writer = StoreWriter(tmp_path / "store" / "documents", Ids.of(["a", "b", "c"]), 4, Maker("m", "f"), "t")
-    writer.write(0, np.eye(3, 4))
+    writer.write_shard(0, np.eye(3, 4))
     writer.finish()
     return writer.folder
 
@@ -360,7 +360,7 @@ def test_stores_of_pairs(source: MsMarcoTsv, tmp_path: Path) -> None:
         folder = tmp_path / "pairs" / "pairs-train"
         shutil.rmtree(folder, ignore_errors=True)
         writer = StoreWriter(folder, Ids.of(example[0]), example[1], Maker("m", "f"), texts)
-        writer.write(0, np.ones((len(example[0]), example[1])))
+        writer.write_shard(0, np.ones((len(example[0]), example[1])))
         writer.finish()
         (opened,) = open_pair_stores(str(folder.parent), source, "train")
         found = read_scored_candidates(opened, 2)

@@ -158,7 +158,7 @@ def test_candidates_of_a_store_are_its_top_behind_the_positive(by, source_root, 
 
 def written(folder: Path, ids: list[str], maker: str = "m", texts: str = "t") -> VectorStore:
     writer = StoreWriter(folder, Ids.of(ids), 1, Maker(maker, maker), texts)
-    writer.write(0, np.arange(len(ids), dtype=np.float32)[:, None])
+    writer.write_shard(0, np.arange(len(ids), dtype=np.float32)[:, None])
     writer.finish()
     return VectorStore(folder)
 

@@ -33,7 +33,7 @@ QRELS = "up 0 d3 2\nup 0 d1 1\nup 0 d5 0\nup 0 d9 1\ndown 0 d8 1\nlost 0 elsewhe
 
 def written(folder: Path, ids: list[str], vectors: list[list[float]], texts: str) -> None:
     writer = StoreWriter(folder, Ids.of(ids), 2, Maker("by hand", "f"), texts)
-    writer.write(0, np.array(vectors))
+    writer.write_shard(0, np.array(vectors))
     writer.finish()
 
 

@@ -37,10 +37,8 @@ def test_scores_do_not_depend_on_what_is_scored_together(source_root, teacher_fo
 def test_queries_without_a_document_are_passed_over(monkeypatch):
     """A whole block of them too."""
     monkeypatch.setattr(reranking, "QUERIES_AT_A_TIME", 2)
-    encoder, texts = (
-        make_cross("bert", "cls"),
-        Texts.from_lists(list("abcde"), ["old river", "new music", "red bread", "how to find", "the ocean"]),
-    )
+    encoder = make_cross("bert", "cls")
+    texts = Texts.from_lists(list("abcde"), ["old river", "new music", "red bread", "how to find", "the ocean"])
     rows = np.array([[-1, -1], [-1, -1], [1, -1], [-1, -1], [-1, 0]])
     found = score_with_cross(encoder, texts, texts, rows)
     alone = encoder.score(["red bread", "the ocean"], ["new music", "old river"]).scores.numpy()

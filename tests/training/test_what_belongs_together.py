@@ -155,7 +155,7 @@ def test_a_large_store_has_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 1)
     monkeypatch.setattr(store_writer, "MOST_SHARDS", 4)
     writer = store_writer.StoreWriter(tmp_path / "store", Ids.of(map(str, range(10))), 2, Maker("x", "y"), None)
-    assert [len(rows) for _, rows in writer.missing()] == [3, 3, 3, 1]
+    assert [len(rows) for _, rows in writer.missing_shards()] == [3, 3, 3, 1]
 
 
 def test_a_teacher_that_moved_is_found_again(teacher_folder: Path, source_root: Path, tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def queries():
 def store(documents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores") / "documents"
     writer = StoreWriter(folder, Ids.of(f"d{i}" for i in range(len(documents))), 32, Maker("m", "f"), texts=None)
-    for shard, rows in writer.missing():
-        writer.write(shard, documents[rows])
+    for shard, rows in writer.missing_shards():
+        writer.write_shard(shard, documents[rows])
     writer.finish()
     return VectorStore(folder)
 

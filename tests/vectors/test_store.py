@@ -31,9 +31,9 @@ def writer_in(folder, **changes) -> StoreWriter:
 
 
 def write_missing(writer: StoreWriter) -> list[int]:
-    written = [shard for shard, _ in writer.missing()]
-    for shard, rows in writer.missing():
-        writer.write(shard, VECTORS[rows])
+    written = [shard for shard, _ in writer.missing_shards()]
+    for shard, rows in writer.missing_shards():
+        writer.write_shard(shard, VECTORS[rows])
     return written
 
 
@@ -86,8 +86,8 @@ def test_slices_across_shards(folder, start, stop):
 
 def test_vectors_given_column_by_column_come_back_in_rows(tmp_path):
     writer = writer_in(tmp_path / "store")
-    for shard, rows in writer.missing():
-        writer.write(shard, np.asfortranarray(VECTORS[rows]))
+    for shard, rows in writer.missing_shards():
+        writer.write_shard(shard, np.asfortranarray(VECTORS[rows]))
     writer.finish()
     assert np.array_equal(VectorStore(tmp_path / "store")[:], HALVES)
 
@@ -132,8 +132,8 @@ def test_lengths_tell_cosines(length, empty, normalized, cosines, tmp_path):
     vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[:empty] = 0
     writer = writer_in(tmp_path / "store", ids=Ids.of([f"d{row}" for row in range(200)]))
-    for shard, rows in writer.missing():
-        writer.write(shard, vectors[rows])
+    for shard, rows in writer.missing_shards():
+        writer.write_shard(shard, vectors[rows])
     writer.finish()
     store = VectorStore(tmp_path / "store")
     assert (store.normalized, store.has_cosine_scores) == (normalized, cosines)
@@ -155,16 +155,16 @@ def test_a_new_writer_goes_on_with_the_missing_shards(tmp_path):
     folder = tmp_path / "store"
     first = writer_in(folder)
     for shard in (0, 2):
-        first.write(shard, VECTORS[shard * PER_SHARD : (shard + 1) * PER_SHARD])
+        first.write_shard(shard, VECTORS[shard * PER_SHARD : (shard + 1) * PER_SHARD])
     first.finish()
     assert not first.finished
     before = {shard: (folder / shard_name(shard)).stat().st_mtime_ns for shard in (0, 2)}
 
     second = writer_in(folder)
-    assert [(shard, rows.tolist()) for shard, rows in second.missing()] == [(1, [*range(7, 14)]), (3, [21, 22])]
+    assert [(shard, rows.tolist()) for shard, rows in second.missing_shards()] == [(1, [*range(7, 14)]), (3, [21, 22])]
     assert write_missing(second) == [1, 3]
     second.finish()
-    assert second.finished and second.missing() == []
+    assert second.finished and second.missing_shards() == []
     assert {shard: (folder / shard_name(shard)).stat().st_mtime_ns for shard in (0, 2)} == before
     np.testing.assert_array_equal(VectorStore(folder)[:], HALVES)
     VectorStore(folder).verify()
@@ -183,7 +183,7 @@ def test_half_written_files_do_not_count(tmp_path):
     writer_in(folder)
     (folder / f".{shard_name(1)}.123.tmp").write_bytes(b"half a shard")
     writer = writer_in(folder)
-    assert [shard for shard, _ in writer.missing()] == [0, 1, 2, 3]
+    assert [shard for shard, _ in writer.missing_shards()] == [0, 1, 2, 3]
     write_missing(writer)
     writer.finish()
     VectorStore(folder).verify()
@@ -193,7 +193,7 @@ def test_two_writers_share_the_shards(tmp_path):
     folder = tmp_path / "store"
     writers = [writer_in(folder), writer_in(folder)]
     for shard in range(4):
-        writers[shard % 2].write(shard, VECTORS[shard * PER_SHARD : (shard + 1) * PER_SHARD])
+        writers[shard % 2].write_shard(shard, VECTORS[shard * PER_SHARD : (shard + 1) * PER_SHARD])
     for writer in writers:
         writer.finish()
     np.testing.assert_array_equal(VectorStore(folder)[:], HALVES)
@@ -218,7 +218,7 @@ def test_other_inputs_are_refused(folder, changes, message):
 def test_an_unfinished_store_of_the_release_before_goes_on(origin, phrase, tmp_path):
     """Its plan has a phrase where this release has an origin, and no fields without a value."""
     maker, folder = replace(MAKER, origin=origin, role="document"), tmp_path / "store"
-    writer_in(folder, maker=maker).write(0, VECTORS[:PER_SHARD])
+    writer_in(folder, maker=maker).write_shard(0, VECTORS[:PER_SHARD])
     plan = read_json(folder / "plan.json", "plan")
     old = {"name": "teacher", "fingerprint": "t1", "role": "document", "origin": phrase}
     write_json(folder / "plan.json", {**plan, "maker": old})
@@ -259,13 +259,13 @@ def test_numbers_that_are_not_finite_name_their_text(tmp_path, value):
     vectors = VECTORS[7:14].copy()
     vectors[4, 2] = value  # row 11; 1e6 is beyond float16
     with pytest.raises(BadInput, match=f"'{IDS[11]}' is not finite in float16"), np.errstate(over="ignore"):
-        writer.write(1, vectors)
-    assert [shard for shard, _ in writer.missing()] == [0, 1, 2, 3]
+        writer.write_shard(1, vectors)
+    assert [shard for shard, _ in writer.missing_shards()] == [0, 1, 2, 3]
 
 
 def test_an_unfinished_store_is_refused(tmp_path):
     writer = writer_in(tmp_path / "store")
-    writer.write(0, VECTORS[:PER_SHARD])
+    writer.write_shard(0, VECTORS[:PER_SHARD])
     with pytest.raises(BadInput, match="this store is unfinished: run distill encode"):
         VectorStore(tmp_path / "store")
     with pytest.raises(BadInput, match="no vector store"):
@@ -377,7 +377,7 @@ def test_no_documents_no_teacher_store(tmp_path):
 def test_a_manifest_that_claims_more_than_there_is_is_refused(claim, tmp_path):
     """At once: 78 billion rows would be looked for shard by shard, and room made for rows of 4 billion numbers."""
     writer = writer_in(tmp_path / "store", ids=Ids.of(["a", "b"]))  # of one shard, as it stays with larger ones
-    writer.write(0, VECTORS[:2])
+    writer.write_shard(0, VECTORS[:2])
     writer.finish()
     manifest = tmp_path / "store" / "manifest.json"
     write_json(manifest, {**read_json(manifest, "manifest"), **claim})
