@@ -1,10 +1,12 @@
-"""`distill report`."""
+"""`distill report`: one page of a run, or of several."""
 
-from distill.report.report import report
+from __future__ import annotations
+
+from distill.report.report import Report, report
 
 
-def show(result: object) -> None:
-    """Nothing yet."""
+def show(result: Report) -> None:
+    print(result)
 
 
 FUNCTION = report

@@ -1,157 +1,178 @@
-"""The charts of a report, as the page's script draws them: plain values under the names of their kind."""
+"""Which charts a report has: of one run, and of several that are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from distill.evaluation.results import COLUMNS, STUDENT, TEACHER
-from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
+from distill.evaluation.results import COLUMNS, OVERLAP, STUDENT, TEACHER
+from distill.metrics.retention import Interval
 from distill.records import BadInput
-from distill.report.evidence import JudgedRun, RunEvidence, split_into_bins
+from distill.report.charts import Chart, Point, Series, bar_chart, interval_chart, line_chart, make_point, number_charts, scatter_chart
+from distill.report.evidence import RunEvidence
+from distill.report.query_results import QueryResults, split_into_bins
 
 MOST_POINTS = 400  # of a curve: what a screen shows
-NAMES = {name: heading for name, (heading, _) in COLUMNS.items()} | {"overlap@10": "overlap@10"}
-Chart = dict[str, Any]
+HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {OVERLAP: OVERLAP}
+KEPT_ON_DEV = "Kept on dev"
+# curve names by chart; one run shows all of its loss terms, of several runs the totals alone are compared
+RUN_CURVES = {
+    "Agreement with the teacher on dev": ["dev/overlap@10", "dev/cosine"],
+    KEPT_ON_DEV: ["dev/retention_ndcg@10", "dev/retention_mrr@10", "dev/retention_recall@100"],
+}
+COMPARISON_CURVES = {
+    "Loss": ["train/loss"],
+    "Agreement with the teacher on dev": ["dev/overlap@10"],
+    KEPT_ON_DEV: ["dev/retention_ndcg@10"],
+}
+BOUND_CURVES = {
+    "Terms of the bound on the gap": [
+        f"theory/{name}" for name in ("r_emb_q", "r_emb_q_train", "r_emb_d_train", "teacher_deviation", "gap")
+    ]
+}
+# field of a system: (title of the chart, axis, unit)
+COSTS = {
+    "query_latency_ms_p50": ("What is kept at which latency", "ms a query, half take longer", 1.0),
+    "params": ("What is kept at which size", "million parameters", 1e6),
+}
 
 
 def run_charts(run: RunEvidence) -> list[Chart]:
-    """Everything there is to see of one run."""
-    made = [*_by_group(run), *_per_query(run), *curves([run]), *_costs(run)]
-    return [{"id": f"chart{number}", "note": "", **chart} for number, chart in enumerate(made)]
+    """The charts of one run: retention by group of queries, each query, curves, costs."""
+    charts: list[Chart] = []
+    if run.queries is not None:
+        charts += _chart_groups(run, run.queries)
+        charts += _chart_queries(run.queries)
+    if run.cosines is not None:
+        charts.append(_chart_alignment(run.cosines))
+    return number_charts([*charts, *_chart_run_curves(run), *_chart_costs(run)])
 
 
-def comparison_charts(runs: Sequence[RunEvidence], metric: str) -> list[Chart]:
-    """Several runs on the same queries: what each keeps at which latency, and how they learnt."""
-    measure_kept = [read_retention(run, metric).value for run in runs]
-    made = list(curves(runs))
-    for field, title, unit in (("params", "million parameters", 1e6), ("query_latency_ms_p50", "ms a query, half take longer", 1)):
-        costs = [_cost(run, STUDENT, field, unit) for run in runs]
-        known = [(cost, value, run.name) for cost, value, run in zip(costs, measure_kept, runs, strict=True) if cost is not None]
-        front = {name for cost, value, name in known if not any(dominates(other, (cost, value)) for *other, _ in known)}
-        points = [{"x": cost, "y": value, "label": name} for cost, value, name in sorted(known)]
-        series = [{"name": "Pareto front", "joined": True, "points": [point for point in points if point["label"] in front]}]
-        if beaten := [point for point in points if point["label"] not in front]:
-            series.append({"name": "not on the front", "points": beaten})
-        if (teacher := _cost(runs[0], TEACHER, field, unit)) is not None:
-            series.append({"name": "teacher", "points": [{"x": teacher, "y": 1, "label": "teacher"}]})
-        kind = {"kind": "scatter", "share": True, "x": title, "y": f"kept {NAMES[metric]}"}
-        made.insert(0, {"title": f"What is kept at which {'size' if field == 'params' else 'latency'}", **kind, "series": series})
-    return [{"id": f"chart{number}", "note": "", **chart} for number, chart in enumerate(made)]
-
-
-def _cost(run: RunEvidence, system: str, field: str, unit: float) -> float | None:
-    cost = run.results["systems"][system].get(field)
-    return None if cost is None else cost / unit
+def comparison_charts(runs: Sequence[RunEvidence]) -> list[Chart]:
+    """The charts of several runs on the same queries: what each keeps at which latency and size, and how they learnt."""
+    costs = [_chart_retention_by_cost(runs, field) for field in COSTS]
+    return number_charts([*costs, *_chart_curves_of_several(runs)])
 
 
 def dominates(other: Sequence[float], one: Sequence[float]) -> bool:
-    """Whether (cost, quality) of another is nowhere worse and somewhere better."""
+    """Whether another (cost, quality) is nowhere worse than one, and somewhere better.
+
+    >>> dominates((1, 0.9), (2, 0.9)), dominates((1, 0.9), (2, 0.95))
+    (True, False)
+    """
     return other[0] <= one[0] and other[1] >= one[1] and tuple(other) != tuple(one)
 
 
-def read_retention(run: RunEvidence, metric: str) -> Interval:
-    """What the student keeps of a metric; of unjudged queries the overlap, which has no interval in the results."""
-    if metric in run.results["retention"]:
-        measure_kept = run.results["retention"][metric]
-        return Interval(measure_kept["value"], *measure_kept["ci95"])
-    value = run.results["agreement"]["overlap@10"]
-    return Interval(value, value, value)
+def _chart_groups(run: RunEvidence, queries: QueryResults) -> Iterator[Chart]:
+    """Retention by length of the query, by the teacher's margin, and by dataset, other evaluated texts included."""
+    title = f"Kept {HEADINGS[queries.metric]}"
+    lengths = _measure_groups(queries, split_into_bins(queries.word_counts, whole=True))
+    yield interval_chart(f"{title} by query length", "words in the query", lengths)
+    margins = _measure_groups(queries, split_into_bins(queries.margins))
+    yield interval_chart(f"{title} by the teacher's margin", "first score less the second", margins)
+    splits = _measure_groups(queries, ((name, np.array(queries.splits) == name) for name in dict.fromkeys(queries.splits)))
+    others = [
+        (f"{other.values['dataset']} (n={other.values['queries']})", other.retention[queries.metric])
+        for other in run.other_results
+        if queries.metric in other.retention
+    ]
+    yield interval_chart(f"{title} by dataset", "", [*splits, *others])
 
 
-def measure_kept(queries: JudgedRun, members: np.ndarray) -> Interval:
-    """What the student keeps of the teacher's quality on some of the queries; BadInput where the teacher has none."""
-    student = queries.values[STUDENT][queries.metric][members]
-    if queries.metric == "overlap@10":
-        return bootstrap_mean(student, resamples=2000)
-    return bootstrap_ratio(student, queries.values[TEACHER][queries.metric][members], resamples=2000)
+def _measure_groups(queries: QueryResults, groups: Iterable[tuple[str, np.ndarray]]) -> list[tuple[str, Interval]]:
+    """Label with its number of queries, and retention, of each group; groups on which the teacher scores nothing are left out."""
+    measured = []
+    for label, members in groups:
+        try:
+            measured.append((f"{label} (n={int(members.sum())})", queries.measure_retention(members)))
+        except BadInput:
+            continue
+    return measured
 
 
-def _by_group(run: RunEvidence) -> Iterator[Chart]:
-    queries = run.queries
-    if queries is None:
+def _chart_queries(queries: QueryResults) -> Iterator[Chart]:
+    """Every query as a point, teacher against student."""
+    if queries.metric not in queries.values.get(TEACHER, {}):
         return
-    splits = [(name, np.array([split == name for split in queries.splits])) for name in dict.fromkeys(queries.splits)]
-    groups = {
-        "by query length": (list(split_into_bins(queries.words, whole=True)), "words in the query"),
-        "by the teacher's margin": (list(split_into_bins(queries.margins)), "first score less the second"),
-        "by dataset": (splits, ""),
-    }
-    for title, (parts, x) in groups.items():
-        labels, intervals = [], []
-        for label, members in parts:
-            try:
-                intervals.append(measure_kept(queries, members))
-            except BadInput:
-                continue  # nothing to keep there
-            labels.append(f"{label} (n={int(members.sum())})")
-        if title == "by dataset":
-            for other in run.elsewhere:
-                if queries.metric in other["retention"]:
-                    found = other["retention"][queries.metric]
-                    labels.append(f"{other['dataset']} (n={other['queries']})")
-                    intervals.append(Interval(found["value"], *found["ci95"]))
-        yield interval_chart(f"Kept {NAMES[queries.metric]} {title}", x, labels, intervals)
+    teacher = queries.values[TEACHER][queries.metric].round(4).tolist()
+    student = queries.values[STUDENT][queries.metric].round(4).tolist()
+    points = [make_point(x, y, text[:80]) for x, y, text in zip(teacher, student, queries.texts, strict=True)]
+    title, note = f"{HEADINGS[queries.metric]} of every query", "Below the line the teacher is better."
+    yield scatter_chart(title, TEACHER, STUDENT, [{"name": "a query", "points": points}], diagonal=True, note=note)
 
 
-def interval_chart(title: str, x: str, labels: list[str], intervals: list[Interval]) -> Chart:
-    values, ends = [found.value for found in intervals], [[found.low, found.high] for found in intervals]
-    return {"title": title, "kind": "intervals", "share": True, "x": x, "y": "", "labels": labels, "values": values, "intervals": ends}
+def _chart_alignment(cosines: np.ndarray) -> Chart:
+    counts, edges = np.histogram(cosines, bins=30)
+    note = f"Cosine of the student's vector to the teacher's, mean {cosines.mean():.3f}, lowest {cosines.min():.3f}."
+    bars = [(f"{edge:.3f}", count) for edge, count in zip(edges[:-1], counts.tolist(), strict=True)]
+    return bar_chart("Alignment", "cosine from", "queries", bars, "queries", note)
 
 
-def _per_query(run: RunEvidence) -> Iterator[Chart]:
-    queries = run.queries
-    if queries is not None and queries.metric in queries.values.get(TEACHER, {}):
-        pair = zip(*(queries.values[name][queries.metric].round(4).tolist() for name in (TEACHER, STUDENT)), queries.texts, strict=True)
-        points = [{"x": x, "y": y, "label": text[:80]} for x, y, text in pair]
-        title = f"{NAMES[queries.metric]} of every query"
-        scatter = {"kind": "scatter", "diagonal": True, "x": TEACHER, "y": STUDENT, "series": [{"name": "a query", "points": points}]}
-        yield {"title": title, "note": "Below the line the teacher is better.", **scatter}
-    if run.cosines is not None:
-        counts, edges = np.histogram(run.cosines, bins=30)
-        note = f"Cosine of the student's vector to the teacher's, mean {run.cosines.mean():.3f}, lowest {run.cosines.min():.3f}."
-        labels = [f"{edge:.3f}" for edge in edges[:-1]]
-        series = [{"name": "queries", "values": counts.tolist()}]
-        yield {"title": "Alignment", "note": note, "kind": "bars", "x": "cosine from", "y": "queries", "labels": labels, "series": series}
+def _chart_costs(run: RunEvidence) -> Iterator[Chart]:
+    """Latency and size of every system."""
+    latency_unit, size_unit = "ms, half take longer", "million parameters"
+    yield bar_chart("Latency of one query", "", latency_unit, list(run.latencies.items()), latency_unit)
+    sizes = [(name, system["params"] / 1e6) for name, system in run.results.systems.items() if "params" in system]
+    yield bar_chart("Size", "", size_unit, sizes, size_unit)
 
 
-def curves(runs: Sequence[RunEvidence]) -> Iterator[Chart]:
-    """Loss terms, and what dev says, over the steps; of several runs the totals alone."""
-    one = len(runs) == 1
-    shown = {
-        "Loss": ("train/loss",) if not one else None,
-        "Agreement with the teacher on dev": ("dev/overlap@10", "dev/cosine") if one else ("dev/overlap@10",),
-        "Kept on dev": tuple(f"dev/retention_{name}" for name in (("ndcg@10", "mrr@10", "recall@100") if one else ("ndcg@10",))),
-        "Terms of the bound on the gap": tuple(
-            f"theory/{name}" for name in ("r_emb_q", "r_emb_q_train", "r_emb_d_train", "teacher_deviation", "gap")
-        ),
-    }
-    for title, names in shown.items():
-        series = []
-        for run in runs:
-            known = dict.fromkeys(name for line in run.curves for name in line)
-            for name in names or _loss_terms(known):
-                points = [{"x": line["step"] + 1, "y": line[name]} for line in run.curves if np.isfinite(line.get(name, np.nan))]
-                if points:
-                    label = name.partition("/")[2] if one else run.name
-                    series.append({"name": label, "points": points[:: max(1, len(points) // MOST_POINTS)]})
-        if series:
-            yield {"title": title, "kind": "lines", "x": "step", "y": "", "share": title == "Kept on dev", "series": series}
+def _chart_retention_by_cost(runs: Sequence[RunEvidence], field: str) -> Chart:
+    """What each run keeps at which cost; runs that no other dominates are joined to a front."""
+    title, axis, unit = COSTS[field]
+    metric = runs[0].results.main_metric
+    measured = [(run.results.systems[STUDENT].get(field), read_retention(run, metric).value, run.name) for run in runs]
+    known = sorted((cost / unit, value, name) for cost, value, name in measured if cost is not None)
+    front: list[Point] = []
+    beaten: list[Point] = []
+    for cost, value, name in known:
+        is_dominated = any(dominates(other[:2], (cost, value)) for other in known)
+        points = beaten if is_dominated else front
+        points.append(make_point(cost, value, name))
+    series: list[Series] = [{"name": "Pareto front", "joined": True, "points": front}]
+    if beaten:
+        series.append({"name": "not on the front", "points": beaten})
+    teacher_cost = runs[0].results.systems[TEACHER].get(field)
+    if teacher_cost is not None:
+        series.append({"name": "teacher", "points": [make_point(teacher_cost / unit, 1, "teacher")]})
+    return scatter_chart(title, axis, f"kept {HEADINGS[metric]}", series, share=True)
 
 
-def _loss_terms(names: Iterable[str]) -> list[str]:
+def read_retention(run: RunEvidence, metric: str) -> Interval:
+    """What the student keeps of a metric; of unjudged queries the overlap, which has no interval."""
+    if metric in run.results.retention:
+        return run.results.retention[metric]
+    overlap = run.results.agreement[OVERLAP]
+    return Interval(overlap, overlap, overlap)
+
+
+def _chart_run_curves(run: RunEvidence) -> Iterator[Chart]:
+    """Loss terms, dev metrics and the terms of the bound over the steps."""
+    for title, names in {"Loss": _list_loss_terms(run), **RUN_CURVES, **BOUND_CURVES}.items():
+        series = [_make_curve(run, name, label=name.partition("/")[2]) for name in names]
+        yield from _chart_curves(title, series)
+
+
+def _chart_curves_of_several(runs: Sequence[RunEvidence]) -> Iterator[Chart]:
+    for title, names in {**COMPARISON_CURVES, **BOUND_CURVES}.items():
+        series = [_make_curve(run, name, label=run.name) for run in runs for name in names]
+        yield from _chart_curves(title, series)
+
+
+def _chart_curves(title: str, series: list[Series]) -> Iterator[Chart]:
+    series = [curve for curve in series if curve["points"]]
+    if series:
+        yield line_chart(title, "step", series, share=title == KEPT_ON_DEV)
+
+
+def _make_curve(run: RunEvidence, name: str, label: str) -> Series:
+    """The finite values of a metric over the steps, thinned out to what a screen shows."""
+    points = [make_point(line["step"] + 1, line[name]) for line in run.curves if np.isfinite(line.get(name, np.nan))]
+    return {"name": label, "points": points[:: max(1, len(points) // MOST_POINTS)]}
+
+
+def _list_loss_terms(run: RunEvidence) -> list[str]:
     """The terms and their weighted sum; a single term is the sum already."""
+    names = dict.fromkeys(name for line in run.curves for name in line)
     terms = [name for name in names if name.startswith("train/")]
     return terms if len(terms) > 2 else ["train/loss"]
-
-
-def _costs(run: RunEvidence) -> Iterator[Chart]:
-    systems = run.results["systems"]
-    latency = {name: system["query_latency_ms_p50"] for name, system in systems.items() if "query_latency_ms_p50" in system}
-    latency |= {f"{name}, 1 core": path["query_latency_ms_p50"] for name, path in run.serving["paths"].items()}
-    sizes = {name: system["params"] / 1e6 for name, system in systems.items() if "params" in system}
-    for title, y, found in (("Latency of one query", "ms, half take longer", latency), ("Size", "million parameters", sizes)):
-        series = [{"name": y, "values": list(found.values())}]
-        yield {"title": title, "kind": "bars", "x": "", "y": y, "labels": list(found), "series": series}

@@ -19,8 +19,10 @@ from conftest import make_source
 
 from distill.evaluation.latency import measure_query_latency
 from distill.records import BadInput
-from distill.report.evidence import RunEvidence, split_into_bins
+from distill.report.evidence import RunEvidence
 from distill.report.figures import dominates, run_charts
+from distill.report.query_results import split_into_bins
+from distill.report.report import report
 
 NASTY = '</script><img src=x onerror="document.title=1"> & "quotes" river'
 SECTIONS = [
@@ -99,6 +101,13 @@ def test_page_says_what_the_results_say(root: Path) -> None:
     assert "http://" not in re.sub(r"https?://(www\.chartjs\.org|www\.w3\.org|git\.io)\S*", "", page)
 
 
+def test_what_it_returns(root: Path, tmp_path: Path) -> None:
+    result = report([str(root / "two")], str(tmp_path / "page.html"))
+    verdict = json.loads((root / "two" / "results.json").read_text())["retention"]["ndcg@10"]["value"]
+    assert result.path == tmp_path / "page.html" and result.path.exists()
+    assert result.verdict.startswith(f"two keeps {verdict:.1%} [") and str(result) == f"{result.verdict}\n{result.path}"
+
+
 def test_texts_are_escaped(root: Path) -> None:
     page = (root / "two" / "report.html").read_text()
     found = Words(page)
@@ -123,7 +132,7 @@ def test_groups_are_the_queries_once_each(root: Path) -> None:
     # by hand: what is kept on the split `more`
     student, teacher = (run.queries.values[name]["ndcg@10"][30:].mean() for name in ("student", "teacher"))
     assert by_title["Kept nDCG@10 by dataset"]["values"][1] == pytest.approx(student / teacher)
-    assert run.cosines is not None and run.cosines.mean() == pytest.approx(run.results["agreement"]["cosine"], abs=1e-3)
+    assert run.cosines is not None and run.cosines.mean() == pytest.approx(run.results.agreement["cosine"], abs=1e-3)
     assert run.missing == []
 
 
@@ -132,7 +141,7 @@ def test_margins_and_words_by_hand(root: Path) -> None:
     assert queries is not None
     first, second = (score for _, score in queries.rankings["teacher"][queries.ids[3]][:2])
     assert queries.margins[3] == pytest.approx(first - second)
-    assert queries.words[3] == len(queries.texts[3].split())
+    assert queries.word_counts[3] == len(queries.texts[3].split())
 
 
 def test_bins_by_hand() -> None:

@@ -1,0 +1,110 @@
+"""The tables of a report: quality and cost of one run, and several runs beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distill.evaluation.results import COLUMNS, OVERLAP, STUDENT, TEACHER
+from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio, randomisation_test
+from distill.report.evidence import RunEvidence
+from distill.report.figures import HEADINGS, read_retention
+from distill.report.query_results import RESAMPLES
+
+Cell = tuple[str, str]  # a value, and in small letters what goes with it
+Table = dict[str, Any]  # as the page's template reads it: title, heads, rows of cells, note
+NOTHING = ("-", "")
+
+
+def quality_table(run: RunEvidence) -> Table:
+    """A row a metric: each system with its interval, what the student keeps, and whether chance explains the difference."""
+    systems, agreement = run.results.systems, run.results.agreement
+    metrics = [name for name in systems[TEACHER] if name in HEADINGS and "@" in name]
+    note = (
+        f"Brackets: 95% intervals over queries; what is kept is paired. p: randomisation test of student against teacher. On "
+        f"{agreement['queries']} {agreement['split']} queries: overlap@10 {agreement[OVERLAP]:.3f}, cosine {agreement['cosine']:.3f}."
+    )
+    rows = [_make_quality_row(run, metric) for metric in metrics]
+    return {"title": "Quality", "heads": ["", *systems, "kept", "p"], "rows": rows, "note": note}
+
+
+def _make_quality_row(run: RunEvidence, metric: str) -> list[Cell]:
+    queries, retention = run.queries, run.results.retention
+    cells: list[Cell] = [(HEADINGS[metric], "")]
+    for name, system in run.results.systems.items():
+        value = "-" if metric not in system else f"{system[metric]:.4f}"
+        interval = ""
+        if queries is not None:
+            _, low, high = bootstrap_mean(queries.values[name][metric], RESAMPLES)
+            interval = f"[{low:.3f}, {high:.3f}]"
+        cells.append((value, interval))
+    kept = (" ".join(_format_percent(retention[metric])), "") if metric in retention else NOTHING
+    p = NOTHING
+    if queries is not None:
+        p = (f"{randomisation_test(queries.values[STUDENT][metric], queries.values[TEACHER][metric]):.4f}", "")
+    return [*cells, kept, p]
+
+
+def cost_table(run: RunEvidence, hour_price: float | None) -> Table:
+    """What a million queries cost, one after the other on the machine that was measured.
+
+    Args:
+        run: whose systems and exported forms are listed.
+        hour_price: of that machine; None leaves the column out.
+    """
+    rows = []
+    for name, milliseconds in run.latencies.items():
+        hours = milliseconds / 3.6  # of a million queries
+        cells = [(_name_system(run, name), ""), (f"{milliseconds:.2f}", ""), (f"{hours:.2f}", "")]
+        if hour_price is not None:
+            cells.append((f"{hours * hour_price:.2f}", ""))
+        rows.append(cells)
+    heads = ["", "ms a query", "hours"] + ([] if hour_price is None else ["price"])
+    machine = run.provenance.get("processor") or "the machine that was measured"
+    return {"title": "Cost of a million queries", "heads": heads, "rows": rows, "note": f"One after the other, on {machine}."}
+
+
+def _name_system(run: RunEvidence, name: str) -> str:
+    """Exported forms are the student's."""
+    return name if name in run.results.systems else f"student, {name}"
+
+
+def comparison_table(runs: Sequence[RunEvidence]) -> Table:
+    """A row a run: what it keeps, what it costs, and how it compares with the first."""
+    first = runs[0]
+    metric = first.results.main_metric
+    heads = ["run", f"kept {HEADINGS[metric]}", OVERLAP, "parameters", "ms a query", f"kept by {first.name}, this run = 100%", "p"]
+    note = f"Brackets: 95% intervals, paired over queries. p: randomisation test against {first.name}."
+    return {"title": "Runs", "heads": heads, "rows": [_make_run_row(run, first, metric) for run in runs], "note": note}
+
+
+def _make_run_row(run: RunEvidence, first: RunEvidence, metric: str) -> list[Cell]:
+    student, kept = run.results.systems[STUDENT], read_retention(run, metric)
+    value, interval = _format_percent(kept)
+    return [
+        (run.name, ""),
+        (value, "" if kept.low == kept.high else interval),
+        (f"{run.results.agreement[OVERLAP]:.3f}", ""),
+        (_format_field(student, "params"), ""),
+        (_format_field(student, "query_latency_ms_p50"), ""),
+        *_compare_with_first(run, first, metric),
+    ]
+
+
+def _compare_with_first(run: RunEvidence, first: RunEvidence, metric: str) -> tuple[Cell, Cell]:
+    """The first run's quality as a share of this one's, and p of their difference; nothing for the first run itself."""
+    if run is first or run.queries is None or first.queries is None:
+        return NOTHING, NOTHING
+    own, reference = run.queries.values[STUDENT][metric], first.queries.values[STUDENT][metric]
+    if not own.any():
+        return NOTHING, NOTHING
+    return (f"{bootstrap_ratio(reference, own).value:.1%}", ""), (f"{randomisation_test(own, reference):.4f}", "")
+
+
+def _format_field(system: dict[str, float], field: str) -> str:
+    return COLUMNS[field][1](system[field]) if field in system else "-"
+
+
+def _format_percent(interval: Interval) -> tuple[str, str]:
+    """`97.3%` and `[95.9, 98.6]`."""
+    return f"{interval.value:.1%}", f"[{interval.low * 100:.1f}, {interval.high * 100:.1f}]"
