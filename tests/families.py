@@ -46,9 +46,11 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
         core = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token=specials["unk_token"]))
         core.normalizer = normalizers.BertNormalizer()
         core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    first, last = ("<s>", "</s>") if "bos_token" in specials else ("[CLS]", "[SEP]")
+    is_roberta = specials is ROBERTA_SPECIALS
+    first, last = ("<s>", "</s>") if is_roberta else ("[CLS]", "[SEP]")
     ends = [(word, words.index(word)) for word in (first, last)]
-    between, side = (f"{last} {last}", "") if "bos_token" in specials else (last, "" if family == "modernbert" else ":1")
+    between = f"{last} {last}" if is_roberta else last
+    side = ":1" if family in ("bert", "distilbert") else ""  # the token type of the second text
     pair = f"{first} $A {between} $B{side} {last}{side}"
     core.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", pair=pair, special_tokens=ends)
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if family == "bert" else ["input_ids", "attention_mask"]

@@ -32,10 +32,10 @@ def test_pooled_vectors_and_score_by_hand(family):
     states = encoder.backbone(**inputs).last_hidden_state[0].double()  # [L, D]
     query, document = (sum(states[place] for place in places) / len(places) for places in SPANS[family])
     query, document = query / query.square().sum().sqrt(), document / document.square().sum().sqrt()
-    found = encoder.score(["old river"], ["a market"])
-    torch.testing.assert_close(found.query[0].double(), query, atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.document[0].double(), document, atol=1e-6, rtol=0)
-    assert float(found.scores[0]) == pytest.approx(float(query @ document) / 0.05, abs=1e-4)
+    scored = encoder.score(["old river"], ["a market"])
+    torch.testing.assert_close(scored.query[0].double(), query, atol=1e-6, rtol=0)
+    torch.testing.assert_close(scored.document[0].double(), document, atol=1e-6, rtol=0)
+    assert float(scored.scores[0]) == pytest.approx(float(query @ document) / 0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,9 +43,9 @@ def test_pooled_vectors_and_score_by_hand(family):
 def test_the_classifiers_logit_is_the_score(family):
     encoder = make_cross(family, "cls")
     inputs = encoder.tokenizer("old river", "a market", return_tensors="pt")
-    found = encoder.score(["old river"], ["a market"])
-    assert float(found.scores[0]) == pytest.approx(float(encoder.backbone(**inputs).logits[0, 0]), abs=1e-6)
-    assert found.query.shape == found.document.shape == (1, 0)
+    scored = encoder.score(["old river"], ["a market"])
+    assert float(scored.scores[0]) == pytest.approx(float(encoder.backbone(**inputs).logits[0, 0]), abs=1e-6)
+    assert scored.query.shape == scored.document.shape == (1, 0)
 
 
 @torch.inference_mode()
@@ -100,9 +100,9 @@ def test_padding_and_truncation_never_leak(kind, pairs, beyond):
 
 @torch.inference_mode()
 def test_an_empty_document_scores_0_and_the_query_keeps_a_vector():
-    found = make_cross("bert").score(["old river"], [""])
-    assert (float(found.scores[0]), float(found.document.norm())) == (0, 0)
-    assert float(found.query.norm()) == pytest.approx(1, abs=1e-6)
+    scored = make_cross("bert").score(["old river"], [""])
+    assert (float(scored.scores[0]), float(scored.document.norm())) == (0, 0)
+    assert float(scored.query.norm()) == pytest.approx(1, abs=1e-6)
 
 
 def test_the_pooled_vectors_have_a_gradient_beside_an_empty_text():

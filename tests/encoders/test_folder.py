@@ -36,7 +36,7 @@ def heads(width: int = 16) -> dict[str, list]:
     }
 
 
-def agree(ours: torch.Tensor, theirs: np.ndarray) -> bool:
+def vectors_agree(ours: torch.Tensor, theirs: np.ndarray) -> bool:
     """Cosine 0.99999 and the same lengths."""
     theirs = torch.from_numpy(theirs)
     cosines = torch.nn.functional.cosine_similarity(ours, theirs, dim=-1)
@@ -50,7 +50,7 @@ def folder(tmp_path):
     return make_folder(tmp_path / "model", "bert", head=[make_dense(16, 16), Normalize()])
 
 
-def rewritten(path, **changes):
+def rewrite_json(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -162,7 +162,7 @@ def test_sentence_transformers_encodes_the_same(family, tmp_path):
     encoder.save_pretrained(tmp_path / "model")
     model = theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu")
     for role in ROLES:
-        assert agree(encoder.encode(TEXTS, role), model.encode(TEXTS, prompt_name=role))
+        assert vectors_agree(encoder.encode(TEXTS, role), model.encode(TEXTS, prompt_name=role))
     assert model.get_max_seq_length() == 12
 
 
@@ -172,7 +172,7 @@ def test_sentence_transformers_reads_every_head(head, pooling, tmp_path):
     theirs = pytest.importorskip("sentence_transformers")
     encoder = make_encoder("bert", pooling=pooling, head=heads()[head])
     encoder.save_pretrained(tmp_path / "model")
-    assert agree(encoder.encode(TEXTS, "query"), theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS))
+    assert vectors_agree(encoder.encode(TEXTS, "query"), theirs.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS))
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
@@ -195,8 +195,8 @@ def test_folders_of_sentence_transformers_load(family, pooling, tmp_path):
     model.save(str(tmp_path / "model"))
     encoder = load_encoder(str(tmp_path / "model"))
     assert (encoder.pooling.mode, encoder.settings) == (pooling, TextSettings(14, PROMPTS))
-    assert agree(encoder.encode(TEXTS, "query"), model.encode(TEXTS, prompt_name="query"))
-    assert agree(encoder.encode(TEXTS, "document"), model.encode(TEXTS, prompt_name="passage"))
+    assert vectors_agree(encoder.encode(TEXTS, "query"), model.encode(TEXTS, prompt_name="query"))
+    assert vectors_agree(encoder.encode(TEXTS, "document"), model.encode(TEXTS, prompt_name="passage"))
 
 
 def test_their_module_types_are_the_new_ones(tmp_path):
@@ -212,7 +212,7 @@ def test_their_module_types_are_the_new_ones(tmp_path):
 def test_the_real_teacher_encodes_as_sentence_transformers_does(minilm):
     theirs = pytest.importorskip("sentence_transformers")
     texts = ["what is a dual encoder?", "Köln, 東京 and 12,000 others", "long " * 400]
-    assert agree(load_encoder(minilm).encode(texts, "query"), theirs.SentenceTransformer(minilm, device="cpu").encode(texts))
+    assert vectors_agree(load_encoder(minilm).encode(texts, "query"), theirs.SentenceTransformer(minilm, device="cpu").encode(texts))
 
 
 # plain transformers folders and hub names
@@ -246,7 +246,7 @@ def test_a_hub_name_offline_is_named():
 def test_half_precision_weights_become_float32(folder, stored):
     weights = {name: tensor.to(stored) for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    rewritten(folder / "config.json", dtype=str(stored).removeprefix("torch."))
+    rewrite_json(folder / "config.json", dtype=str(stored).removeprefix("torch."))
     encoder = load_encoder(str(folder))
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
     assert encoder.backbone.config.dtype == torch.float32  # a student cut from it is made in this format
@@ -255,36 +255,36 @@ def test_half_precision_weights_become_float32(folder, stored):
 # what is refused
 
 
-def without(name):
+def remove(name):
     return lambda folder: (folder / name).unlink()
 
 
-def cut_off(name):
+def truncate(name):
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-100])
 
 
-def lacking(folder):
+def drop_a_weight(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["encoder.layer.2.output.dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def misshapen(folder):
+def reshape_a_weight(folder):
     weights = load_file(folder / "model.safetensors")
     weights["encoder.layer.2.output.dense.weight"] = torch.zeros(3, 3)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 BROKEN = {
-    "no weights": (without("model.safetensors"), "no file named model.safetensors"),
-    "weights cut off": (cut_off("model.safetensors"), "not a transformers model folder"),
-    "weights lacking": (lacking, r"weights lack encoder\.layer\.2\.output\.dense\.weight"),
-    "weights misshapen": (misshapen, "not a transformers model folder"),
-    "no tokenizer": (without("tokenizer.json"), "no tokenizer in it"),
-    "no config": (without("config.json"), "not a transformers model folder"),
+    "no weights": (remove("model.safetensors"), "no file named model.safetensors"),
+    "weights cut off": (truncate("model.safetensors"), "not a transformers model folder"),
+    "weights lacking": (drop_a_weight, r"weights lack encoder\.layer\.2\.output\.dense\.weight"),
+    "weights misshapen": (reshape_a_weight, "not a transformers model folder"),
+    "no tokenizer": (remove("tokenizer.json"), "no tokenizer in it"),
+    "no config": (remove("config.json"), "not a transformers model folder"),
     "no pooling": (lambda folder: shutil.rmtree(folder / "1_Pooling"), "no pooling settings here"),
-    "no dense weights": (without("2_Dense/model.safetensors"), r"2_Dense: the weights of this Dense module are missing or broken"),
-    "dense weights cut off": (cut_off("2_Dense/model.safetensors"), r"2_Dense: the weights of this Dense module are missing or broken"),
+    "no dense weights": (remove("2_Dense/model.safetensors"), r"2_Dense: the weights of this Dense module are missing or broken"),
+    "dense weights cut off": (truncate("2_Dense/model.safetensors"), r"2_Dense: the weights of this Dense module are missing or broken"),
     "modules.json": (lambda folder: (folder / "modules.json").write_text("[{"), "module list is not valid JSON"),
 }
 
@@ -324,7 +324,7 @@ def test_other_poolings_are_refused(settings, folder):
     ids=str,
 )
 def test_other_dense_layers_are_refused(settings, folder):
-    rewritten(folder / "2_Dense" / "config.json", **settings)
+    rewrite_json(folder / "2_Dense" / "config.json", **settings)
     with pytest.raises(BadInput, match="is not supported"):
         load_encoder(str(folder))
 
@@ -349,7 +349,7 @@ def test_a_module_of_a_package_that_is_not_imported_is_refused(folder):
 
 
 def test_lower_casing_outside_the_tokenizer_is_refused(folder):
-    rewritten(folder / "sentence_bert_config.json", do_lower_case=True)
+    rewrite_json(folder / "sentence_bert_config.json", do_lower_case=True)
     with pytest.raises(BadInput, match="do_lower_case is not supported"):
         load_encoder(str(folder))
 
@@ -359,7 +359,7 @@ def test_without_a_limit_the_position_table_sets_it(family, positions, tmp_path)
     """The RoBERTa line has two positions more in its table than it can use."""
     folder = make_folder(tmp_path / "model", family)
     (folder / "sentence_bert_config.json").unlink()
-    rewritten(folder / "tokenizer_config.json", model_max_length=10**30)
+    rewrite_json(folder / "tokenizer_config.json", model_max_length=10**30)
     encoder = load_encoder(str(folder))
     assert encoder.settings.max_length == positions
     assert torch.isfinite(encoder.encode(["river " * 100], "query")).all()

@@ -52,7 +52,7 @@ BY_HAND = {
 }
 
 
-def made(tokenizer, query: str, document: str, max_length: int = 64):
+def build_pair(tokenizer, query: str, document: str, max_length: int = 64):
     alone = tokenizer([query, document], add_special_tokens=False)["input_ids"]
     return PairTemplate.from_tokenizer(tokenizer).build_pairs([alone[0]], [alone[1]], max_length)
 
@@ -63,7 +63,7 @@ def owners(pairs) -> list[int]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_spans_by_hand(family):
-    pairs = made(make_tokenizer(family), "old river", "a market")
+    pairs = build_pair(make_tokenizer(family), "old river", "a market")
     assert (owners(pairs), pairs.token_type_ids[0].tolist()) == BY_HAND[family]
     assert pairs.attention_mask.all()
 
@@ -72,7 +72,7 @@ def test_spans_by_hand(family):
 def test_spans_by_hand_of_the_families_own_tokenizers(family, tmp_path):
     own_tokenizers()[family].save_pretrained(tmp_path)
     for tokenizer in (own_tokenizers()[family], type(own_tokenizers()[family]).from_pretrained(tmp_path)):
-        pairs = made(tokenizer, "old river", "a market")
+        pairs = build_pair(tokenizer, "old river", "a market")
         spans, types = BY_HAND[family]
         assert owners(pairs) == spans
         written = tokenizer("old river", "a market", return_token_type_ids=True)
@@ -100,8 +100,8 @@ def test_pooled_vectors_are_means_over_those_spans(family):
     alone, padded = encoder.score(["old river"], ["a market"]), encoder.score(["old river", "old"], ["a market", "a market river old " * 2])
     for side, name in ((1, "query"), (2, "document")):
         by_hand = states[[place for place, owner in enumerate(BY_HAND[family][0]) if owner == side]].mean(0)
-        for found in (alone, padded):
-            torch.testing.assert_close(getattr(found, name)[0].double(), by_hand / by_hand.norm(), atol=1e-6, rtol=0)
+        for scored in (alone, padded):
+            torch.testing.assert_close(getattr(scored, name)[0].double(), by_hand / by_hand.norm(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,7 +109,7 @@ def test_pooled_vectors_are_means_over_those_spans(family):
 def test_a_pair_is_what_the_tokenizer_writes_when_only_the_second_text_is_cut(family, max_length):
     tokenizer = make_tokenizer(family)
     query, document = "old river", "a small market near the blue ocean and a large garden"
-    pairs = made(tokenizer, query, document, max_length)
+    pairs = build_pair(tokenizer, query, document, max_length)
     written = tokenizer(query, document, truncation="only_second", max_length=max_length, return_token_type_ids=True)
     assert pairs.input_ids[0].tolist() == written["input_ids"]
     assert pairs.token_type_ids[0].tolist() == written["token_type_ids"]

@@ -23,7 +23,7 @@ STACKS = {
 }
 
 
-def space(folder, width: int = 16, normalized: bool = True) -> TeacherSpace:
+def make_space(folder, width: int = 16, normalized: bool = True) -> TeacherSpace:
     maker = Maker(str(folder), load_encoder(str(folder)).fingerprint())
     return TeacherSpace(maker, width, normalized)
 
@@ -35,11 +35,11 @@ def states_by_layer(backbone, tokens, keep: list[int]) -> torch.Tensor:
     stack = owner.get_submodule(STACKS[backbone.config.model_type].rpartition(".")[2])
     for index, layer in enumerate(stack):
         if index not in keep:
-            layer.forward = passed_on(backbone.config.model_type)
+            layer.forward = make_identity(backbone.config.model_type)
     return shortened(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
 
 
-def passed_on(family: str):
+def make_identity(family: str):
     """A layer that does nothing; MPNet's and DistilBERT's return a tuple."""
     if family == "mpnet":
         return lambda hidden_states, *args, **kwargs: (hidden_states,)
@@ -125,24 +125,24 @@ def test_dropout_is_off_in_training(family):
 
 def test_a_student_from_the_teacher_keeps_its_head_and_settings(tmp_path):
     folder = make_folder(tmp_path / "teacher", "bert", head=[make_dense(16, 8), Normalize()], prompts={"query": "find ", "document": ""})
-    student = StudentFromTeacher(layers=[0, 3]).build(space(folder, width=8))
+    student = StudentFromTeacher(layers=[0, 3]).build(make_space(folder, width=8))
     teacher = load_encoder(str(folder))
     assert student.settings == teacher.settings
     assert student.width == 8
     assert torch.equal(student.head[0].weight, teacher.head[0].weight)
-    everything = StudentFromTeacher(layers=[0, 1, 2, 3]).build(space(folder, width=8))
+    everything = StudentFromTeacher(layers=[0, 1, 2, 3]).build(make_space(folder, width=8))
     torch.testing.assert_close(everything.encode(TEXTS, "query"), teacher.encode(TEXTS, "query"), atol=1e-6, rtol=0)
 
 
 def test_another_teacher_of_another_width_is_refused(tmp_path):
     narrow = make_folder(tmp_path / "narrow", "bert")
     with pytest.raises(BadInput, match="16 wide, the teacher's vectors are 24"):
-        StudentFromTeacher(layers=[0], teacher=str(narrow)).build(space(narrow, width=24))
+        StudentFromTeacher(layers=[0], teacher=str(narrow)).build(make_space(narrow, width=24))
 
 
 def test_a_teacher_that_changed_since_it_made_the_store_is_refused(tmp_path):
     folder = make_folder(tmp_path / "teacher", "bert")
-    before = space(folder)
+    before = make_space(folder)
     make_folder(folder, "bert", seed=5)
     with pytest.raises(BadInput, match="not the model that made the store"):
         StudentFromTeacher(layers=[0]).build(before)
@@ -151,13 +151,13 @@ def test_a_teacher_that_changed_since_it_made_the_store_is_refused(tmp_path):
 def test_widths_that_differ_ask_for_a_projection(tmp_path):
     teacher, student = make_folder(tmp_path / "teacher", "bert", width=32), make_folder(tmp_path / "student", "distilbert")
     with pytest.raises(BadInput, match=r"^teacher vectors are 32 wide, student is 16: set projection: linear$"):
-        StudentFromBackbone(str(student)).build(space(teacher, width=32))
+        StudentFromBackbone(str(student)).build(make_space(teacher, width=32))
 
 
 @pytest.mark.parametrize("normalized", [True, False])
 def test_a_linear_projection_travels_in_the_folder(normalized, tmp_path):
     teacher, folder = make_folder(tmp_path / "teacher", "bert", width=32), make_folder(tmp_path / "backbone", "mpnet")
-    student = StudentFromBackbone(str(folder), projection="linear").build(space(teacher, 32, normalized))
+    student = StudentFromBackbone(str(folder), projection="linear").build(make_space(teacher, 32, normalized))
     assert [type(layer) for layer in student.head] == [Dense, Normalize][: 1 + normalized]
     vectors = student.encode(TEXTS, "query")
     pooled = make_encoder("mpnet", head=[]).encode(TEXTS, "query")
@@ -171,13 +171,13 @@ def test_a_linear_projection_travels_in_the_folder(normalized, tmp_path):
 
 def test_the_backbones_own_normalisation_gives_way_to_the_teachers(tmp_path):
     folder = make_folder(tmp_path / "backbone", "bert")
-    assert [type(layer) for layer in StudentFromBackbone(str(folder)).build(space(folder)).head] == [Normalize]
-    assert list(StudentFromBackbone(str(folder)).build(space(folder, normalized=False)).head) == []
+    assert [type(layer) for layer in StudentFromBackbone(str(folder)).build(make_space(folder)).head] == [Normalize]
+    assert list(StudentFromBackbone(str(folder)).build(make_space(folder, normalized=False)).head) == []
 
 
 def test_a_plain_backbone_takes_its_pooling_from_the_spec(tmp_path):
     folder = make_folder(tmp_path / "backbone", "bert")
-    teacher = space(folder)
+    teacher = make_space(folder)
     (folder / "modules.json").unlink()
     student = StudentFromBackbone(str(folder), pooling="cls").build(teacher)
     assert student.pooling.mode == "cls"
@@ -196,7 +196,7 @@ def test_a_spec_is_made_by_position_and_described_for_a_configuration():
 
 def test_a_student_reads_texts_of_the_length_that_is_set(tmp_path):
     folder = make_folder(tmp_path / "teacher", "bert")
-    assert StudentFromTeacher([0, 3], max_length=8).make_student(space(folder)).settings.max_length == 8
-    assert StudentFromTeacher([0, 3]).make_student(space(folder)).settings.max_length == 16
+    assert StudentFromTeacher([0, 3], max_length=8).make_student(make_space(folder)).settings.max_length == 8
+    assert StudentFromTeacher([0, 3]).make_student(make_space(folder)).settings.max_length == 16
     with pytest.raises(BadInput, match="max_length: 17: must be from 3 to 16"):
-        StudentFromTeacher([0, 3], max_length=17).make_student(space(folder))
+        StudentFromTeacher([0, 3], max_length=17).make_student(make_space(folder))

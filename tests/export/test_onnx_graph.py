@@ -17,7 +17,7 @@ TEXTS = ["garden", "what is the best river", " ".join(["small planet letter"] * 
 TOO_LONG = " ".join(["old new fast slow"] * 10)  # more tokens than an encoder of 16 reads
 
 
-def exported(encoder: Encoder, folder: Path) -> OnnxEncoder:
+def export_graph(encoder: Encoder, folder: Path) -> OnnxEncoder:
     encoder.save_pretrained(folder)
     (folder / MODEL).parent.mkdir()
     write_graph(encoder, folder / MODEL)
@@ -37,7 +37,7 @@ def exported(encoder: Encoder, folder: Path) -> OnnxEncoder:
 )
 def test_graph_equals_pytorch(family, pooling, head, tmp_path):
     encoder = make_encoder(family, pooling, head=head, prompts={"query": "find ", "document": "a "}, layers=2)
-    served = exported(encoder, tmp_path / "student")
+    served = export_graph(encoder, tmp_path / "student")
     for texts in (*([text] for text in TEXTS), TEXTS, [TOO_LONG], [TEXTS[0], TOO_LONG], TEXTS * 5):
         for role in ("query", "document"):
             expected = encoder.encode(texts, role)
@@ -58,7 +58,7 @@ def test_writing_leaves_the_encoder_as_it_was(tmp_path):
 def test_weights_in_8_bits(tmp_path):
     """The products' weights shrink to a quarter, the vectors stay close and differ."""
     encoder = make_encoder("bert", width=128, layers=2)
-    served = exported(encoder, tmp_path / "student")
+    served = export_graph(encoder, tmp_path / "student")
     write_quantised(tmp_path / "student" / MODEL, tmp_path / "student" / "onnx" / "small.onnx")
     small = OnnxEncoder(tmp_path / "student", model="onnx/small.onnx")
     cosines = (small.encode(TEXTS) * served.encode(TEXTS)).sum(axis=1)
@@ -69,7 +69,7 @@ def test_weights_in_8_bits(tmp_path):
 
 
 def test_another_models_graph_is_refused(tmp_path):
-    served = exported(make_encoder("bert", layers=1), tmp_path / "student")
+    served = export_graph(make_encoder("bert", layers=1), tmp_path / "student")
     with pytest.raises(RuntimeError, match=r"differ from PyTorch's by \d\.\de-0\d of their length, on 'garden'"):
         check_equal(make_encoder("bert", layers=1, seed=5), served, TEXTS)
 
