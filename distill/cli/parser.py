@@ -6,15 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentParser
 from pytorch_lightning.cli import LightningArgumentParser
 
 from distill.cli.refusals import explain_unknown_option, find_misspelt_option, one_line
-from distill.generate import Generator
 from distill.records import BadInput
-
-# jsonargparse takes a dataclass for a fixed set of keys, not for a choice of class
-set_parsing_settings(subclasses_enabled=[Generator])
 
 # arguments without a flag that are of any number, or stand beside options that must be given
 POSITIONAL: dict[str, dict[str, Any]] = {
