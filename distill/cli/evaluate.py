@@ -55,7 +55,7 @@ def evaluate(
         raise BadInput(f"at_least: {at_least}: a share of what the teacher has, e.g. 0.97")
     if student is None and teacher is None:
         if run is None:
-            raise BadInput("name a run folder, or give --student, --teacher and --source")
+            raise BadInput("run must be given: name a run folder, or give --student, --teacher and --source")
         results = evaluate_run(run, split, source, store, baselines, out)
         return Evaluation(results, Path(out) if out else Path(run) / "results.json", at_least)
     if run is not None or store is not None or student is None or teacher is None or source is None:

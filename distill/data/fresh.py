@@ -48,7 +48,7 @@ class FreshQueries(StoredQueries):
             raise BadInput(f"data.fresh: {store.maker.name}, which made {store.folder}, is not here to embed new queries: leave it out")
         self.teacher = load_maker(store.maker).prepare_for(best_device()).query
         self.precision = store.maker.precision or "fp32"
-        self.generator, self.read, self.count, self.seed = generator, material.texts_for(generator), max(1, count), seed
+        self.generator, self.read, self.count, self.seed = generator, material.texts(generator.reads), max(1, count), seed
         generator.prepare(material)
         self._real_queries = RealQueries(material.evaluation_queries(), material.queries)
         self._epoch: int = -1

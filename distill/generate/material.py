@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from distill.generate.statistics import Statistics, measure_statistics
 from distill.records import BadInput
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts, evenly_spaced_rows
-
-if TYPE_CHECKING:
-    from distill.generate.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,9 @@ class Material:
         """Of the real queries and the documents; where there are no documents, queries take their place."""
         return measure_statistics(self.queries, self.documents if self.source.has_documents() else self.queries)
 
-    def texts_for(self, generator: Generator) -> Texts:
-        """The texts that a generator makes queries from."""
-        return self.queries if generator.reads == "queries" else self.documents
+    def texts(self, kind: Literal["queries", "documents"]) -> Texts:
+        """The texts that a generator makes queries from: `generator.reads` says which kind it needs."""
+        return self.queries if kind == "queries" else self.documents
 
     def evaluation_queries(self) -> list[Texts]:
         """The queries of every split that is not read, the holdout included."""

@@ -32,7 +32,7 @@ class GenerationPlan:
     @cached_property
     def texts(self) -> Texts:
         """The texts that queries are made of."""
-        return self.material.texts_for(self.generator)
+        return self.material.texts(self.generator.reads)
 
     @property
     def texts_per_shard(self) -> int:

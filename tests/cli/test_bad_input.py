@@ -263,7 +263,9 @@ LOSSES = {
 def test_losses(world: World, refused: Callable, losses: str, words: list[str]) -> None:
     refused(world.train(losses=losses), *words)
     given = world.config(f"model:\n  losses: {losses}\n")
-    refused(["train", *world.train()[7:], "--config", given, "--model.student", "StudentFromTeacher"], *words)
+    refused(
+        ["train", *world.train()[7:], "--config", given, "--model.student", "StudentFromTeacher", "--model.student.layers", "[0]"], *words
+    )
 
 
 def test_labels_that_not_every_query_has(world: World, refused: Callable) -> None:
