@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 from tenacity import (
     RetryCallState,
@@ -243,8 +245,10 @@ def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
+    certificates = ssl.create_default_context()  # the system's, where that of a company's own server may be
+    certificates.load_verify_locations(certifi.where())
     try:
         # a redirect would carry the key to another server
-        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=certificates)
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # a proxy in the environment that it does not know how to use
         raise BadInput(f"{address}: {' '.join(str(error).split())}") from None
