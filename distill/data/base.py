@@ -68,7 +68,7 @@ class SplitDataModule(Configurable, LightningDataModule):
         return self._loader.state_dict() if self._loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # the trainer restores a loader too, but only one that nobody asked for its length before, as the optimizer does
+        # the trainer itself restores only a loader that it makes later, and the schedule, which counts the steps, needs ours before
         self._loader_state = state_dict
 
     def _require_trainer(self) -> Trainer:

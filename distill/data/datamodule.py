@@ -49,7 +49,7 @@ class RetrievalData(SplitDataModule):
         dev: split to evaluate on during training, labelled or not.
         queries: files of extra training queries (TSV or JSON lines), unlabelled; those that an evaluation split asks too are dropped.
             A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
-        fresh: who makes more queries anew for every epoch, Crop or Noise; the store's teacher has to be here and embeds them.
+        fresh: generates more queries for every epoch, Crop or Noise; the store's teacher embeds them, so its model has to be here.
         fresh_share: an epoch has so many of them for each query that `train` has; 1 by default.
         candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
         teachers: more teachers by name, for losses to learn from: other stores of the same texts, stores of pairs by cross encoders, and

@@ -17,7 +17,7 @@ COSINE_TEMPERATURE, LOGIT_TEMPERATURE = 0.05, 1.0
 class Loss(Configurable, nn.Module):
     """A term of the training objective. It owns no student, no projection and no gathering over ranks.
 
-    A subclass computes its value in `forward`. Parameters that it owns are trained with the student and kept in the checkpoint.
+    A subclass computes its value in `forward`. Parameters that it owns are trained with the student and saved in its checkpoints.
     On several ranks every rank computes the same value over the batch of all of them.
 
     Args:

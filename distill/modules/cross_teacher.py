@@ -42,7 +42,7 @@ class CrossTeacher(TeacherModule):
         start_from: what to train: a hub name, an encoder's, cross encoder's or plain transformers folder, or a checkpoint of such a run.
         head: dual_pooling pools the query's and the document's tokens apart and scores by their cosine, which gives targets for the towers
             of a student too; cls scores the first token, as most cross encoders do.
-        max_length: tokens of a pair; longer documents are cut. By default what start_from says.
+        max_length: tokens of a pair; longer documents are cut. By default those of start_from.
         temperature: of dual pooling: the cosine is divided by it; 0.05 for a new head.
         regulariser: weight of the dual-pooling regulariser: a query's vector beside a document stays close to its vector alone, and a
             document's likewise; 1 by default. A cls head has no vectors and takes none.
@@ -69,7 +69,7 @@ class CrossTeacher(TeacherModule):
         if regulariser is not None and regulariser < 0:
             raise BadInput(f"model.regulariser: {regulariser}: a weight is 0 or more")
         self.start_from, self.head = start_from, head
-        # what was given, None for what start_from says
+        # None keeps the setting of start_from
         self.given: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
         self.regulariser = (REGULARISER if head == "dual_pooling" else 0.0) if regulariser is None else regulariser
 

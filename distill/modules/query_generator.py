@@ -32,9 +32,9 @@ class QueryGenerator(TeacherModule):
 
     Args:
         start_from: what to train: a hub name, a folder, or a checkpoint of such a run.
-        prefix: put before every document, e.g. what a T5 was trained with; by default what start_from says.
-        longest_text: tokens of a document; likewise.
-        longest_query: tokens of a query; likewise.
+        prefix: put before every document, e.g. what a T5 was trained with; by default that of start_from.
+        longest_text: tokens of a document; by default that of start_from.
+        longest_query: tokens of a query; by default that of start_from.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """

@@ -67,7 +67,7 @@ def describe_start(name: str, **values: tuple[Any, Any]) -> str:
     """Returns one line on where each setting comes from.
 
     Args:
-        name: of the model that is begun from.
+        name: the model that training begins from.
         values: for each setting what was given, None for nothing, and what is used.
 
     >>> describe_start("bert", max_length=(10, 10), temperature=(None, 0.05))
