@@ -32,7 +32,7 @@ def generate(
     filters: Filters = Filters(),  # noqa: B008, frozen
     store: str | None = None,
 ) -> GeneratedQueries | None:
-    """Writes queries made by a generator, without duplicates and without any query that another split asks.
+    """Writes queries made by a generator, without duplicates and without any query of another split.
 
     Leaves OUT/NAME.jsonl, where NAME is the folder's, for `distill encode --queries` and `--data.queries` of train. Run again after a
     kill it goes on and leaves the same bytes; under torchrun every rank makes its own shards.

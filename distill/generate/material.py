@@ -23,10 +23,10 @@ class Material:
 
     @cached_property
     def queries(self) -> Texts:
-        """The real queries of the split, at least one, without those that another split asks too."""
+        """The real queries of the split, at least one, without those of another split's wording."""
         queries = self.source.remove_leaked(self.source.queries(self.split), self.split.split("+"))
         if not len(queries):
-            raise BadInput(f"{self.source}: other splits ask every query of {self.split}: name one with queries of its own")
+            raise BadInput(f"{self.source}: every query of {self.split} is in another split too: name one with queries of its own")
         return queries
 
     @cached_property
