@@ -68,7 +68,7 @@ class RunFolder:
             removed_from_train: training queries that were left out, as another split has them too.
 
         Returns:
-            A lock: until it is closed no other process may write the folder. None for a finished run.
+            A lock: while it is referred to no other process may write the folder. None for a finished run.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}

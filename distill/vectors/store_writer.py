@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,9 @@ class StoreWriter:
         self.plan = StorePlan(len(ids), width, rows_per_shard, maker, xxhash.xxh3_64_hexdigest(ids.raw.tobytes()), texts)
         self._write_plan()
         before = read_plan(self.folder)
-        # the same model may have moved: its fingerprint tells, not its name
-        before = replace(before, maker=replace(before.maker, name=maker.name))
+        if before.maker.fingerprint != maker.fingerprint:
+            models = f"the model was {before.maker.name}, now {maker.name}, and their fingerprints differ"
+            raise BadInput(f"{self.folder}: made from other inputs ({models}): choose another --out or delete it")
         refuse_other_inputs(self.folder, _flatten(before), _flatten(self.plan))
 
     def _write_plan(self) -> None:
@@ -110,4 +110,5 @@ def _flatten(plan: StorePlan) -> dict[str, Any]:
     """Returns the plan with each field of its maker as a value of its own, so that a refusal names the one that differs."""
     values = plan.to_json()
     maker = values.pop("maker")
+    maker.pop("name")  # the same model may have moved: its fingerprint tells
     return {**values, **{f"maker.{key}": value for key, value in maker.items()}}
