@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-import threading
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ from embeddings_server import WIDTH, Handler, serving, vector
 
 from distill.records import BadInput
 from distill.teachers import endpoint
-from distill.teachers.endpoint import Endpoint, Pace, seconds_from_header
 from distill.teachers.server import ServerTeacher
 
 TEXTS = [f"text number {number}" for number in range(1000)]
@@ -110,24 +106,6 @@ def test_no_more_requests_a_minute_than_allowed():
     assert times[-1] - times[0] > 9 * 0.05 * 0.9
 
 
-def test_turns_are_apart_over_all_threads():
-    pace, taken, lock = Pace(6000), [], threading.Lock()
-
-    def take() -> None:
-        for _ in range(5):
-            pace.wait_for_turn(threading.Event())
-            with lock:
-                taken.append(time.monotonic())
-
-    threads = [threading.Thread(target=take) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(taken) == 20
-    assert max(taken) - min(taken) > 19 * 0.01 * 0.9
-
-
 def test_it_gives_up_in_the_end(monkeypatch):
     def always(handler: Handler, number: int) -> bool:
         handler.answer(503, {"error": "out of order"})
@@ -140,26 +118,6 @@ def test_it_gives_up_in_the_end(monkeypatch):
     with serving(always) as server, pytest.raises(BadInput, match="gave up after 3 tries"):
         embed(ServerTeacher(server.address, "m"), TEXTS[:3], "query")  # nothing answered yet: the address may be wrong
     assert len(server.requests) == 3
-
-
-def test_waits_double(monkeypatch):
-    waits = []
-
-    class Recorder(threading.Event):
-        def wait(self, timeout=None):
-            waits.append(timeout)
-            return False
-
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 1.0)
-    monkeypatch.setattr(endpoint, "LONGEST_WAIT", 20.0)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # nobody listens there
-        server = Endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "embeddings")
-        server._stopped = Recorder()
-        with pytest.raises(BadInput, match="gave up after 8 tries"):
-            server.post({}, bytes)
-    # up to a second of chance is added, so that threads which failed together do not come back together
-    assert [min(20, 2**i) <= wait <= min(20, 2**i + 1) for i, wait in enumerate(waits)] == [True] * 7
 
 
 def test_the_first_failure_stops_the_others():
@@ -260,12 +218,6 @@ def test_an_address_holds_no_key(address):
     assert "=secret" not in str(error.value) and ":secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("address", ["http://", "https:///v1", "localhost:8080/v1"])
-def test_an_address_has_a_host(address):
-    with pytest.raises(BadInput, match=f"{address}: not the address of a server"):
-        Endpoint(address, "embeddings")
-
-
 def test_another_width_is_another_model():
     with serving() as server, pytest.raises(BadInput, match=f"answers with {WIDTH} numbers a text, 12 before"):
         embed(ServerTeacher(server.address, "m", width=12), TEXTS[:1], "query")
@@ -275,15 +227,6 @@ def test_empty_texts_are_sent_as_a_space():
     with serving() as server:
         found = embed(ServerTeacher(server.address, "m", width=WIDTH), ["a", ""], "document")
     np.testing.assert_array_equal(found, expected(["a", " "]))
-
-
-def test_seconds_of_a_date_and_of_nothing():
-    assert seconds_from_header("7") == 7
-    soon = datetime.now(UTC) + timedelta(seconds=30)
-    assert seconds_from_header(format_datetime(soon)) == pytest.approx(30, abs=2)
-    assert seconds_from_header(format_datetime(soon - timedelta(days=1))) == 0
-    assert seconds_from_header(None) is None
-    assert seconds_from_header("soon") is None
 
 
 def test_a_fingerprint_is_of_model_and_prompts():
