@@ -22,9 +22,10 @@ COLUMNS = ["query", "teacher", "student"]
 
 
 class Examples(DevWatcher):
-    """Shows, after every evaluation, a table of dev queries with the documents that teacher and student rank first,
+    """Shows dev queries after every evaluation, in trackers that take tables and pictures.
 
-    and a picture of how alike the queries are to the teacher (left) and to the student (right).
+    The table has the documents that teacher and student rank first for a query; the picture shows how alike the queries are to the
+    teacher (left) and to the student (right).
 
     Args:
         evaluation: the callback that ranked the documents, before this one.

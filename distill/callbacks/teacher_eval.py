@@ -8,6 +8,7 @@ import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from distill.callbacks.dev_evaluation import DevOutputs, measure_judged
+from distill.data.judged_pairs import PairsData
 
 
 class TeacherEval(Callback):
@@ -21,7 +22,7 @@ class TeacherEval(Callback):
         self._outputs = DevOutputs()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.data: PairsData = trainer.datamodule  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._outputs.clear()

@@ -27,10 +27,10 @@ from distill.callbacks.health import Health
 from distill.callbacks.meter import Meter
 from distill.callbacks.theory import Theory
 from distill.cli.main import main as distill
-from distill.training import train as verb
+from distill.training import settings, train
 
 START, STEP, EVALUATION = "before the first step", "in steps", "in evaluations"
-WATCHED = verb.watchers
+WATCHERS = settings.list_watchers
 
 
 def now() -> np.ndarray:
@@ -62,14 +62,14 @@ class Clock:
         """Wraps every hook of the watchers' classes."""
         for kind in (DevWatcher, Health, Theory, Meter, Examples):
             for name in [name for name in vars(kind) if name.startswith("on_")]:
-                part = (
-                    START
-                    if name in ("on_fit_start", "on_train_start")
-                    else EVALUATION
-                    if "validation" in name or name == "on_dev"
-                    else STEP
-                )
-                setattr(kind, name, self.timed(part, getattr(kind, name)))
+                setattr(kind, name, self.timed(choose_part(name), getattr(kind, name)))
+
+
+def choose_part(hook: str) -> str:
+    """When a hook of that name is called."""
+    if hook in ("on_fit_start", "on_train_start"):
+        return START
+    return EVALUATION if "validation" in hook or hook == "on_dev" else STEP
 
 
 def trained(clock: Clock, options: list[str], watched: bool, tracking: str) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def trained(clock: Clock, options: list[str], watched: bool, tracking: str) -> d
     def alone(evaluation: Callback, out: Path) -> list[Callback]:
         return [evaluation]
 
-    verb.watchers = WATCHED if watched else alone
+    settings.list_watchers = WATCHERS if watched else alone
     with tempfile.TemporaryDirectory() as folder:
         code = distill(["train", *options, "--tracking", tracking if watched else "none", "--out", f"{folder}/run"])
     assert code == 0
@@ -114,14 +114,14 @@ def main() -> None:
     given = parser.parse_args()
     clock = Clock()
     clock.watch()
-    verb.fit = clock.timed("fit", verb.fit)
+    train.fit_to_end = clock.timed("fit", train.fit_to_end)
     trained(clock, given.options, True, given.tracking)  # warm-up: caches, imports
     rounds = [[trained(clock, given.options, watched, given.tracking) for watched in (False, True)] for _ in range(given.rounds)]
 
     rows = [row for number, clock_name in enumerate(("wall", "CPU")) for row in figures(rounds, number, clock_name, given.times)]
     given.threads, given.device = [torch.get_num_threads()], "cpu"
-    settings = {"options": given.options, "tracking": given.tracking, "rounds": given.rounds}
-    report("watchers", given, settings, rows)
+    setting = {"options": given.options, "tracking": given.tracking, "rounds": given.rounds}
+    report("watchers", given, setting, rows)
 
 
 if __name__ == "__main__":
