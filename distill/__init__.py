@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from distill.data.datamodule import RetrievalData
     from distill.encoders.encoder import Encoder
     from distill.encoders.folder import load_encoder
+    from distill.encoders.modules import Dense, EncoderModule, LayerNorm, Normalize, Transformer
+    from distill.encoders.pooling import Pooling
     from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
-    from distill.encoders.towers import load_towers
+    from distill.encoders.towers import Towers, load_towers
     from distill.evaluation.evaluate import evaluate
     from distill.evaluation.rerank import rerank
     from distill.evaluation.results import Results
@@ -52,8 +54,10 @@ NAMES = {
     "data.datamodule": ["RetrievalData"],
     "encoders.encoder": ["Encoder"],
     "encoders.folder": ["load_encoder"],
+    "encoders.modules": ["Dense", "EncoderModule", "LayerNorm", "Normalize", "Transformer"],
+    "encoders.pooling": ["Pooling"],
     "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
-    "encoders.towers": ["load_towers"],
+    "encoders.towers": ["Towers", "load_towers"],
     "evaluation.evaluate": ["evaluate"],
     "evaluation.rerank": ["rerank"],
     "evaluation.results": ["Results"],

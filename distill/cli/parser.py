@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile, ArgumentParser
 from pytorch_lightning.cli import LightningArgumentParser
 
-from distill.cli.refusals import explain_unknown_option, find_misspelt_option, one_line
+from distill.cli.messages import find_misspelt_option, one_line, with_suggestion
 from distill.records import BadInput
 
 # arguments without a flag that are of any number, or stand beside options that must be given
@@ -60,7 +60,7 @@ class _OneLine:
     """Makes a parser's errors end in one line and exit code 2, not in a page of usage."""
 
     def error(self: Any, message: str, ex: BaseException | None = None) -> NoReturn:
-        message = explain_unknown_option(message, self.format_help)
+        message = with_suggestion(message, self.format_help)
         if not self.exit_on_error:  # the parser of a class within ours: the outer one adds where that is
             super().error(message, ex)  # type: ignore[misc]
         while ex is not None:

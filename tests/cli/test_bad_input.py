@@ -133,7 +133,7 @@ def test_files_of_extra_queries(world: World, refused: Callable, content: str, w
 def test_reports(world: World, refused: Callable) -> None:
     refused(["report", world.run], "no results.json", "run distill evaluate")
     refused(["report", world.root / "none"], "no run folder", "run distill train")
-    refused(["report"], "runs must be given")
+    refused(["report"], "required: runs")
 
 
 def test_extra_queries_without_vectors(world: World, refused: Callable) -> None:
@@ -252,7 +252,7 @@ LOSSES = {
     ),
     "unknown key": (
         '{"a": {"class_path": "QueryMatching", "init_args": {"distanc": "l2"}}}',
-        ["model.losses: QueryMatching", "distanc:", "did you mean distance?"],
+        ["model.losses: QueryMatching", "'distanc'", "did you mean distance?"],
     ),
     "wrong type": ('{"a": {"class_path": "QueryMatching", "init_args": {"weight": "much"}}}', ["weight", "'much' is not a number"]),
     "no mapping": ("[1, 2]", ["model.losses", "'[1, 2]' is not a mapping"]),
@@ -302,9 +302,9 @@ CONFIGS = {
     "unknown group": ("modle:\n  warmup: 0.1\n", ["modle.warmup"]),
     "unknown key": ("model:\n  learning_rat: 1\n", ["model.learning_rat", "did you mean model.learning_rate?"]),
     "wrong type": ("model:\n  learning_rate: fast\n", ["extra.yaml", "model.learning_rate", "'fast' is not a number"]),
-    "broken": ("model: {losses: [\n", ["extra.yaml", "line 2", "not valid YAML"]),
-    "no keys": ("just words\n", ["extra.yaml", "keys and values"]),
-    "empty": ("", ["extra.yaml", "keys and values"]),
+    "broken": ("model: {losses: [\n", ["extra.yaml", "line 2"]),
+    "no keys": ("just words\n", ["extra.yaml", "Unexpected config"]),
+    "empty": ("", ["extra.yaml", "Unexpected config"]),
 }
 
 
@@ -314,8 +314,8 @@ def test_config_files(world: World, refused: Callable, text: str, words: list[st
 
 
 def test_missing_config_file(world: World, refused: Callable) -> None:
-    refused(["train", "--config", world.root / "none.yaml"], "config: ", "none.yaml: no such file")
-    refused(["train", "--data", "none.yaml"], "distill train: data: none.yaml: no such file")
+    refused(["train", "--config", world.root / "none.yaml"], "config: ", "none.yaml", "not exist")
+    refused(["train", "--data", "none.yaml"], "distill train: data: Unable to load config", "none.yaml")
 
 
 def test_a_file_of_a_group_is_named(world: World, refused: Callable) -> None:
@@ -329,7 +329,7 @@ def test_a_file_of_a_group_is_named(world: World, refused: Callable) -> None:
     + [(verb, ["run"]) for verb in ("evaluate", "search", "export")],
 )
 def test_what_is_required_is_named(refused: Callable, verb: str, words: list[str]) -> None:
-    refused([verb], "must be given", *words)
+    refused([verb], "run must be given" if verb == "evaluate" else "required: ", *words)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_what_is_required_is_named(refused: Callable, verb: str, words: list[str
         (["--prec", "fp32"], ["--prec:", "did you mean --precision?"]),
         (["--sorce", "Beir"], ["--sorce:", "did you mean --source?"]),
         (["--sorce.root", "x"], ["--sorce.root:", "did you mean --source.root?"]),
-        (["-z"], ["no option -z: --help lists them"]),
+        (["-z"], ["unrecognized arguments: -z"]),
         (["--splits", "[nope]"], ["no split 'nope'", "dev, test, train"]),
         (["--source.root", "/nowhere"], ["/nowhere/collection.tsv: no such file"]),
         (["--pooling", "mean"], ["leave pooling and normalize out"]),
@@ -358,7 +358,7 @@ def test_options_of_a_class_that_is_not_named(refused: Callable) -> None:
 def test_options_of_evaluate(world: World, refused: Callable) -> None:
     refused(world.evaluate("--split", "nope"), "no split 'nope'", "dev, test, train")
     refused(["evaluate", world.run, "--store", world.store], "source and store belong together")
-    refused(["evaluate", world.run, "extra"], "'extra'")
+    refused(["evaluate", world.run, "extra"], "unrecognized arguments: extra")
     baseline = world.root / "baseline.trec"
     baseline.write_text("test0 Q0 d1 1\n")
     refused(world.evaluate("--baselines", json.dumps({"bm25": str(baseline)})), "baseline.trec:1", "6")
