@@ -43,7 +43,7 @@ class StoreWriter:
         self._write_plan()
         before = read_plan(self.folder)
         if before.maker.fingerprint != maker.fingerprint:
-            models = f"the model was {before.maker.name}, now {maker.name}, and their fingerprints differ"
+            models = f"the model was {_describe_model(before.maker)}, now {_describe_model(maker)}"
             raise BadInput(f"{self.folder}: made from other inputs ({models}): choose another --out or delete it")
         refuse_other_inputs(self.folder, _flatten(before), _flatten(self.plan))
 
@@ -104,6 +104,10 @@ class StoreWriter:
     def _save(self, name: str, array: np.ndarray) -> None:
         with write_atomically(self.folder / name) as temporary, open(temporary, "wb") as file:
             np.save(file, array, allow_pickle=False)
+
+
+def _describe_model(maker: Maker) -> str:
+    return f"{maker.name} of fingerprint {maker.fingerprint}"
 
 
 def _flatten(plan: StorePlan) -> dict[str, Any]:

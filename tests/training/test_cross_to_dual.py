@@ -150,14 +150,12 @@ def test_a_store_of_other_pairs_is_refused(world, refused, tmp_path):
     (tmp_path / "turned.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     turned = world.pairs("ce", "--candidates_per_query", 5, candidates=str(tmp_path / "turned.jsonl"))
     refused(turned, "made from other inputs (ids was", "choose another --out")
-    refused(world.pairs("cls", "--candidates_per_query", 5, out="ce-store"), "made from other inputs (width was 65, now 1)")
+    refused(world.pairs("cls", "--candidates_per_query", 5, out="ce-store"), "made from other inputs (the model was")
     other = load_cross_encoder(str(world.root / "ce"))
     with torch.no_grad():
         next(other.parameters()).add_(0.01)
     other.save_pretrained(tmp_path / "other")
-    refused(
-        world.pairs(str(tmp_path / "other"), "--candidates_per_query", 5, out="ce-store"), "made from other inputs (maker.fingerprint was"
-    )
+    refused(world.pairs(str(tmp_path / "other"), "--candidates_per_query", 5, out="ce-store"), "made from other inputs (the model was")
 
 
 def test_changed_texts_are_refused(world, refused, tmp_path):

@@ -202,7 +202,7 @@ def test_two_writers_share_the_shards(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"maker": replace(MAKER, fingerprint="t2")}, "maker.fingerprint was t1, now t2"),
+        ({"maker": replace(MAKER, fingerprint="t2")}, "the model was teacher of fingerprint t1, now teacher of fingerprint t2"),
         ({"texts": "x2"}, "texts was x1, now x2"),
         ({"width": 6}, "width was 5, now 6"),
         ({"ids": Ids.of(["a", "b"])}, "rows was 23, now 2"),
