@@ -31,6 +31,11 @@ def test_makers_of_the_release_before_are_read(release_0_1, origin):
     assert maker.is_loadable == (origin == "model")
 
 
+@pytest.mark.parametrize("phrase", ["were imported", "came from an endpoint"])
+def test_reports_of_the_release_before_read_as_they_did(phrase):
+    assert Maker.from_json({"name": "ada", "fingerprint": "1f", "origin": phrase}, "results.json").describe_origin() == phrase
+
+
 def test_keys_of_a_later_release_are_ignored():
     assert Maker.from_json({"name": "ada", "fingerprint": "1f", "licence": "MIT"}, "manifest.json") == Maker("ada", "1f")
 
