@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +18,7 @@ from distill.evaluation.latency import ServingPath, pytorch_path
 from distill.files.device import best_device
 from distill.files.progress import log
 from distill.records import BadInput
-
-TextFunction = Callable[[list[str]], Any]  # from N texts to vectors [N, D]
+from distill.teachers.function import TextFunction, as_float32, text_functions
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class System:
 
     def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """Vectors [N, D] float32 of N texts."""
-        vectors = np.asarray(self.functions[role](list(texts)), np.float32)
+        vectors = as_float32(self.functions[role](list(texts)))
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise BadInput(f"{self.name}: gives an array of shape {vectors.shape} for {len(texts)} texts: expected one vector for each")
         return vectors
@@ -51,7 +50,7 @@ class System:
         """The vector [1, D] of one query, as a server would ask for it."""
         if self.serving_path is not None:
             return self.serving_path(text)
-        return np.asarray(self.functions["query"]([text]))
+        return as_float32(self.functions["query"]([text]))
 
     @property
     def cost(self) -> dict[str, int]:
@@ -76,14 +75,7 @@ def open_system(model: Any) -> System:
         model = Towers(model)
     if isinstance(model, Towers):
         return _of_towers(model, type(model.query).__name__)
-    name = type(model).__name__
-    query, document = getattr(model, "encode_query", None), getattr(model, "encode_document", None)
-    if callable(query) and callable(document):
-        return System(name, {"query": query, "document": document}, _count_parameters(model))
-    for function in (getattr(model, "encode", None), model):
-        if callable(function):
-            return System(name, {"query": function, "document": function}, _count_parameters(model))
-    raise BadInput(f"{model!r:.80}: no model of texts: give a folder, an object with encode(texts), or a function from texts to vectors")
+    return System(type(model).__name__, text_functions(model), _count_parameters(model))
 
 
 def _open_folder(name: str) -> System:

@@ -97,7 +97,7 @@ def text_functions(model: Any) -> dict[Role, TextFunction]:
     for function in (getattr(model, "encode", None), model):
         if callable(function):
             return {"query": function, "document": function}
-    raise BadInput(f"{model!r:.80}: no teacher: give a folder, an address, a function from texts to vectors or an object with encode")
+    raise BadInput(f"{model!r:.80}: no model of texts: give a folder, a function from texts to vectors or an object with encode")
 
 
 def as_float32(vectors: Any) -> np.ndarray:

@@ -162,7 +162,7 @@ def test_what_is_no_vector_a_text_is_refused(function, words):
         (hashed_words, {"name": "mine", "precision": "bf16"}, "takes no pooling, normalize and precision"),
         (hashed_words, {"name": "mine", "model": "m"}, "only for a server"),
         (hashed_words, {"name": "mine", "candidates": "run.trec"}, "embeds single texts"),
-        (3, {"name": "mine"}, "3: no teacher"),
+        (3, {"name": "mine"}, "3: no model of texts"),
         ("http://127.0.0.1:9/v1", {"model": "m", "name": "mine"}, "only for a Python function"),
     ],
 )
