@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.files.atomic import read_json, write_json
 from distill.metrics.retention import Interval
-from distill.records import Ranking
+from distill.records import BadInput, Ranking
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -114,8 +114,10 @@ class Results:
 
     def to_frame(self) -> DataFrame:
         """A pandas DataFrame: a row a system, a column for each metric, for the parameters and for the latency."""
-        import pandas
-
+        try:
+            import pandas
+        except ImportError:
+            raise BadInput("to_frame: pandas is not installed: pip install pandas, or use as_dict()") from None
         return pandas.DataFrame.from_dict(self.systems, orient="index")
 
     def __repr__(self) -> str:
