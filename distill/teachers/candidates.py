@@ -1,4 +1,4 @@
-"""Which documents a cross encoder reads beside each query, and where its scores of them are in a store.
+"""The documents that a cross encoder scores for each query, and the rows of these scores in a store.
 
 A store of pairs, `pairs-SPLIT/`, is a VectorStore: ids are `query<TAB>document`, rows are the score, then the pooled query and document.
 """
@@ -24,7 +24,7 @@ TAB = "\t"
 
 
 class PairTexts:
-    """Pairs of a query and a candidate as texts to encode: query after query, its candidates in their order.
+    """Pairs of a query and a candidate document as texts to encode: all pairs of the first query come first, then those of the second.
 
     Args:
         queries: Q queries.
@@ -62,25 +62,25 @@ class PairTexts:
 
 
 def _refuse_tabs(ids: np.ndarray) -> None:
-    """Refuses ids that a pair's id could not be divided into; JSON allows them."""
+    """Refuses ids with a tab in them: a tab separates the two ids in the id of a pair."""
     has_tab = np.char.find(ids, TAB.encode()) >= 0
     if has_tab.any():
         raise BadInput(f"candidates: the id {Ids(ids)[int(np.argmax(has_tab))]!r} has a tab in it: rename it")
 
 
 def pairs_fingerprint(queries: Texts, documents: Texts) -> str:
-    """Returns the fingerprint of the texts of pairs; their ids have one of their own in a store."""
+    """Returns the fingerprint of the texts of pairs. A store records the fingerprint of the ids separately."""
     return fingerprint(queries.fingerprint, documents.fingerprint)
 
 
 def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.ndarray:
-    """Finds the documents to read beside each query of a split; a judged query's positive is the first of them.
+    """Finds the documents to score for each query of a split; the positive of a judged query comes first.
 
     Args:
         name: mined negatives (a folder or a file), a TREC run file, or a dual encoder's store.
         source: where documents, queries and judgments come from.
-        split: whose queries.
-        k: documents of each query.
+        split: split of the queries.
+        k: number of documents for each query, including the positive.
 
     Returns:
         [Q, at most k] rows of the corpus; rows of -1 are padding.
@@ -110,20 +110,20 @@ def read_mined_candidates(path: Path, source: TextSource, split: str, k: int) ->
 
 
 def put_positive_first(positives: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """Moves the positive [N] of each row to the front of `top` [N, K]; a positive of -1 is none.
+    """Moves the positive [N] of each row to the front of `top` [N, K]; -1 marks a row without a positive.
 
     >>> put_positive_first(np.array([7, -1]), np.array([[4, 7, 5], [4, 7, 5]])).tolist()
     [[7, 4, 5], [4, 7, 5]]
     """
     positives, k = positives[:, None], top.shape[1]
-    # the positive goes behind the others, then before the row; a stable sort keeps the others' order
+    # a stable sort moves the positive to the end and leaves the order of the others; the cut to K columns then drops it there
     order = np.argsort(top == positives, axis=1, kind="stable")
     others = np.take_along_axis(top, order, axis=1)
     return np.where(positives >= 0, np.concatenate([positives, others], axis=1)[:, :k], top)
 
 
 def read_scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
-    """Returns the first `k` scored documents of each query that has so many, by id, in the order of the store."""
+    """Returns the ids of the first `k` scored documents by query id, in the order of the store; queries with fewer are left out."""
     documents_of: dict[str, list[str]] = {}
     for id_ in store.ids:
         query, _, document = id_.partition(TAB)
@@ -132,7 +132,7 @@ def read_scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
 
 
 def find_pair_rows(store: VectorStore, queries: Iterable[str], candidates: Iterable[Sequence[str]]) -> np.ndarray:
-    """Finds the rows [N * K] of the pairs of N queries and the K candidates of each, by id; refuses a pair without a score."""
+    """Finds the rows [N * K] of the pairs of N queries and their K candidates, given by id; refuses a pair without a score."""
     ids = [query + TAB + document for query, documents in zip(queries, candidates, strict=True) for document in documents]
     rows = store.ids.rows(ids)
     if (rows < 0).any():
@@ -142,7 +142,7 @@ def find_pair_rows(store: VectorStore, queries: Iterable[str], candidates: Itera
 
 
 def open_pair_stores(folder: str, source: TextSource, split: str) -> list[VectorStore]:
-    """Opens a cross encoder's store of each part of a split; refuses stores of other texts, and those of two cross encoders."""
+    """Opens a cross encoder's store of each part of a split; refuses stores of other texts, and stores by different cross encoders."""
     stores: list[VectorStore] = []
     for part in split.split("+"):
         store = VectorStore(Path(folder) / f"pairs-{part}")

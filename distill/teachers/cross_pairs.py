@@ -26,7 +26,7 @@ TokenIds = Sequence[int]
 
 @dataclass(frozen=True)
 class PairTeacher:
-    """A cross encoder on this machine; the row of a pair is its score, then its query vector and its document vector, if any.
+    """A cross encoder on this machine. The row of a pair holds its score, then its two vectors where the encoder pools them.
 
     Args:
         encoder: the model, on the device that computes.
@@ -55,8 +55,8 @@ class PairTeacher:
 
     def _token_ids(self, texts: list[str], role: Role) -> list[TokenIds]:
         """Returns the token ids of each text; a text of several pairs is tokenised once."""
-        different = list(dict.fromkeys(texts))
-        ids = dict(zip(different, self.encoder.token_ids(different, role), strict=True))
+        unique = list(dict.fromkeys(texts))
+        ids = dict(zip(unique, self.encoder.token_ids(unique, role), strict=True))
         return [ids[text] for text in texts]
 
     def embed(self, prepared: Sequence[tuple[TokenIds, TokenIds]], role: Role, progress: Progress) -> np.ndarray:
@@ -81,19 +81,19 @@ def encode_pairs(
     candidates_per_query: int = 4,
     precision: Precision = "auto",
 ) -> dict[str, VectorStore]:
-    """Writes a cross encoder's scores, and its vectors where it has them, of each query's candidates: a store for each split.
+    """Writes a cross encoder's scores of each query's candidates, and its vectors where it has them: one store for each split.
 
     Args:
         teacher: folder or hub name of the cross encoder.
         source: where documents, queries and judgments come from.
         out: folder to write.
         splits: splits whose queries are scored, e.g. [train].
-        candidates: the documents of each query: mined negatives, a TREC run file, or a dual encoder's store.
-        candidates_per_query: so many, the positive included.
+        candidates: where the documents of each query come from: mined negatives, a TREC run file, or a dual encoder's store.
+        candidates_per_query: number of documents for each query, including the positive.
         precision: number format of the matrix products.
 
     Returns:
-        The finished store of each split, by its name; without those that other ranks are still writing.
+        The finished stores by the name of their split; a store that other ranks are still writing is left out.
     """
     folder = Path(out)
     pairs = list_pairs(source, splits, candidates, candidates_per_query)
@@ -105,7 +105,7 @@ def encode_pairs(
 
 
 def list_pairs(source: TextSource, splits: list[str] | None, candidates: str | None, k: int) -> dict[str, PairTexts]:
-    """Makes the pairs of each query of a split and its `k` candidates; returns them by the name of the split."""
+    """Pairs each query of a split with its `k` candidates; returns the pairs by the name of the split."""
     if candidates is None or not splits:
         raise BadInput("a cross encoder reads pairs: give --splits and --candidates: mined negatives, a TREC run file or a store")
     if k < 1:

@@ -1,4 +1,4 @@
-"""What turns texts into vectors, whatever it is, and how its vectors come into a store."""
+"""The Embedder protocol, a model of any kind that turns texts into vectors, and writing its vectors into a store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Progress = Callable[[int], object]  # called with the number of texts that were 
 
 
 class Embedder(Protocol):
-    """A model that turns N texts, or N pairs of texts, into a row of numbers each: on this machine, on a server, in a function."""
+    """A model that turns each text, or each pair of texts, into a row of numbers: on this machine, on a server, or in a function."""
 
     @property
     def maker(self) -> Maker:
@@ -38,17 +38,17 @@ class Embedder(Protocol):
 
     @property
     def where(self) -> str:
-        """Where the work is done, as the end of a log line: `in bf16 on cuda:0`."""
+        """Where the model runs, as the end of a log line: `in bf16 on cuda:0`."""
 
     def prepare(self, texts: Sequence[Any], role: Role) -> Sequence[Any]:
-        """Returns the texts as `embed` takes them; called in another thread while the texts before them are embedded."""
+        """Converts texts to the form that `embed` takes. Runs in another thread, while earlier texts are embedded."""
 
     def embed(self, prepared: Sequence[Any], role: Role, progress: Progress) -> np.ndarray:
         """Returns the vectors [N, D] of N prepared texts, in their order."""
 
 
 def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: Path) -> VectorStore | None:
-    """Writes the vectors of one set of texts into one store, shard by shard; what is written already is left as it is.
+    """Writes the vectors of one set of texts into one store, shard by shard; shards that exist already are left as they are.
 
     Under torchrun each process writes every `WORLD_SIZE`-th shard, from number `RANK` on.
 
@@ -67,23 +67,23 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
 
 
 def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter) -> None:
-    """Embeds one shard while another thread prepares the one after it, and a third writes the one before it."""
+    """Embeds one shard while a second thread prepares the next shard and a third thread writes the previous one."""
     rank, world = launched_rank(), launched_world_size()
     missing = [(shard, rows) for shard, rows in writer.missing_shards() if shard % world == rank]
     shards = [shard for shard, _ in missing]
     count = sum(len(rows) for _, rows in missing)
     log.info(f"{writer.folder}: {count} texts to encode {teacher.where}")
     with progress_bar(total=count, desc=f"encode {writer.folder.name}", unit=" texts") as bar:
-        prepared = run_ahead(lambda part: teacher.prepare(texts.read(part[1]), role), missing)
+        prepared = map_in_thread(lambda part: teacher.prepare(texts.read(part[1]), role), missing)
         vectors = (teacher.embed(part, role, bar.update) for part in prepared)
-        for _ in run_ahead(lambda part: writer.write_shard(*part), zip(shards, vectors, strict=True)):
+        for _ in map_in_thread(lambda part: writer.write_shard(*part), zip(shards, vectors, strict=True)):
             pass
 
 
-def run_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yields `function` of each item in turn, computed in another thread while the caller works with the result before it.
+def map_in_thread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yields `function(item)` for each item, in order; another thread computes the next result while the caller uses the current one.
 
-    >>> list(run_ahead(str.upper, ["a", "b"]))
+    >>> list(map_in_thread(str.upper, ["a", "b"]))
     ['A', 'B']
     """
     thread = ThreadPoolExecutor(1)
@@ -96,5 +96,5 @@ def run_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         for last in waiting:
             yield last.result()
     finally:
-        # not waited for: what an error leaves behind is closed by the garbage collector, in whatever thread that runs
+        # wait=False: after an error the garbage collector may close this generator in that very thread, which would wait for itself
         thread.shutdown(wait=False, cancel_futures=True)

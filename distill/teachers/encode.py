@@ -1,4 +1,4 @@
-"""`encode`: the teacher's vectors of documents and queries, into a store."""
+"""`encode`: writes the teacher's vectors of documents and queries into a store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distill.texts.texts import Texts
 from distill.vectors.store import TeacherStore, VectorStore
 from distill.vectors.store_plan import PLAN, read_plan, rows_written
 
-TextSet = tuple[str, Texts, Role]  # folder of its store within the teacher's, texts, what they are
+TextSet = tuple[str, Texts, Role]  # name of the folder within the teacher's store, texts, role of the texts
 
 
 def encode(
@@ -45,8 +45,9 @@ def encode(
 ) -> TeacherStore | dict[str, VectorStore] | None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard, and returns it.
 
-    A cross encoder reads pairs: it leaves the scores of each query's candidates, and its vectors where it pools them apart. Run again
-    after a kill it goes on with the missing shards. Under torchrun every rank encodes its own shards; None for one that ends before others.
+    A cross encoder reads pairs: its stores hold the scores of each query's candidates, and its vectors where its head pools them. A
+    second call after a kill goes on with the missing shards. Under torchrun every rank encodes its own shards, and a rank that ends
+    before the others returns None.
 
     Args:
         teacher: folder or hub name of the teacher, or the address of a server with OpenAI's embeddings interface, whose key is read from
@@ -56,17 +57,17 @@ def encode(
         splits: splits whose queries to encode; all of the source's by default.
         queries: files of extra queries to encode too.
         precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
-        pooling: only for a plain transformers folder, which does not say it.
-        normalize: likewise, whether vectors are scaled to length 1.
+        pooling: only for a plain transformers folder, which does not record its pooling.
+        normalize: only for a plain transformers folder: whether vectors are scaled to length 1.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
-        candidates: only for a cross encoder: which documents it reads beside each query: mined negatives, a TREC run file, or a dual
-            encoder's store, whose highest ranking ones are taken. A judged query's positive is always the first of them.
-        candidates_per_query: so many, the positive included.
-        model: what a server calls its model; the options below are for servers too.
-        requests_per_minute: at most so many are sent.
-        price: what a million tokens cost there.
-        budget: nothing is sent when the estimated cost is above it.
-        name: what the store calls a function; a function that changed needs another name, as its store cannot tell.
+        candidates: only for a cross encoder: the documents that it reads with each query: mined negatives, a TREC run file, or the top
+            documents of a dual encoder's store. The positive of a judged query always comes first.
+        candidates_per_query: only for a cross encoder: number of documents for each query, including the positive.
+        model: only for a server: its name for the model.
+        requests_per_minute: only for a server: most requests in a minute.
+        price: only for a server: price of a million tokens.
+        budget: only for a server: nothing is sent when the estimated cost is above it.
+        name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
     """
     options = TeacherOptions(precision, pooling, normalize, prompts, model, requests_per_minute, price, name)
     kind = check_options(teacher, options, queries, candidates)
@@ -91,7 +92,7 @@ def read_stored_width(folder: Path) -> int | None:
     if not (folder / "documents" / PLAN).exists():
         return None
     plan = read_plan(folder / "documents")
-    if plan.maker.origin == "import":  # nobody knows their model: the queries have to come from where they came from
+    if plan.maker.origin == "import":  # their model is unknown, so the queries have to be imported from the same place
         raise BadInput(f"{folder}: its documents were imported, no model of {plan.maker.name} is known: distill import its queries too")
     return plan.width
 
@@ -112,7 +113,7 @@ def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[s
 
 
 def check_cost(server: ServerTeacher, sets: list[TextSet], folder: Path, price: float | None, budget: float) -> None:
-    """Logs what is about to be sent to a server and what that may cost; refuses a cost above the budget."""
+    """Logs how many texts will be sent to a server and the estimated cost; refuses a cost above the budget."""
     count, tokens = 0, 0.0
     for name, texts, role in sets:
         missing = len(texts) - rows_written(folder / name)

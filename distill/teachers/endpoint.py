@@ -1,4 +1,4 @@
-"""One path of an OpenAI-compatible server: requests that are repeated until an answer is whole, by several threads at a time."""
+"""Requests to one path of an OpenAI-compatible server, from several threads; a failed request is repeated."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 KEY = "OPENAI_API_KEY"  # the environment variable that every client of such servers reads; the key is stored nowhere else
-CONNECTIONS = 4  # requests under way at a time
+CONNECTIONS = 4  # requests sent in parallel
 ATTEMPTS = 8
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the second attempt; they double from attempt to attempt, up to the longest
-LONGEST_PAUSE = 600.0  # seconds; a server that wants more is left to another run of the command
+LONGEST_PAUSE = 600.0  # seconds; a server that asks for a longer pause ends the command, which can be run again later
 TIMEOUT = 60.0  # seconds
 INVALID_KEY = (401, 403)
 WORTH_REPEATING = (408, 409, 425, 429)  # and everything from 500 up
@@ -43,21 +43,21 @@ QUOTED_CHARACTERS = 300  # of a server's own message
 
 
 def is_address(teacher: object) -> bool:
-    """Tells whether a teacher is named by the address of a server."""
+    """Tells whether a teacher is given as the address of a server."""
     return isinstance(teacher, str) and teacher.startswith(("http://", "https://"))
 
 
 class Endpoint:
-    """One path of a server, to which several threads may post at a time.
+    """One path of a server, to which several threads may post in parallel.
 
-    A request that failed, was throttled or brought a broken answer is sent again, after a wait that doubles each time. A server can ask
-    for a longer wait by Retry-After: until then no other thread sends anything either. The key is read from OPENAI_API_KEY. It goes to
-    this server alone, as redirects are not followed, and never into a message.
+    A request that failed, was throttled or got a broken answer is sent again, after a wait that doubles each time. A server can ask
+    for a longer wait by Retry-After: then all threads wait. The key is read from OPENAI_API_KEY. It is sent to this server only, as
+    redirects are not followed, and no message contains it.
 
     Args:
-        address: of the server, e.g. http://localhost:8080/v1.
-        path: below it, e.g. embeddings.
-        requests_per_minute: at most so many, repeated ones included; None is no limit.
+        address: address of the server, e.g. http://localhost:8080/v1.
+        path: path below the address, e.g. embeddings.
+        requests_per_minute: most requests in a minute, including repeated ones; None is no limit.
         timeout: seconds without a byte from the server.
 
     Raises:
@@ -76,7 +76,7 @@ class Endpoint:
         self._client = _open_client(self.address, self._key, timeout)
 
     def map(self, request: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yields `request` of every item, in their order, CONNECTIONS of them at a time; the first error of any stops them all."""
+        """Yields `request(item)` for every item, in order, with CONNECTIONS requests in parallel; the first error stops them all."""
         self._stopped.clear()
         errors: list[Exception] = []
 
@@ -99,12 +99,12 @@ class Endpoint:
                 raise (errors[0] if errors and isinstance(error, Exception) else error) from None
 
     def post(self, content: dict[str, Any], parse: Callable[[bytes], R], attempts: int = ATTEMPTS) -> R:
-        """Sends `content` as JSON and returns what `parse` makes of the body of the answer.
+        """Sends `content` as JSON and returns the answer, parsed by `parse`.
 
         Args:
             content: the request.
-            parse: raises TryAgain where the body does not answer the request.
-            attempts: how often the request is sent at most.
+            parse: converts the body of the answer; raises TryAgain for a body that does not answer the request.
+            attempts: most times that the request is sent.
 
         Raises:
             BadInput: the server refuses the request for good, or no attempt brought an answer.
@@ -122,7 +122,7 @@ class Endpoint:
         """Returns the seconds until this thread's next attempt."""
         error = attempt.outcome and attempt.outcome.exception()
         if isinstance(error, TryAgain) and error.after is not None:
-            self._pace.pause(error.after)  # of every thread: the server is busy, whatever the request
+            self._pace.pause(error.after)  # every thread pauses: a busy server is busy for all requests
             return 0.0
         return wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)(attempt)
 
@@ -142,12 +142,12 @@ class Endpoint:
             with self._client.stream("POST", self._url, content=body) as response:
                 if response.is_success:
                     return response.read()
-                raise self._refusal(response)
+                raise self._make_error(response)
         except httpx.RequestError as error:  # no connection, or it broke in the middle
             raise TryAgain(str(error) or type(error).__name__) from None
 
-    def _refusal(self, response: httpx.Response) -> Exception:
-        """Returns what to raise for an answer without success: TryAgain, or BadInput where another attempt is useless."""
+    def _make_error(self, response: httpx.Response) -> Exception:
+        """Returns the error to raise for a failed request: TryAgain, or BadInput where another attempt is useless."""
         status = response.status_code
         if status in INVALID_KEY:  # the body may repeat the key
             return BadInput(f"{self.address}: HTTP {status}: the server wants a valid key in the environment variable {KEY}")
@@ -166,12 +166,12 @@ class Endpoint:
         except httpx.RequestError:
             return ""
         line = " ".join(text.split())
-        # the key leaves before the line is cut, which could leave a part of it
+        # the key is replaced before the line is cut: a cut could leave a part of the key
         return (line.replace(self._key, "***") if self._key else line)[:QUOTED_CHARACTERS]
 
 
 class TryAgain(Exception):
-    """An answer that is worth another attempt, `after` so many seconds where the server gives a number."""
+    """The request is worth another attempt; `after` is the wait in seconds that the server asks for, if it does."""
 
     def __init__(self, reason: str, after: float | None = None):
         super().__init__(reason)
@@ -182,7 +182,7 @@ class Pace:
     """Decides when the next request may be sent, over all threads.
 
     Args:
-        requests_per_minute: at most so many; None is no limit.
+        requests_per_minute: most requests in a minute; None is no limit.
     """
 
     def __init__(self, requests_per_minute: int | None):
@@ -202,13 +202,13 @@ class Pace:
             stopped.wait(seconds)
 
     def pause(self, seconds: float) -> None:
-        """Lets no thread send anything for that long."""
+        """Stops all threads from sending for so many seconds."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
 def seconds_from_header(retry_after: str | None) -> float | None:
-    """Returns the seconds that a Retry-After header asks to wait, which holds seconds or a date; None where it holds neither.
+    """Returns the wait in seconds from a Retry-After header, which holds seconds or a date; None where it holds neither.
 
     >>> seconds_from_header("7"), seconds_from_header("soon")
     (7.0, None)
@@ -245,10 +245,10 @@ def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    certificates = ssl.create_default_context()  # the system's, where that of a company's own server may be
+    certificates = ssl.create_default_context()  # the system's certificates may include that of a company's own server
     certificates.load_verify_locations(certifi.where())
     try:
         # a redirect would carry the key to another server
         return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=certificates)
-    except (ImportError, ValueError, httpx.InvalidURL) as error:  # a proxy in the environment that it does not know how to use
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # the environment names a proxy that httpx cannot use
         raise BadInput(f"{address}: {' '.join(str(error).split())}") from None

@@ -1,4 +1,4 @@
-"""Several teachers as one: a weighted average of their distributions over each query's candidates."""
+"""A teacher that is a weighted average of several teachers' distributions over each query's candidates."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from distill.teachers.teacher import Teacher
 
 @dataclass
 class EnsembleSettings:
-    """Which teachers are averaged and how they are weighted; losses learn from the average by `teacher: ensemble`.
+    """Settings of an ensemble: its teachers and their weights. A loss learns from the ensemble by `teacher: ensemble`.
 
-    A teacher's scores divided by its temperature make a softmax over a query's candidates. The ensemble is the average of these.
+    Each teacher's distribution is the softmax over a query's candidates of its scores, divided by its temperature. The ensemble is the
+    weighted average of these distributions.
 
     Args:
-        temperatures: of each teacher's scores, by name; `store` is the one that made data.store. 0.05 suits cosines, 1 logits.
-        weights: equal for all; margin gives each teacher, query by query, the share of its margin between the first two candidates;
-            learned fits the shares to the judged positives, as a softmax of a constant and of the margin for each teacher.
+        temperatures: temperature of each teacher by name; `store` is the teacher of data.store. 0.05 fits cosines, 1 fits logits.
+        weights: equal gives all teachers the same weight; margin weights a teacher, for each query, in proportion to the difference
+            between its two largest probabilities; learned trains the weights on the judged positives, as a softmax over teachers of
+            `constant + factor * difference`, with both numbers learned for each teacher.
     """
 
     temperatures: dict[str, float] = field(default_factory=dict)
@@ -38,12 +40,12 @@ class EnsembleTeacher(nn.Module):
     """A teacher that averages others; its parameters are trained where the weights are learned. It has scores and no vectors.
 
     Args:
-        settings: which teachers, and how they are weighted.
-        teachers: them by name, others may be among them.
+        settings: names of the teachers and how they are weighted.
+        teachers: teachers by name; those that the settings do not name are not used.
     """
 
     width = 0
-    reads_pairs = True  # it may have cross encoders in it
+    reads_pairs = True  # cross encoders may be among its teachers
     has_cosine_scores = False
 
     def __init__(self, settings: EnsembleSettings, teachers: Mapping[str, Teacher] | None = None):
@@ -56,17 +58,18 @@ class EnsembleTeacher(nn.Module):
             self.margin_factor = nn.Parameter(torch.zeros(count))
 
     def forward(self, batch: Batch) -> Encoded:
-        """Averages what every teacher computes for the batch."""
+        """Averages the distributions of all teachers for the batch."""
         return self.combine({name: self.teachers[name](batch) for name in self.settings.temperatures})
 
     def combine(self, encoded: Mapping[str, Encoded]) -> Encoded:
-        """Averages what the teachers computed, by name; scores are log probabilities [B, K]."""
-        log_probabilities = torch.stack(
-            [F.log_softmax(encoded[name].scores / temperature, dim=-1) for name, temperature in self.settings.temperatures.items()], dim=1
-        )  # [B, T, K] of T teachers
-        scores = torch.logsumexp(self.log_weights(log_probabilities)[:, :, None] + log_probabilities, dim=1)  # [B, K]
+        """Averages the teachers' outputs, given by name; the scores of the result are log probabilities [B, K]."""
+        temperatures = self.settings.temperatures
+        distributions = [F.log_softmax(encoded[name].scores / temperature, dim=-1) for name, temperature in temperatures.items()]
+        log_probabilities = torch.stack(distributions, dim=1)  # [B, T, K] of T teachers
+        log_weights = self.log_weights(log_probabilities)  # [B, T]
+        scores = torch.logsumexp(log_weights[:, :, None] + log_probabilities, dim=1)  # [B, K]
         no_vectors = scores.new_empty(len(scores), 0)
-        first = encoded[next(iter(self.settings.temperatures))]
+        first = encoded[next(iter(temperatures))]
         return Encoded(no_vectors, scores.new_empty(*scores.shape, 0), scores, first.document_rows)
 
     def log_weights(self, log_probabilities: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ class EnsembleTeacher(nn.Module):
         return (shares / shares.sum(dim=-1, keepdim=True)).log()
 
     def loss(self, combined: Encoded) -> Tensor:
-        """Returns what learned weights minimise: minus the mean log probability of the positive, column 0; 0 where none are learned."""
+        """Returns the loss that trains the weights: minus the mean log probability of column 0, the positive. 0 for fixed weights."""
         if self.settings.weights == "learned":
             return -combined.scores[:, 0].mean()
         return combined.scores.new_zeros(())

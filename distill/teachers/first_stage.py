@@ -25,9 +25,9 @@ def retrieve_first_stage(first_stage: str, source: TextSource, split: str, queri
     Args:
         first_stage: TREC run file, or folder of a dual encoder's store.
         source: where documents and queries come from.
-        split: that the queries are of, e.g. dev, or dl19+dl20.
-        queries: Q of them.
-        k: documents of each query.
+        split: split of the queries, e.g. dev, or dl19+dl20.
+        queries: Q queries.
+        k: number of documents for each query.
 
     Returns:
         [Q, k] rows of the corpus, best first; rows of -1 are padding.
@@ -38,7 +38,7 @@ def retrieve_first_stage(first_stage: str, source: TextSource, split: str, queri
 
 
 def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
-    """Finds them by exact search over a dual encoder's store, [Q, k] rows of the corpus; the same search again is read from the cache."""
+    """Finds the rows [Q, k] of each query's top documents by exact search over a dual encoder's store; a repeated search is cached."""
     store = TeacherStore(folder)
     check_documents(store.documents, source)
     parts = [store.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
@@ -53,7 +53,7 @@ def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Te
 
 
 def take_by_id(stores: Sequence[VectorStore], ids: Ids, split: str) -> np.ndarray:
-    """Looks up the vectors [Q, D] float16 of queries by their ids, each in the store that has it; refuses a query without a vector."""
+    """Looks up the vectors [Q, D] float16 of queries by id, in several stores; refuses a query that none of them has."""
     vectors = np.empty((len(ids), stores[0].width), np.float16)
     missing = np.ones(len(ids), bool)
     for store in stores:
@@ -70,10 +70,10 @@ def run_to_rows(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus:
 
     Args:
         run: documents and their scores by query id, best first.
-        queries: Q of them.
+        queries: Q queries.
         corpus: ids of the documents.
-        k: documents of each query.
-        path: of the run, for messages.
+        k: number of documents for each query.
+        path: path of the run, for messages.
 
     Raises:
         BadInput: a document is not in the corpus, or no query is in the run.

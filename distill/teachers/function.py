@@ -30,14 +30,14 @@ class EncodesTexts(Protocol):
 class FunctionTeacher:
     """Python functions that turn texts into vectors.
 
-    The store knows them by `name` and `prompts` alone: nobody sees into a function. A run under the same name goes on with vectors that
-    are written already, also where the function is another by now: give a changed function a new name.
+    A function has no fingerprint, so the store identifies it by `name` and `prompts` only. A second call with the same name keeps the
+    vectors that are written already, even if the function has changed since: give a changed function a new name.
 
     Args:
-        functions: by role, from N texts to vectors [N, D].
-        name: what the store calls the functions.
+        functions: function of each role, from N texts to vectors [N, D].
+        name: name of the functions in the store.
         prompts: text put before every query and document.
-        width: numbers in a vector; None finds out with one word.
+        width: numbers in a vector; None measures it by encoding one word.
 
     >>> teacher = FunctionTeacher(text_functions(lambda texts: [[len(text), 1] for text in texts]), "lengths")
     >>> teacher.embed(teacher.prepare(["a", "three"], "query"), "query", print)
@@ -74,7 +74,7 @@ class FunctionTeacher:
         return np.concatenate(vectors)
 
     def _call(self, texts: list[str], role: Role) -> np.ndarray:
-        """Calls the function of a role: [N, D] float32; refuses an array that is not one vector a text, as wide as those before."""
+        """Calls the function of a role: [N, D] float32; refuses a result without one vector for each text, or of another width."""
         vectors = as_float32(self.functions[role](texts))
         if vectors.ndim != 2 or len(vectors) != len(texts) or self._width not in (None, vectors.shape[1]):
             wanted = f"[{len(texts)}, {self._width or 'D'}]"
@@ -86,10 +86,10 @@ def text_functions(model: Any) -> dict[Role, TextFunction]:
     """Returns the function of each role of a model of texts.
 
     Args:
-        model: an object with `encode_query` and `encode_document`; one with `encode`, as a static model; or a plain function.
+        model: an object with `encode_query` and `encode_document`; an object with `encode`; or a plain function.
 
     Raises:
-        BadInput: it is none of these.
+        BadInput: `model` is none of these.
     """
     query, document = getattr(model, "encode_query", None), getattr(model, "encode_document", None)
     if callable(query) and callable(document):
@@ -106,5 +106,5 @@ def as_float32(vectors: Any) -> np.ndarray:
         vectors = vectors.detach().float().cpu().numpy()
     try:
         return np.asarray(vectors, np.float32)
-    except (ValueError, TypeError) as error:  # lists of unlike lengths, no numbers
+    except (ValueError, TypeError) as error:  # lists of different lengths, or no numbers
         raise BadInput(f"the teacher's function returned no table of numbers: {error}") from None

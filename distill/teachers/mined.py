@@ -1,4 +1,4 @@
-"""Mined hard negatives on disk: `negatives.jsonl`, a line of JSON a query, in a folder as `distill.files.line_shards` describes it."""
+"""Mined hard negatives on disk: `negatives.jsonl`, one line of JSON for each query, in a folder that `distill.files.line_shards` writes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ EXPECTED = '{"query": id, "positive": id, "negatives": [ids]}'
 
 @dataclass(frozen=True)
 class MinedQuery:
-    """A query with its positive and its hard negatives, by id; the hardest negative comes first.
+    """The ids of a query, its positive and its hard negatives; the hardest negative comes first.
 
-    The scores are the teacher's; a file that another program wrote need not have them.
+    The scores are the teacher's. A file by another program may lack them.
     """
 
     query: str
     positive: str
     positive_score: float | None
     negatives: list[str]
-    scores: list[float]  # as many as negatives, or none
+    scores: list[float]  # one for each negative, or empty
 
 
 @dataclass(frozen=True)
 class HardNegatives:
-    """A finished folder of hard negatives, as `distill mine` leaves it; iterate over it for its queries.
+    """A finished folder of hard negatives, written by `distill mine`; iterate over it to read its queries.
 
     Attributes:
-        folder: that it is in.
+        folder: path of the folder.
         queries: number of queries with a positive.
-        negatives: number of hard negatives of all of them.
-        queries_without_a_positive: number of queries whose positive is not in the corpus, which have no line.
+        negatives: number of hard negatives over all queries.
+        queries_without_a_positive: number of queries without a positive in the corpus; the file has no line for them.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ def read_negatives(folder: str | Path) -> Iterator[MinedQuery]:
 
 
 def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
-    """Reads the mined queries of any file, in its order; refuses a line that holds none, by its number."""
+    """Reads the mined queries of any file, in its order; a bad line is refused with its number."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -76,7 +76,7 @@ def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
 
 
 def parse_mined_line(line: str) -> MinedQuery:
-    """Reads a mined query from a line of JSON; raises what Python raises where the line is none.
+    """Reads a mined query from a line of JSON. A bad line raises Python's own errors, such as ValueError or KeyError.
 
     >>> parse_mined_line('{"query": "q1", "positive": 7, "negatives": [8, 9]}')
     MinedQuery(query='q1', positive='7', positive_score=None, negatives=['8', '9'], scores=[])

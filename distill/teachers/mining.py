@@ -1,4 +1,4 @@
-"""`mine`: hard negatives, the documents that a teacher ranks high for a query that they do not answer."""
+"""`mine`: finds hard negatives, documents that a teacher ranks high for a query although they do not answer it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
 
-QUERIES_PER_SHARD = 16_384  # every shard reads the whole corpus once
+QUERIES_PER_SHARD = 16_384  # large, because the search for each shard reads the whole corpus
 DOCUMENTS_PER_READ = 8192
 SCORE_DIGITS = 6
 
 
 @dataclass(frozen=True)
 class MiningRule:
-    """Which of the documents that a teacher ranks high count as hard negatives; see `mine` for what each field means."""
+    """Decides which top documents of a teacher are hard negatives; `mine` explains each field."""
 
     negatives: int
     first_rank: int
@@ -47,12 +47,12 @@ class MiningRule:
             raise BadInput(f"negatives {self.negatives}, {ranks}: ask for at least 1, of ranks that begin at 1 and do not end before")
 
     def select(self, scores: np.ndarray, positive_scores: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-        """Marks the hard negatives of each ranking, the first `negatives` that may be one: True in [Q, k].
+        """Marks the hard negatives of each ranking, the first `negatives` documents that fulfil the rule: True in [Q, k].
 
         Args:
             scores: [Q, k], best first.
             positive_scores: [Q].
-            excluded: [Q, k], True at documents that answer the query.
+            excluded: [Q, k], True for documents that answer the query.
 
         >>> rule = MiningRule(negatives=1, first_rank=1, last_rank=3, margin=0.5)
         >>> rule.select(np.array([[9.0, 8.0, 7.0]]), np.array([8.5]), np.array([[False, False, False]])).tolist()
@@ -82,16 +82,16 @@ class Miner:
         return qrels
 
     @cached_property
-    def _opened_queries(self) -> tuple[Texts, StoredQueries]:
+    def _queries_and_vectors(self) -> tuple[Texts, StoredQueries]:
         return open_evaluation_queries(self.source, self.store, self.split)
 
     @property
     def queries(self) -> Texts:
-        return self._opened_queries[0]
+        return self._queries_and_vectors[0]
 
     @property
     def query_vectors(self) -> StoredQueries:
-        return self._opened_queries[1]
+        return self._queries_and_vectors[1]
 
     @property
     def stores(self) -> list[VectorStore]:
@@ -104,12 +104,12 @@ class Miner:
 
     @cached_property
     def judged_rows(self) -> np.ndarray:
-        """[J] rows of the queries with a positive; only these have hard negatives."""
+        """[J] rows of the queries with a positive, the only ones that hard negatives are mined for."""
         return np.flatnonzero(self.positives >= 0)
 
     @cached_property
     def document_hashes(self) -> np.ndarray:
-        """[N] uint64, equal for documents of the same words; of the same vector where the words are elsewhere."""
+        """[N] uint64, equal for documents with the same words, or where the source has no texts, with the same vector."""
         documents = self.store.documents
         if not self.source.has_documents():
             return hash_values(_read_row_bytes(documents))
@@ -118,7 +118,7 @@ class Miner:
         return texts.wording_hashes[rows]
 
     def mine(self, queries: np.ndarray) -> list[MinedQuery]:
-        """Mines the hard negatives of some queries, which are named by their rows [Q] and have a positive."""
+        """Mines the hard negatives of the queries with rows [Q], all of which have a positive."""
         documents, positives = self.store.documents, self.positives[queries]
         vectors = self.query_vectors.take(queries)  # [Q, D]
         positive_scores = _row_products(vectors, documents.take(positives))  # [Q]
@@ -137,19 +137,23 @@ class Miner:
         ]
 
     def find_answers(self, query_ids: list[str], rows: np.ndarray) -> np.ndarray:
-        """Marks documents that are judged relevant in any degree, and those of the same words as one of these: True in [Q, k]."""
-        corpus = self.store.documents.ids
-        grades, _ = self.qrels.grade(query_ids, corpus, rows)
+        """Marks documents with a grade above 0, and documents with the same words as one of these: True in [Q, k]."""
+        grades, _ = self.qrels.grade(query_ids, self.store.documents.ids, rows)
         answers = grades > 0
-        relevant = [[document for document, grade in self.qrels.judgments[query].items() if grade > 0] for query in query_ids]
-        flat_rows = corpus.rows([document for documents in relevant for document in documents])  # looked up at once: that is faster
-        relevant_rows = np.split(flat_rows, np.cumsum([len(documents) for documents in relevant])[:-1])
-        for i, own in enumerate(relevant_rows):
-            answers[i] |= np.isin(self.document_hashes[rows[i]], self.document_hashes[own[own >= 0]])
+        for i, relevant in enumerate(self._find_relevant_rows(query_ids)):
+            answers[i] |= np.isin(self.document_hashes[rows[i]], self.document_hashes[relevant])
         return answers
 
+    def _find_relevant_rows(self, query_ids: list[str]) -> list[np.ndarray]:
+        """Finds the rows of the documents with a grade above 0, for each query; documents outside the corpus are left out."""
+        relevant = [[document for document, grade in self.qrels.judgments[query].items() if grade > 0] for query in query_ids]
+        counts = [len(documents) for documents in relevant]
+        ids = [document for documents in relevant for document in documents]
+        rows = self.store.documents.ids.rows(ids)  # one look-up for all queries is faster than one for each
+        return [part[part >= 0] for part in np.split(rows, np.cumsum(counts)[:-1])]
+
     def plan(self) -> dict[str, Any]:
-        """Returns the inputs that decide the hard negatives."""
+        """Returns the inputs that determine the hard negatives."""
         return {
             "version": 1,
             "split": self.split,
@@ -173,20 +177,20 @@ def mine(
 ) -> HardNegatives:
     """Writes each judged query's hard negatives, by exact search over a teacher's store.
 
-    No document that is judged relevant, nor one of the same words, is a negative. Run again after a kill it goes on.
+    A document with a grade above 0, or with the same words as one, is never a negative. A second call after a kill goes on.
 
     Args:
         store: folder of the teacher's vectors.
         source: where documents, queries and judgments come from.
         out: folder to write: negatives.jsonl and manifest.json.
         split: judged queries to mine for.
-        negatives: at most so many for each query, the hardest first.
-        first_rank: rank in the teacher's list from which on a document may be a negative; the first is 1.
-        last_rank: and the rank up to which.
-        margin: a negative scores at least so much below the query's positive; what scores higher may well be an unjudged answer.
+        negatives: most negatives for each query; the hardest come first.
+        first_rank: first rank in the teacher's list at which a document may be a negative, counted from 1.
+        last_rank: last rank at which a document may be a negative.
+        margin: least difference between the positive's score and a negative's; a document that scores higher may be an unjudged answer.
 
     Returns:
-        The finished folder and its counts; iterating over it reads the queries.
+        The finished folder and its counts; iterate over it to read the queries.
     """
     miner = Miner(source, TeacherStore(store), split, MiningRule(negatives, first_rank, last_rank, margin))
     check_documents(miner.store.documents, source)

@@ -1,4 +1,4 @@
-"""Where a query's hard negatives come from: chance, a teacher's ranking, or a file of mined ones."""
+"""Sources of a query's hard negatives: random documents, a teacher's ranking, or a file of mined negatives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.vectors.store import TeacherStore
 
 @dataclass(frozen=True)
 class JudgedQueries:
-    """The queries to train on, their judgments, and the corpus that these are of."""
+    """The queries to train on, their judgments, and the ids of the judged corpus."""
 
     source: TextSource
     split: str
@@ -30,13 +30,13 @@ class JudgedQueries:
     corpus: Ids
 
     def relevant_pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns rows of queries [E] and of their documents [E] of grade `from_grade` or more; without documents outside the corpus."""
+        """Returns the rows of queries [E] and of their documents [E] with grade `from_grade` or more; only documents of the corpus."""
         return self.qrels.relevant_pairs(self.queries.ids, self.corpus, from_grade)
 
 
 @dataclass(frozen=True)
 class TrainingPairs:
-    """What a teacher is trained on: E queries, each with a positive and a pool that its negatives are drawn from."""
+    """The examples to train a teacher on: E queries, each with a positive and a pool to draw its negatives from."""
 
     queries: np.ndarray  # [E] int64, rows of the training queries
     positives: np.ndarray  # [E] int64, rows of the corpus
@@ -47,19 +47,19 @@ class TrainingPairs:
 
 
 class Negatives(Configurable):
-    """Where hard negatives come from; one subclass for each way. Random documents stand in where a pool has too few."""
+    """A source of hard negatives. Where the pool of a query has too few, the sampler adds random documents."""
 
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
-        """Returns the pairs to train on, each with its pool; a relevant document may be in a pool: the sampler leaves it out."""
+        """Returns the pairs to train on, each with its pool. A pool may contain relevant documents: the sampler removes them."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Returns the fingerprint of the pools' inputs, beside queries and corpus."""
+        """Returns the fingerprint of the inputs of the pools, other than queries and corpus."""
         return ""
 
 
 class RandomNegatives(Negatives):
-    """Documents drawn from the corpus at random, others every epoch.
+    """Documents drawn at random from the corpus, anew in every epoch.
 
     >>> RandomNegatives().fingerprint()
     ''
@@ -75,9 +75,9 @@ class TopNegatives(Negatives):
     """The documents that a teacher ranks highest for the query.
 
     Args:
-        store: folder of that teacher's vectors, as `distill encode` leaves it.
-        skip: so many of the highest are left out, which are often unjudged answers.
-        depth: ranks from which negatives are drawn, counted from the first.
+        store: folder of that teacher's vectors, written by `distill encode`.
+        skip: number of top documents to leave out: these are often unjudged answers.
+        depth: last rank from which negatives are drawn.
     """
 
     def __init__(self, store: str, skip: int = 0, depth: int = 100):
@@ -88,8 +88,8 @@ class TopNegatives(Negatives):
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
         """Returns every judged pair, with the teacher's ranking as the pool."""
         queries, positives = judged.relevant_pairs(judged.source.relevant_from)
-        different, place = np.unique(queries, return_inverse=True)
-        top = retrieve_from_store(self.store, judged.source, judged.split, judged.queries.subset(different), self.depth)
+        unique, place = np.unique(queries, return_inverse=True)
+        top = retrieve_from_store(self.store, judged.source, judged.split, judged.queries.subset(unique), self.depth)
         return TrainingPairs(queries, positives, top[place, self.skip :])
 
     def fingerprint(self) -> str:
@@ -97,10 +97,10 @@ class TopNegatives(Negatives):
 
 
 class MinedNegatives(Negatives):
-    """Negatives from a file: `{"query": id, "positive": id, "negatives": [ids]}` on every line, which is also what is trained on.
+    """Negatives from a file with `{"query": id, "positive": id, "negatives": [ids]}` on every line. The lines are the training pairs too.
 
     Args:
-        path: the file, e.g. as `distill mine` leaves it.
+        path: the file, e.g. one that `distill mine` wrote.
     """
 
     def __init__(self, path: str):
@@ -109,7 +109,7 @@ class MinedNegatives(Negatives):
             raise BadInput(f"{path}: no such file")
 
     def select_pairs(self, judged: JudgedQueries) -> TrainingPairs:
-        """Returns the pairs of the file whose queries are in the split; the file may hold those of other splits too."""
+        """Returns the pairs of the file whose queries are in the split; the file may also have queries of other splits."""
         lines = list(read_mined_lines(self.path))
         if not lines:
             raise BadInput(f"{self.path}: the file is empty")

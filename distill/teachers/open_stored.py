@@ -1,4 +1,4 @@
-"""Opens what a store holds of sets of queries: a dual encoder's vectors, or a cross encoder's scores of each query's candidates."""
+"""Opens stored teachers for sets of queries: a dual encoder's vectors, or a cross encoder's scores of each query's candidates."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from distill.vectors.store import TeacherStore, VectorStore
 
 
 class QuerySet(NamedTuple):
-    """Queries to look up, maybe a part of a set that was encoded."""
+    """Queries to look up in a store, all or some of an encoded set."""
 
     texts: Texts
-    fingerprint: str  # of the whole set
+    fingerprint: str  # of the whole encoded set
 
 
 def open_stored_teacher(store: TeacherStore, sets: Sequence[QuerySet]) -> StoredTeacher:
     """Opens a dual encoder's vectors of sets of queries and of the corpus."""
-    stores = [store.queries(texts.name, whole) for texts, whole in sets]
+    stores = [store.queries(texts.name, set_fingerprint) for texts, set_fingerprint in sets]
     rows = [find_vector_rows(part, texts) for part, (texts, _) in zip(stores, sets, strict=True)]
     return StoredTeacher(StoredQueries(stores, rows), store.documents)
 
 
 def open_second_teacher(folder: str, first: TeacherStore, source: TextSource, sets: Sequence[QuerySet]) -> StoredTeacher:
-    """Opens the vectors of another dual encoder than the `first`; their documents have to lie in the same order."""
+    """Opens the vectors of a further dual encoder, whose documents must be those of `first` in the same order."""
     store = TeacherStore(folder)
     if not np.array_equal(store.documents.ids.raw, first.documents.ids.raw):
         raise BadInput(f"data.teachers: {folder}: not the documents of {first.folder}, or in another order: encode them again")
@@ -48,9 +48,9 @@ def open_pair_teacher(stores: Sequence[VectorStore], first: TeacherStore, sets: 
     """Opens a cross encoder's scores of every query and its candidates.
 
     Args:
-        stores: of pairs, one for each set.
-        first: its documents are the candidates.
-        sets: N queries.
+        stores: stores of pairs, one for each set.
+        first: the store that has the candidates as documents.
+        sets: sets of N queries in all.
         candidates: [N, K] rows of the documents of `first`.
     """
     used, place = np.unique(candidates, return_inverse=True)
@@ -61,7 +61,7 @@ def open_pair_teacher(stores: Sequence[VectorStore], first: TeacherStore, sets: 
 
 
 def load_or_search_top(teacher: StoredTeacher, sets: Sequence[QuerySet], k: int) -> np.ndarray:
-    """Returns the rows [N, k] of a dual encoder's top documents of every query, from the cache where they were searched before."""
+    """Returns the rows [N, k] of a dual encoder's top documents for every query; reads them from the cache after the first search."""
     key = fingerprint([store.checksums for store in teacher.stores], [texts.fingerprint for texts, _ in sets], k)
 
     def search_top() -> list[np.ndarray]:
@@ -73,7 +73,7 @@ def load_or_search_top(teacher: StoredTeacher, sets: Sequence[QuerySet], k: int)
 
 
 def open_evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> tuple[Texts, StoredQueries]:
-    """Opens the queries of a split, `dl19+dl20` in that order, and the teacher's vectors of them."""
+    """Opens the queries of a split and the teacher's vectors of them; for `dl19+dl20` those of dl19 come first."""
     parts = [(part, source.queries(part)) for part in split.split("+")]
     stores = [store.queries(part, texts.fingerprint) for part, texts in parts]
     rows = [find_vector_rows(part, texts) for part, (_, texts) in zip(stores, parts, strict=True)]

@@ -1,4 +1,4 @@
-"""Kinds of teachers, which options each of them takes, and how it is opened."""
+"""The kinds of teachers, the options of each kind, and a function that opens a teacher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER_OPTIONS = {"pooling", "normalize", "precision"}
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """How to open a teacher of single texts; see `encode` for what each option means."""
+    """Options of a teacher of single texts; `encode` explains each of them."""
 
     precision: Precision = "auto"
     pooling: PoolingMode | None = None
@@ -36,10 +36,10 @@ class TeacherOptions:
     price: float | None = None
     name: str | None = None
 
-    def changed(self) -> set[str]:
-        """Returns the names of the options that do not have their default.
+    def list_changed(self) -> set[str]:
+        """Returns the names of the options that differ from their defaults.
 
-        >>> sorted(TeacherOptions(model="m", pooling="cls").changed())
+        >>> sorted(TeacherOptions(model="m", pooling="cls").list_changed())
         ['model', 'pooling']
         """
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
@@ -47,7 +47,7 @@ class TeacherOptions:
 
 def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] | None, candidates: str | None) -> TeacherKind:
     """Returns the kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
-    changed = options.changed()
+    changed = options.list_changed()
     if not is_address(teacher) and changed & SERVER_OPTIONS:
         raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
     kind = find_kind(teacher)
@@ -66,7 +66,7 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
 
 
 def find_kind(teacher: Any) -> TeacherKind:
-    """Tells the kinds of teachers apart: a folder or hub name, an address, a Python object."""
+    """Finds the kind of a teacher, which is given as a folder, a hub name, an address or a Python object."""
     if not isinstance(teacher, str):
         return "function"
     if is_address(teacher):
@@ -78,10 +78,10 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
     """Opens a teacher of single texts.
 
     Args:
-        teacher: folder or hub name, address, or a model as `text_functions` takes it.
-        kind: of the teacher, as `check_options` returns it.
-        options: those of its kind.
-        width: numbers in a vector of its store; None where none has been written yet.
+        teacher: folder or hub name, address, or a model that `text_functions` takes.
+        kind: kind of the teacher, from `check_options`.
+        options: options of the teacher.
+        width: numbers in a vector of its store; None for a store without vectors.
     """
     if kind == "server":
         return ServerTeacher(teacher, options.model or "", options.prompts, options.requests_per_minute, width)

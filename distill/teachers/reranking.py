@@ -1,4 +1,4 @@
-"""Scores of a cross or dual encoder for given documents of each query, and the ranking that they make."""
+"""Scores given documents of each query with a cross or dual encoder, and ranks the documents by these scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.encoders.batching import TOKENS_PER_BATCH, encode_texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder
-from distill.encoders.folder import local_folder
+from distill.encoders.hub import local_folder
 from distill.encoders.pair_tokens import PairTokens
 from distill.encoders.towers import Towers, load_towers
 from distill.files.device import Precision, autocast
@@ -21,12 +21,12 @@ from distill.texts.texts import Texts
 
 QUERIES_AT_A_TIME = 256
 
-# from Q queries, the corpus, and rows of it [Q, K], padded with -1, to scores [Q, K]
+# takes Q queries, the corpus, and rows of the corpus [Q, K], padded with -1; returns scores [Q, K]
 Scorer = Callable[[Texts, Texts, np.ndarray], np.ndarray]
 
 
 def load_scorer(name: str, device: torch.device, precision: Precision) -> tuple[Scorer, CrossEncoder | Towers]:
-    """Loads the cross or dual encoder in a folder; returns a function that scores pairs with it, and the encoder."""
+    """Loads a cross or dual encoder from a folder; returns a function that scores pairs with it, and the encoder."""
     if is_cross_encoder(local_folder(name)):
         cross = load_cross_encoder(name).to(device)
         return lambda queries, corpus, rows: score_with_cross(cross, queries, corpus, rows, precision), cross
@@ -70,9 +70,9 @@ def score_pairs(
 
     Args:
         encoder: the model.
-        pairs: token ids of the query and of the document, each as of a text alone.
+        pairs: token ids of each query and of each document, as if each were encoded alone.
         precision: number format of the matrix products.
-        progress: called with the number of pairs that were read since the last call.
+        progress: called with the number of pairs that were scored since the last call.
 
     Returns:
         [P, 1 + 2 D] float32: score, query vector and document vector of every pair; D is 0 without vectors.
@@ -89,7 +89,7 @@ def score_pairs(
 
 
 def score_with_dual(towers: Towers, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
-    """Scores every pair by inner product: [Q, K] float32, 0 at padding; every document is embedded once."""
+    """Scores every pair by inner product: [Q, K] float32, 0 at padding. Each document is embedded once, however many queries have it."""
     documents, place = np.unique(rows, return_inverse=True)
     document_vectors = encode_texts(towers.document, corpus.read(np.maximum(documents, 0)), "document", precision)  # [N, D]
     query_vectors = encode_texts(towers.query, list(queries), "query", precision)  # [Q, D]

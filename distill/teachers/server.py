@@ -22,11 +22,11 @@ class ServerTeacher:
     """A server that turns texts into vectors; each text is sent once, however often its request is repeated.
 
     Args:
-        address: of the server, e.g. http://localhost:8080/v1.
-        model: what the server calls it.
+        address: address of the server, e.g. http://localhost:8080/v1.
+        model: the server's name for the model.
         prompts: text put before every query and document.
-        requests_per_minute: at most so many, repeated ones included; None is no limit.
-        width: numbers in a vector; None asks the server, with one word.
+        requests_per_minute: most requests in a minute, including repeated ones; None is no limit.
+        width: numbers in a vector; None measures it by encoding one word.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ServerTeacher:
     ):
         self.endpoint = Endpoint(address, "embeddings", requests_per_minute)
         self.model, self.prompts = model, prompts or {}
-        # the weights are out of sight and the same server may move: model and prompts stand for it
+        # a server's weights cannot be read and its address may change: the fingerprint is that of the model's name and the prompts
         self.maker = Maker(
             f"{model} at {self.endpoint.address}", fingerprint("endpoint", model, self.prompts), origin="server", prompts=prompts
         )
@@ -74,7 +74,7 @@ class ServerTeacher:
         return self.endpoint.post(content, lambda body: self._parse(body, len(texts)), attempts)
 
     def _parse(self, body: bytes, count: int) -> np.ndarray:
-        """Reads the vectors [count, D] float32 of an answer, in the order of the index that each has."""
+        """Reads the vectors [count, D] float32 from an answer and sorts them by their index."""
         try:
             by_index = {item["index"]: item["embedding"] for item in json.loads(body)["data"]}
             vectors = np.array([by_index[index] for index in range(count)], np.float32)

@@ -14,11 +14,11 @@ from distill.vectors.store import VectorStore
 
 
 class StoredQueries:
-    """Vectors of several query sets as one: row i is the i-th of all their queries.
+    """The vectors of several query sets, numbered one set after the other.
 
     Args:
-        stores: one for each set.
-        rows: [n] row of each query of a set within its store, one array for each set.
+        stores: one store for each set.
+        rows: one array [n] for each set: the row of each of its queries in the store.
     """
 
     def __init__(self, stores: Sequence[VectorStore], rows: Sequence[np.ndarray]):
@@ -34,8 +34,8 @@ class StoredQueries:
         vectors = np.empty((len(queries), self.stores[0].width), np.float16)
         store_of = self.store_of[queries]  # [n]
         for number in np.unique(store_of):
-            here = store_of == number
-            vectors[here] = self.stores[number].take(self.rows[queries[here]])
+            in_store = store_of == number  # [n]
+            vectors[in_store] = self.stores[number].take(self.rows[queries[in_store]])
         return vectors
 
 
@@ -43,8 +43,8 @@ class StoredTeacher:
     """A dual encoder whose vectors are on disk.
 
     Args:
-        queries: its vectors of the training queries.
-        documents: its vectors of the corpus.
+        queries: vectors of the training queries.
+        documents: vectors of the corpus.
     """
 
     reads_pairs = False
@@ -71,12 +71,12 @@ class StoredTeacher:
 
 
 class StoredPairs:
-    """A cross encoder whose scores, and vectors where it has some, of every query and its candidates are on disk.
+    """A cross encoder whose scores of every query's candidates, and its vectors if it has some, are on disk.
 
     Args:
         parts: stores of pairs; a row holds score, query vector and document vector.
-        rows: [n * K] rows of the pairs within each store, query after query, in the order of the training queries.
-        candidates: K.
+        rows: one array [n * K] for each store: the rows of its pairs, query after query, in the order of the training queries.
+        candidates: K, the number of candidates of each query.
     """
 
     reads_pairs = True
@@ -92,7 +92,7 @@ class StoredPairs:
         return self.pairs.stores
 
     def __call__(self, batch: Batch) -> Encoded:
-        """Looks up scores [B, K], query vectors [B, K, D] and document vectors [B, K, D]: each depends on the other text of its pair."""
+        """Looks up scores [B, K], query vectors [B, K, D] and document vectors [B, K, D]; a vector depends on both texts of its pair."""
         device = batch.queries.input_ids.device
         rows = batch.query_rows.numpy()[:, None] * self.candidates + np.arange(self.candidates)  # [B, K]
         packed = self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)  # [B, K, 1 + 2 D]

@@ -1,4 +1,4 @@
-"""The Teacher protocol: whatever fills `Encoded` for a batch can be learnt from."""
+"""The Teacher protocol: a student can learn from any object that returns `Encoded` for a batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from distill.records import Batch, Encoded
 
 
 class Teacher(Protocol):
-    """Fills `Encoded` for the queries of a batch and their candidates. No gradient flows into it.
+    """Returns vectors and scores for the queries of a batch and their candidates. No gradient flows into a teacher.
 
-    Any object with these attributes that can be called with a batch is a teacher. One that a configuration names by `class_path` has
-    to derive from this class. Two more methods are called where a teacher has them:
+    Any object with these attributes that can be called with a batch is a teacher. A class that a configuration names by `class_path`
+    must inherit from this class. A teacher may have two more methods:
 
-    - `connect(data: TextsByRow) -> None`, once, before the first batch: `data` reads the texts behind the rows of a batch.
-    - `fingerprint() -> str`: changes when the teacher does, so that a run is not continued with another one.
+    - `connect(data: TextsByRow) -> None` is called once, before the first batch: `data` reads the texts behind the rows of a batch.
+    - `fingerprint() -> str` must change when the teacher changes: a run is not continued with another teacher.
 
     Attributes:
-        width: dimensions of its vectors; 0 where it has scores alone.
-        reads_pairs: whether its vector of a query depends on the document beside it, as a cross encoder's does.
+        width: dimensions of its vectors; 0 for a teacher that has only scores.
+        reads_pairs: whether its vector of a query depends on the document of the pair, as in a cross encoder.
         has_cosine_scores: whether its scores are about as large as cosines, and not as large as logits.
 
     Example:
@@ -56,19 +56,19 @@ class TextsByRow(Protocol):
 
 
 def score_candidates(query: Tensor, document: Tensor, document_rows: Tensor, relevant_rows: Tensor | None = None) -> Encoded:
-    """Scores each query against its own candidates by inner products, exactly under mixed precision too.
+    """Scores each query against its own candidates by inner products, in fp32 also under mixed precision.
 
     Args:
         query: [B, D] vectors.
         document: [B, K, D] vectors of the candidates.
         document_rows: [B, K] rows of the candidates.
-        relevant_rows: [B, J] rows of all documents that are judged relevant; rows of -1 are padding.
+        relevant_rows: [B, J] rows of all documents judged relevant to each query; rows of -1 are padding.
 
     >>> query, document = torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
     >>> score_candidates(query, document, torch.tensor([[7, 8]])).scores
     tensor([[11.,  2.]])
     """
-    # a score rounded to bf16 and divided by a temperature is noise
+    # division by a small temperature would enlarge the rounding errors of bf16
     with torch.autocast(query.device.type, enabled=False):
         scores = torch.einsum("bd,bkd->bk", query, document)
     return Encoded(query, document, scores, document_rows, relevant_rows)

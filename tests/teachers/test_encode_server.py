@@ -17,7 +17,7 @@ from conftest import make_teacher
 from embeddings_server import WIDTH, Handler, Server, serving, vector
 
 from distill.teachers import endpoint, server
-from distill.teachers.embedder import run_ahead
+from distill.teachers.embedder import map_in_thread
 from distill.vectors import store_writer
 from distill.vectors.store import VectorStore
 
@@ -176,7 +176,7 @@ def test_a_student_learns_from_a_server(source_root: Path, tmp_path: Path, capsy
 def test_what_is_given_up_is_not_waited_for() -> None:
     """The garbage collector may close it in a thread that is just starting, which would then wait for itself."""
     goes_on = threading.Event()
-    given_up = run_ahead(lambda item: goes_on.wait(30) if item else item, [0, 1])
+    given_up = map_in_thread(lambda item: goes_on.wait(30) if item else item, [0, 1])
     assert next(given_up) == 0
     started = time.monotonic()
     given_up.close()
