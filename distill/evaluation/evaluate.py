@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,22 +67,24 @@ def evaluate(
     check_names(baselines or {})
     source = open_texts(texts)
     teacher_vectors, teacher_model = open_teacher(teacher, source, split)
-    place = EvaluationSet(source, split, teacher_vectors)
-    own = _Student(None, None)
+    evaluation = EvaluationSet(source, split, teacher_vectors)
+    subject = _Student()
     if isinstance(student, np.ndarray | Tensor):
         vectors = torch.as_tensor(np.asarray(student, np.float32))
-        if len(vectors) != len(place.queries):
-            raise BadInput(f"student: {len(vectors)} vectors, but {split} has {len(place.queries)} queries: give one for each, in order")
+        if len(vectors) != len(evaluation.queries):
+            raise BadInput(
+                f"student: {len(vectors)} vectors, but {split} has {len(evaluation.queries)} queries: give one for each, in order"
+            )
     else:
-        own.system = open_system(student)
-        vectors = own.encode_queries(place)
+        subject.system = open_system(student)
+        vectors = subject.encode_queries(evaluation)
     if documents == "student":
-        if own.system is None:
+        if subject.system is None:
             raise BadInput('documents: "student" needs a model: vectors of queries alone cannot embed the documents')
-        own.documents = (embed_documents(own.system, source), source.documents().ids)
+        subject.documents = (embed_documents(subject.system, source), source.documents().ids)
     if teacher_model is None and isinstance(teacher_vectors, StoredVectors):
         teacher_model = open_maker(teacher_vectors.store)
-    return _measure(place, own, vectors, teacher_model, baselines or {})
+    return _measure(evaluation, subject, vectors, teacher_model, baselines or {})
 
 
 def evaluate_run(
@@ -108,36 +111,44 @@ def evaluate_run(
     check_names(baselines or {})
     towers = load_towers(str(folder.require_student()))
     texts, opened = _texts_and_store(folder, source, store)
-    place = EvaluationSet(texts, split, StoredVectors(texts, opened))
-    student = _Student(open_system(towers), None)
+    evaluation = EvaluationSet(texts, split, StoredVectors(texts, opened))
+    student = _Student(open_system(towers))
     if not folder.inherits_documents:
         corpus = embed_corpus(folder, towers, texts)
         student.documents = (corpus, corpus.ids)
-    results = _measure(place, student, student.encode_queries(place), open_maker(opened), baselines or {}, folder.record())
+    results = _measure(evaluation, student, student.encode_queries(evaluation), open_maker(opened), baselines or {}, folder.record())
     destination = Path(out) if out else folder.path / "results.json"
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, split)
     results.save(destination)
     return results
 
 
+@dataclass
 class _Student:
-    """The student's model, None where there are vectors alone, and its own document vectors with their ids, None if it has none."""
+    """A student under evaluation.
 
-    def __init__(self, system: System | None, documents: tuple[VectorStore | np.ndarray, Ids] | None):
-        self.system, self.documents = system, documents
+    Args:
+        system: its model; None where there are only vectors of its queries.
+        documents: document vectors of its own, and the id of each; None where it searches the teacher's.
+    """
 
-    def encode_queries(self, place: EvaluationSet) -> Tensor:
+    system: System | None = None
+    documents: tuple[VectorStore | np.ndarray, Ids] | None = None
+
+    def encode_queries(self, evaluation: EvaluationSet) -> Tensor:
+        """[Q, D] vectors of the queries."""
         assert self.system is not None
-        return torch.from_numpy(self.system.encode(list(place.queries), "query"))
+        return torch.from_numpy(self.system.encode(list(evaluation.queries), "query"))
 
-    def rank_documents(self, place: EvaluationSet, vectors: Tensor) -> Ranking:
+    def rank_documents(self, evaluation: EvaluationSet, vectors: Tensor) -> Ranking:
+        """The documents nearest to its query vectors [Q, D]."""
         if self.documents is None:
-            return place.rank_documents(STUDENT, vectors)
-        return place.rank_documents(STUDENT, vectors, *self.documents)
+            return evaluation.rank_documents(STUDENT, vectors)
+        return evaluation.rank_documents(STUDENT, vectors, *self.documents)
 
 
 def _measure(
-    place: EvaluationSet,
+    evaluation: EvaluationSet,
     student: _Student,
     vectors: Tensor,
     teacher: System | None,
@@ -145,42 +156,45 @@ def _measure(
     training: dict[str, Any] | None = None,
 ) -> Results:
     """Ranks, grades and times every system."""
-    rankings = {TEACHER: place.rank_documents(TEACHER, place.teacher_vectors), STUDENT: student.rank_documents(place, vectors)}
+    rankings = {
+        TEACHER: evaluation.rank_documents(TEACHER, evaluation.teacher_vectors),
+        STUDENT: student.rank_documents(evaluation, vectors),
+    }
     for name, path in baselines.items():
-        rankings[name] = _rank_baseline(name, path, place)
-    values = {name: place.measure(ranking) for name, ranking in rankings.items()}
+        rankings[name] = _rank_baseline(name, path, evaluation)
+    values = {name: evaluation.measure(ranking) for name, ranking in rankings.items()}
     systems = {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()}
-    for name, cost in _measure_costs(place, student.system, teacher).items():
+    for name, cost in _measure_costs(evaluation, student.system, teacher).items():
         systems[name] |= cost
     results = {
-        "dataset": f"{place.source.name}/{place.split}",
-        "queries": len(place.queries),
+        "dataset": f"{evaluation.source.name}/{evaluation.split}",
+        "queries": len(evaluation.queries),
         "judged_queries": len(next(iter(values[TEACHER].values()), [])),
         "systems": systems,
         "retention": _measure_retention(values),
-        "agreement": _measure_agreement(place, student, vectors, rankings),
-        "provenance": _describe(place, student) | ({} if training is None else {"training": training}),
+        "agreement": _measure_agreement(evaluation, student, vectors, rankings),
+        "provenance": _describe(evaluation, student) | ({} if training is None else {"training": training}),
     }
     return Results(results, rankings)
 
 
-def _describe(place: EvaluationSet, student: _Student) -> dict[str, Any]:
+def _describe(evaluation: EvaluationSet, student: _Student) -> dict[str, Any]:
     """Where the figures come from."""
     return {
         **collect_provenance(),
         "device": str(best_device()),
-        "teacher": place.teacher.provenance,
+        "teacher": evaluation.teacher.provenance,
         "student": student.system and (student.system.fingerprint or student.system.name),
-        "documents": place.source.documents().fingerprint if place.source.has_documents() else None,
-        "texts": place.queries.fingerprint,
+        "documents": evaluation.source.documents().fingerprint if evaluation.source.has_documents() else None,
+        "texts": evaluation.queries.fingerprint,
     }
 
 
-def _rank_baseline(name: str, path: str, place: EvaluationSet) -> Ranking:
+def _rank_baseline(name: str, path: str, evaluation: EvaluationSet) -> Ranking:
     if Path(path).is_file():
-        return place.read_ranking(name, Path(path))
-    vectors = open_system(path).encode(list(place.queries), "query")
-    return place.rank_documents(name, torch.from_numpy(vectors))
+        return evaluation.read_ranking(name, Path(path))
+    vectors = open_system(path).encode(list(evaluation.queries), "query")
+    return evaluation.rank_documents(name, torch.from_numpy(vectors))
 
 
 def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
@@ -193,27 +207,27 @@ def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, An
     return retention
 
 
-def _measure_agreement(place: EvaluationSet, student: _Student, vectors: Tensor, rankings: dict[str, Ranking]) -> dict[str, Any]:
+def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Tensor, rankings: dict[str, Ranking]) -> dict[str, Any]:
     """Student against teacher without labels, on the queries held out of training where there are any."""
-    if HOLDOUT in place.source.splits() and place.split != HOLDOUT and student.system is not None:
-        place = EvaluationSet(place.source, HOLDOUT, place.teacher)
-        vectors = student.encode_queries(place)
-        teacher_rows = place.rank_documents(TEACHER, place.teacher_vectors).rows
-        student_rows = student.rank_documents(place, vectors).rows
+    if HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT and student.system is not None:
+        evaluation = EvaluationSet(evaluation.source, HOLDOUT, evaluation.teacher)
+        vectors = student.encode_queries(evaluation)
+        teacher_rows = evaluation.rank_documents(TEACHER, evaluation.teacher_vectors).rows
+        student_rows = student.rank_documents(evaluation, vectors).rows
     else:
         teacher_rows, student_rows = rankings[TEACHER].rows, rankings[STUDENT].rows
     agreement = {"overlap@10": float(overlap(torch.from_numpy(teacher_rows), torch.from_numpy(student_rows), 10).mean())}
-    if vectors.shape == place.teacher_vectors.shape:  # else they are of two spaces, which have no angles between them
-        agreement["cosine"] = float(cosine(place.teacher_vectors, vectors).mean())
-    return {**agreement, "split": place.split, "queries": len(vectors)}
+    if vectors.shape == evaluation.teacher_vectors.shape:  # else they are of two spaces, which have no angles between them
+        agreement["cosine"] = float(cosine(evaluation.teacher_vectors, vectors).mean())
+    return {**agreement, "split": evaluation.split, "queries": len(vectors)}
 
 
-def _measure_costs(place: EvaluationSet, student: System | None, teacher: System | None) -> dict[str, dict[str, Any]]:
+def _measure_costs(evaluation: EvaluationSet, student: System | None, teacher: System | None) -> dict[str, dict[str, Any]]:
     """Parameters and batch-1 latency of those models that are here."""
     models = {name: system for name, system in ((STUDENT, student), (TEACHER, teacher)) if system is not None}
     if not models:
         return {}
-    queries = place.queries.read(np.arange(min(LATENCY_QUERIES, len(place.queries))))
+    queries = evaluation.queries.read(np.arange(min(LATENCY_QUERIES, len(evaluation.queries))))
     latency = measure_query_latency({name: system.encode_one for name, system in models.items()}, queries)
     return {name: {**system.cost, **latency[name]} for name, system in models.items()}
 
