@@ -1,8 +1,8 @@
-"""What the rooms of this package hand each other: tokens, a batch, its encoding by a teacher or a student, a ranking, an error."""
+"""Types that all parts of this package share: tokens, a batch, its encoding by a teacher or a student, a ranking, an error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -17,6 +17,15 @@ class BadInput(Exception):
     def __init__(self, message: str):
         # Messages quote files, which may hold lines of any length.
         super().__init__(message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}")
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """The first `most` characters of an error's message, without line breaks, for a message of one line.
+
+    >>> one_line(ValueError("two\\n  lines"))
+    'two lines'
+    """
+    return " ".join(str(error).split())[:most]
 
 
 class TensorRecord:
@@ -37,7 +46,7 @@ class Tokens(TensorRecord):
 
     input_ids: Tensor  # [B, L] int64
     attention_mask: Tensor  # [B, L] int64, 1 on real tokens, 0 on padding
-    padded: bool = True  # False where no text is padded; known where a batch is made, so that no device has to be waited for
+    padded: bool = True  # False where no text is padded; known on the host, as reading the mask would wait for the device
 
 
 @dataclass(frozen=True)
@@ -69,4 +78,4 @@ class Ranking:
     query_ids: list[str]
     rows: np.ndarray  # [Q, k] int64, rows of the corpus; rows of -1 are padding where fewer than k documents exist
     scores: np.ndarray  # [Q, k] float32, descending along a row, equal ones allowed
-    name: str = field(default="run")
+    name: str = "run"

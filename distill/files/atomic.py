@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, JSON in them, and refusals of what was made from other inputs or is damaged."""
+"""Writes files and folders whole or not at all, reads and writes JSON, refuses content that is damaged or made from other inputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 
-# What code can raise that reads values nobody has checked.
+# Errors of code that reads values which nobody has checked.
 READING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
 # NumPy and safetensors have errors of their own for a full disk.
 DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written")
@@ -23,28 +23,28 @@ DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written")
 
 @contextmanager
 def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what is written there takes its name when the block ends without an error.
+    """Yields a temporary path, which is renamed to `path` when the block ends without an error.
 
     Args:
         path: file or folder to write; missing parents are made.
-        exclusive: whether to raise FileExistsError where another process was faster; else the later one wins.
+        exclusive: True raises FileExistsError where another process wrote `path` meanwhile; False replaces its file.
 
     Raises:
         OSError: the disk is full or cannot be written; it names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Machines that share a disk may have processes of one number.
+    # On a shared disk the processes of two machines may have the same id.
     own_name = f".{path.name}.{socket.gethostname()}.{os.getpid()}"
     temporary, replaced = path.with_name(f"{own_name}.tmp"), path.with_name(f"{own_name}.old")
-    _remove(temporary)  # a killed process with our number may have left it
+    _remove(temporary)  # a killed process of the same id may have left it
     try:
         yield temporary
         if temporary.is_file():
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
-            # A folder that has files cannot be replaced: it is moved away first, as half of it must not be left under its name.
+            # os.replace refuses a folder that has files: the old one is moved away first, whole.
             os.replace(path, replaced)
         if exclusive:
             _rename_exclusively(temporary, path)
@@ -86,7 +86,7 @@ def path_within(folder: Path, name: str) -> Path:
     """The path of the file or folder `name` below `folder`.
 
     Raises:
-        BadInput: the name leads out of the folder; whoever sends a folder must not choose which other files are read.
+        BadInput: the name leads out of the folder: a folder from somebody else must not make us read other files.
 
     >>> path_within(Path("model"), "../secret")
     Traceback (most recent call last):
@@ -114,18 +114,18 @@ def refuse_other_inputs(folder: Path, before: Any, now: dict[str, Any]) -> None:
 
 @contextmanager
 def refuse_unreadable(what: str, path: str | Path) -> Iterator[None]:
-    """Raises BadInput in one line for errors of a block that reads `path`: its content is damaged or is not `what` it should be."""
+    """Turns an error of the block, which reads `path`, into a BadInput: the file is damaged, or is not `what`, e.g. "a model folder"."""
     try:
         yield
     except READING_ERRORS as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise BadInput(f"{path}: not {what}, or a damaged one ({reason}): restore it") from error
 
 
 def write_json(path: Path, value: Any, exclusive: bool = False) -> None:
     """Writes `value` as indented JSON; `exclusive` as in `write_atomically`."""
     with write_atomically(path, exclusive) as temporary:
-        # UTF-8 has no place for half a surrogate pair, which stays the escape that JSON has for it.
+        # UTF-8 cannot encode half a surrogate pair: it is written as the escape that JSON has for it.
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
@@ -133,11 +133,11 @@ def read_json(path: Path, what: str) -> Any:
     """The value in a JSON file.
 
     Raises:
-        BadInput: the file is missing or no JSON; the message calls it `what`.
+        BadInput: the file is missing or is not JSON; the message calls it `what`.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no {what} here") from None
-    except (ValueError, RecursionError) as error:  # no text, numbers of thousands of digits, brackets thousands deep
-        raise BadInput(f"{path}: {what} is not valid JSON ({' '.join(str(error).split())})") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, or brackets nested thousands deep
+        raise BadInput(f"{path}: {what} is not valid JSON ({one_line(error)})") from None

@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 
 def load_or_compute(path: Path, compute: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
-    """The array in a `.npy` file, memory-mapped; where there is no such file, or its bytes have changed, it is computed first.
+    """Loads the array in a `.npy` file, memory-mapped; computes it first where the file is missing or its bytes have changed.
 
     Args:
         path: the file; its checksum lies beside it.

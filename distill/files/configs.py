@@ -42,7 +42,7 @@ class Configurable:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         instance = super().__new__(cls)
-        # TypeError: copy and pickle call this without arguments and restore init_args afterwards; other mistakes __init__ reports.
+        # copy and pickle call this without arguments and restore init_args afterwards; __init__ reports wrong arguments itself.
         with suppress(TypeError):
             # Not setattr, which an nn.Module refuses before its __init__.
             object.__setattr__(instance, "init_args", _named_arguments(cls.__init__, instance, *args, **kwargs))
@@ -74,7 +74,8 @@ def to_config(value: Any) -> Any:
 
     Returns:
         {class_path, init_args} for a Configurable, a mapping for a dataclass, a list for a list or tuple, numbers and texts as they
-        are. Any other object becomes its text, or where it has none the path of its class, as an address in memory changes with each run.
+        are. Any other object becomes its str(); one whose str() is its address in memory, which changes with each run, becomes the
+        path of its class.
 
     Raises:
         BadInput: a Configurable was made with arguments that have no names.
@@ -126,7 +127,7 @@ def from_config(node: Any) -> Any:
         node: plain values; every {class_path, init_args} within them is replaced by the object.
 
     Raises:
-        BadInput: a class path names nothing, or a class that neither is of this package nor derived from one.
+        BadInput: a class path names no class, or one that is not derived from a class of this package.
     """
     if isinstance(node, list):
         return [from_config(item) for item in node]
@@ -138,12 +139,12 @@ def from_config(node: Any) -> Any:
 
 
 def load_class(path: str) -> type:
-    """Imports the class of that dotted path; refuses one that is neither of this package nor derived from one of its classes."""
+    """Imports the class of that dotted path; refuses a class that is not derived from a class of this package."""
     try:
         value = _import_name(_translate_old_path(str(path)))
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"{path}: no class of that path ({error}): mend the path or install its package") from None
-    # Whoever sends a run folder must not choose which code is called here.
+    # A run folder from somebody else must not choose which code is called here.
     if not isinstance(value, type) or not any(base.__module__.startswith("distill.") for base in value.__mro__):
         raise BadInput(f"{path}: no class of this package, nor derived from one: mend the path")
     return value
@@ -171,7 +172,10 @@ def with_current_class_paths(node: Any) -> Any:
         return [with_current_class_paths(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {key: current_class_path(value) if key == "class_path" else with_current_class_paths(value) for key, value in node.items()}
+    current = {}
+    for key, value in node.items():
+        current[key] = current_class_path(value) if key == "class_path" else with_current_class_paths(value)
+    return current
 
 
 def _translate_old_path(path: str) -> str:

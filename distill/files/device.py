@@ -15,7 +15,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def best_device() -> torch.device:
-    """This process's own GPU where there is one, by its number on its machine, which torchrun and srun set; else the CPU."""
+    """The GPU of this process, chosen by its number on the machine, which torchrun and srun set; the CPU where there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
@@ -49,9 +49,9 @@ def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def fp32_products(device: torch.device) -> Iterator[None]:
-    """Makes fp32 products exact and fast within the block, whatever is set around it: TF32 or bf16 scores change a ranking.
+    """Makes fp32 products exact and fast within the block, whatever was set before: TF32 or bf16 scores would change a ranking.
 
-    The setting is the process's: one thread at a time.
+    The setting belongs to the whole process: only one thread at a time may use it.
     """
     cuda: Any = torch.backends.cuda.matmul
     precision, reduced_sums = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
@@ -72,7 +72,7 @@ def exact_matmul_precision(device: torch.device) -> Literal["medium", "highest"]
 
 @cache
 def _medium_is_exact() -> bool:
-    """Whether "medium" only selects oneDNN here, up to twice as fast; on a CPU with AMX it rounds to bf16 instead."""
+    """Whether "medium" is exact on this CPU: it selects oneDNN, up to twice as fast, but with AMX it also rounds to bf16."""
     left, right = torch.randn(2, 256, 384, generator=torch.Generator().manual_seed(0)).unbind()
     exact = left.double() @ right.double().T
     precision = torch.get_float32_matmul_precision()

@@ -21,7 +21,7 @@ from distill.records import BadInput
 
 
 class LineShardWriter:
-    """Writes such a folder; made again after a kill it goes on with the shards that are missing.
+    """Writes such a folder; after a kill a new writer continues with the missing shards.
 
     Args:
         folder: to write.
@@ -38,16 +38,20 @@ class LineShardWriter:
         self.folder, self.plan, self.shards = Path(folder), plan, shards
         self.file = self.folder / f"{name}.jsonl"
         plan_file = self.folder / "plan.json"
-        # Looked for again after the folder was found not empty: another rank may be writing the plan right now.
-        if plan_file.exists() or (has_files(self.folder) and plan_file.exists()):
+        had_files = has_files(self.folder)  # before the plan is looked for, as another rank may write it in between
+        if plan_file.exists():
             refuse_other_inputs(self.folder, read_json(plan_file, f"plan of {what}"), plan)
-        elif has_files(self.folder):
+        elif had_files:
             raise BadInput(f"{folder}: not a folder of {what} and not empty: choose another --out")
         if self.finished:
             self._remove_shards()  # a kill may have left some
 
     def claim(self, is_leader: bool = True) -> AbstractContextManager[Any]:
-        """Writes the plan; the leader of the ranks keeps other jobs out of the folder until the block of what is returned ends."""
+        """Writes the plan; the leader of the ranks also locks the folder against other jobs.
+
+        Returns:
+            The lock, for a `with` statement around all writing.
+        """
         lock = lock_folder(self.folder) if is_leader else nullcontext()
         if not (self.folder / "plan.json").exists():
             write_json(self.folder / "plan.json", self.plan)
@@ -61,7 +65,8 @@ class LineShardWriter:
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not written yet."""
         missing = [shard for shard in range(self.shards) if not self.shard_path(shard).exists()]
-        return [] if self.finished else missing  # looked at last: the leader removes the shards when the file is complete
+        # Asked after the shards were looked for: the leader removes them when the file is complete.
+        return [] if self.finished else missing
 
     def write_shard(self, shard: int, lines: Iterable[str]) -> None:
         """Writes one whole shard; every line ends with a line end."""

@@ -1,6 +1,6 @@
 """Locks between processes: one process at a time writes a folder, and one writes a file that others wait for.
 
-Every lock ends with its process, however that ends, and processes that it forked (loaders, pools) do not hold it.
+A lock ends with its process, even one that is killed. Processes that it forks (loaders, pools) do not have the lock.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def lock_folder(folder: Path) -> AbstractContextManager[Any]:
     """Keeps other processes from writing `folder`, which is made where it does not exist.
 
     Returns:
-        The lock: it ends with a `with` block of it, or when nothing refers to it any more. Where the file system has no locks, nothing
-        is locked.
+        The lock, for a `with` statement; without one it ends when nothing refers to it any more. A file system without locks locks
+        nothing.
 
     Raises:
         BadInput: another process has the lock.
@@ -38,7 +38,7 @@ def lock_folder(folder: Path) -> AbstractContextManager[Any]:
 
 @contextmanager
 def wait_for_lock(path: Path) -> Iterator[None]:
-    """Makes other processes that would write `path` wait until the block ends: of the ranks of a node the first computes what all need."""
+    """Lets one process at a time into the block, which writes `path`: one rank of a machine computes it, the others wait and read it."""
     with ExitStack() as stack:
         with suppress(OSError):  # a cache that cannot be written, or a file system without locks
             stack.enter_context(_make_lock(path.with_name(f".{path.name}.lock")))
@@ -46,5 +46,5 @@ def wait_for_lock(path: Path) -> Iterator[None]:
 
 
 def _make_lock(path: Path) -> FileLock:
-    # Not the library's stand-in for file systems without locks, a file whose existence locks: it would outlive a killed process.
+    # No fallback where the file system has no locks: filelock would use a file whose existence is the lock, which outlives a kill.
     return FileLock(path, thread_local=False, fallback_to_soft=False)

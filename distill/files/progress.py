@@ -13,7 +13,7 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 30.0
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} gone, about {remaining} left, {rate_fmt}"
 
-# The library logs here and never prints: the command line shows all of it, a notebook warnings alone unless it asks for more.
+# The library logs here and never prints. The command line shows every line, a notebook only warnings unless it sets the level.
 log = logging.getLogger("distill")
 
 
@@ -44,10 +44,10 @@ class _LineStream(io.TextIOBase):
 
 
 def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, desc: str, unit: str, shown: bool = True) -> tqdm:
-    """Makes tqdm's bar; where stderr is no terminal (nohup, SLURM, CI), one that writes a line every 30 seconds.
+    """Makes a tqdm bar; where stderr is no terminal (nohup, SLURM, CI), it writes a line every 30 seconds instead.
 
     Args:
-        iterable: what to pass on item by item; None where `bar.update(n)` is called.
+        iterable: the items to loop over; None where the caller counts by `bar.update(n)`.
         total: number of items.
         desc: what is being done.
         unit: what the items are, after a space: " texts".
@@ -55,5 +55,5 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, desc: str
     """
     if not shown or sys.stderr.isatty():
         return tqdm(iterable, total=total, desc=desc, unit=unit, disable=not shown)
-    rarely: dict[str, Any] = dict.fromkeys(("delay", "mininterval", "maxinterval"), SECONDS_BETWEEN_LINES)
-    return tqdm(iterable, total=total, desc=desc, unit=unit, file=_LineStream(), bar_format=LINE, leave=False, **rarely)
+    intervals: dict[str, Any] = dict.fromkeys(("delay", "mininterval", "maxinterval"), SECONDS_BETWEEN_LINES)
+    return tqdm(iterable, total=total, desc=desc, unit=unit, file=_LineStream(), bar_format=LINE, leave=False, **intervals)

@@ -37,7 +37,7 @@ def launched_world_size() -> int:
 
 
 def is_leader() -> bool:
-    """Whether this process is the one that does what has to be done once; known before there is a process group."""
+    """Whether this process does the work that one rank does for all; known before there is a process group."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
@@ -56,7 +56,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(world_size())]
-        if rows.numel():  # K = 0 candidates: there is nothing to send, and not every backend can send nothing
+        if rows.numel():  # with K = 0 candidates there is nothing to send, which not every backend accepts
             dist.all_gather(parts, rows.contiguous())
         context.own_rows = slice(rank() * len(rows), (rank() + 1) * len(rows))
         return torch.cat(parts)
@@ -85,5 +85,7 @@ def gather_batch(encoded: Encoded) -> Encoded:
     """The batches of all ranks as one, differentiable in every rank's own rows; on one process the same object."""
     if world_size() == 1:
         return encoded
-    gathered: dict[str, Any] = {name: part if part is None else _Gather.apply(part) for name, part in vars(encoded).items()}
+    gathered: dict[str, Any] = {}
+    for name, part in vars(encoded).items():
+        gathered[name] = None if part is None else _Gather.apply(part)
     return Encoded(**gathered)

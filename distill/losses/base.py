@@ -1,4 +1,4 @@
-"""What every loss is: a module with a weight, a function of two `Encoded`, and a check of what a training would feed it."""
+"""`Loss`, the base of all losses: a module with a weight, a value of two `Encoded`, and a check of what a training gives it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Loss(Configurable, nn.Module):
 
     Args:
         weight: factor of this term in the sum that is minimised.
-        teacher: whom it learns from: a name in data.teachers, or ensemble; by default the teacher that made data.store.
+        teacher: name in data.teachers of the teacher it learns from, or ensemble; by default the teacher that made data.store.
 
     Example:
         >>> class SquaredScoreError(Loss):
@@ -33,7 +33,7 @@ class Loss(Configurable, nn.Module):
     """
 
     reads_documents: ClassVar[bool] = True  # whether a document tower of the student can learn from it
-    learns_from_labels: ClassVar[bool] = False  # whether it leads away from the teacher, to what is judged relevant
+    learns_from_labels: ClassVar[bool] = False  # whether its target is what is judged relevant, and not what the teacher computes
 
     def __init__(self, weight: float = 1.0, teacher: str | None = None):
         super().__init__()
@@ -45,27 +45,27 @@ class Loss(Configurable, nn.Module):
         raise NotImplementedError
 
     def check(self, inputs: LossInputs) -> None:
-        """Raises BadInput, with the fix, where a training cannot feed this loss; the student puts `model.losses.NAME:` before it."""
+        """Raises BadInput where a training lacks what this loss needs; the student puts `model.losses.NAME:` before the message."""
 
     def set_default_temperatures(self, student: float, teacher: float | None = None) -> None:
-        """Tells a loss that divides scores what fits where no temperature was given.
+        """Sets the temperatures that are used where the user gave none; a loss that divides scores by one overrides it.
 
         Args:
-            student: fits the student's scores.
-            teacher: fits the teacher's scores; None where they are of the student's kind, and share its temperature.
+            student: for the student's scores.
+            teacher: for the teacher's scores; None where both are cosines or both logits, and share the student's temperature.
         """
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a training will feed one loss, known before it begins. Its methods raise BadInput, with the fix, where that is not enough.
+    """What a training gives one loss, known before it begins. The methods raise BadInput, with the fix, where something is missing.
 
     Args:
         student_width: dimensions of the student's vectors.
         inherits_documents: whether the student's document vectors are the teacher's stored ones.
         teacher: name of the teacher that the loss learns from.
-        teacher_width: dimensions of its vectors; 0 where it has scores alone.
-        teacher_reads_pairs: whether its vector of a query depends on the document beside it, as a cross encoder's does.
+        teacher_width: dimensions of the teacher's vectors; 0 where it has only scores.
+        teacher_reads_pairs: whether the teacher's vector of a query depends on the document beside it, as a cross encoder's does.
         candidates: documents beside every query; 0 where queries come alone.
         labelled: whether the first candidate of every query is judged relevant.
     """
@@ -118,12 +118,12 @@ def batch_scores(encoded: Encoded) -> Tensor:
 def false_negative_mask(encoded: Encoded) -> Tensor:
     """Marks the columns [B, B * K] of `batch_scores` that are no negatives of a query.
 
-    These are the documents judged relevant to it, and its own candidates where other queries bring them once more. The first of its
-    own candidates, the answer, is never marked.
+    These are the documents judged relevant to it, and copies of its own candidates among those of other queries. The first of its own
+    candidates, the answer, is never marked.
     """
     rows = encoded.document_rows  # [B, K]
     batch, candidates = rows.shape
-    owner = torch.arange(rows.numel(), device=rows.device) // candidates  # [B * K] the query that brings the column
+    owner = torch.arange(rows.numel(), device=rows.device) // candidates  # [B * K] the query that each column is a candidate of
     query = torch.arange(batch, device=rows.device)
     mask = membership_mask(rows, rows.flatten()) & (owner[None, :] != query[:, None])
     if encoded.relevant_rows is not None:
@@ -145,9 +145,9 @@ def membership_mask(rows: Tensor, columns: Tensor) -> Tensor:
     >>> membership_mask(torch.tensor([[4, 7], [9, -1]]), torch.tensor([7, 9, 7])).tolist()
     [[True, False, True], [False, True, False]]
     """
-    documents, column = columns.unique(return_inverse=True)  # [U] ascending, [C] place of each column's document among them
-    place = torch.searchsorted(documents, rows.contiguous()).clamp(max=len(documents) - 1)  # [B, J]
-    # a row that no column has is marked in one place more, which is then left out
-    place = torch.where(documents[place] == rows, place, len(documents))
-    mask = torch.zeros(len(rows), len(documents) + 1, dtype=torch.bool, device=rows.device)
-    return mask.scatter_(1, place, True)[:, column]
+    distinct, place_of_column = columns.unique(return_inverse=True)  # [U] ascending, and [C] places among them
+    places = torch.searchsorted(distinct, rows.contiguous()).clamp(max=len(distinct) - 1)  # [B, J]
+    # a row that no column has is marked in an extra place at the end, which no column reads
+    places = torch.where(distinct[places] == rows, places, len(distinct))
+    mask = torch.zeros(len(rows), len(distinct) + 1, dtype=torch.bool, device=rows.device)
+    return mask.scatter_(1, places, True)[:, place_of_column]

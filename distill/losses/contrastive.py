@@ -1,4 +1,4 @@
-"""Learning from labels."""
+"""The loss that learns from labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from distill.records import Encoded
 class OneHot(Loss):
     """Softmax cross-entropy of the student's scores; the answer is the first of a query's own candidates (EmbedDistill, one-hot loss).
 
-    The softmax is over the query's own candidates and those of the whole batch, without others that are judged relevant to it.
+    The softmax is over the query's own candidates and those of the whole batch, without other documents that are judged relevant to it.
 
     Args:
         weight: as in `Loss`.
-        teacher: as in `Loss`; labels teach here, no teacher.
+        teacher: as in `Loss`, but not used: the target is the label.
         temperature: scores are divided by it; by default 0.05 where the teacher's vectors have length 1, and 1 where they are longer.
     """
 

@@ -1,4 +1,4 @@
-"""Learning where the teacher puts a text: embedding matching needs no labels."""
+"""Losses that match the student's vectors to the teacher's; they need no labels."""
 
 from __future__ import annotations
 
@@ -69,5 +69,6 @@ def vector_distances(ours: Tensor, theirs: Tensor, distance: Distance) -> Tensor
     if distance == "cosine":
         return 1 - F.cosine_similarity(ours, theirs, dim=-1)
     squared = (ours - theirs).square().sum(dim=-1)
-    # the root's slope is infinite at 0, where the student already agrees
-    return squared if distance == "squared_l2" else torch.sqrt(squared + 1e-12)
+    if distance == "squared_l2":
+        return squared
+    return torch.sqrt(squared + 1e-12)  # the slope of the root at 0 would be infinite

@@ -1,4 +1,4 @@
-"""Learning how the teacher's vectors lie to one another, over the batch."""
+"""Losses that compare cosines within a batch: how the vectors of the student and of the teacher lie to one another."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from distill.losses.base import Loss, LossInputs
 from distill.records import Encoded
 
-SAME_TEXT = 1 - 1e-5  # least cosine of two of the teacher's vectors that are taken for one text's
+SAME_TEXT_COSINE = 1 - 1e-5  # two teacher vectors with this cosine or a higher one are taken for those of the same text
 
 
 class SimilarityMatching(Loss):
     """Mean squared difference of cosines: every query to every other query and to every candidate of the batch.
 
     It aligns the student's similarity graph of the batch with the teacher's (similarity-preserving distillation, arXiv 1907.09682).
-    Turning or stretching all of a student's vectors alike changes nothing, so it places them only beside a loss that matches them.
+    Its value stays the same when all vectors of the student are rotated or scaled alike: combine it with a loss that matches vectors.
     """
 
     def check(self, inputs: LossInputs) -> None:
@@ -24,15 +24,15 @@ class SimilarityMatching(Loss):
 
     def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         difference = pairwise_cosines(student) - pairwise_cosines(teacher)  # [B, B + B * K]
-        # to itself every query is 1 on both sides
+        # the B cosines of a query with itself are 1 on both sides and do not count
         return difference.square().sum() / max(1, difference.numel() - len(difference))
 
 
 class ContrastiveMatching(Loss):
-    """InfoNCE of the student's query vectors against the teacher's: each has to tell its own from those of the batch's other queries.
+    """InfoNCE of the student's query vectors: each should be nearer to its own teacher vector than to those of the batch's other queries.
 
-    Contrastive representation distillation (arXiv 1910.10699) with the batch as negatives: it asks for the nearest vector, not for a
-    near one. Another query with the same teacher vector is no negative.
+    Contrastive representation distillation (arXiv 1910.10699) with the batch as negatives. Which teacher vector is nearest counts, not
+    how near it is. Another query with the same teacher vector is no negative.
 
     Args:
         weight: as in `Loss`.
@@ -54,7 +54,7 @@ class ContrastiveMatching(Loss):
         ours = F.normalize(student.query, dim=-1)
         theirs = F.normalize(teacher.query, dim=-1)
         own = torch.arange(len(ours), device=ours.device)
-        same_text = (theirs @ theirs.T >= SAME_TEXT) & (own[:, None] != own)  # [B, B]
+        same_text = (theirs @ theirs.T >= SAME_TEXT_COSINE) & (own[:, None] != own)  # [B, B]
         cosines = (ours @ theirs.T).masked_fill(same_text, -torch.inf)  # [B, B]
         return F.cross_entropy(cosines / self.temperature, own)
 

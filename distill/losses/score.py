@@ -1,4 +1,4 @@
-"""Learning from the teacher's scores of each query's own candidates."""
+"""Losses that compare the scores of each query's own candidates."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from distill.records import Encoded
 class ScoreDistillation(Loss):
     """Cross-entropy between the teacher's and the student's softmax over each query's own candidates (EmbedDistill).
 
-    Minus the teacher's entropy, so that it is the KL divergence: 0 when the student scores as the teacher does. Its slope along a
-    student's score is the difference of the two shares over `temperature`, so halving that doubles the pull; no factor of
-    temperature squared takes it back, as in Hinton et al. (2015): `weight` does.
+    The teacher's entropy is subtracted, which makes it the KL divergence: 0 when the student scores as the teacher does. Its gradient
+    by a score of the student is (student's softmax - teacher's softmax) / `temperature`, so half the temperature doubles the gradient.
+    Hinton et al. (2015) multiply by the temperature squared to undo that; here `weight` is there for it.
 
     Args:
         weight: as in `Loss`.
         teacher: as in `Loss`.
         temperature: the student's scores are divided by it; by default 0.05 where the teacher's vectors have length 1, and 1 where
             they are longer.
-        teacher_temperature: the teacher's scores are divided by it; by default `temperature`, or 0.05 for cosines and 1 for logits where
-            its scores are of another kind: those of a cross encoder and of an ensemble are logits.
+        teacher_temperature: the teacher's scores are divided by it; by default `temperature` where both are cosines or both logits,
+            else 0.05 for cosines and 1 for logits. The scores of a cross encoder and of an ensemble are logits.
     """
 
     def __init__(
@@ -42,10 +42,8 @@ class ScoreDistillation(Loss):
     def temperatures_in_use(self) -> tuple[float, float]:
         """Of the student's scores and of the teacher's."""
         student = self.default_temperature if self.temperature is None else self.temperature
-        for teacher in (self.teacher_temperature, self.default_teacher_temperature):
-            if teacher is not None:
-                return student, teacher
-        return student, student
+        teacher = self.default_teacher_temperature if self.teacher_temperature is None else self.teacher_temperature
+        return student, student if teacher is None else teacher
 
     def set_default_temperatures(self, student: float, teacher: float | None = None) -> None:
         self.default_temperature, self.default_teacher_temperature = student, teacher
@@ -63,7 +61,7 @@ class ScoreDistillation(Loss):
 class MarginMSE(Loss):
     """Mean squared difference of margins: how far the first candidate scores above each other one (Hofstaetter et al., arXiv 2010.02666).
 
-    Teacher and student may score with an offset between them, but not with different factors.
+    An offset between the scores of teacher and student changes nothing, another range of the scores does.
     """
 
     def check(self, inputs: LossInputs) -> None:
@@ -74,7 +72,7 @@ class MarginMSE(Loss):
 
 
 class ScoreMSE(Loss):
-    """Mean squared difference of scores, which teacher and student have to give without an offset or factor between them."""
+    """Mean squared difference of scores; teacher and student need scores of the same range, without an offset."""
 
     def check(self, inputs: LossInputs) -> None:
         inputs.require_candidates(self, at_least=1)

@@ -18,7 +18,7 @@ class QueryMean(Metric):
 
     Args:
         name: of the metric, as results and logs name it.
-        settings: what else makes it another metric than one of the same name.
+        settings: further settings that tell it from other metrics of the same name.
     """
 
     is_differentiable = False
@@ -28,14 +28,14 @@ class QueryMean(Metric):
     def __init__(self, name: str, *settings: int):
         super().__init__()
         self.name = name
-        # a MetricCollection takes metrics whose states agree after one batch for the same metric: their names must differ
+        # a MetricCollection merges metrics whose states have equal names and, after one batch, equal values: the names must differ
         self._total = f"total of {name} {settings}"
         self._count = f"count of {name} {settings}"
         for state in (self._total, self._count):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def add(self, values: Tensor) -> None:
-        """Counts the values [Q] in, one a query."""
+        """Adds the values [Q] of Q queries."""
         setattr(self, self._total, getattr(self, self._total) + values.sum())
         setattr(self, self._count, getattr(self, self._count) + len(values))
 

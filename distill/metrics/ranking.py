@@ -1,4 +1,4 @@
-"""How good a ranking is, and how much of another ranking it repeats, query by query: trec_eval's semantics, checked against it in tests.
+"""Metrics of rankings, one value a query: quality by judgments, as trec_eval computes it, and agreement with another ranking.
 
 Judged metrics read two tensors of grades, one row a query:
 `ranked_grades` [Q, R]: the grade of each retrieved document, best first; 0 where nobody judged it or nothing was retrieved.
@@ -23,7 +23,7 @@ def reciprocal_rank(ranked_grades: Tensor, k: int, relevant_from: int = 1) -> Te
     relevant = (ranked_grades[:, :k] >= relevant_from).double()  # [Q, <= k]
     ranks = torch.arange(1, relevant.shape[1] + 1, device=relevant.device)
     if not len(ranks):
-        return relevant.sum(1)
+        return relevant.sum(1)  # nothing was retrieved: 0 for every query
     return (relevant / ranks).amax(1)
 
 
@@ -49,7 +49,7 @@ def ndcg(ranked_grades: Tensor, judged_grades: Tensor, k: int) -> Tensor:
 
 
 def ranking_metrics(ranked_grades: Tensor, judged_grades: Tensor, relevant_from: int) -> dict[str, Tensor]:
-    """The metrics that every evaluation reports, [Q] each. A metric that knows only yes and no takes grades from `relevant_from` as yes."""
+    """The metrics that every evaluation reports, [Q] each; MRR and recall count grades of `relevant_from` or more as relevant."""
     return {
         "mrr@10": reciprocal_rank(ranked_grades, 10, relevant_from),
         "ndcg@10": ndcg(ranked_grades, judged_grades, 10),
@@ -70,7 +70,7 @@ def overlap(reference_rows: Tensor, candidate_rows: Tensor, k: int) -> Tensor:
     """
     reference = reference_rows[:, :k].contiguous()
     candidate = candidate_rows[:, :k].sort(dim=1).values
-    # looked up, not compared all with all: k = 1000 would need a million flags a query
+    # a sorted search, as comparing all with all takes a million flags a query for k = 1000
     places = torch.searchsorted(candidate, reference).clamp(max=candidate.shape[1] - 1)
     in_both = (candidate.gather(1, places) == reference) & (reference >= 0)
     return in_both.sum(1).double() / (reference >= 0).sum(1).clamp(min=1)

@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike
 
 from distill.records import BadInput
 
-VALUES_AT_ONCE = 1 << 22  # 32 MB of float64: how many resampled values are in memory together
+VALUES_AT_ONCE = 1 << 22  # resampled values in memory at once: 32 MB of float64
 
 
 class Interval(NamedTuple):
     """A value and the ends of its 95% interval.
 
-    >>> kept = Interval(0.971, 0.958, 0.984)
-    >>> print(kept)
+    >>> retention = Interval(0.971, 0.958, 0.984)
+    >>> print(retention)
     97.1% [95.8%, 98.4%]
-    >>> f"{kept:.3f}"
+    >>> f"{retention:.3f}"
     '0.971 [0.958, 0.984]'
     """
 
@@ -77,8 +77,8 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 10_000, seed: int = 0) ->
 def randomisation_test(one: ArrayLike, other: ArrayLike, permutations: int = 10_000, seed: int = 0) -> float:
     """Probability (p, two-sided, never 0) that chance alone sets the means of two systems as far apart as they are.
 
-    Fisher's paired test (Smucker et al., CIKM 2007): if the systems were alike, which of them got which of a query's two values would
-    be a coin's choice.
+    Fisher's paired test (Smucker et al., CIKM 2007): if the systems were alike, a coin could decide which of them got which of the two
+    values of a query.
 
     Args:
         one: [Q] metric of each query.
@@ -115,7 +115,7 @@ def randomisation_test(one: ArrayLike, other: ArrayLike, permutations: int = 10_
 
 
 def _to_rows(*systems: ArrayLike) -> np.ndarray:
-    """[S, Q] float64, one row a system; refuses systems of unlike numbers of queries."""
+    """[S, Q] float64, one row a system; refuses systems with different numbers of queries."""
     rows = [np.asarray(values, dtype=np.float64) for values in systems]
     sizes = [len(values) for values in rows]
     if min(sizes) == 0 or len(set(sizes)) > 1:
@@ -133,11 +133,12 @@ def _bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray], resampl
     """A statistic of S systems' values [S, Q] and its expanded percentile interval; each resample takes the same queries for all."""
     from scipy import stats
 
-    value, queries = float(statistic(*values[:, None], axis=-1)[0]), values.shape[1]
+    value = float(statistic(*values[:, None], axis=-1)[0])
+    queries = values.shape[1]
     if queries == 1:
-        return Interval(value, value, value)  # one query is its own only resample
+        return Interval(value, value, value)  # every resample is that one query
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # scipy's own interval has no place for NaN: it is not read
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # of scipy's own interval, which is not used here
         bootstrap = stats.bootstrap(
             values,
             statistic,
@@ -149,8 +150,9 @@ def _bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray], resampl
             rng=np.random.default_rng(seed),
         )
     resampled = bootstrap.bootstrap_distribution  # [resamples]
-    # Of few queries the ends lie further out than the 2.5th and 97.5th percentile (Hesterberg, The American Statistician 2015, 4.2):
-    # resampled means are spread by sqrt((Q - 1) / Q) less than means are, and as the normal distribution, not as Student's t.
+    # The percentile interval is too short for few queries: the spread of resampled means is too small by sqrt((Q - 1) / Q), and their
+    # tails are those of a normal distribution, not of Student's t. The ends are therefore taken further out than the 2.5th and the
+    # 97.5th percentile (Hesterberg, The American Statistician 2015, 4.2).
     t = stats.t.ppf(0.975, queries - 1)
     tail = 100 * stats.norm.cdf(-t * math.sqrt(queries / (queries - 1)))
     low, high = np.percentile(resampled[~np.isnan(resampled)], [tail, 100 - tail])
@@ -158,5 +160,5 @@ def _bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray], resampl
 
 
 def _rows_at_once(width: int) -> int:
-    """How many rows of `width` values are in memory together."""
+    """How many rows of `width` values may be in memory at once."""
     return max(1, VALUES_AT_ONCE // width)

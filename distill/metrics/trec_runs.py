@@ -16,7 +16,7 @@ def write_trec(run: Ranking, document_ids: Callable[[int], str] | Sequence[str],
     """Writes a ranking so that every tool reads its documents in the same order.
 
     trec_eval orders by score alone and breaks ties by document id; this package breaks them by the order of the corpus. So that both
-    agree, equal scores are written apart, by the smallest step that fp32 has.
+    agree, each of several equal scores is written lower than the one before it, by the smallest step of fp32.
 
     Args:
         run: the ranking; rows of -1 are padding and have no line.
@@ -36,7 +36,7 @@ def write_trec(run: Ranking, document_ids: Callable[[int], str] | Sequence[str],
                 if row >= 0:
                     document_id = id_of(row)
                     _check_is_one_word(document_id)
-                    # 9 digits give every fp32 back
+                    # 9 digits are enough to restore any fp32
                     file.write(f"{query_id} Q0 {document_id} {rank} {score:.9g} {run.name}\n")
 
 
