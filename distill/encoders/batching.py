@@ -1,4 +1,4 @@
-"""Many texts through an encoder: sorted by length, a budget of tokens a batch, the order restored."""
+"""Encodes many texts in batches of near-equal length, each within a budget of tokens; vectors come in the order of the texts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from distill.files.progress import progress_bar
 from distill.records import Tokens
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
-BATCHES_WITHOUT_BAR = 50  # so many are encoded before anybody wonders how long it takes
+BATCHES_WITHOUT_BAR = 50  # a job of so many batches or fewer shows no progress bar
 
 
 class TextEncoder(Protocol):
-    """An encoder, as far as batches need one."""
+    """What this file needs of an encoder."""
 
     @property
     def width(self) -> int: ...
@@ -35,7 +35,7 @@ class TextEncoder(Protocol):
 
 
 def encode_with_progress(encoder: TextEncoder, texts: str | Sequence[str], role: Role) -> np.ndarray:
-    """Vectors [N, D] float32 of `texts`, or the vector [D] of a single text; a bar shows how far a long job is."""
+    """Vectors [N, D] float32 of `texts`, or the vector [D] of a single text; a long job shows a progress bar."""
     token_ids = encoder.token_ids([texts] if isinstance(texts, str) else list(texts), role)
     batches = sum(map(len, token_ids)) / tokens_per_batch(encoder.device)
     with progress_bar(total=len(token_ids), desc=f"encode {role}", unit=" texts", shown=batches > BATCHES_WITHOUT_BAR) as bar:
@@ -55,7 +55,7 @@ def encode_token_ids(
     precision: Precision = "fp32",
     progress: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
-    """Vectors [N, D] float32 of texts as `encoder.token_ids` cuts them.
+    """Vectors [N, D] float32 of N texts, which are given as the token ids that `encoder.token_ids` returns.
 
     Args:
         progress: is called after each batch with the number of texts in it.
@@ -75,7 +75,7 @@ def tokens_per_batch(device: torch.device) -> int:
 
 
 def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:
-    """Rows in batches of texts of near-equal length, the longest first: what runs out of memory does so at once.
+    """Yields the rows of each batch of texts of near-equal length, the longest first: if memory is too small, that shows at once.
 
     >>> [rows.tolist() for rows in length_batches([3, 9, 4], tokens_per_batch=9)]
     [[1], [2, 0]]

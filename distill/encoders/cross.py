@@ -29,7 +29,7 @@ from distill.records import BadInput
 
 Head = Literal["dual_pooling", "cls"]
 SETTINGS = "cross_encoder.json"  # in the folder of a dual-pooled one; a [CLS] one has none
-# sentence-transformers would squash a single score otherwise
+# without it sentence-transformers applies a sigmoid to a single score
 AS_LOGITS = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
@@ -43,7 +43,7 @@ class CrossSettings:
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Scores of P pairs, and the vectors that they are made of where the head pools any."""
+    """Scores of P pairs and, from a dual-pooling head, the two vectors of each pair."""
 
     scores: Tensor  # [P] float32
     query: Tensor  # [P, D] float32, of length 1, pooled from the query's tokens; D = 0 from a [CLS] head
@@ -66,7 +66,7 @@ def unpack_scores_and_vectors(packed: Any) -> tuple[Any, Any, Any]:
 
 
 class CrossEncoder(nn.Module):
-    """Pairs of texts to scores [P]; a subclass for each head.
+    """Scores pairs of texts, [P]; there is a subclass for each head.
 
     Raises BadInput where a pair of `settings.max_length` tokens has no room for two texts.
     """
@@ -125,7 +125,8 @@ class CrossEncoder(nn.Module):
         return fingerprint(*parts, asdict(self.settings), self.head)
 
     def tokens_fingerprint(self, role: Role) -> str:
-        """Changes when `token_ids` would."""
+        """16 hex digits that change when `token_ids` would return other ids."""
+        # "alone" tells these ids, which have no special tokens, from those of an encoder with the same tokenizer
         return fingerprint("alone", tokenizer_fingerprint(self.tokenizer), self.settings.max_length)
 
     def parameter_count(self) -> int:
@@ -133,7 +134,9 @@ class CrossEncoder(nn.Module):
 
     def _inputs(self, pairs: PairTokens) -> dict[str, Tensor]:
         inputs = {"input_ids": pairs.input_ids, "attention_mask": pairs.attention_mask}
-        return inputs | {"token_type_ids": pairs.token_type_ids} if self.takes_token_types else inputs
+        if self.takes_token_types:
+            inputs["token_type_ids"] = pairs.token_type_ids
+        return inputs
 
     def _write(self, folder: Path) -> None:
         save_transformer(self.backbone, self.tokenizer, self.settings.max_length, folder)
@@ -173,6 +176,6 @@ class ClsHead(CrossEncoder):
 
 def uses_token_types(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether the model has a token type for each of two texts, and its tokenizer writes them."""
-    types = getattr(backbone.config, "type_vocab_size", None) or 0
+    type_count = getattr(backbone.config, "type_vocab_size", None) or 0
     is_argument = "token_type_ids" in inspect.signature(backbone.forward).parameters
-    return types > 1 and is_argument and "token_type_ids" in tokenizer.model_input_names
+    return type_count > 1 and is_argument and "token_type_ids" in tokenizer.model_input_names

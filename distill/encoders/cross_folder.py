@@ -1,7 +1,7 @@
-"""Cross encoders from disk.
+"""Loads cross encoders from disk.
 
-A [CLS] one is a folder of `AutoModelForSequenceClassification`, which is also what sentence-transformers' CrossEncoder reads. A dual-pooled
-one is a plain transformers folder with its settings in `cross_encoder.json`.
+One with a [CLS] head is a folder of `AutoModelForSequenceClassification`, which sentence-transformers' CrossEncoder reads too. One with
+dual pooling is a plain transformers folder with its settings in `cross_encoder.json`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from distill.encoders.cross import SETTINGS, ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
 from distill.encoders.folder import has_module_list
 from distill.encoders.hub import local_folder
-from distill.encoders.modules_folder import TRANSFORMER, read_module_list
+from distill.encoders.modules_folder import MODEL_SETTINGS, ROUTER_SETTINGS, TRANSFORMER, read_module_list
 from distill.encoders.transformer_folder import (
     LENGTH_SETTINGS,
     is_classifier,
@@ -27,7 +27,7 @@ from distill.records import BadInput
 
 
 def load_cross_encoder(name: str) -> CrossEncoder:
-    """Loads a cross encoder from a folder of ours, of sentence-transformers or of transformers, or a hub name, in float32 on the CPU.
+    """Loads a cross encoder, in float32 on the CPU, by hub name or from a folder of this package, sentence-transformers or transformers.
 
     Raises BadInput where the folder does not score pairs: it embeds single texts, or tells three classes apart.
     """
@@ -45,7 +45,7 @@ def new_cross_encoder(
         head: dual_pooling or cls.
         max_length: tokens of a pair, special tokens included; by default the folder's own.
         temperature: of dual pooling; by default the folder's own.
-        new_head: whether a [CLS] head that the folder lacks is made of random numbers, or refused.
+        new_head: where the folder lacks a [CLS] head, True makes one of random numbers, False refuses the folder.
     """
     with refuse_unreadable("a model folder", name):
         folder = find_transformer(local_folder(name))
@@ -79,6 +79,7 @@ def read_max_length(folder: Path) -> int | None:
 
 
 def is_dual_pooled(folder: Path) -> bool:
+    """Whether the folder holds a cross encoder with dual pooling."""
     return (folder / SETTINGS).exists()
 
 
@@ -86,14 +87,14 @@ def is_cross_encoder(folder: Path) -> bool:
     """Whether the folder scores pairs rather than embeds texts."""
     if is_dual_pooled(folder):
         return True
-    if (folder / "router_config.json").exists():
+    if (folder / ROUTER_SETTINGS).exists():
         return False
     with refuse_unreadable("a model folder", folder):
         return is_classifier(optional_json(find_transformer(folder) / "config.json").get("architectures"))
 
 
 def find_transformer(folder: Path) -> Path:
-    """Where the transformer lies in a sentence-transformers folder; a plain folder is one itself.
+    """The folder of the transformer: a part of a sentence-transformers folder, or a plain transformers folder itself.
 
     Raises BadInput where the folder begins with something else, or is a cross encoder that does more than its transformer.
     """
@@ -102,7 +103,7 @@ def find_transformer(folder: Path) -> Path:
     first, *others = read_module_list(folder)
     if first.kind != TRANSFORMER:
         raise BadInput(f"{folder / 'modules.json'}: begins with {first.type}: only a single transformer can read pairs")
-    settings = optional_json(folder / "config_sentence_transformers.json")
+    settings = optional_json(folder / MODEL_SETTINGS)
     is_cross = settings.get("model_type") == "CrossEncoder"
     if is_cross and (others or settings.get("default_prompt_name")):
         raise BadInput(f"{folder}: a cross encoder with modules behind its transformer, or with a prompt, is not supported")

@@ -1,4 +1,4 @@
-"""An encoder: modules that turn texts into vectors one after the other, with all that is needed to embed a text in one folder.
+"""`Encoder`: modules that run one after the other to turn texts into vectors; its folder has all that embedding a text needs.
 
 The folder is a sentence-transformers folder, so `SentenceTransformer(folder)` embeds the same text to the same vector.
 """
@@ -46,8 +46,8 @@ class Encoder(nn.Module):
         self.width = output_width(self.transformer, head)  # of the vectors this encoder writes
         self.tokenizer = tokenizer
         self.settings = settings
-        self.register_state_dict_post_hook(use_saved_names)
-        self.register_load_state_dict_pre_hook(use_own_names)
+        self.register_state_dict_post_hook(to_checkpoint_names)
+        self.register_load_state_dict_pre_hook(from_checkpoint_names)
 
     @property
     def module_list(self) -> list[nn.Module]:
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         return self.backbone.device
 
     def prepare_for(self, device: torch.device) -> Encoder:
-        """Moves to `device` and takes the attention that is fastest there."""
+        """Moves the encoder to `device` and chooses the attention that is fastest there."""
         self.transformer.use_fastest_attention(device, self.settings.max_length)
         return self.to(device)
 
@@ -140,23 +140,23 @@ class Encoder(nn.Module):
         return fingerprint(*parts, settings, head)
 
     def tokens_fingerprint(self, role: Role) -> str:
-        """Changes when `token_ids` would: the same text would be cut into other tokens."""
+        """16 hex digits that change when `token_ids` would return other ids."""
         return fingerprint(tokenizer_fingerprint(self.tokenizer), self.settings.max_length, self.settings.prompts.get(role, ""))
 
     def parameter_count(self) -> int:
         return parameter_count(self)
 
 
-# Checkpoints name a transformer's weights `backbone...`, as release 0.1 did, and not by its place in the list of modules; fingerprints of
-# stores hold those names too. Names of the others are their own: `head.0...` is the first module behind pooling.
-def use_saved_names(encoder: Encoder, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Renames the transformer's weights in a state dict that was taken from an encoder."""
+# The weights of the transformer are called `backbone...` in checkpoints and in the fingerprints of stores, as in release 0.1, but
+# `transformer.backbone...` in this class. The weights of other modules have one name: `head.0...` is the first module behind pooling.
+def to_checkpoint_names(encoder: Encoder, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Renames the transformer's weights in the state dict that an encoder returns."""
     own = f"{prefix}transformer."
     for name in [name for name in state if name.startswith(own)]:
         state[prefix + name.removeprefix(own)] = state.pop(name)
 
 
-def use_own_names(encoder: Encoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def from_checkpoint_names(encoder: Encoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Renames the transformer's weights in a state dict that an encoder is about to load."""
     saved = f"{prefix}backbone."
     for name in [name for name in state if name.startswith(saved)]:

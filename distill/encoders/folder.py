@@ -1,4 +1,4 @@
-"""Encoders from disk: a hub name, a sentence-transformers folder, or a plain transformers folder."""
+"""Loads encoders: by hub name, from a sentence-transformers folder, or from a plain transformers folder."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def load_encoder(
 
     Args:
         name: its folder or hub name.
-        pooling: cls or mean. Of a plain transformers folder, which holds neither, set pooling and normalize; of a sentence-transformers
-            folder, which holds both, set none of them.
+        pooling: cls or mean. Set pooling and normalize for a plain transformers folder, which does not hold them; leave both out for a
+            sentence-transformers folder, which does.
         normalize: whether vectors are scaled to length 1.
         prompts: of queries and documents, in place of the folder's own, e.g. {"query": "query: ", "document": "passage: "}.
 
@@ -57,5 +57,5 @@ def _load(name: str, pooling: PoolingMode | None, normalize: bool | None) -> Enc
 
 
 def has_module_list(folder: Path) -> bool:
-    """Whether a folder is one of sentence-transformers, with modules for pooling and normalising, and not one of transformers alone."""
+    """Whether a folder is one of sentence-transformers, which lists its modules, rather than a plain transformers folder."""
     return (folder / "modules.json").exists()

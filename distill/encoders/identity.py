@@ -1,4 +1,4 @@
-"""What two models must share to compute the same: weights by name, and the part of their config that changes a result."""
+"""What identifies the computation of a model: its weights by name, and the part of its config that changes a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import xxhash
 from torch import nn
 from transformers import PretrainedConfig
 
-# words in the keys of a config that change a result: weights of equal shape can be read with other heads or activations
+# words in the keys of a config whose values change a result while the weights keep their shapes, such as the number of heads
 COMPUTATION = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
 
 
@@ -18,9 +18,8 @@ def weights_digest(module: nn.Module) -> str:
     digest = xxhash.xxh3_64()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
-        )  # flat: a single number has no bytes to view
+        flat = tensor.detach().cpu().reshape(-1).contiguous()  # a tensor without dimensions cannot be viewed as bytes
+        digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

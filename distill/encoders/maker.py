@@ -13,7 +13,7 @@ from distill.records import BadInput
 
 Origin = Literal["model", "import", "server", "function"]
 
-# how a sentence about "its vectors" ends; release 0.1 wrote the first two into its manifests instead of the origin
+# ends of a sentence that begins with "its vectors"; release 0.1 wrote the first two into its manifests in place of the origin
 ORIGIN_PHRASES: dict[str, str] = {
     "import": "were imported",
     "server": "came from an endpoint",
@@ -29,15 +29,15 @@ class Maker:
 
     Attributes:
         name: folder or hub name of the model; of anything but a model the name that the user gave it.
-        fingerprint: 16 hex digits that are the same for the same model, wherever it lies.
+        fingerprint: 16 hex digits, the same for the same model in every folder.
         origin: model is one that this machine can load by its name; import: vectors that another program wrote; server: one with
             OpenAI's embeddings interface; function: a Python function or object.
         precision: number format of the matrix products.
-        pooling: cls or mean, where the user gave it; None is what the model's folder says.
-        normalize: likewise, whether vectors are scaled to length 1.
-        prompts: text put before every query and document; None is what the model's folder says.
-        role: query or document, which the vectors of this one store are of.
-        head: of a cross encoder, what reads a pair.
+        pooling: cls or mean, as the user set it; None where the model's folder sets it.
+        normalize: whether vectors are scaled to length 1; None where the model's folder sets it.
+        prompts: text put before every query and document; None where the model's folder sets it.
+        role: whether the texts of this store are queries or documents.
+        head: head of a cross encoder, dual_pooling or cls; None for other models.
         vectors: fingerprint of imported vectors.
 
     >>> Maker.from_json({"name": "ada", "fingerprint": "1f", "origin": "were imported"}, "manifest.json").origin
@@ -79,7 +79,7 @@ class Maker:
 
     @property
     def is_loadable(self) -> bool:
-        """Whether `load_towers` can look for the model by its name; other makers are elsewhere."""
+        """Whether `load_towers` can look for the model by its name; makers of other origins are not on this machine."""
         return self.origin == "model"
 
     def describe_origin(self) -> str:

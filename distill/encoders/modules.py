@@ -68,7 +68,7 @@ class EncoderModule(Configurable, nn.Module):
 
     classes: ClassVar[dict[str, type[EncoderModule]]] = {}  # by the type that modules.json holds
     type_name: ClassVar[str]
-    weights_prefix: ClassVar[str] = ""  # before the names of its weights in its file, where sentence-transformers expects one
+    weights_prefix: ClassVar[str] = ""  # of the names of its weights in its file, where sentence-transformers expects one
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,11 +98,11 @@ class EncoderModule(Configurable, nn.Module):
 
 
 class Dense(nn.Linear, EncoderModule):
-    """A linear layer with an activation behind it.
+    """A linear layer and an activation after it.
 
     Args:
         in_features: dimensions of the vectors it takes.
-        out_features: dimensions of its own.
+        out_features: dimensions of the vectors it returns.
         bias: whether it adds a trained constant.
         activation: Identity, Tanh, ReLU or GELU.
     """
@@ -153,9 +153,6 @@ class LayerNorm(nn.LayerNorm, EncoderModule):
     def __init__(self, dimension: int):
         super().__init__(dimension)
         self.dimension = dimension
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return super().forward(vectors)
 
     def output_width(self, width: int) -> int:
         refuse_other_width(self, width, self.dimension)

@@ -1,4 +1,4 @@
-"""The modules of an encoder to and from a sentence-transformers folder: one folder a module, and modules.json that lists them."""
+"""Writes and reads the modules of an encoder as a sentence-transformers folder: one folder a module, and modules.json that lists them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from distill.files.atomic import path_within, read_json, write_atomically, write
 from distill.records import BadInput
 
 TRANSFORMER, POOLING = "Transformer", "Pooling"
+MODEL_SETTINGS = "config_sentence_transformers.json"
+ROUTER_SETTINGS = "router_config.json"  # only in a folder of two towers
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,14 @@ def read_module_list(folder: Path) -> list[ModuleEntry]:
 
 def write_module_list(folder: Path, entries: Sequence[ModuleEntry]) -> None:
     """Writes modules.json as sentence-transformers does."""
-    numbered = enumerate(entries)
-    write_json(folder / "modules.json", [{"idx": i, "name": str(i), "path": entry.path, "type": entry.type} for i, entry in numbered])
+    modules = [{"idx": i, "name": str(i), "path": entry.path, "type": entry.type} for i, entry in enumerate(entries)]
+    write_json(folder / "modules.json", modules)
 
 
 def write_settings(folder: Path, prompts: dict[str, str]) -> None:
     """Writes the settings of the whole model, beyond its modules, for sentence-transformers."""
     settings = {"model_type": "SentenceTransformer", "prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "dot"}
-    write_json(folder / "config_sentence_transformers.json", settings)
+    write_json(folder / MODEL_SETTINGS, settings)
 
 
 def save_modules(modules: Sequence[nn.Module], tokenizer: PreTrainedTokenizerFast, settings: TextSettings, folder: Path) -> None:
@@ -108,7 +110,7 @@ def read_modules(folder: Path, entries: Sequence[ModuleEntry]) -> tuple[list[nn.
 
     Raises BadInput where a module is of a class that this package does not know and no imported package defines.
     """
-    kinds = [entry.kind if is_known(entry) else entry.type for entry in entries]
+    kinds = [entry.kind if is_standard(entry) else entry.type for entry in entries]
     if kinds[:2] != [TRANSFORMER, POOLING]:
         raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with Transformer > Pooling")
     classes = [find_module_class(folder, entry, kinds) for entry in entries[2:]]
@@ -122,25 +124,25 @@ def read_modules(folder: Path, entries: Sequence[ModuleEntry]) -> tuple[list[nn.
     return [Transformer(backbone), read_pooling(paths[1]), *head], tokenizer, settings
 
 
-def is_known(entry: ModuleEntry) -> bool:
-    """Whether a type is one that sentence-transformers defines, whichever release of it wrote the folder."""
+def is_standard(entry: ModuleEntry) -> bool:
+    """Whether sentence-transformers defines the module; the path of its class differs between its releases."""
     return entry.type.startswith("sentence_transformers.")
 
 
 def find_module_class(folder: Path, entry: ModuleEntry, kinds: Sequence[str]) -> type[EncoderModule]:
-    """The class of a module behind pooling; none is imported because a folder names it."""
-    type_name = f"{SENTENCE_TRANSFORMERS}.{entry.kind}" if is_known(entry) else entry.type
+    """The class of a module behind pooling, out of those that are imported already: a folder must not choose what is imported."""
+    type_name = f"{SENTENCE_TRANSFORMERS}.{entry.kind}" if is_standard(entry) else entry.type
     if type_name in EncoderModule.classes:
         return EncoderModule.classes[type_name]
-    if is_known(entry):
+    if is_standard(entry):
         ours = [name.rsplit(".", 1)[-1] for name in EncoderModule.classes if name.startswith(SENTENCE_TRANSFORMERS)]
         raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: after Transformer > Pooling only {', '.join(ours)} can be read")
     raise BadInput(f"{folder / 'modules.json'}: its module {entry.type} is not known here: import the package that defines it first")
 
 
 def read_prompts(folder: Path) -> dict[str, str]:
-    """The prompts of queries and documents that a folder sets, under whichever of the names that sentence-transformers knows."""
-    prompts = optional_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    """The prompts of queries and documents that a folder sets, under any of the names that sentence-transformers knows."""
+    prompts = optional_json(folder / MODEL_SETTINGS).get("prompts") or {}
     document = [prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)]
     return {"query": prompts.get("query", ""), "document": document[0] if document else ""}
 
@@ -157,7 +159,7 @@ def read_pooling(folder: Path) -> Pooling:
 def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModule:
     """A module behind pooling, with its weights."""
     kind = module_class.__name__
-    # a release of sentence-transformers that gave it no settings wrote no folder for it
+    # Normalize has no settings, and old releases of sentence-transformers wrote no folder for it
     config: dict[str, Any] = {} if module_class is Normalize else read_json(folder / "config.json", f"settings of this {kind} module")
     try:
         module = module_class.from_config(config)

@@ -1,4 +1,4 @@
-"""A query and a document as one sequence of tokens, put together as their tokenizer does it, and which token belongs to which text."""
+"""Joins a query and a document into one sequence of tokens, as their tokenizer does, and marks which token belongs to which text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distill.records import BadInput, TensorRecord
 
-Ids = Sequence[int] | np.ndarray  # of one text, without special tokens
+Ids = Sequence[int] | np.ndarray  # token ids of one text, without special tokens
 QUERY, DOCUMENT = 1, 3  # numbers of the two texts among the five segments of a sequence; special tokens are segments 0, 2 and 4
 
 
@@ -39,7 +39,7 @@ class PairTemplate:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerFast) -> PairTemplate:
-        """Reads the template off a pair that the tokenizer put together, so that no family of models has to be known here.
+        """Finds the template in a pair that the tokenizer joins, so that this works for every family of models.
 
         Raises BadInput where the tokenizer puts nothing between two texts.
         """
@@ -64,7 +64,7 @@ class PairTemplate:
         return len(self.before) + len(self.between) + len(self.after)
 
     def fit_lengths(self, query: Ids, document: Ids, max_length: int) -> tuple[Ids, Ids]:
-        """Both texts within `max_length` tokens: the document is cut, and a query only where it leaves the document less than half."""
+        """Cuts a pair to `max_length` tokens: first the document, and the query only where the document would get less than half."""
         room = max_length - self.special_count
         query = query[: max(room - len(document), room // 2)]
         return query, document[: room - len(query)]
@@ -77,9 +77,13 @@ class PairTemplate:
             documents: token ids of the P documents beside them.
             max_length: tokens of a pair, special tokens included.
         """
-        rows = [self._join(*self.fit_lengths(query, document, max_length)) for query, document in zip(queries, documents, strict=True)]
+        rows = []
+        for query, document in zip(queries, documents, strict=True):
+            query, document = self.fit_lengths(query, document, max_length)
+            rows.append(self._join(query, document))
         shape = (len(rows), max(len(ids) for ids, _ in rows))
-        input_ids, segments = np.full(shape, self.pad_id, np.int64), np.full(shape, -1, np.int64)
+        input_ids = np.full(shape, self.pad_id, np.int64)
+        segments = np.full(shape, -1, np.int64)
         for number, (ids, segment) in enumerate(rows):
             input_ids[number, : len(ids)] = ids
             segments[number, : len(ids)] = segment
@@ -94,14 +98,14 @@ class PairTemplate:
         )
 
     def _join(self, query: Ids, document: Ids) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids [L] of a pair, and the number of the segment that each is in [L]."""
+        """Joins a pair; returns its token ids [L] and the segment number [L] of each token."""
         parts = (self.before, query, self.between, document, self.after)
         ids = np.concatenate([np.asarray(part, np.int64) for part in parts])
         return ids, np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def find_segment(owners: Sequence[int | None], text: int) -> range:
-    """The places of a text's tokens, from the first to the last; empty where it has none.
+    """The range of places from the first token of a text to its last; empty where it has no token.
 
     >>> find_segment([None, 0, 0, None, 1, None], 0)
     range(1, 3)

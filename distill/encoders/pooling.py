@@ -1,4 +1,4 @@
-"""From a state for each token to one vector for each text."""
+"""Pooling: from the states of all tokens of a text to one vector."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from distill.files.fingerprints import fingerprint
 from distill.records import Tokens
 
 SETTINGS = "query_generation.json"  # within its folder; a folder without one is read with the defaults
-IGNORED = -100  # label of padding: transformers' models put padding in its place where they shift labels
+IGNORED = -100  # label of padding; transformers' models put the padding id in its place when they shift labels
 
 
 @dataclass(frozen=True)
 class Seq2SeqSettings:
-    """How texts are put to the model, beyond the weights."""
+    """How texts are prepared for the model."""
 
     prefix: str = ""  # before every text that is read
     longest_text: int = 256  # tokens read, special ones included
@@ -33,7 +33,7 @@ class Seq2SeqSettings:
 
 
 class Seq2SeqModel:
-    """Model, tokenizer and settings; a text of the role document is read, one of the role query is written."""
+    """Model, tokenizer and settings; it reads texts of the role document and writes texts of the role query."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, settings: Seq2SeqSettings):
         self.model = model
@@ -49,7 +49,7 @@ class Seq2SeqModel:
 
         Raises BadInput where the folder holds no such model.
         """
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # a second, for one generator of many
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # here, as the import takes a second
 
         folder = local_folder(name)
         values = optional_json(folder / SETTINGS) | {key: value for key, value in changes.items() if value is not None}
@@ -57,8 +57,9 @@ class Seq2SeqModel:
             model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **LOADING)
             tokenizer: Any = AutoTokenizer.from_pretrained(folder)
             settings = Seq2SeqSettings(**values)
-        refuse_missing_weights(name, [weight for weight in report["missing_keys"] if ".pooler." not in weight])  # no decoder looks at it
-        return cls(model.eval(), tokenizer, within_positions(settings, model))
+        missing = [weight for weight in report["missing_keys"] if ".pooler." not in weight]  # no decoder reads the pooler
+        refuse_missing_weights(name, missing)
+        return cls(model.eval(), tokenizer, limit_to_positions(settings, model))
 
     def save(self, folder: Path) -> None:
         """Writes a folder that transformers reads too, whole or not at all."""
@@ -68,7 +69,7 @@ class Seq2SeqModel:
             write_json(temporary / SETTINGS, asdict(self.settings))
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
-        """Token ids of texts that are read, with the prefix before them, or of queries that are written; special tokens added."""
+        """Token ids, special tokens included, of documents to read, with the prefix before them, or of queries to write."""
         is_read = role == "document"
         prefix = self.settings.prefix if is_read else ""
         ids = self.tokenizer(
@@ -81,7 +82,7 @@ class Seq2SeqModel:
         return [row or [self.tokenizer.pad_token_id] for row in ids]
 
     def tokens_fingerprint(self, role: Role) -> str:
-        """Changes when `token_ids` would."""
+        """16 hex digits that change when `token_ids` would return other ids."""
         return fingerprint(tokenizer_fingerprint(self.tokenizer), asdict(self.settings), role)
 
     def fingerprint(self) -> str:
@@ -93,14 +94,14 @@ class Seq2SeqModel:
         return self.model.get_encoder()(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
 
     def log_likelihoods(self, documents: Tokens, queries: Tokens) -> Tensor:
-        """Summed log-likelihood [B] of the tokens of each query, once its document is read."""
+        """Log-likelihood [B] of each query given its document, summed over the query's tokens."""
         labels = queries.input_ids.masked_fill(queries.attention_mask == 0, IGNORED)  # [B, L]
         logits = self.model(input_ids=documents.input_ids, attention_mask=documents.attention_mask, labels=labels).logits  # [B, L, V]
         losses = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")  # [B, L], 0 on padding
         return -losses.sum(1)
 
 
-def within_positions(settings: Seq2SeqSettings, model: PreTrainedModel) -> Seq2SeqSettings:
+def limit_to_positions(settings: Seq2SeqSettings, model: PreTrainedModel) -> Seq2SeqSettings:
     """The same settings with texts and queries no longer than the model has positions."""
     positions = getattr(model.config, "max_position_embeddings", None)  # T5 has none: its positions are relative
     if not positions:

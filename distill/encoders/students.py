@@ -37,10 +37,10 @@ class TeacherSpace:
 class StudentSpec(Configurable):
     """How to make the student; one subclass for each way, which defines `build`."""
 
-    max_length: int | None = None  # tokens of a text; None is what the model reads that the student is made from
+    max_length: int | None = None  # tokens of a text; None keeps the limit of the model that the student is made from
 
     def make_student(self, teacher: TeacherSpace) -> Encoder:
-        """A new student for the teacher's space, which reads texts of `max_length`."""
+        """A new student for the teacher's space, which cuts texts to `max_length`."""
         return self.build(teacher).limit_length(self.max_length)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
@@ -126,7 +126,8 @@ def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
-        raise BadInput(f"layers: {layers}: {config.model_type} cannot be cut so: {str(error).splitlines()[1].strip()}") from None
+        reason = str(error).splitlines()[1].strip()  # line 0 is a heading
+        raise BadInput(f"layers: {layers}: {config.model_type} cannot be cut so: {reason}") from None
     return student.eval()
 
 

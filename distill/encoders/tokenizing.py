@@ -18,6 +18,7 @@ Role = Literal["query", "document"]
 
 
 def no_prompts() -> dict[str, str]:
+    """Empty prompts of both roles."""
     return {"query": "", "document": ""}
 
 
@@ -32,7 +33,7 @@ class TextSettings:
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings: TextSettings, role: Role) -> list[list[int]]:
     """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
     if not texts:
-        return []  # which a tokenizer does not take
+        return []  # a tokenizer refuses an empty list
     prompt = settings.prompts.get(role, "")
     return tokenizer(
         [prompt + text for text in texts],
@@ -57,9 +58,9 @@ def pad_token_ids(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """16 hex digits that change when the same text would be cut into other tokens."""
+    """16 hex digits that change when the tokenizer would cut a text into other tokens."""
     core = json.loads(tokenizer.backend_tokenizer.to_str())
-    # the last call left its own there; ours are in the settings
+    # the settings of the last call, which this package gives with every call
     for leftover in ("truncation", "padding"):
         core.pop(leftover, None)
     return fingerprint(core, tokenizer.truncation_side)

@@ -15,7 +15,15 @@ from distill.encoders.folder import has_module_list, load_encoder, set_prompts
 from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
 from distill.encoders.modules import SENTENCE_TRANSFORMERS
-from distill.encoders.modules_folder import ModuleEntry, read_module_list, read_modules, write_module_list, write_modules, write_settings
+from distill.encoders.modules_folder import (
+    ROUTER_SETTINGS,
+    ModuleEntry,
+    read_module_list,
+    read_modules,
+    write_module_list,
+    write_modules,
+    write_settings,
+)
 from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
 from distill.files.atomic import read_json, refuse_unreadable, write_atomically, write_json
@@ -23,12 +31,11 @@ from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 
 ROUTER = "Router"  # the module of sentence-transformers that sends queries and documents to different modules
-ROUTER_SETTINGS = "router_config.json"
 ROLES: tuple[Role, Role] = ("query", "document")
 
 
 class Towers(nn.Module):
-    """Texts of either role to vectors [B, D] of one space.
+    """Encodes queries and documents to vectors [B, D] of one space.
 
     Args:
         query: embeds queries.
@@ -62,7 +69,7 @@ class Towers(nn.Module):
         return self.query if role == "query" else self.document
 
     def prepare_for(self, device: torch.device) -> Towers:
-        """Both towers, as `Encoder.prepare_for`, ready to encode."""
+        """Moves both towers to `device` as `Encoder.prepare_for` does, and sets them to evaluation."""
         for tower in (self.query, self.document):
             tower.prepare_for(device)
         return self.eval()
@@ -105,7 +112,10 @@ def _write_router(towers: Towers, folder: Path) -> None:
     settings = {
         "types": {entry.path: entry.type for entries in routes.values() for entry in entries},
         "structure": {role: [entry.path for entry in entries] for role, entries in routes.items()},
-        "parameters": {"default_route": None, "allow_empty_key": False},  # no silent route: encode() must say which
+        "parameters": {
+            "default_route": None,
+            "allow_empty_key": False,
+        },  # every call has to name the route
     }
     write_json(folder / ROUTER_SETTINGS, settings)
     write_module_list(folder, [ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{ROUTER}", "")])
@@ -115,7 +125,7 @@ def _write_router(towers: Towers, folder: Path) -> None:
 def load_towers(
     name: str, pooling: PoolingMode | None = None, normalize: bool | None = None, prompts: dict[str, str] | None = None
 ) -> Towers:
-    """As `load_encoder`, and a sentence-transformers Router of a query and a document route is read too."""
+    """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router of a query route and a document route."""
     folder = local_folder(name)
     if not is_router(folder):
         return Towers(load_encoder(name, pooling, normalize, prompts))

@@ -1,4 +1,4 @@
-"""Models of the transformers library to and from disk, with their tokenizer: what encoders and cross encoders are built on."""
+"""Loads and saves models of the transformers library with their tokenizer; encoders and cross encoders are built on them."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def save_transformer(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
 
 @contextmanager
 def refuse_unreadable_model(folder: Path, fault: str) -> Iterator[None]:
-    """One line, `fault` first, for whatever transformers meets in a model folder; its own remarks are not shown."""
+    """Turns any error of the block, in which transformers reads a folder, into a BadInput of one line with `fault`; silences its log."""
     if not any(path for name in TOKENIZER_FILES for path in folder.glob(name)):
-        raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make one that knows no word
+        raise BadInput(f"{folder}: no tokenizer in it: copy its tokenizer.json here")  # transformers would make an empty one
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of unused and missing weights; those that matter are checked after it
+    logging.set_verbosity_error()  # hides its report of unused and missing weights; callers check those that matter
     try:
         yield
     except (MemoryError, BadInput):
@@ -107,7 +107,7 @@ def build_options(config: PretrainedConfig) -> dict[str, Any]:
     from transformers import MODEL_MAPPING
 
     model_class: Any = MODEL_MAPPING[type(config)]
-    # pooling is ours; a pooler that the checkpoint lacks would be made of random numbers
+    # this package pools itself, and a pooler that the checkpoint lacks would be made of random numbers
     has_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if has_pooler else {}
 
@@ -118,7 +118,7 @@ def optional_json(path: Path) -> dict[str, Any]:
 
 
 def longest_text(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, limit: int | None = None) -> int:
-    """Tokens of the longest text that a model reads: `limit`, by default the tokenizer's, or fewer where it has not as many positions."""
+    """Tokens of the longest text that a model reads: `limit` or the tokenizer's limit, but not more than the model has positions."""
     positions = getattr(backbone.config, "max_position_embeddings", None) or DEFAULT_POSITIONS
     if "roberta" in backbone.config.model_type or backbone.config.model_type == "mpnet":
         positions -= 2  # these families start counting positions after the padding id
