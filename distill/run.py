@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,11 +142,16 @@ def make_hit(source: TextSource, score: float, document: str) -> Hit:
     return Hit(score, document, texts.title(row), texts[row])
 
 
+def lightning_defaults() -> dict[str, Any]:
+    """Every option of Lightning's Trainer with its default, as the command line keeps them in config.yaml."""
+    _, *parameters = inspect.signature(Trainer.__init__).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
 def train(
     module: StudentModule,
     data: RetrievalData,
     out: str | Path,
-    seed: int = 0,
     tracking: Tracking = "none",
     checkpoint_every_n_steps: int = CHECKPOINT_EVERY_N_STEPS,
     ckpt_path: str | None = None,
@@ -155,9 +161,8 @@ def train(
 
     Args:
         module: the student and its losses.
-        data: the texts and the teacher's vectors.
+        data: the texts and the teacher's vectors; its seed is that of everything that is drawn at random.
         out: run folder to write.
-        seed: of everything drawn at random but the order of queries, which `data` has its own of.
         tracking: where to watch the run beside metrics.jsonl: none, csv, tensorboard, wandb, wandb-offline.
         checkpoint_every_n_steps: steps between two writings of the checkpoint that an interrupted run goes on from.
         ckpt_path: a checkpoint to continue from instead of the run's own last one.
@@ -171,15 +176,14 @@ def train(
     """
     quiet_lightning()
     check_installed(tracking)
-    seed_everything(seed, verbose=False)
-    unset = dict.fromkeys(("precision", "callbacks", "logger", "plugins"))
-    options = {"accelerator": "auto", **unset, **TRAINER_DEFAULTS, **trainer}
+    seed_everything(data.seed, verbose=False)
+    options = {**lightning_defaults(), **TRAINER_DEFAULTS, **trainer}
     folder = RunFolder(Path(out))
     config = {
-        "seed_everything": seed,
+        "seed_everything": data.seed,
         "trainer": to_config(options),
         "model": to_config(module.init_args),
-        "data": to_config(data.init_args),
+        "data": {name: value for name, value in to_config(data.init_args).items() if name != "seed"},
         "out": str(out),
         "ckpt_path": ckpt_path,
         "tracking": tracking,
