@@ -1,4 +1,4 @@
-"""Many texts or pairs as batches of near-equal length: no time is lost on padding, and memory is that of one batch."""
+"""`Chunks`: many texts or pairs in batches of near-equal length, which saves padding and needs the memory of one batch only."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Chunks(Generic[TokenBatch]):
     """N texts or pairs, sorted by length into batches."""
 
     batches: list[TokenBatch]
-    positions: Tensor  # [N] int64: where each text is among the rows of all batches, one batch after the other
+    positions: Tensor  # [N] int64: row of each text in the batches joined one after the other
 
     def to(self, device: torch.device, **kwargs) -> Chunks[TokenBatch]:
         return Chunks([batch.to(device, **kwargs) for batch in self.batches], self.positions.to(device, **kwargs))
 
     def map(self, function: Callable[[TokenBatch], Tensor]) -> Tensor:
-        """[N, ...]: what `function` returns for the texts of each batch, in the order in which the texts came."""
+        """Calls `function` on each batch; returns the values [N, ...] of all texts in their original order."""
         return torch.cat([function(batch) for batch in self.batches])[self.positions]
 
 

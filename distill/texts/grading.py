@@ -1,4 +1,4 @@
-"""From rankings and judgments to metrics, query by query."""
+"""Computes the metrics of each query from rankings and judgments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts from the hubs, ir_datasets and Hugging Face: downloaded once into files of the cache, and read from these afterwards."""
+"""Texts from two hubs, ir_datasets and Hugging Face: downloaded once into the cache, and read from there afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.files.cache import cache_folder
 from distill.files.fingerprints import fingerprint
 from distill.files.locks import wait_for_lock
 from distill.files.progress import log
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.texts.qrels import Qrels, read_qrels
 from distill.texts.sources import Beir, BeirCopy
 from distill.texts.text_source import TextSource
@@ -43,9 +43,9 @@ class IrDatasets(TextSource):
 
     def load_documents(self) -> Texts:
         def lines() -> Iterator[str]:
-            with hub_errors_in_one_line(self.corpus):
+            with refuse_hub_errors(self.corpus):
                 for document in load_ir_dataset(self.corpus).docs_iter():
-                    # ir_datasets knows of each kind of document what its text is, the title included
+                    # default_text works for every kind of document, and includes the title
                     yield text_line(document.doc_id, document.default_text())
 
         return Texts.open(write_lines_once(self.folder / "documents.jsonl", lines()))
@@ -55,7 +55,7 @@ class IrDatasets(TextSource):
 
     def load_queries(self, split: str) -> Texts:
         def lines() -> Iterator[str]:
-            with hub_errors_in_one_line(self.ids[split]):
+            with refuse_hub_errors(self.ids[split]):
                 for query in load_ir_dataset(self.ids[split]).queries_iter():
                     yield text_line(query.query_id, query.default_text())
 
@@ -63,13 +63,13 @@ class IrDatasets(TextSource):
 
     def load_qrels(self, split: str) -> Qrels | None:
         def lines() -> Iterator[str]:
-            with hub_errors_in_one_line(self.ids[split]):
+            with refuse_hub_errors(self.ids[split]):
                 for judgment in load_ir_dataset(self.ids[split]).qrels_iter():
                     yield judgment_line(judgment.query_id, judgment.doc_id, judgment.relevance)
 
         path = self.folder / f"qrels.{split}.tsv"
         if not path.exists():
-            with hub_errors_in_one_line(self.ids[split]):
+            with refuse_hub_errors(self.ids[split]):
                 has_qrels = load_ir_dataset(self.ids[split]).has_qrels()
             if not has_qrels:
                 return None
@@ -84,7 +84,7 @@ class HfDataset(BeirCopy):
     Args:
         path: Name on the hub, e.g. mteb/nq, or a folder.
         splits: Splits that have judgments, which name their queries.
-        revision: Commit of the data set; give it, as what a name stands for may change.
+        revision: Commit of the data set; give it, as the content under a name may change.
         judgments: Another data set that has the judgments, e.g. BeIR/nq-qrels.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
         relevant_from: Lowest grade that MRR and recall count as relevant.
@@ -114,14 +114,14 @@ class HfDataset(BeirCopy):
         return Beir(str(self.folder), relevant_from=self.relevant_from)
 
     def _text_lines(self, part: str) -> Iterator[str]:
-        with hub_errors_in_one_line(f"{self.path}, {part}, {part}"):
+        with refuse_hub_errors(f"{self.path}, {part}, {part}"):
             for row in stream_rows(self.path, part, part, self.revision):
                 yield text_line(row.get("_id", row.get("id")), row["text"] or "", row.get("title") or "")
 
     def _judgment_lines(self, split: str) -> Iterator[str]:
         path = self.judgments or self.path
         revision = self.revision if path == self.path else None
-        with hub_errors_in_one_line(f"{path}, judgments, {split}"):
+        with refuse_hub_errors(f"{path}, judgments, {split}"):
             for row in stream_rows(path, "default", split, revision):
                 yield judgment_line(row["query-id"], row["corpus-id"], row["score"])
 
@@ -147,8 +147,8 @@ def stream_rows(path: str, configuration: str, split: str, revision: str | None)
 
 
 @contextmanager
-def hub_errors_in_one_line(data_set: str) -> Iterator[None]:
-    """Raises BadInput for whatever the hubs' libraries raise, and keeps what they log of it off the screen."""
+def refuse_hub_errors(data_set: str) -> Iterator[None]:
+    """Turns any error of the hubs' libraries in the block into a BadInput, and silences their log."""
     loggers = [logging.getLogger(name) for name in HUB_LOGGERS]
     for logger in loggers:
         logger.disabled = True
@@ -157,7 +157,7 @@ def hub_errors_in_one_line(data_set: str) -> Iterator[None]:
     except ImportError as error:
         raise BadInput(f"{data_set}: needs the package {error.name}: pip install 'distill[hub]'") from None
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error, 300)}"
         raise BadInput(f"{data_set}: no such data set, or no way to it ({reason}): mend the name or the network") from None
     finally:
         for logger in loggers:

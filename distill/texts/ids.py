@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-LONGEST_ID_BYTES = 512  # ids share one width: a stray tab far into a line must not make all of them that wide
+LONGEST_ID_BYTES = 512  # every id takes as many bytes as the longest one: a misplaced tab must not make that a whole text
 
 
 class Ids:
@@ -50,7 +50,7 @@ class Ids:
         return (self[row] for row in range(len(self)))
 
     def chunks(self, size: int = 65_536) -> Iterator[list[str]]:
-        """Yields the ids in lists of up to `size`, so that never all of them are Python objects; one empty list where there are none."""
+        """Yields the ids in lists of up to `size`, which keeps few of them in memory as strings; one empty list where there is no id."""
         for start in range(0, max(1, len(self)), size):
             yield [self[row] for row in range(start, min(start + size, len(self)))]
 
@@ -60,7 +60,7 @@ class Ids:
             return np.full(len(ids), -1, np.int64)
         encoded = [id_.encode(errors="replace") for id_ in ids]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        # An id wider than ours is cut here and could match by its beginning: its length tells.
+        # An id wider than `raw` is cut here and may then equal another one: the lengths are compared below.
         cut = np.array(encoded, dtype=self.raw.dtype)
         places = np.searchsorted(self.raw, cut, sorter=self.order)
         candidates = self.order[np.minimum(places, len(self) - 1)]
@@ -82,7 +82,7 @@ class Ids:
         return int(self.order[place]), int(self.order[place + 1])
 
     def with_numbered_repeats(self) -> Ids:
-        """Unique ids: the second row of `a` becomes `a#2`, the third `a#3`."""
+        """Makes all ids unique: the second row of `a` becomes `a#2`, the third `a#3`."""
         in_order = self.raw[self.order]
         places = np.arange(len(self))
         is_first = np.append(True, in_order[1:] != in_order[:-1])[: len(self)]

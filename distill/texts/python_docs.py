@@ -33,7 +33,7 @@ class PythonDocs(BeirCopy):
     """A corpus every Python machine has: docstrings of the standard library and the installed packages, parsed and never imported.
 
     The summary of a docstring is a query, the rest of it the document that answers it; 80% of the pairs are `train`, 10% `dev`,
-    10% `test`. The pairs are written to `root` in BEIR layout on first use and read from there ever after.
+    10% `test`. The pairs are written to `root` in BEIR layout on first use and read from there afterwards.
 
     Args:
         root: Folder to keep the corpus in.
@@ -120,11 +120,12 @@ def _walk_public(name: str, node: Any) -> Iterator[tuple[str, Any]]:
 
 def _split_docstring(name: str, docstring: str) -> Docstring:
     """The summary is the first sentence, or the first paragraph where that ends sooner."""
-    summary, rest, *_ = [*END_OF_SUMMARY.split(docstring.strip() + "\n\n", maxsplit=1), ""]
-    return Docstring(name, _without_markup(summary).rstrip("."), _without_markup(rest))
+    parts = END_OF_SUMMARY.split(docstring.strip() + "\n\n", maxsplit=1)
+    rest = parts[1] if len(parts) > 1 else ""
+    return Docstring(name, _strip_markup(parts[0]).rstrip("."), _strip_markup(rest))
 
 
-def _without_markup(text: str) -> str:
+def _strip_markup(text: str) -> str:
     return " ".join(MARKUP.sub(r"\1\2", text).split())
 
 
@@ -132,7 +133,7 @@ def _find_modules(roots: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(path, module name) of every module below the roots, tests and private ones left out."""
     for root in dict.fromkeys(roots):
         for folder, folders, files in os.walk(root):
-            # Metadata and nested site-packages are no identifiers. Sorted, or two machines would choose different docstrings.
+            # isidentifier leaves out metadata and nested site-packages. Sorted, so that every machine chooses the same docstrings.
             folders[:] = sorted(name for name in folders if name.isidentifier() and name[0] != "_" and name not in SKIPPED_FOLDERS)
             for name in sorted(files):
                 module = Path(folder, name).relative_to(root).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
@@ -150,7 +151,7 @@ def _read_packages(roots: Sequence[str]) -> list[Docstring]:
 
 
 def _remove_ambiguous(pairs: Sequence[Docstring]) -> list[Docstring]:
-    """Leaves one pair for each name and each document, and none whose summary several documents share: it has no one right answer."""
+    """Keeps one pair for each name and each document; removes summaries that several documents share, as they have no single answer."""
     pairs = list({pair.name: pair for pair in reversed(pairs)}.values())
     pairs = list({pair.rest.casefold(): pair for pair in pairs}.values())
     summaries = Counter(pair.summary.casefold() for pair in pairs)

@@ -37,7 +37,7 @@ class Qrels:
         return np.flatnonzero([query in self.judgments for query in query_ids])
 
     def refuse_unknown_queries(self, known_queries: Ids, name: str) -> None:
-        """Raises BadInput where a query has judgments that is not in `known_queries`, which the message calls `name`."""
+        """Raises BadInput where a judged query is not among `known_queries`, which the message calls `name`."""
         queries = list(self.judgments)
         unknown = np.flatnonzero(known_queries.rows(queries) < 0)
         if len(unknown):
@@ -77,7 +77,7 @@ class Qrels:
         return queries[rows >= 0], rows[rows >= 0]
 
     def sample_corpus(self, query_ids: Iterable[str], corpus: Ids, size: int) -> np.ndarray:
-        """[N] rows of `corpus`, ascending: all, or where there are more than `size`, the judged documents and a random rest."""
+        """[N] rows of `corpus`, ascending: all of them, or of a larger corpus the judged documents and random others up to `size`."""
         if len(corpus) <= size:
             return np.arange(len(corpus))
         judged = corpus.rows([document for query in query_ids for document in self.judgments.get(query, {})])
@@ -96,7 +96,7 @@ class Qrels:
 
         Returns:
             ranked grades [Q, k] int64, 0 where unjudged or padding, and judged grades [Q, J] int64, padded with 0: every judged
-            document of a query, also those missing from the corpus, which no system finds but recall and the ideal DCG count.
+            document of a query, also those missing from the corpus, which no system can retrieve, but which recall and the ideal DCG count.
             Negative grades (spam, in TREC) are 0 in both.
         """
         grades_of = [self.judgments.get(query, {}) for query in query_ids]
@@ -117,10 +117,10 @@ def _look_up_grades(rows: np.ndarray, queries: np.ndarray, documents: np.ndarray
     order = np.argsort(pairs)
     retrieved = np.arange(len(rows))[:, None] * corpus_size + rows  # [Q, k]
     places = np.searchsorted(pairs, retrieved, sorter=order)
-    # One impossible pair at the end is found for whatever sorts after all judged pairs.
-    found_pairs = np.append(pairs[order], -1)[places]
-    found_grades = np.append(grades[in_corpus][order], 0)[places]
-    return np.where((rows >= 0) & (found_pairs == retrieved), found_grades, 0)
+    # A pair that sorts after all judged pairs has the place behind the last one, where a pair is appended that equals none.
+    nearest_pairs = np.append(pairs[order], -1)[places]
+    nearest_grades = np.append(grades[in_corpus][order], 0)[places]
+    return np.where((rows >= 0) & (nearest_pairs == retrieved), nearest_grades, 0)
 
 
 class RelevantRows:
@@ -136,9 +136,9 @@ class RelevantRows:
     """
 
     def __init__(self, queries: np.ndarray, documents: np.ndarray, count: int):
-        self.documents = np.append(documents[np.argsort(queries, kind="stable")], -1)
-        self.ends = np.cumsum(np.bincount(queries, minlength=count))
-        self.most = int(np.diff(self.ends, prepend=0).max(initial=0))
+        self.documents = np.append(documents[np.argsort(queries, kind="stable")], -1)  # [E + 1] by query, and one to read as padding
+        self.ends = np.cumsum(np.bincount(queries, minlength=count))  # [count] where the documents of each query end
+        self.most = int(np.diff(self.ends, prepend=0).max(initial=0))  # J, documents of the query that has the most
 
     def rows_for(self, queries: np.ndarray) -> np.ndarray:
         """[B, J] rows of documents for rows of queries [B], padded with -1; J is the same for every batch, as ranks need it."""
@@ -193,10 +193,12 @@ def _read_columns(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _split_columns(line: str) -> list[str]:
-    """TREC lines are split at any whitespace, others at tabs, between which an id may have spaces."""
+    """Splits TREC lines at any whitespace, and others at tabs, so that their ids may have spaces."""
     words, by_tab = line.split(), line.strip("\r\n").split("\t")
     is_trec = len(words) == 4 and words[1] in ("0", "Q0")
-    return words if is_trec or len(by_tab) not in (3, 4) else [field.strip() for field in by_tab]
+    if is_trec or len(by_tab) not in (3, 4):
+        return words
+    return [field.strip() for field in by_tab]
 
 
 def _is_header(fields: list[str]) -> bool:

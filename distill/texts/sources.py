@@ -32,7 +32,7 @@ class MsMarcoTsv(TextSource):
     def __init__(self, root: str, holdout: int = 0, relevant_from: int = 1):
         super().__init__(root, holdout, relevant_from)
         if not any(self.root.glob("queries.*.tsv*")):
-            find_text_file(self.root / "collection.tsv")
+            find_text_file(self.root / "collection.tsv")  # raises where the documents are missing too
 
     def load_documents(self) -> Texts:
         return Texts.open(find_text_file(self.root / "collection.tsv"))
@@ -41,8 +41,8 @@ class MsMarcoTsv(TextSource):
         return _is_there(self.root / "collection.tsv")
 
     def list_splits(self) -> list[str]:
-        names = (re.fullmatch(r"queries\.(.+)\.tsv(\.gz)?", path.name) for path in sorted(self.root.iterdir()))
-        return list(dict.fromkeys(name[1] for name in names if name))
+        matches = [re.fullmatch(r"queries\.(.+)\.tsv(\.gz)?", path.name) for path in sorted(self.root.iterdir())]
+        return list(dict.fromkeys(match[1] for match in matches if match))
 
     def load_queries(self, split: str) -> Texts:
         return Texts.open(find_text_file(self.root / f"queries.{split}.tsv"), allow_empty=False)
@@ -60,7 +60,7 @@ class Beir(TextSource):
     Args:
         root: Folder that holds the files.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
-        join_title: Whether a document's text is its title and its text, as BEIR's own results have it.
+        join_title: Whether a document's text is its title and its text, as in BEIR's published results.
         relevant_from: Lowest grade that MRR and recall count as relevant; 2 in TREC DL.
     """
 
@@ -84,7 +84,8 @@ class Beir(TextSource):
 
     def load_queries(self, split: str) -> Texts:
         qrels = self._loaded_qrels(split)
-        return self._all_queries.subset(self._unjudged_rows if qrels is None else self._judged_rows(qrels), f"queries.{split}")
+        rows = self._unjudged_rows if qrels is None else self._judged_rows(qrels)
+        return self._all_queries.subset(rows, f"queries.{split}")
 
     def load_qrels(self, split: str) -> Qrels | None:
         return read_qrels_if_there(self.root / "qrels" / f"{split}.tsv")
@@ -112,7 +113,7 @@ class Beir(TextSource):
 
 
 class BeirCopy(TextSource):
-    """Base of sources that write their texts to a folder in BEIR layout first, and read them from there."""
+    """Base of sources that first write their texts to a folder in BEIR layout, and then read them from there."""
 
     @cached_property
     def copy(self) -> Beir:
@@ -154,7 +155,7 @@ class QueryFile:
 
 
 def read_qrels_if_there(path: Path) -> Qrels | None:
-    """Reads a file of judgments; None where there is none, BadInput where it is there but gzipped."""
+    """Reads a file of judgments; returns None where there is no file, and refuses a gzipped one."""
     if path.is_file():
         return read_qrels(path)
     packed = path.with_name(f"{path.name}.gz")

@@ -38,7 +38,7 @@ class TextSpans(NamedTuple):
 
 @dataclass(frozen=True)
 class TextFile:
-    """One file of texts, mapped into memory on first use; another process gets its path alone and maps it anew."""
+    """One file of texts, mapped into memory on first use; pickled for another process it holds only the path."""
 
     path: Path  # as the user named it; errors name this one
     plain_path: Path  # the same bytes without compression
@@ -77,7 +77,7 @@ class TextFile:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def release(self) -> None:
-        """Takes what was read out of this process's memory; the system's cache of files keeps it."""
+        """Removes the pages that were read from this process's memory; they stay in the system's cache of files."""
         self.bytes.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
@@ -88,7 +88,7 @@ class TextFile:
         return {name: value for name, value in self.__dict__.items() if name != "bytes"}  # a memory map cannot be pickled
 
     def read_text(self, start: int, end: int) -> str:
-        """What gets embedded: the text between two offsets, its title before it where titles are joined."""
+        """The text to embed: the one between two offsets, with its title before it where titles are joined."""
         title, text = self._title_and_text(start, end)
         return f"{title} {text}" if self.join_title and title else text
 
@@ -119,7 +119,7 @@ class TextFile:
         return np.frombuffer(self.bytes, np.uint8, end - start, start)
 
     def line_number(self, offset: int) -> int:
-        """The 1-based number of the line at `offset`, counted when a message needs it: nothing is stored for other lines."""
+        """The 1-based number of the line at `offset`, counted only when a message needs it, so that no line numbers are stored."""
         starts = range(0, offset, 1 << 24)
         chunks = (self.chunk(start, min(start + starts.step, offset)) for start in starts)
         return 1 + sum(int(np.count_nonzero(chunk == NEWLINE)) for chunk in chunks)
@@ -192,7 +192,7 @@ def line_spans(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cut_out(chunk: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """[n] fixed-width byte strings that begin at `starts` [n], filled column by column.
+    """Copies n byte strings, which begin at `starts` [n] and are `lengths` [n] long, into one fixed-width array [n].
 
     >>> cut_out(np.frombuffer(b"ab\\tcde", np.uint8), np.array([0, 3]), np.array([2, 3])).tolist()
     [b'ab', b'cde']
@@ -219,7 +219,7 @@ def _read_json_id(file: TextFile, start: int, line: bytes) -> str:
     """The id in a line that begins at offset `start`; BadInput where the line is no record of a text."""
     try:
         record = json.loads(line.decode(errors="replace"))
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits and brackets thousands deep
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or brackets nested thousands deep
         reason = getattr(error, "msg", type(error).__name__)
         raise file.line_error(start, f"is not valid JSON ({reason}): expected {file.expected_lines}") from None
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
@@ -234,7 +234,7 @@ def _read_json_id(file: TextFile, start: int, line: bytes) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """The text with `?` for half a surrogate pair, which JSON may hold and no tokenizer takes.
+    """The text with `?` in place of each half surrogate pair, which JSON may hold but tokenizers refuse.
 
     >>> replace_surrogates("half \\ud83d pair")
     'half ? pair'
@@ -243,5 +243,5 @@ def replace_surrogates(text: str) -> str:
 
 
 def _ending(path: Path) -> str:
-    """What a file's name ends with, before `.gz`."""
+    """The ending of a file's name, `.gz` left out."""
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix

@@ -1,4 +1,4 @@
-"""Texts in memory, read in the way in which a file of texts is read."""
+"""Texts in memory, with the same methods as a file of texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.texts.text_files import replace_surrogates
 
 
 class TextList:
-    """A list of texts in memory; where a file has offsets, a text here has its place in the list as `start`.
+    """A list of texts in memory; `start` is the place of a text in the list, where a file of texts has an offset.
 
     Args:
         ids: N different ids.
@@ -63,9 +63,10 @@ class TextList:
         return f"{self.name}[{start}]"
 
     def release(self) -> None:
-        """Nothing is mapped that could be given back."""
+        """Does nothing: no file is mapped here."""
 
 
 def _require_as_many(values: Sequence[str], ids: Sequence[str], what: str) -> None:
+    """Raises BadInput where there are not as many `values` as `ids`."""
     if len(values) != len(ids):
         raise BadInput(f"{what}: {len(values)} for {len(ids)} ids: give one for each id")

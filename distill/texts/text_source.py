@@ -1,4 +1,4 @@
-"""What a source of texts is: documents, and queries and judgments by split."""
+"""`TextSource`, the base of all sources of texts: documents, and queries and judgments by split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TextSource(Configurable, ABC):
 
     No query of `train` has the wording of a query of another split: such queries are removed, and `removed_from_train` counts them.
 
-    A source of your own says how to load its parts; each is loaded once. The other methods are this class's.
+    A source of your own is a subclass with methods that load its parts, as in the example; each part is loaded once.
 
     Args:
         root: Folder of the source's files; None where there is none.
@@ -77,7 +77,7 @@ class TextSource(Configurable, ABC):
         return None
 
     def has_documents(self) -> bool:
-        """Whether the documents' texts are here; where their vectors were imported they may be elsewhere."""
+        """Whether the documents' texts can be read; a source whose vectors were imported may lack them."""
         return True
 
     def documents(self) -> Texts:
@@ -113,12 +113,12 @@ class TextSource(Configurable, ABC):
         return len(self._loaded_queries(TRAIN)) - len(train) - len(holdout)
 
     def remove_leaked(self, queries: Texts, train_splits: Collection[str] = (TRAIN,)) -> Texts:
-        """Returns `queries` without those whose wording a split has that is not trained on, the holdout included."""
+        """Returns `queries` without those whose wording is also in a split that is not trained on, the holdout included."""
         others = [self._queries_of(split) for split in self.splits() if split not in train_splits]
         return queries.subset(np.flatnonzero(~queries.duplicate_mask(others)))
 
     def _load_once(self, *key: str, load: Callable[..., Any]) -> Any:
-        """What `load` returns for `key[1:]`, called at most once for each key."""
+        """Returns `load(*key[1:])`, which is called only the first time for each key."""
         if key not in self._loaded:
             self._loaded[key] = load(*key[1:])
         return self._loaded[key]
@@ -153,7 +153,7 @@ class TextSource(Configurable, ABC):
         return qrels.subset(self._queries_of(split).ids) if loaded_split == TRAIN else qrels
 
     def _is_holdout(self, split: str) -> bool:
-        """Whether the split is set aside from train; a split that is loaded may be called so too."""
+        """Whether the split is the one set aside from train; a source may also load a split of that name."""
         return split == HOLDOUT and self.holdout > 0
 
     @cached_property

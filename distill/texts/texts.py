@@ -1,4 +1,4 @@
-"""Texts by row, read from the file they came in: ids and offsets are in memory, the texts stay on disk."""
+"""`Texts`: texts by row, read from their file when needed; only ids and offsets are in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.texts.ids import Ids
 from distill.texts.text_files import TextFile
 from distill.texts.text_list import TextList
 
-TEXTS_IN_A_SCAN = 4096  # so many texts read at once pass once through a file, which need not stay mapped afterwards
+TEXTS_IN_A_SCAN = 4096  # more texts than this in one call are a pass through the file, whose pages are then released
 
 
 class Texts:
@@ -38,9 +38,9 @@ class Texts:
         name: str,
     ):
         self.containers = tuple(containers)
-        self.container_of = container_of  # [N] uint8, which of the containers has a row
-        self.starts = starts  # [N] int64, where in its container a text begins
-        self.ends = ends  # [N] int64
+        self.container_of = container_of  # [N] uint8, number of the container that holds each text
+        self.starts = starts  # [N] int64, where each text begins in its container
+        self.ends = ends  # [N] int64, where it ends
         self.ids = ids
         self.name = name
 
@@ -51,7 +51,7 @@ class Texts:
         Args:
             path: the file; its ending says which of the two it is.
             join_title: whether texts are `title + " " + text` where a JSON record has a title.
-            allow_empty: False refuses an empty text: right for queries, where it is a mistake, not for a corpus, where it happens.
+            allow_empty: False refuses an empty text, which is a mistake among queries but occurs in a corpus.
             unique_ids: False numbers the repeats of an id (`7`, `7#2`) where True refuses them.
 
         Raises:
@@ -82,7 +82,7 @@ class Texts:
             titles: N titles to show beside the texts; they are not embedded.
 
         Raises:
-            BadInput: the lists differ in length, an id repeats or is none, or a text is no text.
+            BadInput: the lists differ in length, an id repeats or is not valid, or a text is no string.
 
         >>> texts = Texts.from_lists(["a", "b"], ["one", "two"], name="numbers")
         >>> texts.read([1, 0]), texts.place(1)
@@ -90,9 +90,9 @@ class Texts:
         """
         container = TextList(ids, texts, titles, name)
         rows = np.arange(len(container.ids))
-        made = cls([container], np.zeros(len(rows), np.uint8), rows, rows + 1, Ids.of(container.ids), name)
-        made._refuse_duplicates()
-        return made
+        result = cls([container], np.zeros(len(rows), np.uint8), rows, rows + 1, Ids.of(container.ids), name)
+        result._refuse_duplicates()
+        return result
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -140,14 +140,15 @@ class Texts:
         return hash_values(" ".join(text.split()).casefold().encode() for text in self)
 
     def duplicate_mask(self, others: Iterable[Texts]) -> np.ndarray:
-        """[N] bool: which texts occur in any of the others too, whitespace and case aside."""
+        """[N] bool: whether each text is also in one of the others; whitespace and case are ignored."""
         other_hashes = [np.empty(0, np.uint64), *(other.wording_hashes for other in others)]
         return np.isin(self.wording_hashes, np.concatenate(other_hashes))
 
     def _refuse_duplicates(self) -> None:
-        if rows := self.ids.first_duplicate_rows():
-            first, second = map(self.place, rows)
-            raise BadInput(f"{second}: id {self.ids[rows[0]]!r} is already taken by {first}: ids must be unique")
+        rows = self.ids.first_duplicate_rows()
+        if rows is not None:
+            first, second = rows
+            raise BadInput(f"{self.place(second)}: id {self.ids[first]!r} is already taken by {self.place(first)}: ids must be unique")
 
     def _refuse_empty(self) -> None:
         for row, text in enumerate(self):

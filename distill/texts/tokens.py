@@ -1,16 +1,17 @@
-"""Texts as token ids in flat arrays on disk: tokenised once, memory-mapped, sliced per batch."""
+"""`TokenArrays`: the token ids of many texts in one flat array, which is computed once and memory-mapped from the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 import torch
 
 from distill.encoders.cross import CrossEncoder
-from distill.encoders.encoder import Encoder, Role
+from distill.encoders.encoder import Encoder
 from distill.encoders.seq2seq import Seq2SeqModel
+from distill.encoders.tokenizing import Role
 from distill.files.cache import cache_folder, load_or_compute
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import progress_bar
@@ -52,7 +53,7 @@ class TokenArrays:
 
 
 def load_or_tokenize(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> TokenArrays:
-    """Returns the token arrays of `texts`, from the cache where this tokenizer has cut these texts before.
+    """Returns the token ids of `texts`, from the cache where this tokenizer has read these texts before.
 
     Args:
         texts: N texts.
@@ -61,13 +62,13 @@ def load_or_tokenize(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqMode
     """
     name = fingerprint(texts.fingerprint, encoder.tokens_fingerprint(role))
     path = cache_folder() / "tokens" / f"{name}.npy"
-    ids_and_lengths = load_or_compute(path, lambda: _tokenize(texts, lambda chunk: encoder.token_ids(chunk, role)))
+    ids_and_lengths = load_or_compute(path, lambda: _tokenize(texts, encoder, role))
     flat, lengths = np.split(ids_and_lengths, [len(ids_and_lengths) - len(texts)])
     return TokenArrays(flat, np.append(0, np.cumsum(lengths, dtype=np.int64)), encoder.tokenizer.pad_token_id)
 
 
 def tokenize_in_memory(texts: Sequence[str], encoder: Encoder, role: Role) -> TokenArrays:
-    """Returns the token arrays of texts that are read once, in memory."""
+    """Returns the token ids of texts that are used once, without the cache."""
     ids = encoder.token_ids(texts, role)
     lengths = np.array([0, *map(len, ids)], np.int64)
     return TokenArrays(np.fromiter(chain.from_iterable(ids), np.int32), np.cumsum(lengths), encoder.tokenizer.pad_token_id)
@@ -82,12 +83,13 @@ def concatenate_tokens(parts: list[TokenArrays]) -> TokenArrays:
     return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)
 
 
-def _tokenize(texts: Texts, token_ids: Callable[[Sequence[str]], list[list[int]]]) -> Iterator[np.ndarray]:
-    """Yields int32 token ids of one chunk of texts after the other, and at the end the number of tokens of every text."""
+def _tokenize(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> Iterator[np.ndarray]:
+    """Yields the token ids, int32, of one chunk of texts after the other, and at the end the number of tokens of every text."""
     lengths = [np.empty(0, np.int32)]
     starts = range(0, len(texts), TEXTS_PER_CHUNK)
     for start in progress_bar(starts, total=len(starts), desc=f"tokenise {texts.name}", unit=" chunks", shown=len(starts) > 1):
-        ids = token_ids(texts.read(np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))))
+        rows = np.arange(start, min(start + TEXTS_PER_CHUNK, len(texts)))
+        ids = encoder.token_ids(texts.read(rows), role)
         lengths.append(np.array([len(row) for row in ids], np.int32))
         yield np.concatenate([np.asarray(row, np.int32) for row in ids])
     yield np.concatenate(lengths)
