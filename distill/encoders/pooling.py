@@ -45,6 +45,7 @@ class Pooling(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> Pooling:
         """The pooling that a config.json of any release of sentence-transformers describes."""
         chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        # several modes at once are joined by "+", which no mode is: __init__ refuses them
         mode: Any = config.get("pooling_mode") or "+".join(OLD_MODES.get(key, key) for key in chosen)
         if config.get("include_prompt") is False:
             raise BadInput(f"pooling {mode!r} without the prompt's tokens is not supported: only cls or mean, prompt tokens included")

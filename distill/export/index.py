@@ -23,7 +23,7 @@ from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.texts.texts import evenly_spaced_rows
 from distill.training.run_folder import RunFolder
-from distill.vectors.faiss_index import SAMPLE, Kind, faiss_index, save_index, settings
+from distill.vectors.faiss_index import TUNING_QUERIES, Kind, describe_settings, faiss_index, save_index
 from distill.vectors.search import Index, search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import VectorStore
@@ -65,9 +65,9 @@ def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> Exp
     check_documents(store, data.source)
     store.verify()
     student = student.prepare_for(best_device())
-    index = faiss_index(store, kind, encode_some(student, data, data.train_split, SAMPLE), progress=True)
+    index = faiss_index(store, kind, encode_some(student, data, data.train_split, TUNING_QUERIES), progress=True)
     dev_queries = torch.from_numpy(encode_some(student, data, data.dev_split, DEV_QUERIES)).to(best_device())
-    measurements = {**inputs, **settings(index, kind), **measure_index(index, store, dev_queries)}
+    measurements = {**inputs, **describe_settings(index, kind), **measure_index(index, store, dev_queries)}
     with write_atomically(destination) as temporary:
         temporary.mkdir()
         save_index(index, temporary / "documents.faiss")

@@ -51,9 +51,9 @@ def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except Exception as error:
-        number = errno.ENOSPC if DISK_IS_FULL.search(str(error)) else getattr(error, "errno", None)
-        if number and not getattr(error, "filename", None):
-            raise OSError(number, os.strerror(number), str(path)) from None
+        code = errno.ENOSPC if DISK_IS_FULL.search(str(error)) else getattr(error, "errno", None)
+        if code and not getattr(error, "filename", None):  # an error that does not name its file
+            raise OSError(code, os.strerror(code), str(path)) from None
         raise
     finally:
         _remove(temporary)

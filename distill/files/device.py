@@ -19,7 +19,7 @@ def best_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-    return torch.device("cuda", local_rank % torch.cuda.device_count())  # srun may show each process its own GPU alone
+    return torch.device("cuda", local_rank % torch.cuda.device_count())  # srun may let each process see one GPU only
 
 
 @cache

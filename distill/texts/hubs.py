@@ -38,7 +38,8 @@ class IrDatasets(TextSource):
 
     def __init__(self, corpus: str, splits: dict[str, str], holdout: int = 0, relevant_from: int = 1):
         super().__init__(None, holdout, relevant_from)
-        self.name, self.corpus, self.ids = corpus, corpus, splits
+        self.name = self.corpus = corpus
+        self.ids = splits
         self.folder = data_set_folder(corpus, splits)
 
     def load_documents(self) -> Texts:
@@ -100,7 +101,10 @@ class HfDataset(BeirCopy):
         relevant_from: int = 1,
     ):
         super().__init__(None, holdout, relevant_from)
-        self.name, self.path, self.judged_splits, self.revision, self.judgments = path, path, splits, revision, judgments
+        self.name = self.path = path
+        self.judged_splits = splits
+        self.revision = revision
+        self.judgments = judgments
         self.folder = data_set_folder(path, splits, revision, judgments)
 
     def load_documents(self) -> Texts:

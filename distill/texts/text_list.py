@@ -28,7 +28,10 @@ class TextList:
     """
 
     def __init__(self, ids: Sequence[str], texts: Sequence[str], titles: Sequence[str] | None, name: str):
-        self.ids, self.texts, self.titles, self.name = list(ids), list(texts), list(titles or []), name
+        self.ids = list(ids)
+        self.texts = list(texts)
+        self.titles = list(titles or [])
+        self.name = name
         _require_as_many(self.texts, self.ids, f"{name}: texts")
         if titles is not None:
             _require_as_many(self.titles, self.ids, f"{name}: titles")

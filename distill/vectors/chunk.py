@@ -1,4 +1,4 @@
-"""A chunk of documents in memory: read from disk once, in fp32 and rounded to bf16, in memory that every chunk uses again."""
+"""`Chunk`: documents read from disk once, in fp32 and rounded to bf16; all chunks of a search use the same memory in turn."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ ROWS_PER_WORD = 8  # a chunk has room for a multiple of so many rows: see distil
 
 
 class Chunk:
-    """C documents in a row of the corpus, as fp32 and, where the device multiplies bf16 natively, also rounded to it.
+    """C consecutive documents of a corpus in fp32 and, where the device multiplies bf16 natively, also rounded to bf16.
 
-    The memory is allocated once, as fresh memory of that size costs more than filling it. Up to 7 rows behind the documents are padding.
+    The memory is allocated once, as fresh memory of that size costs more than filling it. Up to 7 rows after the documents are padding.
 
     Args:
-        size: C at most.
+        size: largest C.
         width: D.
         device: where the products are computed.
     """
 
-    start: int  # row of the corpus that the first document is
+    start: int  # row of the first document in the corpus
     count: int  # C
     longest: Tensor  # length of the longest document
 
@@ -48,12 +48,12 @@ class Chunk:
 
     @property
     def padded_documents(self) -> Tensor:
-        """[C and up to 7 more, D] float32: the documents, then rows without a meaning."""
+        """[C and up to 7 more, D] float32: the documents, then padding."""
         return self._exact[: _round_up(self.count, ROWS_PER_WORD)]
 
     @property
     def rounded_documents(self) -> Tensor:
-        """[C and up to 7 more, D] bfloat16, likewise."""
+        """[C and up to 7 more, D] bfloat16: the rounded documents, then padding."""
         return self._rounded[: _round_up(self.count, ROWS_PER_WORD)]
 
 
@@ -68,15 +68,17 @@ def finite_lengths(vectors: Tensor, what: str, start: int = 0) -> Tensor:
 
     Args:
         vectors: float32.
-        what: they are, for the message.
-        start: row that the first of them is, for the message.
+        what: what the message calls the vectors.
+        start: row that the message gives the first of them.
 
     Raises:
         BadInput: a vector holds NaN or infinity, or is too long for float32.
     """
     lengths = vectors.norm(dim=1)  # NaN and infinity survive in it
-    for row in (~lengths.isfinite()).nonzero()[:1, 0].tolist():
-        raise BadInput(f"{what}: row {start + row} has NaN or infinite values, or a length that is infinite in fp32: encode it again")
+    bad_rows = (~lengths.isfinite()).nonzero()
+    if len(bad_rows):
+        row = start + int(bad_rows[0])
+        raise BadInput(f"{what}: row {row} has NaN or infinite values, or a length that is infinite in fp32: encode it again")
     return lengths
 
 

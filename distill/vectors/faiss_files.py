@@ -1,4 +1,4 @@
-"""Vectors in a faiss index on disk: a flat one, which holds them as they are, with or without ids of its own."""
+"""Opens vectors in a flat faiss index on disk, which holds them unchanged, with or without ids of its own."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def open_flat_index(path: str, ids: str | None) -> VectorFiles:
 
     Args:
         path: as the user named it.
-        ids: text file with an id a line; an index of its own ids (IndexIDMap) needs none.
+        ids: text file with an id a line; an index with its own ids (IndexIDMap) needs none.
     """
     try:
         import faiss
     except ImportError:
         raise BadInput(f"{path}: neither .npy nor .parquet, and faiss, to read an index, is not installed: pip install faiss-cpu") from None
     try:
-        # mapped into memory where faiss can
+        # the flag maps the file into memory where this release of faiss can
         whole: Any = faiss.read_index(path, getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
     except RuntimeError:
         raise BadInput(f"{path}: neither .npy nor .parquet nor an index that faiss reads: name one of them") from None
@@ -38,21 +38,21 @@ def open_flat_index(path: str, ids: str | None) -> VectorFiles:
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         _refuse_unlike_lengths(path, index)
     use_own_ids = has_ids and ids is None
-    all_ids = _ids_of_numbers(faiss.vector_to_array(whole.id_map)) if use_own_ids else read_id_file(path, ids)
+    all_ids = _numbers_to_ids(faiss.vector_to_array(whole.id_map)) if use_own_ids else read_id_file(path, ids)
 
     def read(size: int) -> Iterator[np.ndarray]:
-        owner = whole  # `index` lives inside it
+        owner = whole  # keeps the memory of `index` alive, which belongs to it
         return (index.reconstruct_n(start, min(size, owner.ntotal - start)) for start in range(0, owner.ntotal, size))
 
     return VectorFiles(path, index.ntotal, index.d, all_ids, read)
 
 
-def _ids_of_numbers(numbers: np.ndarray) -> Ids:
+def _numbers_to_ids(numbers: np.ndarray) -> Ids:
     return Ids(np.char.encode(numbers.astype(str)))
 
 
 def _refuse_unlike_lengths(path: str, index: Any) -> None:
-    """Refuses an index by L2 distance unless all vectors have length 1, where that ranks as the inner product does."""
+    """Refuses an index by L2 distance unless its vectors have length 1: only then do L2 and inner product rank alike."""
     if not index.ntotal:
         return
     first = index.reconstruct_n(0, min(LENGTHS_SAMPLED, index.ntotal))

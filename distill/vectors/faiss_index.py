@@ -14,6 +14,7 @@ from distill.files.progress import progress_bar
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.vectors.search import Index, search
+from distill.vectors.store_plan import HALF_MAX
 
 if TYPE_CHECKING:
     from distill.vectors.store import VectorStore
@@ -25,24 +26,24 @@ Kind = Literal["flat", "ivf", "hnsw"]
 NUMBERS_PER_CHUNK = 12 << 20  # 50 MB in fp32, beside the index itself
 DOCUMENTS_PER_CLUSTER = 39  # to train the clusters on; faiss warns of fewer
 NEIGHBOURS = 32  # links a document has in each layer of an HNSW graph, twice as many in the lowest
-CONSTRUCTION = 80  # candidates looked at to find them
-RECALL = 0.95  # of the exact top 10, which an index is tuned to reach
-SAMPLE = 500  # queries it is tuned on
-LEAST_EFFORT, MOST_EFFORT = 16, 2048  # clusters or candidates looked at; a GPU takes no more, and by then exact search is near
-HALF_MAX = float(np.finfo(np.float16).max)
+CONSTRUCTION = 80  # candidates looked at to find those neighbours
+TARGET_RECALL = 0.95  # share of the exact top 10 that an index is tuned to find
+TUNING_QUERIES = 500
+# clusters or candidates looked at for a query; faiss takes no more on a GPU, and more is nearly as slow as exact search
+LEAST_EFFORT, MOST_EFFORT = 16, 2048
 
 
 def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = None, progress: bool = False) -> Index:
     """Builds an index of documents for `search`, on the GPU where faiss has one; row i of the documents has id i.
 
     `flat` compares a query with every document, in fp32; `ivf` with those of the nearest of 4 sqrt(N) clusters; `hnsw` with those met on
-    a walk through a graph of neighbours (arXiv 1603.09320), which stays on the CPU. The latter two keep fp16, as stores do: nothing is
-    lost, and half the bytes are read. How many clusters, or how long a walk, is the least power of two that finds RECALL of the exact
-    top 10 of the queries.
+    a walk through a graph of neighbours (arXiv 1603.09320), on the CPU only. The latter two hold fp16, as stores do: nothing is lost,
+    and half the bytes are read. The number of clusters, or the length of the walk, is doubled until TARGET_RECALL of the exact top 10
+    of the queries is found.
 
     Args:
         documents: [N, D].
-        kind: of the index.
+        kind: flat, ivf or hnsw.
         queries: [Q, D] queries like those to come; without any, some of the documents are searched for, which is easier.
         progress: whether to show a progress bar.
 
@@ -58,7 +59,7 @@ def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = N
             index.add(vectors)
             bar.update(len(vectors))
     if kind != "flat":
-        sample = _sample_documents(documents, SAMPLE) if queries is None else queries[:SAMPLE]
+        sample = _sample_documents(documents, TUNING_QUERIES) if queries is None else queries[:TUNING_QUERIES]
         _tune(index, kind, documents, torch.from_numpy(sample))
     return index
 
@@ -80,7 +81,7 @@ def save_index(index: Any, path: Path) -> None:
     faiss.write_index(index, str(path))
 
 
-def settings(index: Any, kind: Kind) -> dict[str, int]:
+def describe_settings(index: Any, kind: Kind) -> dict[str, int]:
     """Returns the settings that were chosen for this index, by faiss's names."""
     if kind == "ivf":
         return {"nlist": index.nlist, "nprobe": index.nprobe}
@@ -99,10 +100,10 @@ def _new_index(documents: Documents, kind: Kind) -> Any:
     if kind == "hnsw":
         index = faiss.IndexHNSWSQ(width, number_format, NEIGHBOURS, metric)
         index.hnsw.efConstruction = CONSTRUCTION
-        index.train(_sample_documents(documents, 1))  # fp16 has nothing to learn, but faiss wants it
-        return index  # faiss walks graphs on the CPU only
+        index.train(_sample_documents(documents, 1))  # faiss requires it, though fp16 has nothing to learn
+        return index  # not moved to a GPU: faiss walks graphs on the CPU only
     clusters = max(1, min(round(4 * count**0.5), count // DOCUMENTS_PER_CLUSTER))
-    by_residual = False  # else a document's distance to its cluster would be rounded anew
+    by_residual = False  # True would store differences to cluster centres, and round them again
     index = _to_gpu(faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), width, clusters, number_format, metric, by_residual))
     index.train(_sample_documents(documents, clusters * DOCUMENTS_PER_CLUSTER))
     return index
@@ -123,7 +124,7 @@ def _has_gpus() -> bool:
 
 
 def _tune(index: Any, kind: Kind, documents: Documents, queries: torch.Tensor) -> None:
-    """Doubles the effort of a search until it finds RECALL of the exact top 10 of `queries` [Q, D], or can do no more."""
+    """Doubles the effort of a search until it finds TARGET_RECALL of the exact top 10 of `queries` [Q, D], or can do no more."""
     _, exact = search(queries.to(best_device()), documents, 10)
     most = min(MOST_EFFORT, index.nlist) if kind == "ivf" else MOST_EFFORT
     effort = min(LEAST_EFFORT, most)
@@ -133,7 +134,7 @@ def _tune(index: Any, kind: Kind, documents: Documents, queries: torch.Tensor) -
         else:
             index.hnsw.efSearch = effort
         _, rows = search(queries, index, 10)
-        if effort == most or overlap(exact.cpu(), rows, 10).mean() >= RECALL:
+        if effort == most or overlap(exact.cpu(), rows, 10).mean() >= TARGET_RECALL:
             return
         effort = min(2 * effort, most)
 
@@ -154,7 +155,7 @@ def _read_chunks(documents: Documents) -> Iterator[np.ndarray]:
 
 def _as_float32(vectors: np.ndarray, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Converts `vectors` [n, D] to float32; refuses what float16 cannot hold, by its row of the documents."""
-    finite = (np.abs(vectors) <= HALF_MAX).all(axis=1)  # NaN is not
+    finite = (np.abs(vectors) <= HALF_MAX).all(axis=1)  # NaN compares as False
     if not finite.all():
         raise BadInput(f"document vectors: row {rows[int(np.argmin(finite))]} is not finite in float16: encode it again")
     return vectors.astype(np.float32)

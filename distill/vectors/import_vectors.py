@@ -1,4 +1,4 @@
-"""`import_vectors`: vectors that already exist, into a store."""
+"""`import_vectors`: writes vectors that already exist into a store."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | N
     Args:
         vectors: .npy or .parquet file, a folder of either, or a flat faiss index.
         out: store folder to write.
-        ids: text file with an id a line, in the order of the vectors; of parquet the column of ids, where that is not plain.
-        name: what made the vectors, for you to read, e.g. openai/text-embedding-3-small.
+        ids: text file with an id a line, in the order of the vectors; for parquet the name of the id column, where several are possible.
+        name: name of the model that made the vectors, as results show it, e.g. openai/text-embedding-3-small.
         queries: name of the query set, a split or the name of a file of extra queries without its ending; documents by default.
 
     Returns:
@@ -47,7 +47,7 @@ def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | N
 
 
 def open_imported_documents(out: Path, name: str | None) -> VectorStore:
-    """Opens the documents that queries belong to; refuses a name that is not their maker's."""
+    """Opens the documents that the queries belong to; refuses a name other than that of their maker."""
     if not (out / "documents").exists():
         raise BadInput(f"{out}: no documents in it yet, whose model these queries share: import those first, without --queries")
     documents = VectorStore(out / "documents")
@@ -70,7 +70,7 @@ def make_maker(name: str | None, vectors: str, documents: VectorStore | None) ->
 
 
 def write_store(files: VectorFiles, writer: StoreWriter) -> None:
-    """Copies the vectors, save for the shards that are written already."""
+    """Writes the vectors of all shards that are not written yet."""
     if writer.finished:
         writer.update_name()
         log.info(f"{writer.folder}: done before, {files.rows} vectors")

@@ -1,4 +1,4 @@
-"""Vectors in `.npy` files, as NumPy writes them; their ids are in a text file."""
+"""Opens vectors in `.npy` files; their ids are in a text file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.vectors.vector_files import VectorFiles, read_id_file
 
 
@@ -16,7 +16,7 @@ def open_npy(path: str, files: list[Path], ids: str | None) -> VectorFiles:
 
     Args:
         path: as the user named it.
-        files: in their order.
+        files: the files, in the order of their rows.
         ids: text file with an id a line.
     """
     all_ids = read_id_file(path, ids)
@@ -34,8 +34,8 @@ def _open_table(file: Path, width: int | None) -> np.ndarray:
     """Maps the array [rows, D] of floats in a file into memory; refuses one that is not `width` wide."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy reads the header as Python: there is much it can raise
-        raise BadInput(f"{file}: not a whole .npy file ({' '.join(str(error).split())[:200]}): write it again") from None
+    except Exception as error:  # NumPy parses the header as Python, which can raise many kinds
+        raise BadInput(f"{file}: not a whole .npy file ({one_line(error)}): write it again") from None
     if array.ndim != 2 or array.dtype.kind != "f" or width not in (None, array.shape[1]):
         expected = "a table of floats" if width is None else f"a table of floats {width} wide"
         raise BadInput(f"{file}: holds {array.dtype} of shape {array.shape}: expected {expected} [rows, width]")

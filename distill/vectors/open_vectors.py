@@ -18,7 +18,7 @@ def open_vectors(path: str, ids: str | None) -> VectorFiles:
 
     Args:
         path: file or folder.
-        ids: text file with an id a line; of parquet files the column of ids. An index of its own ids (IndexIDMap) needs none.
+        ids: text file with an id a line; for parquet the name of the id column. An index with its own ids (IndexIDMap) needs none.
 
     Raises:
         BadInput: ids are missing, repeated, or not as many as vectors, or the file holds no table of floats.
@@ -44,7 +44,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def check_ids(vectors: VectorFiles, ids: str | None) -> None:
-    """Refuses vectors without one id each, and no vectors at all; messages name `ids`, where the user gave it."""
+    """Refuses vectors that do not have one id each, and files without vectors; messages name `ids`, where the user gave it."""
     path = vectors.path
     if len(vectors.ids) != vectors.rows:
         counts = f"{vectors.rows} vectors, but {len(vectors.ids)} ids in {ids or 'it'}"

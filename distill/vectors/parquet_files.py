@@ -1,4 +1,4 @@
-"""Vectors in parquet files: a column of lists of floats, and a column of ids beside it."""
+"""Opens vectors in parquet files, which have a column of lists of floats and a column of ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.records import BadInput
 from distill.texts.ids import Ids, as_bytes
 from distill.vectors.vector_files import VectorFiles
 
-ID_COLUMNS = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # where a table has other texts too
+ID_COLUMNS = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # names to look for where several columns could hold ids
 IDS_PER_BATCH = 65_536
 
 
@@ -22,13 +22,14 @@ def open_parquet(path: str, files: list[Path], id_column: str | None) -> VectorF
 
     Args:
         path: as the user named it.
-        files: in their order.
-        id_column: name of the column of ids; None where that is plain.
+        files: the files, in the order of their rows.
+        id_column: name of the column of ids; None finds it, where only one is possible.
     """
     tables = _open_tables(path, files)
     id_column, vector_column = find_columns(path, tables[0].schema_arrow, id_column)
     for file, table in zip(files, tables, strict=True):
-        if missing := {id_column, vector_column} - set(table.schema_arrow.names):
+        missing = {id_column, vector_column} - set(table.schema_arrow.names)
+        if missing:
             raise BadInput(f"{file}: has no column {missing.pop()!r}, which {files[0].name} has")
     first_lists = _read_column(path, tables, vector_column, 1)
     width = next((len(lists[0]) for lists in first_lists if lists[0].is_valid), 0)
@@ -59,7 +60,10 @@ def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, st
     vectors = [field.name for field in schema if hasattr(field.type, "value_type") and types.is_floating(field.type.value_type)]
     if len(vectors) != 1:
         raise BadInput(f"{path}: {len(vectors)} columns hold lists of floats among {', '.join(schema.names)}: keep one, the vectors")
-    possible = [f.name for f in schema if types.is_string(f.type) or types.is_large_string(f.type) or types.is_integer(f.type)]
+    possible = []
+    for field in schema:
+        if types.is_string(field.type) or types.is_large_string(field.type) or types.is_integer(field.type):
+            possible.append(field.name)
     if id_column is None:
         known = possible if len(possible) == 1 else [name for name in ID_COLUMNS if name in possible]
         id_column = known[0] if known else None
@@ -88,9 +92,9 @@ def _read_ids(path: str, tables: list[Any], column: str) -> Ids:
 def lists_to_array(path: str, lists: Any, width: int) -> np.ndarray:
     """Converts an Arrow array of n lists to an array [n, width]; refuses lists of another length."""
     numbers = lists.flatten()
-    even = len(numbers) == len(lists) * width and not lists.null_count and not numbers.null_count
-    if even and hasattr(lists, "value_lengths"):
-        even = bool((lists.value_lengths().to_numpy(zero_copy_only=False) == width).all())
-    if not even:
+    same_width = len(numbers) == len(lists) * width and not lists.null_count and not numbers.null_count
+    if same_width and hasattr(lists, "value_lengths"):
+        same_width = bool((lists.value_lengths().to_numpy(zero_copy_only=False) == width).all())
+    if not same_width:
         raise BadInput(f"{path}: not every vector is {width} numbers, as the first is: embed the others again")
     return numbers.to_numpy(zero_copy_only=False).reshape(-1, width)

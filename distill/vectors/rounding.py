@@ -4,7 +4,7 @@ Why. Exact search needs the k highest inner products in fp32. A processor that m
 bf16 keeps 8 bits of a number, and a ranking by such scores is wrong in many places. So the fast scores only decide which documents are
 worth an exact score. Usually that is a few in a thousand, and computing those one by one costs next to nothing.
 
-What a fast score can be off by. Let q be a query and d a document in fp32, q' and d' the same rounded, and eps the distance from 1 to
+How far off a fast score can be. Let q be a query and d a document in fp32, q' and d' the same rounded, and eps the distance from 1 to
 the next number of the rounded format (2^-7 for bf16): rounding a number changes it by half an eps of itself at most.
 
     |q.d - q'.d'| = |(q - q').d + q'.(d - d')| <= |q - q'| |d| + |q'| |d - d'|        (Cauchy-Schwarz)
@@ -21,7 +21,7 @@ exact score reaches `least` has a product of rounded vectors of `least - error` 
 of `lower_end(least - error)` or more. Every document whose fast score is lower can therefore be left out. Those that only equal the
 k-th best so far stay in, as among equal scores the lower row wins.
 
-Where it does not pay. Documents that are nearly all alike, as those of an untrained encoder, have fast scores closer together than
+When it does not pay. Documents that are nearly all alike, as those of an untrained encoder, have fast scores closer together than
 their error. When more of them come through than exact scores would cost, the fast ones are given up for the rest of the search.
 The same functions then run on fp32 vectors: q' = q and d' = d, and what remains of the error is the order of the sum.
 """
@@ -34,7 +34,9 @@ from torch import Tensor
 from distill.files.device import has_fast_bf16
 from distill.vectors.chunk import ROWS_PER_WORD, Chunk
 
-MOST_CANDIDATES = 4  # times k: documents a query that rounded products may let through, before exact products are cheaper
+# Rounded products may let through 4 k documents a query or one in 32, whichever is more; beyond that fp32 products are cheaper.
+CANDIDATES_PER_K = 4
+DOCUMENTS_PER_CANDIDATE = 32
 
 Places = tuple[Tensor, Tensor]  # queries [M] and columns [M] of M pairs, ordered by query, then by column
 
@@ -44,7 +46,7 @@ class Preselection:
 
     def __init__(self, k: int, device: torch.device):
         self.k = k
-        self.rounds = has_fast_bf16(device.type)  # until rounded products let too many documents through
+        self.rounds = has_fast_bf16(device.type)  # False once rounded products let too many documents through
 
     def find(self, queries: Tensor, chunk: Chunk, kth_best: Tensor) -> Places:
         """Returns the candidates of a block of queries.
@@ -57,7 +59,8 @@ class Preselection:
         if self.rounds:
             mask = candidate_mask(queries, chunk.rounded_documents, chunk, kth_best, self.k)
             words = words_with_candidates(mask)
-            if len(words[0]) <= len(queries) * max(MOST_CANDIDATES * self.k, chunk.count // 32):
+            most = max(CANDIDATES_PER_K * self.k, chunk.count // DOCUMENTS_PER_CANDIDATE)
+            if len(words[0]) <= len(queries) * most:
                 return unpack_places(mask, words)
             self.rounds = False
         mask = candidate_mask(queries, chunk.padded_documents, chunk, kth_best, self.k)
@@ -70,9 +73,9 @@ def candidate_mask(queries: Tensor, documents: Tensor, chunk: Chunk, kth_best: T
     Args:
         queries: [B, D] float32.
         documents: [C and padding, D] the chunk's documents in the number format of the products.
-        chunk: they are of.
+        chunk: the chunk, which knows the number and the longest of its documents.
         kth_best: [B, 1] each query's k-th best exact score so far.
-        k: documents that are wanted of each query.
+        k: documents to find for each query.
 
     Returns:
         [B, W, 8 / S]: W words of 8 bytes a query, each holding the 0 or 1 of as many documents as fit, of S bytes each.
@@ -101,7 +104,7 @@ def product_error(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
 
 
 def lower_end(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns a number below what `scores` can have been before they were rounded to `dtype`, and below what they can be rounded to."""
+    """Returns a lower bound of all numbers that round to `scores` in `dtype`, and of the number that `scores` round to."""
     return scores - 0.51 * torch.finfo(dtype).eps * scores.abs()
 
 
@@ -122,16 +125,16 @@ def kth_or_less(scores: Tensor, k: int) -> Tensor:
 
 
 def words_with_candidates(mask: Tensor) -> Places:
-    """Returns query [V] and word [V] of each word of a mask [B, W, n] that is not all 0.
+    """Finds the words of a mask [B, W, n] that hold a 1; returns the query [V] and the number [V] of each.
 
-    Candidates are few: to look at eight bytes as one number, and only then at what is in them, is several times faster.
+    Candidates are few: to compare eight bytes at once with 0, as one number, is several times faster than one byte after the other.
     """
     query, word = mask.view(torch.int64).squeeze(2).nonzero(as_tuple=True)
     return query, word
 
 
 def unpack_places(mask: Tensor, words: Places) -> Places:
-    """Returns query [M] and column [M] of each 1 of a mask [B, W, n]; `words` are those that hold one."""
+    """Returns the query [M] and the column [M] of each 1 in a mask [B, W, n]; `words` are those that hold one."""
     query, word = words
     which, place = mask[query, word].nonzero(as_tuple=True)
     return query[which], word[which] * mask.shape[2] + place

@@ -60,9 +60,9 @@ def search(
 
     Args:
         queries: [Q, D]; a tensor is searched for on its device, an array on the best one.
-        documents: [N, D], an array, perhaps memory-mapped, a tensor or a store; or a faiss index by inner product, which answers on its
-            own device, as exactly as it was built to and with equal scores in an order of its own.
-        k: documents of each query.
+        documents: [N, D], an array, perhaps memory-mapped, a tensor or a store; or a faiss index by inner product, which searches on its
+            own device, is as exact as it was built, and has its own order of equal scores.
+        k: documents to find for each query.
         chunk_documents: documents that are read at a time, by default as many as make 100 MB.
         progress: whether to show a progress bar.
 
@@ -94,7 +94,8 @@ def search_exactly(queries: Tensor, documents: Vectors, k: int, chunk_documents:
     best_rows = torch.full((len(queries), k), -1, device=device)  # [Q, k]
     chunk_size = chunk_documents or split_evenly(len(documents), NUMBERS_PER_CHUNK[device.type] // queries.shape[1])
     block_size = max(1, SCORES_PER_BLOCK[device.type] // chunk_size)  # queries
-    chunk, preselection = Chunk(min(chunk_size, len(documents)), queries.shape[1], device), Preselection(k, device)
+    chunk = Chunk(min(chunk_size, len(documents)), queries.shape[1], device)
+    preselection = Preselection(k, device)
     with fp32_products(device), progress_bar(total=len(documents), desc="search", unit=" documents", shown=progress) as bar:
         for start in range(0, len(documents), chunk_size):
             chunk.load(documents[start : start + chunk_size], start)
@@ -116,12 +117,13 @@ def search_chunk(queries: Tensor, chunk: Chunk, preselection: Preselection, best
 def score_places(queries: Tensor, documents: Tensor, places: Places) -> Tensor:
     """Computes the fp32 inner products [M] of M pairs of `queries` [B, D] and `documents` [C, D].
 
-    A pair's score is the same in every chunk and block, which that of a matrix product is not.
+    A pair has the same score in every chunk and block; the result of a matrix product depends on the size of both.
     """
     query, column = places
     begins = torch.zeros(len(queries) + 1, dtype=torch.int64, device=queries.device)
     begins[1:] = query.bincount(minlength=len(queries)).cumsum(0)
-    zeros, shape = torch.zeros_like(column, dtype=torch.float32), (len(queries), len(documents))
+    zeros = torch.zeros_like(column, dtype=torch.float32)
+    shape = (len(queries), len(documents))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         pattern = torch.sparse_csr_tensor(begins, column, zeros, shape, check_invariants=False)
@@ -132,7 +134,8 @@ def merge_best(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, b
     """Merges M scored documents, ordered by query, then by row, into the best so far [B, k], in place."""
     k = best_scores.shape[1]
     counts = query.bincount(minlength=len(best_scores))  # [B]
-    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]  # [M] among those of its query
+    # [M] number of each document among those of its query
+    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
     shape = (len(best_scores), int(counts.max()))
     new_scores = best_scores.new_full(shape, -torch.inf).index_put((query, place), score)
     new_rows = best_rows.new_full(shape, -1).index_put((query, place), row)
@@ -165,7 +168,7 @@ def search_index(queries: Tensor, index: Index, k: int) -> tuple[Tensor, Tensor]
 
 
 def check_shapes(queries: Tensor, width: int, k: int) -> None:
-    """Refuses a search for no documents, and vectors of unlike widths."""
+    """Refuses k below 1, and queries and documents of different widths."""
     if k < 1:
         raise BadInput(f"k is {k}: ask for at least 1 document")
     if queries.shape[1] != width:

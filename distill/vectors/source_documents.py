@@ -1,4 +1,4 @@
-"""Stored document vectors beside the documents of a source: whether they are the same, and in which rows."""
+"""Compares a store of document vectors with the documents of a source, and converts rows of the store to rows of the source."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from distill.vectors.store import VectorStore, check_texts
 
 
 def check_documents(store: VectorStore, source: TextSource) -> None:
-    """Refuses vectors that are not of the source's documents; imported ones, whose texts nobody knows, by their ids."""
+    """Refuses a store of other documents than the source's; of imported vectors, whose texts nobody knows, it compares the ids."""
     if store.texts is not None:
-        return check_texts(store, source.documents().fingerprint, f"the documents of {source}")
+        check_texts(store, source.documents().fingerprint, f"the documents of {source}")
+        return
     if not source.has_documents():
         return
     texts = source.documents()
@@ -29,6 +30,6 @@ def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.nd
     """Converts rows of the store to rows of the source's documents; -1 stays -1. Imported vectors may lie in another order."""
     if store.texts is not None:
         return rows
-    different, place = np.unique(rows, return_inverse=True)
-    found = source.documents().ids.rows([store.ids[row] for row in different])
-    return np.where(different >= 0, found, -1)[place.reshape(rows.shape)]
+    distinct, place = np.unique(rows, return_inverse=True)
+    text_row = source.documents().ids.rows([store.ids[row] for row in distinct])
+    return np.where(distinct >= 0, text_row, -1)[place.reshape(rows.shape)]

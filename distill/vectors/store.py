@@ -12,14 +12,14 @@ import numpy as np
 
 from distill.encoders.maker import Maker
 from distill.files.fingerprints import file_fingerprint
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.texts.ids import Ids
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, REMEDY, read_manifest, shard_name
 
-# bytes that a look-up makes part of this process's memory: the system maps what lies around a row too, up to a huge page since Linux 6.18
+# bytes of this process's memory that a look-up may take: the system also maps what lies around a row, up to a huge page (Linux 6.18)
 MAPPED_PER_ROW = 1 << 21
 MOST_MAPPED = 1 << 28
-LENGTHS_SAMPLED = 1000  # vectors looked at to know how long they all are
+LENGTHS_SAMPLED = 1000  # vectors whose lengths stand for those of all
 
 
 class VectorStore:
@@ -85,18 +85,19 @@ class VectorStore:
         path = self.folder / name
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # numpy reads the header as Python: there is much it can raise
-            raise BadInput(f"{path}: missing or truncated ({' '.join(str(error).split())[:200]}): {REMEDY}") from None
+        except Exception as error:  # NumPy parses the header as Python, which can raise many kinds
+            raise BadInput(f"{path}: missing or truncated ({one_line(error)}): {REMEDY}") from None
         if array.shape != shape:
             raise BadInput(f"{path}: holds {array.shape}, the manifest says {shape}: {REMEDY}")
         return array
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Reads a run of rows [n, D] float16, past the memory map: a scan of the corpus leaves nothing in this process's memory."""
+        """Reads consecutive rows [n, D] float16 without the memory map, so that a scan leaves nothing in this process's memory."""
         start, stop, step = rows.indices(len(self))
         if step != 1:
             raise IndexError(f"a run of rows has step 1, not {step}: use take for others")
-        vectors, size = np.empty((max(0, stop - start), self.width), np.float16), self._plan.rows_per_shard
+        vectors = np.empty((max(0, stop - start), self.width), np.float16)
+        size = self._plan.rows_per_shard
         for shard in range(start // size, -(-stop // size)):
             first, last = max(start, shard * size), min(stop, (shard + 1) * size)
             if first < last:
@@ -114,7 +115,7 @@ class VectorStore:
         return vectors
 
     def _release_mapped(self, rows: int) -> None:
-        """Unmaps what look-ups have mapped before it is too much; it stays in the system's cache of files."""
+        """Unmaps what look-ups have mapped once it is much; it stays in the system's cache of files."""
         self._mapped += rows * MAPPED_PER_ROW
         if self._mapped > MOST_MAPPED:
             for shard in self._shards:
@@ -128,12 +129,12 @@ class VectorStore:
 
     @property
     def normalized(self) -> bool:
-        """Whether the vectors have length 1: of a sample nearly all do, as an empty text may have none."""
+        """Whether the vectors have length 1: 99% of a sample, as the vector of an empty text may be 0."""
         return bool(np.mean(np.abs(self._lengths - 1) <= 1e-2) >= 0.99)
 
     @property
     def has_cosine_scores(self) -> bool:
-        """Whether inner products of the vectors are as large as cosines: most have length 1, or less where they were cut short."""
+        """Whether inner products are about as large as cosines: most vectors have length 1, or less where dimensions were cut off."""
         return bool(np.median(self._lengths) < 1.5)
 
     def verify(self) -> None:
@@ -147,7 +148,7 @@ class VectorStore:
 
 
 def _read_rows(shard: np.memmap, row: int, into: np.ndarray) -> None:
-    """Fills `into` [n, D] with the rows of a shard from `row` on, past the memory map where the file allows it."""
+    """Fills `into` [n, D] with the rows of a shard from `row` on, without the memory map where the file's format allows it."""
     if not shard.flags.c_contiguous or shard.dtype != into.dtype:
         into[:] = shard[row : row + len(into)]
         return

@@ -1,4 +1,4 @@
-"""StorePlan: what a store is made of, as its plan.json and its manifest.json hold it, and which files that makes.
+"""`StorePlan`: describes a store, as its plan.json and its manifest.json hold it, and names its files.
 
 documents/
   plan.json        the plan; written first
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.encoders.maker import Maker
 from distill.files.atomic import read_json
 from distill.records import BadInput
@@ -21,8 +23,9 @@ from distill.records import BadInput
 VERSION = 1
 PLAN, MANIFEST = "plan.json", "manifest.json"
 IDS, ORDER = "ids.npy", "order.npy"
-# what a file may claim: a look-up makes room for its rows before it reads them
+# largest numbers that a plan may hold: memory is allocated for rows before they are read
 MOST_ROWS, WIDEST = 1 << 40, 1 << 20
+HALF_MAX = float(np.finfo(np.float16).max)  # stores hold float16
 REMEDY = "delete the store and run distill encode or import again"
 
 
@@ -58,7 +61,7 @@ class StorePlan:
 
     def _is_valid(self) -> bool:
         limits = ((self.version, 1, 99), (self.rows, 0, MOST_ROWS), (self.width, 1, WIDEST), (self.rows_per_shard, 1, MOST_ROWS))
-        # a bool is an int to Python, not here
+        # not isinstance, as a bool is an int to Python
         numbers = all(type(number) is int and least <= number <= most for number, least, most in limits)
         return numbers and isinstance(self.ids, str) and (self.texts is None or isinstance(self.texts, str))
 
@@ -115,7 +118,7 @@ def read_manifest(folder: Path) -> tuple[StorePlan, dict[str, str]]:
         plan = StorePlan.from_json(value, path)
     except (KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a store manifest: {error} is missing") from None
-    # counted, not named one by one: a manifest may claim rows without end
+    # compares counts, not names: a damaged manifest may claim billions of shards
     if plan is None or not isinstance(checksums, dict) or len(checksums) != 2 + plan.shard_count:
         raise BadInput(f"{path}: not a store manifest: rows, width, ids, texts or checksums make no sense: {REMEDY}")
     return plan, checksums

@@ -1,4 +1,4 @@
-"""Writing a VectorStore: resumable after a kill, by any number of processes."""
+"""`StoreWriter`: writes a VectorStore, resumably and by any number of processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, StorePlan, read_plan, shard_name
 
-ROWS_PER_SHARD = 8192  # what a kill can lose: about a minute of a small teacher on a laptop
+ROWS_PER_SHARD = 8192  # a kill loses one shard at most: about a minute of a small teacher on a laptop
 MOST_SHARDS = 256  # each open shard takes a file descriptor; a process commonly has 1,024
 
 
 class StoreWriter:
-    """Writes a store shard by shard; started again after a kill it goes on with the shards that are missing.
+    """Writes a store shard by shard; after a kill a new writer continues with the missing shards.
 
-    Several processes may write different shards of one store; whichever ends last writes the manifest.
+    Several processes may write different shards of one store; the last one writes the manifest.
 
     Args:
         folder: to write.
@@ -37,7 +37,8 @@ class StoreWriter:
     """
 
     def __init__(self, folder: str | Path, ids: Ids, width: int, maker: Maker, texts: str | None):
-        self.folder, self.ids = Path(folder), ids
+        self.folder = Path(folder)
+        self.ids = ids
         rows_per_shard = max(ROWS_PER_SHARD, -(-len(ids) // MOST_SHARDS))
         self.plan = StorePlan(len(ids), width, rows_per_shard, maker, xxhash.xxh3_64_hexdigest(ids.raw.tobytes()), texts)
         self._write_plan()
@@ -50,10 +51,10 @@ class StoreWriter:
     def _write_plan(self) -> None:
         """Writes the plan of a new store; refuses a folder of anything else."""
         path = self.folder / PLAN
+        had_files = has_files(self.folder)  # before the plan is looked for, as another rank may write it in between
         if path.exists():
             return
-        # looked for again after the folder was found not empty: another rank may be writing the plan right now
-        if has_files(self.folder) and not path.exists():
+        if had_files:
             raise BadInput(f"{self.folder}: not a vector store and not empty: choose another folder")
         with suppress(FileExistsError):  # another rank was faster
             write_json(path, self.plan.to_json(), exclusive=True)

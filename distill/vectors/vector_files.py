@@ -1,4 +1,4 @@
-"""VectorFiles: vectors that another program wrote, read in row order and a batch at a time, whatever the file format."""
+"""`VectorFiles`: vectors that another program wrote, in any file format, read batch by batch in row order."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import xxhash
 from distill.records import BadInput
 from distill.texts.ids import LONGEST_ID_BYTES, Ids
 from distill.texts.text_files import BYTE_ORDER_MARK, NEWLINE, TAB, cut_out, line_spans
+from distill.vectors.store_plan import HALF_MAX
 
-HALF_MAX = float(np.finfo(np.float16).max)  # stores hold float16
 ROWS_PER_BATCH = 8192
 
 
@@ -26,7 +26,7 @@ class VectorFiles:
         rows: N.
         width: D.
         ids: N ids.
-        read: from a number of rows to all vectors in row order, at most so many rows at a time.
+        read: function that takes a number of rows, and yields all vectors in row order, at most so many rows at a time.
     """
 
     path: str
@@ -60,7 +60,7 @@ class VectorFiles:
         """Returns 16 hex digits of all numbers, the same for every file format; refuses NaN and what float16 cannot hold."""
         digest, start = xxhash.xxh3_64(), 0
         for batch in self.batches(ROWS_PER_BATCH):
-            # NaN is in no interval
+            # with NaN both comparisons are False
             if not (batch.min() >= -HALF_MAX and batch.max() <= HALF_MAX):
                 row = start + int(np.argmin((np.abs(batch) <= HALF_MAX).all(axis=1)))
                 raise BadInput(f"{self.path}: row {row}, id {self.ids[row]!r}, is not finite in float16: embed it again")
@@ -72,7 +72,7 @@ class VectorFiles:
 def read_id_file(path: str, ids: str | None) -> Ids:
     """Reads the ids of the vectors in `path`, which has none of its own, from a text file with an id a line.
 
-    They are read as bytes: millions of them as Python objects would fill the memory.
+    Ids stay bytes: millions of Python strings would fill the memory.
     """
     if ids is None:
         raise BadInput(f"{path}: has no ids of its own: give --ids, a text file with an id a line")

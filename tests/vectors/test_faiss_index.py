@@ -12,7 +12,7 @@ from distill.encoders.maker import Maker
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.texts.ids import Ids
-from distill.vectors.faiss_index import RECALL, faiss_index, save_index, settings
+from distill.vectors.faiss_index import TARGET_RECALL, describe_settings, faiss_index, save_index
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
@@ -76,7 +76,7 @@ def test_the_others_find_most_and_score_it_exactly(store, documents, queries, ki
     index = faiss_index(store, kind, asked)
     scores, rows = search(queries, index, 10)
     _, exact = search(queries, store, 10)
-    assert overlap(exact, rows, 10).mean() >= RECALL - 0.02  # tuned on other queries
+    assert overlap(exact, rows, 10).mean() >= TARGET_RECALL - 0.02  # tuned on other queries
     by_hand = (queries.numpy()[:, None].astype(np.float64) * documents[rows.numpy()]).sum(2)
     np.testing.assert_allclose(scores.numpy(), by_hand, atol=1e-5)  # fp16 is what was stored: nothing is lost
     assert (scores.diff(dim=1) <= 0).all()
@@ -87,20 +87,20 @@ def test_effort_is_the_least_power_of_two_that_reaches_the_recall(documents, mon
     _, exact = search(torch.from_numpy(queries).float(), documents, 10)
     monkeypatch.setattr(distill.vectors.faiss_index, "LEAST_EFFORT", 1)
     index = faiss_index(documents, "ivf", queries)
-    chosen = settings(index, "ivf")["nprobe"]
-    assert 1 < chosen < settings(index, "ivf")["nlist"]
+    chosen = describe_settings(index, "ivf")["nprobe"]
+    assert 1 < chosen < describe_settings(index, "ivf")["nlist"]
 
     def recall(nprobe):
         index.nprobe = nprobe
         return overlap(exact, search(torch.from_numpy(queries).float(), index, 10)[1], 10).mean()
 
-    assert recall(chosen) >= RECALL > recall(chosen // 2)
+    assert recall(chosen) >= TARGET_RECALL > recall(chosen // 2)
 
 
 def test_a_recall_out_of_reach_ends_at_every_cluster(documents, monkeypatch):
-    monkeypatch.setattr(distill.vectors.faiss_index, "RECALL", 1.1)
+    monkeypatch.setattr(distill.vectors.faiss_index, "TARGET_RECALL", 1.1)
     index = faiss_index(documents, "ivf")
-    found = settings(index, "ivf")
+    found = describe_settings(index, "ivf")
     assert found == {"nlist": 4000 // 39, "nprobe": 4000 // 39}
 
 
@@ -115,7 +115,7 @@ def test_a_store_in_chunks_equals_an_array_at_once(store, documents, queries, ki
 def test_a_graph_grown_in_chunks_finds_most_too(store, queries, monkeypatch):
     monkeypatch.setattr(distill.vectors.faiss_index, "NUMBERS_PER_CHUNK", 32 * 700)  # its links depend on what is inserted together
     _, rows = search(queries, faiss_index(store, "hnsw", queries.numpy()), 10)
-    assert overlap(search(queries, store, 10)[1], rows, 10).mean() >= RECALL
+    assert overlap(search(queries, store, 10)[1], rows, 10).mean() >= TARGET_RECALL
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,7 +143,7 @@ def test_saved_and_read_by_faiss_alone(documents, queries, kind, tmp_path):
     index = faiss_index(documents, kind)
     save_index(index, tmp_path / "documents.faiss")
     read = faiss.read_index(str(tmp_path / "documents.faiss"))
-    assert settings(read, kind) == settings(index, kind)  # the effort travels with it
+    assert describe_settings(read, kind) == describe_settings(index, kind)  # the effort travels with it
     for ours, theirs in zip(search(queries, index, 10), search(queries, read, 10), strict=True):
         assert torch.equal(ours, theirs)
 
