@@ -52,7 +52,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # oneDNN keeps 1,024 compiled products, half a gigabyte in a training of long texts; even 32 cost but 1.6% of its time
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    from distill.records import BadInput
+    from distill.records import BadInput, one_line
 
     try:
         return call_verb(verb, arguments)
@@ -65,7 +65,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
-        return print_refusal(f"{verb}: out of memory ({' '.join(str(error).split())[:150]}): use smaller batches or fewer processes")
+        return print_refusal(f"{verb}: out of memory ({one_line(error, 150)}): use smaller batches or fewer processes")
 
 
 def call_verb(verb: str, arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from distill.callbacks.tracking import Tracking, check_installed
 from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
 from distill.data.datamodule import RetrievalData
 from distill.modules.student import StudentModule
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.training.run_folder import RunFolder
 from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
 from distill.training.train import train_student
@@ -106,4 +106,4 @@ class TrainCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**settings, **kwargs)
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise BadInput(f"trainer: {' '.join(str(error).split())}") from None
+            raise BadInput(f"trainer: {one_line(error, 1000)}") from None

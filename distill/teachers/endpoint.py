@@ -26,7 +26,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -251,4 +251,4 @@ def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
         # a redirect would carry the key to another server
         return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=certificates)
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # the environment names a proxy that httpx cannot use
-        raise BadInput(f"{address}: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{address}: {one_line(error, 1000)}") from None

@@ -13,7 +13,7 @@ from distill.files.configs import from_config, with_current_class_paths
 from distill.files.locks import lock_folder
 from distill.files.provenance import collect_provenance
 from distill.modules.start import START
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.texts.text_source import TextSource
 from distill.vectors.store import TeacherStore
 
@@ -83,7 +83,9 @@ class RunFolder:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if not (self.path / "run.json").exists():
             # last: its existence means that the folder is this run's
-            write_json(self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()})
+            write_json(
+                self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()}
+            )
         return lock
 
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
@@ -121,7 +123,7 @@ class RunFolder:
         try:
             settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise BadInput(f"{self.config}: not valid YAML ({' '.join(str(error).split())[:200]}): restore it") from None
+            raise BadInput(f"{self.config}: not valid YAML ({one_line(error)}): restore it") from None
         if not isinstance(settings, dict) or not all(isinstance(settings.get(part), dict) for part in ("model", "data")):
             raise BadInput(f"{self.config}: not the configuration of a run: restore it")
         return with_current_class_paths(settings)
@@ -136,7 +138,7 @@ class RunFolder:
                     raise TypeError(f"{name} is {value!r}")
             return data
         except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
-            raise BadInput(f"{self.config}: data: describes no data ({' '.join(str(error).split())[:200]}): restore it") from None
+            raise BadInput(f"{self.config}: data: describes no data ({one_line(error)}): restore it") from None
 
     @property
     def inherits_documents(self) -> bool:

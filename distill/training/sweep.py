@@ -20,7 +20,7 @@ from distill.callbacks.run_log import read_lines
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # as wandb writes what an agent fills in
@@ -123,7 +123,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
     try:
         plan = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from None
+        raise BadInput(f"{path}: not a readable YAML file ({one_line(error, 1000)})") from None
     keys = {"command": list, "method": str, "metric": dict, "parameters": dict}
     for key, kind in keys.items():
         if not isinstance(plan, dict) or not isinstance(plan.get(key), kind) or not plan[key]:
