@@ -38,7 +38,7 @@ class ModuleEntry:
     """A module of a folder."""
 
     type: str  # the path of its class, as modules.json names it
-    path: str  # of its own folder within the encoder's
+    path: str  # folder of the module, below the encoder's folder
 
     @property
     def kind(self) -> str:

@@ -132,7 +132,7 @@ def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
 
 
 def cut_state(state: dict[str, Tensor], path: str, layers: list[int]) -> dict[str, Tensor]:
-    """Weights without those of other layers below `path`, the rest renumbered.
+    """Removes all layers below `path` but those in `layers` from a state dict, and renumbers these.
 
     >>> cut_state({"words": 1, "layer.0.weight": 2, "layer.1.weight": 3}, "layer", [1])
     {'words': 1, 'layer.0.weight': 3}

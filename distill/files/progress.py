@@ -26,7 +26,7 @@ def show_log() -> None:
 
 
 class _PrintHandler(logging.Handler):
-    """Prints to whatever standard output is at that moment."""
+    """Prints each line to the current standard output, which may have been replaced since the start."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""

@@ -106,7 +106,7 @@ class LossInputs:
 
 
 def default_temperature(has_cosine_scores: bool) -> float:
-    """Returns 0.05 for cosines, and 1 for scores as large as logits: those of longer vectors and of cross encoders."""
+    """Returns 0.05 for cosines, and 1 for logits: the scores of cross encoders, and of vectors longer than 1."""
     return COSINE_TEMPERATURE if has_cosine_scores else LOGIT_TEMPERATURE
 
 
@@ -118,7 +118,7 @@ def batch_scores(encoded: Encoded) -> Tensor:
 def false_negative_mask(encoded: Encoded) -> Tensor:
     """Marks the columns [B, B * K] of `batch_scores` that are no negatives of a query.
 
-    These are the documents judged relevant to it, and copies of its own candidates among those of other queries. The first of its own
+    These are the documents judged relevant to it, and copies of its own candidates that other queries brought. The first of its own
     candidates, the answer, is never marked.
     """
     rows = encoded.document_rows  # [B, K]

@@ -82,7 +82,7 @@ class ScoreMSE(Loss):
 
 
 def score_margins(scores: Tensor) -> Tensor:
-    """Returns [B, K - 1]: of scores [B, K], the first candidate's minus that of each other.
+    """Returns margins [B, K - 1] of scores [B, K]: the score of the first candidate minus the score of each other one.
 
     >>> import torch
     >>> score_margins(torch.tensor([[3.0, 1.0, 2.5]]))

@@ -100,7 +100,7 @@ def as_bytes(ids: Sequence[str]) -> np.ndarray:
 
 
 def describe_bad_id(length: int) -> str:
-    """What is wrong with an id of so many bytes, for messages."""
+    """Describes the fault of an id of `length` bytes, for messages."""
     return f"has an id of {length} bytes: at most {LONGEST_ID_BYTES} are allowed" if length else "has an empty id: give it one"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from distill.files.device import has_fast_bf16
 from distill.records import BadInput
 
-ROWS_PER_WORD = 8  # a chunk has room for a multiple of so many rows: see distill.vectors.rounding
+ROWS_PER_WORD = 8  # the memory of a chunk is a multiple of 8 rows, as distill.vectors.rounding reads 8 bytes at once
 
 
 class Chunk:

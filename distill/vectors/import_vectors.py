@@ -57,7 +57,7 @@ def open_imported_documents(out: Path, name: str | None) -> VectorStore:
 
 
 def make_maker(name: str | None, vectors: str, documents: VectorStore | None) -> Maker:
-    """Makes the maker of imported vectors, whose model nobody knows: the documents' vectors stand for it.
+    """Makes the maker of imported vectors; as their model is unknown, the fingerprint of the documents' vectors stands for it.
 
     Args:
         name: as the user gave it.

@@ -90,7 +90,7 @@ def candidate_mask(queries: Tensor, documents: Tensor, chunk: Chunk, kth_best: T
 
 
 def product_error(queries: Tensor, rounded: Tensor, longest: Tensor) -> Tensor:
-    """Bounds how far products of rounded vectors may be from those of the vectors themselves: [B, 1].
+    """Returns an upper bound [B, 1] of the error that rounding the vectors makes in their products.
 
     Args:
         queries: [B, D] float32.

@@ -53,7 +53,7 @@ def search(
 def search(
     queries: Tensor | np.ndarray, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
 ) -> tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray]:
-    """Finds the `k` documents of highest inner product with each query, in fp32 whatever the stored type or the mixed precision around.
+    """Finds the `k` documents of highest inner product with each query, in fp32 also where vectors are stored in fp16.
 
     Among equal scores the lower row comes first, also at the k-th place. Where the device multiplies bf16 natively, products of rounded
     vectors first rule out what cannot be among the best; `distill.vectors.rounding` shows that nothing is missed.
@@ -63,7 +63,7 @@ def search(
         documents: [N, D], an array, perhaps memory-mapped, a tensor or a store; or a faiss index by inner product, which searches on its
             own device, is as exact as it was built, and has its own order of equal scores.
         k: documents to find for each query.
-        chunk_documents: documents that are read at a time, by default as many as make 100 MB.
+        chunk_documents: documents to read at a time, by default 100 MB of them.
         progress: whether to show a progress bar.
 
     Returns:

@@ -10,7 +10,7 @@ from distill.vectors.store import VectorStore, check_texts
 
 
 def check_documents(store: VectorStore, source: TextSource) -> None:
-    """Refuses a store of other documents than the source's; of imported vectors, whose texts nobody knows, it compares the ids."""
+    """Refuses a store whose documents are not the source's; compares ids where the texts are unknown, as of imported vectors."""
     if store.texts is not None:
         check_texts(store, source.documents().fingerprint, f"the documents of {source}")
         return

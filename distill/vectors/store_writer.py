@@ -112,7 +112,7 @@ def _describe_model(maker: Maker) -> str:
 
 
 def _flatten(plan: StorePlan) -> dict[str, Any]:
-    """Returns the plan with each field of its maker as a value of its own, so that a refusal names the one that differs."""
+    """Returns the plan as a flat mapping with `maker.FIELD` for each field of its maker, so that a refusal names the field that differs."""
     values = plan.to_json()
     maker = values.pop("maker")
     maker.pop("name")  # the same model may have moved: its fingerprint tells
