@@ -1,4 +1,4 @@
-"""What every data module has: a split to train on, one to measure on, loaders of both that a checkpoint knows the place of."""
+"""The base class of the data modules: a training split, a dev split, and a loader for each; a checkpoint stores the loader's position."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from distill.records import BadInput
 
 
 class SplitDataModule(Configurable, LightningDataModule):
-    """Trains on one split and measures on another.
+    """Trains on one split and evaluates on another.
 
     Args:
         train: split to train on, `train+more` for several.
-        dev: split to measure on.
+        dev: split to evaluate on.
         batch_size: examples per rank and step.
-        seed: of the order of the examples.
+        seed: seed of the order of the examples.
     """
 
     def __init__(self, train: str, dev: str, batch_size: int, seed: int):
@@ -31,7 +31,7 @@ class SplitDataModule(Configurable, LightningDataModule):
         self._loader_state: dict[str, Any] | None = None
 
     def train_parts(self) -> list[str]:
-        """Returns the names of the splits that are trained on; refuses one that is measured on too."""
+        """Returns the names of the training splits; refuses one that is a dev split too."""
         parts = self.train_split.split("+")
         shared = sorted(set(parts) & set(self.dev_split.split("+")))
         if shared:
@@ -39,17 +39,25 @@ class SplitDataModule(Configurable, LightningDataModule):
         return parts
 
     def make_training_loader(self, collate: Collate, lengths: np.ndarray, **options: Any) -> TrainingLoader:
-        """Makes the loader of this rank, which goes on where a checkpoint stood.
+        """Makes the training loader of this rank, which starts at the position of the checkpoint.
 
         Args:
-            collate: makes a batch out of rows.
-            lengths: [N] tokens of every row.
+            collate: makes a batch from rows.
+            lengths: [N] number of tokens of every row.
             options: further arguments of `TrainingLoader`.
         """
         trainer = self._require_trainer()
-        place = self.batch_size, self.seed, trainer.global_rank, trainer.world_size
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        loader = TrainingLoader(collate, lengths, *place, batches_done=lambda: progress.current.processed, **options)
+        loader = TrainingLoader(
+            collate,
+            lengths,
+            self.batch_size,
+            self.seed,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            batches_done=lambda: progress.current.processed,
+            **options,
+        )
         if not len(loader):
             raise BadInput(f"{len(lengths)} training {loader.examples} are too few for {trainer.world_size} ranks: add some or use fewer")
         if self._loader_state:
@@ -58,7 +66,7 @@ class SplitDataModule(Configurable, LightningDataModule):
         return loader
 
     def make_dev_loader(self, collate: Collate, lengths: np.ndarray, batch_size: int) -> EvaluationLoader:
-        """Makes the loader of this rank's share of the dev queries: over all ranks every query comes once."""
+        """Makes the dev loader of this rank; over all ranks every query comes once."""
         trainer = self._require_trainer()
         if len(lengths) < trainer.world_size:
             raise BadInput(f"data.dev: {len(lengths)} queries are too few for {trainer.world_size} ranks: use fewer ranks")
@@ -68,7 +76,7 @@ class SplitDataModule(Configurable, LightningDataModule):
         return self._loader.state_dict() if self._loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # the trainer itself restores only a loader that it makes later, and the schedule, which counts the steps, needs ours before
+        # the trainer restores a loader after making the schedule, but the schedule needs the number of steps left in our loader
         self._loader_state = state_dict
 
     def _require_trainer(self) -> Trainer:

@@ -1,4 +1,4 @@
-"""RetrievalData: which texts and which stored vectors feed which loader."""
+"""RetrievalData: the texts and stored vectors that a student is trained and evaluated on."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class RetrievalData(SplitDataModule):
 
     Args:
         source: where documents, queries and judgments come from.
-        store: folder of the teacher's vectors, as `distill encode` leaves it.
+        store: folder of the teacher's vectors, written by `distill encode`.
         train: split to train on; its labels are used where a loss needs them.
         dev: split to evaluate on during training, labelled or not.
-        queries: files of extra training queries (TSV or JSON lines), unlabelled; those that an evaluation split asks too are dropped.
+        queries: files of extra training queries (TSV or JSON lines), unlabelled; queries that an evaluation split also has are dropped.
             A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
-        fresh: generates more queries for every epoch, Crop or Noise; the store's teacher embeds them, so its model has to be here.
-        fresh_share: an epoch has so many of them for each query that `train` has; 1 by default.
-        candidates: documents each query is scored against: its judged positive first, then the teacher's own top documents.
-        teachers: more teachers by name, for losses to learn from: other stores of the same texts, stores of pairs by cross encoders, and
-            any object that is a `Teacher`. Queries and their candidates are then those that the first store of pairs has.
-        dev_documents: a student that embeds documents itself searches the whole corpus on dev, or where it is larger than this, the
-            judged documents and a random rest.
+        fresh: generator, Crop or Noise, of new queries in every epoch; the store's teacher embeds them, so its model must be available.
+        fresh_share: number of new queries in an epoch for each query of `train`; 1 by default.
+        candidates: number of documents that each query is scored against: its judged positive, then the teacher's top documents.
+        teachers: further teachers by name, for losses to learn from: other stores of the same texts, stores of pairs by cross encoders, or
+            any `Teacher` object. With a store of pairs, the queries and candidates are those of the first such store.
+        dev_documents: most documents that a student which embeds documents itself searches on dev: of a larger corpus, the judged
+            documents and a random sample of the others.
         batch_size: queries per rank and step.
-        seed: of the order of training queries; the command line sets it by `--seed_everything`.
+        seed: seed of the order of training queries; the command line sets it by `--seed_everything`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class RetrievalData(SplitDataModule):
         check_fresh(fresh, fresh_share, has_candidates=bool(candidates or teachers))
 
     def setup(self, stage: str) -> None:
-        """Opens everything that a training reads, and refuses what does not belong together."""
+        """Opens all texts and vectors of a training, and refuses those that do not fit together."""
         if self._is_set_up:
             return
         self.store = self._open_store()
@@ -101,44 +101,45 @@ class RetrievalData(SplitDataModule):
         self.candidate_rows = self._choose_candidates()  # [N, K]
         self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
         self._connect_teachers()
-        self._verify_stores()
+        if is_leader():
+            self._verify_stores()
         self._is_set_up = True
 
     def connect(self, encoder: Encoder, document_tower: Encoder | None = None) -> None:
-        """Cuts the texts of batches with the tokenizers of the encoders that read them, from now on.
+        """Sets the encoders whose tokenizers the loaders use.
 
         Args:
-            encoder: reads the queries.
-            document_tower: reads the documents; None where the student inherits the teacher's vectors of them.
+            encoder: encoder of the queries.
+            document_tower: encoder of the documents; None if the student inherits the teacher's document vectors.
         """
         self._encoder, self._document_tower = encoder, document_tower
 
-    # what modules, teachers and callbacks read
-
     @property
     def train_sets(self) -> list[QuerySet]:
-        """Each set of training queries; a row counts through all of them."""
+        """The sets of training queries; rows are numbered one set after the other."""
         return self.training_queries.sets
 
     @property
     def removed_from_train(self) -> int:
-        """How many training queries were left out, because an evaluation split has their wording."""
+        """The number of training queries that were left out, because an evaluation split has them too."""
         return self.training_queries.removed
 
     @property
     def labelled(self) -> bool:
         """Whether every training query has a judged document in column 0 of its candidates."""
-        return bool(self.candidates) and not self.query_files and bool((self._positives == self.candidate_rows[:, 0]).all())
+        if not self.candidates or self.query_files:
+            return False
+        return bool((self._positives == self.candidate_rows[:, 0]).all())
 
     @property
     def teacher_space(self) -> TeacherSpace:
-        """The space that a student has to write into."""
+        """The embedding space of the teacher, which the student's vectors must be in."""
         documents = self.store.documents
         return TeacherSpace(documents.maker, documents.width, documents.normalized)
 
     @cached_property
     def dev_corpus(self) -> np.ndarray:
-        """Rows [N] of the documents that a student which embeds them itself searches on dev."""
+        """Rows [N] of the documents that are searched on dev, if the student embeds documents itself."""
         return (self.dev_qrels or Qrels({})).sample_corpus(self.dev_texts.ids, self.store.documents.ids, self.dev_documents)
 
     def query_texts(self, rows: np.ndarray | Tensor) -> list[str]:
@@ -146,16 +147,16 @@ class RetrievalData(SplitDataModule):
         rows = np.asarray(rows)
         if self.fresh_queries is None:
             return self.training_queries.read(rows)
-        stored = rows < len(self.training_queries)
-        texts = iter(self.training_queries.read(rows[stored]))
-        return [next(texts) if known else self.fresh_queries.text(row) for row, known in zip(rows, stored, strict=True)]
+        is_stored = rows < len(self.training_queries)  # [n]
+        stored_texts = iter(self.training_queries.read(rows[is_stored]))
+        return [next(stored_texts) if stored else self.fresh_queries.text(row) for row, stored in zip(rows, is_stored, strict=True)]
 
     def document_texts(self, rows: np.ndarray | Tensor) -> list[str]:
         """Reads the documents in `rows` [n] of the store, as `Batch.document_rows` has them."""
         return self.source.documents().read(text_rows(self.store.documents, self.source, np.asarray(rows)))
 
     def vector_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of the teacher, of every set of its vectors that a training reads, and of the judgments."""
+        """Returns the fingerprints of all teachers, of every store that a training reads, and of the judgments."""
         stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
         others = {name: teacher.fingerprint() for name, teacher in self.teachers.items() if hasattr(teacher, "fingerprint")}
         judgments = fingerprint_judgments(self.source, self.train_split, self.dev_split)
@@ -168,7 +169,7 @@ class RetrievalData(SplitDataModule):
         tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in self.train_sets])
         relevant = self._relevant_rows() if self.candidates else None
         collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant)
-        draws = self.training_queries.draws(self.query_shares, self.query_files)
+        draws = self.training_queries.count_draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
         if fresh is None:
             return self.make_training_loader(collate, tokens.lengths, draws=draws)
@@ -187,7 +188,7 @@ class RetrievalData(SplitDataModule):
         return self._encoder
 
     def _document_tokens(self) -> tuple[TokenArrays, np.ndarray] | None:
-        """Returns the tokens of the corpus and the rows [N, K] of the candidates in it; None where documents are inherited."""
+        """Returns the tokens of the corpus and the rows [N, K] of the candidates in it; None if documents are inherited."""
         if self._document_tower is None:
             return None
         rows = text_rows(self.store.documents, self.source, self.candidate_rows)
@@ -210,10 +211,11 @@ class RetrievalData(SplitDataModule):
         return store
 
     def _read_scored_candidates(self) -> ScoredCandidates:
-        """Reads which candidates the first store of pairs has; nothing without one."""
-        folder = next((given for given in self.given_teachers.values() if isinstance(given, str) and has_pairs(given)), None)
-        if folder is None:
+        """Reads the candidates of the first store of pairs; without such a store the result is empty."""
+        pair_folders = [given for given in self.given_teachers.values() if isinstance(given, str) and has_pairs(given)]
+        if not pair_folders:
             return {}
+        folder = pair_folders[0]
         if not self.candidates or self.query_files:
             raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
         stores = open_pair_stores(folder, self.source, self.train_split)
@@ -224,7 +226,7 @@ class RetrievalData(SplitDataModule):
         return select_training_queries(self.source, self.train_parts(), self.query_files, self.scored_candidates, self.candidates)
 
     def _add_fresh_queries(self) -> FreshQueries | None:
-        """Puts generated queries, others in every epoch, after those that the teacher has stored vectors of."""
+        """Appends the generated queries, which are new in every epoch, to the queries with stored vectors."""
         if self.fresh is None:
             return None
         material = Material(self.source, self.train_split)
@@ -234,7 +236,7 @@ class RetrievalData(SplitDataModule):
         return queries
 
     def _choose_candidates(self) -> np.ndarray:
-        """Returns document rows [N, K]: the positive where there is one, then the teacher's top documents that are not it."""
+        """Returns document rows [N, K]: the positive, if a query has one, then the teacher's other top documents."""
         count, documents = self.candidates, self.store.documents
         if not count:
             return np.empty((len(self.training_queries), 0), np.int64)
@@ -250,7 +252,7 @@ class RetrievalData(SplitDataModule):
 
     @cached_property
     def _positives(self) -> np.ndarray:
-        """Row [N] of each training query's best judged document in the corpus, -1 where there is none."""
+        """Rows [N] of each training query's best judged document in the corpus; -1 marks a query without one."""
         qrels, ids = self.source.qrels(self.train_split), self.training_queries.split_ids()
         positives = np.full(len(self.training_queries), -1, np.int64)
         if qrels is not None:
@@ -258,7 +260,7 @@ class RetrievalData(SplitDataModule):
         return positives
 
     def _relevant_rows(self) -> RelevantRows:
-        """Returns the documents judged relevant to each training query, in any degree."""
+        """Returns the documents with a grade above 0 for each training query."""
         qrels = self.source.qrels(self.train_split) or Qrels({})
         queries, documents = qrels.relevant_pairs(self.training_queries.split_ids(), self.store.documents.ids)
         return RelevantRows(queries, documents, len(self.training_queries))
@@ -266,7 +268,7 @@ class RetrievalData(SplitDataModule):
     def _open_teacher(self, name: str, given: str | Teacher) -> Teacher:
         if not isinstance(given, str):
             return given
-        if given.lstrip().startswith("{"):  # what the command line could not make an object of
+        if given.lstrip().startswith("{"):  # the command line leaves a text where it could not make an object of it
             fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
             raise BadInput(f"data.teachers: {name}: {given}: not a teacher: {fix}")
         if has_pairs(given):
@@ -275,14 +277,14 @@ class RetrievalData(SplitDataModule):
         return open_second_teacher(given, self.store, self.source, self.train_sets)
 
     def _connect_teachers(self) -> None:
-        """Gives the texts to the teachers that read them."""
+        """Gives this data module to the teachers that read texts."""
         for teacher in self.teachers.values():
             connect = getattr(teacher, "connect", None)
             if connect is not None:
                 connect(self)
 
     def _stores(self) -> dict[str, VectorStore]:
-        """Every store that a training reads; those of further teachers after their name."""
+        """Returns every store that a training reads, by name; the name of a further teacher's store begins with the teacher's name."""
         own = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
         stores = {store.folder.name: store for store in own}
         for name, teacher in self.teachers.items():
@@ -291,6 +293,7 @@ class RetrievalData(SplitDataModule):
         return stores
 
     def _verify_stores(self) -> None:
-        if is_leader():
-            for store in {store.folder: store for store in self._stores().values()}.values():
-                store.verify()
+        """Checks the checksums of every store, once for each folder."""
+        by_folder = {store.folder: store for store in self._stores().values()}
+        for store in by_folder.values():
+            store.verify()

@@ -1,4 +1,4 @@
-"""Queries generated anew for every epoch of a training; the teacher embeds those of a batch when it is their turn."""
+"""Queries generated anew for every epoch of a training; the teacher embeds the generated queries of each batch."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ ROUNDS = 20  # most attempts to replace queries that the filters dropped
 
 
 class FreshQueries(StoredQueries):
-    """The stored queries of a training, and after them generated ones, others in every epoch.
+    """The stored queries of a training, followed by generated queries, which are new in every epoch.
 
-    Row `len(self) + epoch * count + i` is the `i`-th generated query of an epoch. Its text depends on seed and row alone: a run that
-    is resumed sees what it would have seen, and every rank generates the same epoch, of which it takes its share.
+    Row `len(self) + epoch * count + i` is the `i`-th generated query of an epoch. Its text depends only on seed and row: a resumed run
+    gets the same queries, and every rank generates the whole epoch and trains on its share.
 
     Args:
         stored: queries with vectors on disk.
-        store: of the teacher; refused where the teacher is not here, or is another one by now.
-        generator: makes the others.
-        material: what they are made from.
-        count: generated queries an epoch.
-        seed: of their texts.
+        store: the teacher's store; refused if the teacher's model is not available or has changed.
+        generator: makes the generated queries.
+        material: the texts that they are made from.
+        count: number of generated queries in an epoch.
+        seed: seed of the generated queries.
     """
 
     def __init__(self, stored: StoredQueries, store: TeacherStore, generator: Generator, material: Material, count: int, seed: int):
@@ -48,7 +48,9 @@ class FreshQueries(StoredQueries):
             raise BadInput(f"data.fresh: {store.maker.name}, which made {store.folder}, is not here to embed new queries: leave it out")
         self.teacher = load_maker(store.maker).prepare_for(best_device()).query
         self.precision = store.maker.precision or "fp32"
-        self.generator, self.read, self.count, self.seed = generator, material.texts(generator.reads), max(1, count), seed
+        self.generator, self.seed = generator, seed
+        self.source_texts = material.texts(generator.reads)
+        self.count = max(1, count)
         generator.prepare(material)
         self._real_queries = RealQueries(material.evaluation_queries(), material.queries)
         self._epoch: int = -1
@@ -62,29 +64,30 @@ class FreshQueries(StoredQueries):
 
     def text(self, row: int) -> str:
         """Returns the generated query of a row."""
-        epoch, number = divmod(int(row) - len(self), self.count)  # int: numpy's 0 has another fingerprint than 0
+        epoch, number = divmod(int(row) - len(self), self.count)  # int, because the fingerprint of numpy's 0 differs from that of 0
         return self.texts(epoch)[number]
 
     def take(self, queries: np.ndarray) -> np.ndarray:
         """Returns the vectors [n, D] float16 of the queries [n]: stored ones are looked up, generated ones embedded."""
         vectors = np.empty((len(queries), self.teacher.width), np.float16)
-        generated = queries >= len(self)
-        vectors[~generated] = super().take(queries[~generated])
-        if generated.any():
-            texts = [self.text(row) for row in queries[generated]]
-            vectors[generated] = encode_texts(self.teacher, texts, "query", self.precision)
+        is_generated = queries >= len(self)  # [n]
+        vectors[~is_generated] = super().take(queries[~is_generated])
+        if is_generated.any():
+            texts = [self.text(row) for row in queries[is_generated]]
+            vectors[is_generated] = encode_texts(self.teacher, texts, "query", self.precision)
         return vectors
 
     def prepare_epoch(self, epoch: int, stored_tokens: TokenArrays, student: Encoder) -> tuple[Callable[[np.ndarray], Batch], np.ndarray]:
         """Generates the queries of an epoch.
 
         Args:
-            epoch: its number.
-            stored_tokens: of the stored queries, as the student cuts them.
-            student: cuts the generated queries too.
+            epoch: number of the epoch.
+            stored_tokens: the student's tokens of the stored queries.
+            student: tokenizes the generated queries.
 
         Returns:
-            a function that makes a batch out of rows of the epoch, stored queries before generated ones, and the tokens [N] of each.
+            a function that makes a batch from rows of the epoch, in which stored queries come before generated ones, and the number of
+            tokens [N] of each row.
         """
         tokens = concatenate_tokens([stored_tokens, tokenize_in_memory(self.texts(epoch), student, "query")])
         query_rows = np.concatenate([np.arange(len(self)), len(self) + epoch * self.count + np.arange(self.count)])  # [N]
@@ -93,15 +96,15 @@ class FreshQueries(StoredQueries):
         return lambda rows: replace(collate(rows), query_rows=torch.from_numpy(query_rows[rows])), tokens.lengths
 
     def _generate(self, epoch: int) -> list[str]:
-        """Generates the texts of an epoch; those that are dropped are replaced by others."""
-        rows = np.random.default_rng([self.seed, epoch, self.count])
-        letters = random.Random(fingerprint(self.seed, epoch))
-        texts: dict[int, str] = {}  # by what makes two of them duplicates
+        """Generates the texts of an epoch; a query that the filters drop is replaced by another one."""
+        row_rng = np.random.default_rng([self.seed, epoch, self.count])
+        text_rng = random.Random(fingerprint(self.seed, epoch))
+        texts: dict[int, str] = {}  # by the hash of their words, which is equal for duplicates
         for _ in range(ROUNDS):
             missing = self.count - len(texts)
-            sources, counts = np.unique(draw_rows([Draw(len(self.read), missing)], rows), return_counts=True)
-            written = self.generator.write(self.read.read(sources), counts.tolist(), letters, lambda done: None)
-            candidates = [text for texts_of_source in written for text in texts_of_source]
+            rows, counts = np.unique(draw_rows([Draw(len(self.source_texts), missing)], row_rng), return_counts=True)
+            queries = self.generator.write(self.source_texts.read(rows), counts.tolist(), text_rng, lambda count: None)
+            candidates = [query for queries_of_text in queries for query in queries_of_text]
             reasons, keys = find_drop_reasons(candidates, Filters(), self._real_queries)
             texts |= {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
             if len(texts) >= self.count:
@@ -111,7 +114,7 @@ class FreshQueries(StoredQueries):
 
 
 def check_fresh(generator: Generator | None, share: float | None, has_candidates: bool) -> None:
-    """Refuses a generator that is too slow, a share without a generator, and generated queries in a training with documents."""
+    """Refuses a slow generator, a share without a generator, and generated queries in a training with candidates."""
     if share is not None and (generator is None or not 0 < share < math.inf):
         raise BadInput(f"data.fresh_share: {share}: above 0, and only beside data.fresh")
     if generator and not generator.is_cheap:

@@ -1,4 +1,4 @@
-"""PairsData: queries with their positives and negatives to train a teacher on, and a judged dev split to measure it on."""
+"""PairsData: queries with positives and negatives to train a teacher on, and a judged dev split."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from distill.texts.tokens import TokenArrays, load_or_tokenize
 
 EVALUATION_BATCH = 32
 
-# how dev measures a teacher: it searches the corpus, re-ranks a first stage, or gives every query a likelihood after its document
+# how a teacher is measured on dev: by searching the corpus, re-ranking a first stage, or the likelihood of each query given its document
 DevMeasure = Literal["search", "rerank", "likelihood"]
 
 
 class PairsReader(Protocol):
-    """The teacher in training, as `PairsData` sees it: it makes its own batches out of token arrays."""
+    """The methods of the teacher in training that `PairsData` calls; the teacher makes its own batches from token arrays."""
 
     dev_measure: DevMeasure
 
@@ -44,18 +44,18 @@ class PairsData(SplitDataModule):
 
     Args:
         source: where documents, queries and judgments come from.
-        negatives: where the negatives of a query come from; never a document that is judged relevant to it. They also say what the pairs
-            are: every judged one, or with MinedNegatives the lines of its file.
-        train: split whose queries are trained on, but for those that another split asks too.
+        negatives: source of the negatives, which are never judged relevant to the query. It also gives the training pairs: all judged
+            pairs, or for MinedNegatives the lines of its file.
+        train: split to train on; queries that another split also has are left out.
         dev: judged split to evaluate on during training.
-        negatives_per_query: documents beside the positive, drawn anew each epoch; a generator of queries reads none.
-        first_stage: for a cross encoder, whose documents it re-ranks on dev: a TREC run file, or a store as `distill encode` leaves it.
-        rerank: so many of them for each dev query.
-        dev_documents: a dual encoder searches the whole corpus on dev, or where it is larger than this, the judged documents and a random
-            rest.
+        negatives_per_query: number of negatives for each query, drawn anew each epoch; a generator of queries reads none.
+        first_stage: only for a cross encoder: the documents that it re-ranks on dev, from a TREC run file or a store by `distill encode`.
+        rerank: number of documents of the first stage to re-rank for each dev query.
+        dev_documents: most documents that a dual encoder searches on dev: of a larger corpus, the judged documents and a random sample
+            of the others.
         batch_size: pairs of a query and its positive per rank and step.
         tokens_per_chunk: padded tokens that pass through a dual or cross encoder at once.
-        seed: of the order and of the negatives; the command line sets it by `--seed_everything`.
+        seed: seed of the order and of the negatives; the command line sets it by `--seed_everything`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PairsData(SplitDataModule):
                 raise BadInput(f"data.{name}: {value}: must be at least {minimum}")
 
     def setup(self, stage: str) -> None:
-        """Opens the texts and judgments, and refuses splits that teach or measure nothing."""
+        """Opens the texts and judgments; refuses a training or dev split without judged queries."""
         if self._is_set_up:
             return
         self.corpus = self.source.documents().ids
@@ -95,7 +95,7 @@ class PairsData(SplitDataModule):
         self._is_set_up = True
 
     def connect(self, teacher: PairsReader) -> None:
-        """Prepares dev for this kind of teacher, which makes the batches from now on."""
+        """Sets the teacher, which makes the batches, and prepares dev for its kind."""
         if teacher is self._teacher:
             return
         self._teacher = teacher
@@ -113,7 +113,7 @@ class PairsData(SplitDataModule):
             self.dev_candidates = retrieve_first_stage(self.first_stage, self.source, self.dev_split, self.dev_queries, self.rerank)
 
     def fingerprints(self) -> dict[str, str]:
-        """Fingerprints of every input of a training beside its configuration."""
+        """Returns the fingerprints of every input of a training except its configuration."""
         inputs = {"documents": self.source.documents().fingerprint, "queries": self.train_queries.fingerprint}
         if self.first_stage is not None:
             inputs["first_stage"] = fingerprint_first_stage(self.first_stage)
@@ -149,28 +149,29 @@ class PairsData(SplitDataModule):
         return self._teacher
 
     def _tokenize(self, queries: Texts) -> tuple[TokenArrays, TokenArrays]:
-        """Returns the tokens of `queries` and of the documents, as the teacher cuts them."""
+        """Returns the teacher's tokens of `queries` and of the documents."""
         reader, documents = self._require_teacher().reader, self.source.documents()
         return load_or_tokenize(queries, reader("query"), "query"), load_or_tokenize(documents, reader("document"), "document")
 
     def _select_training_queries(self) -> Texts:
         """Returns the queries of the training split, without those that an evaluation split has too."""
         parts = self.train_parts()
-        whole = self.source.queries(self.train_split)
-        queries = self.source.remove_leaked(whole, parts)
-        self.removed_from_train = len(whole) - len(queries) + (self.source.removed_from_train if TRAIN in parts else 0)
+        all_queries = self.source.queries(self.train_split)
+        queries = self.source.remove_leaked(all_queries, parts)
+        removed_by_source = self.source.removed_from_train if TRAIN in parts else 0
+        self.removed_from_train = len(all_queries) - len(queries) + removed_by_source
         return queries
 
     def _make_sampler(self) -> NegativeSampler:
         qrels = self._require_qrels(self.train_split)
-        labelled = JudgedQueries(self.source, self.train_split, self.train_queries, qrels, self.corpus)
-        examples = self.negatives.select_pairs(labelled)
+        judged = JudgedQueries(self.source, self.train_split, self.train_queries, qrels, self.corpus)
+        examples = self.negatives.select_pairs(judged)
         if not len(examples):
             raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
-        return NegativeSampler(examples, labelled.relevant_pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
+        return NegativeSampler(examples, judged.relevant_pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
 
     def _select_judged_dev_queries(self) -> Texts:
-        """Returns the dev queries that are judged; only those enter a mean."""
+        """Returns the dev queries that are judged; metrics are means over these."""
         dev = self.source.queries(self.dev_split)
         queries = dev.subset(self.dev_qrels.judged_positions(list(dev.ids)))
         if not len(queries):

@@ -1,4 +1,4 @@
-"""From rows to batches: queries of equal length together, in a seeded order that any number of ranks shares and a resume continues."""
+"""Loaders: batches of queries of similar length, in a seeded order that is the same on any number of ranks and after a resume."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from distill.texts.chunks import chunk_texts
 from distill.texts.qrels import RelevantRows
 from distill.texts.tokens import TokenArrays
 
-TOKENS_PER_CHUNK = 16_384  # of documents that pass through a student at once
+TOKENS_PER_CHUNK = 16_384  # padded tokens of documents that pass through a student at once
 
-Collate = Callable[[np.ndarray], Any]  # makes a batch out of rows [B]
+Collate = Callable[[np.ndarray], Any]  # makes a batch from rows [B]
 
 
 class Draw(NamedTuple):
-    """How many rows of a set an epoch has."""
+    """The number of rows that an epoch draws from a set of queries."""
 
-    size: int  # rows of the set
-    number: int  # rows drawn from it in an epoch, more or fewer than there are
+    size: int  # number of rows of the set
+    number: int  # number of rows to draw, which may be more or fewer than `size`
 
 
 class BatchesDone(NamedTuple):
-    """Batches of one size with which an epoch began, on some number of ranks."""
+    """Finished batches of one epoch that have the same size. A run that is resumed on more or fewer ranks goes on with another size."""
 
-    size: int  # queries of a batch, over all ranks
-    number: int
+    size: int  # number of queries of a batch, over all ranks
+    number: int  # number of finished batches
 
 
 def make_collate(
@@ -39,10 +39,10 @@ def make_collate(
     documents: tuple[TokenArrays, np.ndarray] | None = None,
     relevant: RelevantRows | None = None,
 ) -> Callable[[np.ndarray], Batch]:
-    """Returns a function that makes a batch out of query rows [B].
+    """Returns a function that makes a batch from query rows [B].
 
     Args:
-        tokens: of N queries.
+        tokens: tokens of N queries.
         candidates: [N, K] rows of documents to score each query against; K = 0 for none.
         documents: for a student that embeds documents itself, the tokens of the corpus and the rows [N, K] of the candidates in it.
         relevant: the documents judged relevant to each query.
@@ -67,17 +67,17 @@ def epoch_batches(
     draws: Sequence[Draw] | None = None,
     done: Sequence[BatchesDone] = (),
 ) -> np.ndarray:
-    """Returns the rows [batches, batch_size] of one epoch, in batches of near-equal length, the batches in random order.
+    """Returns the rows [batches, batch_size] of one epoch: queries of similar length in a batch, the batches in random order.
 
-    Queries of one length meet at random. The remainder that fills no batch is drawn at random, another one every epoch.
+    Which queries of the same length share a batch is random. The rows that fill no batch are left out, others in every epoch.
 
     Args:
-        lengths: [N] tokens of every query.
-        batch_size: queries of a batch, over all ranks.
-        seed: of the order.
-        epoch: its number.
-        draws: how many queries of each set the epoch has, in the order of the rows; by default every query once.
-        done: batches of other sizes with which the epoch began; their queries do not come again.
+        lengths: [N] number of tokens of every query.
+        batch_size: number of queries of a batch, over all ranks.
+        seed: seed of the order.
+        epoch: number of the epoch.
+        draws: number of queries that the epoch draws from each set, in the order of the rows; by default every query once.
+        done: finished batches of other sizes at the beginning of the epoch; their queries do not come again.
 
     >>> epoch_batches(np.array([9, 2, 9, 2]), batch_size=2, seed=0, epoch=0).tolist()
     [[0, 2], [3, 1]]
@@ -91,7 +91,7 @@ def epoch_batches(
 
 
 def _cut_into_batches(rows: np.ndarray, lengths: np.ndarray, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns batches [batches, size] and the rows left over."""
+    """Divides rows into random batches of similar length; returns the batches [batches, size] and the rows that fill no batch."""
     rows = random.permutation(rows)
     count = len(rows) // size
     rows, rest = np.split(rows, [count * size])
@@ -100,7 +100,7 @@ def _cut_into_batches(rows: np.ndarray, lengths: np.ndarray, size: int, random: 
 
 
 def draw_rows(draws: Sequence[Draw | tuple[int, int]], random: np.random.Generator) -> np.ndarray:
-    """Draws rows of several sets, numbered one set after the other; each row of a set comes as often as any other, or once more.
+    """Draws rows from several sets, numbered one set after the other; two rows of a set are drawn equally often, or differ by one.
 
     >>> sorted(draw_rows([Draw(size=2, number=2), Draw(size=1, number=3)], np.random.default_rng(0)).tolist())
     [0, 1, 2, 2, 2]
@@ -114,23 +114,23 @@ def draw_rows(draws: Sequence[Draw | tuple[int, int]], random: np.random.Generat
 
 
 class TrainingLoader:
-    """Batches of one rank; iterating again goes on where the last checkpoint stood.
+    """Yields the batches of one rank; an iteration starts at the position of the last checkpoint.
 
-    The order depends on seed, epoch and the global batch (`batch_size * world_size`) alone. Two ranks with batches of 32 see between
-    them exactly the batches that one rank with 64 sees.
+    The order depends only on seed, epoch and the global batch (`batch_size * world_size`): two ranks with batches of 32 together get
+    exactly the batches that one rank with batches of 64 gets.
 
     Args:
-        collate: makes a batch out of rows.
-        lengths: [N] tokens of every row.
+        collate: makes a batch from rows.
+        lengths: [N] number of tokens of every row.
         batch_size: rows per rank and step.
-        seed: of the order.
+        seed: seed of the order.
         rank: number of this rank.
         world_size: number of ranks.
-        batches_done: counts the batches of the epoch that were learnt, which a checkpoint remembers: one that was only fetched when
-            training ended was not. By default those handed out.
-        draws: how many rows of each set an epoch has; by default every row once.
-        prepare_epoch: makes `collate` and `lengths` of an epoch, where they differ from one to the next.
-        examples: what a row is, for messages.
+        batches_done: returns the number of batches of the epoch that were trained on, which a checkpoint stores. Batches that were only
+            fetched do not count. By default the number of fetched batches.
+        draws: number of rows that an epoch draws from each set; by default every row once.
+        prepare_epoch: returns `collate` and `lengths` of an epoch, if they change from epoch to epoch.
+        examples: name of the rows in messages.
     """
 
     def __init__(
@@ -153,10 +153,10 @@ class TrainingLoader:
         self.prepare_epoch = prepare_epoch
         self.examples = examples
         self.epoch: int = 0
-        self.position: int = 0  # batches of this epoch handed out
-        self.done: list[BatchesDone] = []  # batches of this epoch on other numbers of ranks
-        self.epoch_size = sum(number for _, number in self.draws)  # rows of an epoch, over all ranks
-        # fewer rows than one global batch still make a batch
+        self.position: int = 0  # number of batches of this epoch that were fetched
+        self.done: list[BatchesDone] = []  # batches of this epoch that were finished on other numbers of ranks
+        self.epoch_size = sum(number for _, number in self.draws)  # number of rows of an epoch, over all ranks
+        # an epoch with fewer rows than one global batch still has one, smaller batch
         self.global_batch = min(batch_size * world_size, self.epoch_size // world_size * world_size)
         self._length = self.epoch_size // self.global_batch if self.global_batch else 0
         self.sampler = self  # the trainer calls `set_epoch` of a loader's sampler
@@ -178,31 +178,34 @@ class TrainingLoader:
             self.epoch, self.position, self.done = epoch, 0, []
 
     def state_dict(self) -> dict[str, Any]:
-        ours = self.batches_done() - self._first_position()
-        return {"epoch": self.epoch, "batches": [*map(list, self.done), [self.global_batch, ours]]}
+        done_here = self.batches_done() - self._first_position()
+        batches = [*self.done, BatchesDone(self.global_batch, done_here)]
+        return {"epoch": self.epoch, "batches": [list(part) for part in batches]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        *before, last = [BatchesDone(*part) for part in state["batches"]]
-        same_ranks = last.size == self.global_batch
+        parts = [BatchesDone(*part) for part in state["batches"]]
+        done_here = 0
+        if parts[-1].size == self.global_batch:  # else the checkpoint is of another number of ranks
+            done_here = parts.pop().number
         self.epoch = state["epoch"]
-        self.done = [part for part in (before if same_ranks else [*before, last]) if part.number]
-        self.position = self._first_position() + (last.number if same_ranks else 0)
+        self.done = [part for part in parts if part.number]
+        self.position = self._first_position() + done_here
 
     def _first_position(self) -> int:
-        """Returns how many of our batches those on other numbers of ranks stand for: as many as leave room for the rest."""
+        """Returns the position of the first batch of this size: batches on other numbers of ranks stand for all positions before it."""
         if not self.done:
             return 0
-        left = self.epoch_size - sum(size * number for size, number in self.done)
-        epoch_ended = left < self.done[-1].size  # what filled no batch then does not open the epoch again
-        return len(self) - (0 if epoch_ended else left // self.global_batch)
+        rows_left = self.epoch_size - sum(size * number for size, number in self.done)
+        epoch_ended = rows_left < self.done[-1].size  # the epoch was over for the earlier number of ranks, and stays over
+        return len(self) - (0 if epoch_ended else rows_left // self.global_batch)
 
 
 class EvaluationLoader:
-    """Batches of this rank's share of the evaluation queries, each query once, the longest first.
+    """Yields the batches of this rank's share of the evaluation queries, each query once, the longest first.
 
     Args:
-        collate: makes a batch out of rows.
-        lengths: [N] tokens of every query.
+        collate: makes a batch from rows.
+        lengths: [N] number of tokens of every query.
         batch_size: queries of a batch.
         rank: number of this rank.
         world_size: number of ranks.

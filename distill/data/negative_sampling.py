@@ -1,4 +1,4 @@
-"""Which negatives each training pair gets in each epoch."""
+"""Draws the negatives of each training pair in each epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distill.texts.qrels import RelevantRows
 
 
 class PairRows(NamedTuple):
-    """What a batch is made of, by row."""
+    """The rows of a batch's queries and documents."""
 
     queries: np.ndarray  # [B]
     documents: np.ndarray  # [B, K]; rows of -1 are padding
@@ -20,29 +20,31 @@ class PairRows(NamedTuple):
 
 
 class NegativeSampler:
-    """Draws each example's negatives, others in every epoch.
+    """Draws each example's negatives, anew in every epoch.
 
-    They depend on (seed, epoch, example) alone: not on the number of ranks, and not on whether a training was resumed.
+    They depend only on (seed, epoch, example): not on the number of ranks, and not on whether a training was resumed.
 
     Args:
-        examples: positives, and pools to draw negatives from; documents judged relevant to the query are taken out of its pool.
-        known: rows of queries [M] and of documents [M] that are judged relevant, whatever the grade.
+        examples: positives, and pools to draw negatives from; documents judged relevant to the query are removed from its pool.
+        relevant: rows of queries [M] and of documents [M] of all pairs with a grade above 0.
         documents: number of documents in the corpus.
-        count: negatives an example.
-        seed: of the draws.
+        count: number of negatives of an example.
+        seed: seed of the draws.
     """
 
-    def __init__(self, examples: TrainingPairs, known: tuple[np.ndarray, np.ndarray], documents: int, count: int, seed: int):
+    def __init__(self, examples: TrainingPairs, relevant: tuple[np.ndarray, np.ndarray], documents: int, count: int, seed: int):
         self.examples, self.documents, self.count, self.seed = examples, documents, count, seed
-        queries = np.concatenate([known[0], examples.queries])
-        judged = np.concatenate([known[1], examples.positives])
-        self.known = np.unique(queries * documents + judged)  # [M] a number for each pair, ascending
-        self.relevant = RelevantRows(self.known // documents, self.known % documents, int(examples.queries.max(initial=-1)) + 1)
+        queries = np.concatenate([relevant[0], examples.queries])
+        answers = np.concatenate([relevant[1], examples.positives])
+        # [M] each relevant pair as one number, query row * documents + document row, ascending
+        self.relevant_pairs = np.unique(queries * documents + answers)
+        query_count = int(examples.queries.max(initial=-1)) + 1
+        self.relevant = RelevantRows(self.relevant_pairs // documents, self.relevant_pairs % documents, query_count)
         if count + self.relevant.most > documents:
             available = f"the corpus has {documents} documents, up to {self.relevant.most} of them relevant"
             raise BadInput(f"data.negatives_per_query: {count}, but {available}")
         pairs = examples.queries[:, None] * documents + examples.pools
-        self.pools = np.where((examples.pools >= 0) & ~np.isin(pairs, self.known), examples.pools, -1)  # [E, P]
+        self.pools = np.where((examples.pools >= 0) & ~np.isin(pairs, self.relevant_pairs), examples.pools, -1)  # [E, P]
 
     def draw_candidates(self, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Returns the documents [B, 1 + count] of examples [B]: the positive, then its negatives."""
@@ -50,14 +52,14 @@ class NegativeSampler:
         return np.concatenate([self.examples.positives[rows][:, None], negatives], axis=1)
 
     def _draw_negatives(self, example: int, epoch: int) -> np.ndarray:
-        """Draws from the example's pool, and where that has too few from the whole corpus."""
+        """Draws negatives [count] from the example's pool, and from the whole corpus if the pool has too few."""
         random = np.random.default_rng([self.seed, epoch, example])
         pool = self.pools[example]
         chosen = random.permutation(np.unique(pool[pool >= 0]))[: self.count]
-        query = self.examples.queries[example] * self.documents
+        first_pair = self.examples.queries[example] * self.documents
         while len(chosen) < self.count:
             more = random.integers(self.documents, size=2 * self.count)
-            more = more[~np.isin(query + more, self.known) & ~np.isin(more, chosen)]
+            more = more[~np.isin(first_pair + more, self.relevant_pairs) & ~np.isin(more, chosen)]
             first_places = np.sort(np.unique(more, return_index=True)[1])
             chosen = np.concatenate([chosen, more[first_places]])[: self.count]
         return chosen

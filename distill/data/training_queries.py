@@ -1,4 +1,4 @@
-"""Which queries a student is trained on: those of the training splits, then those of extra files."""
+"""Selects the queries that a student is trained on: queries of the training splits, then queries of extra files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill.texts.sources import QueryFile
 from distill.texts.text_source import TRAIN, TextSource
 from distill.texts.texts import Texts
 
-# by split and query id, the ids of the candidates that a cross encoder has scored, in its order
+# the ids of the candidates that a cross encoder has scored, in the order of its store, by split and query id
 ScoredCandidates = dict[str, dict[str, list[str]]]
 
 
@@ -25,9 +25,9 @@ class TrainingQueries:
     """Sets of queries, numbered one set after the other.
 
     Args:
-        splits: of the training splits, which may be judged.
-        files: of extra files, which are not.
-        removed: how many queries of the splits were left out, because an evaluation split has their wording.
+        splits: queries of the training splits, which may be judged.
+        files: queries of extra files, which are not judged.
+        removed: number of queries of the splits that were left out, because an evaluation split has them too.
     """
 
     splits: list[QuerySet]
@@ -43,7 +43,7 @@ class TrainingQueries:
 
     @property
     def split_size(self) -> int:
-        """How many queries the splits have; they come first."""
+        """The number of queries of the splits, which come before those of the files."""
         return sum(len(texts) for texts, _ in self.splits)
 
     def split_ids(self) -> list[str]:
@@ -56,11 +56,11 @@ class TrainingQueries:
         set_of = np.searchsorted(starts, rows, side="right") - 1  # [n]
         return [self.sets[number].texts[int(row - starts[number])] for number, row in zip(set_of, rows, strict=True)]
 
-    def draws(self, shares: dict[str, float], files: Sequence[str]) -> list[Draw]:
-        """Returns how many queries of each set an epoch has.
+    def count_draws(self, shares: dict[str, float], files: Sequence[str]) -> list[Draw]:
+        """Returns how many queries an epoch draws from each set.
 
         Args:
-            shares: by file, how many of its queries an epoch draws for each query of the splits; a file without a share is read whole.
+            shares: queries that an epoch draws from a file, for each query of the splits, by file; a file without a share is drawn whole.
             files: names of the extra files.
         """
         draws = [Draw(len(texts), len(texts)) for texts, _ in self.splits]
@@ -73,31 +73,31 @@ class TrainingQueries:
 def select_training_queries(
     source: TextSource, parts: Sequence[str], files: Sequence[str], scored: ScoredCandidates, candidates: int
 ) -> TrainingQueries:
-    """Selects the queries to train on: none that an evaluation split has too.
+    """Selects the queries to train on; queries that an evaluation split also has are left out.
 
     Args:
-        source: has the splits.
+        source: the source of the splits.
         parts: names of the splits to train on.
         files: extra files of queries.
-        scored: candidates that a cross encoder has scored; where there are some, queries without are left out.
-        candidates: how many of them a query has to have.
+        scored: candidates that a cross encoder has scored; unless it is empty, queries without scored candidates are left out.
+        candidates: number of scored candidates that a query needs.
     """
     removed = source.removed_from_train if TRAIN in parts else 0
     splits, extra = [], []
     for part in parts:
-        whole = source.queries(part)
-        texts = source.remove_leaked(whole, parts)
-        removed += len(whole) - len(texts)
+        all_texts = source.queries(part)
+        texts = source.remove_leaked(all_texts, parts)
+        removed += len(all_texts) - len(texts)
         if scored:
             texts = keep_scored_queries(texts, part, scored[part], candidates)
-        named = texts.subset(np.arange(len(texts)), name=part)  # as its vectors are
-        splits.append(QuerySet(named, whole.fingerprint))
+        named = texts.subset(np.arange(len(texts)), name=part)  # its vectors are stored under the name of the split
+        splits.append(QuerySet(named, all_texts.fingerprint))
     for path in files:
-        whole = QueryFile(path).queries()
-        texts = source.remove_leaked(whole, parts)
+        all_texts = QueryFile(path).queries()
+        texts = source.remove_leaked(all_texts, parts)
         if is_leader():
-            log.info(f"{path}: {len(texts)} queries, {len(whole) - len(texts)} more left out, which another split asks too")
-        extra.append(QuerySet(texts, whole.fingerprint))
+            log.info(f"{path}: {len(texts)} queries, {len(all_texts) - len(texts)} more left out, because another split has them too")
+        extra.append(QuerySet(texts, all_texts.fingerprint))
     refuse_shared_names([*splits, *extra])
     return TrainingQueries(splits, extra, removed)
 
@@ -114,7 +114,7 @@ def keep_scored_queries(texts: Texts, part: str, scored: dict[str, list[str]], c
 
 
 def refuse_shared_names(sets: Sequence[QuerySet]) -> None:
-    """Refuses two sets of one name, by which their vectors are found."""
+    """Refuses two sets with the same name, as the vectors of a set are found by its name."""
     names = [texts.name for texts, _ in sets]
     if len(set(names)) < len(names):
         raise BadInput(f"data: query sets {', '.join(names)}: two of them share a name: rename a file")

@@ -1,7 +1,7 @@
-"""Queries where real ones are sparse: a generator makes more of them out of queries or documents, filters drop what is of no use.
+"""Generates training queries from real queries or from documents, for corpora with few real queries, and filters them.
 
-A generator is a file of its own: crop, noise, seq2seq, llm. `generate.generate` writes a file of queries: a plan (plan.py) says what
-each shard is made of, shards.py makes one shard, join.py makes the file out of them.
+Each generator has its own file: crop, noise, seq2seq, llm. `generate.generate` writes a file of queries: plan.py assigns texts to
+shards, shards.py makes one shard, join.py joins the shards into one file.
 """
 
 from distill.generate.crop import Crop

@@ -1,4 +1,4 @@
-"""Queries out of what a chat server answers: a whole completion or a stream of pieces, around JSON that a model wrote."""
+"""Reads queries from the answer of a chat server: a whole completion or a stream of pieces, with JSON in the model's text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distill.teachers.endpoint import TryAgain
 
 
 class UnreadableAnswer(Exception):
-    """A whole answer of the server in which the model did not write what it was told to."""
+    """The server's answer is complete, but the model's text is not the JSON that the prompt asks for."""
 
 
 def parse_completion(body: bytes) -> str:
@@ -25,7 +25,7 @@ def parse_completion(body: bytes) -> str:
 
 def parse_stream(body: bytes) -> str:
     """Reads the model's text out of an answer sent in pieces: lines of `data: {...}`, the last one `data: [DONE]`."""
-    # as bytes: a text may hold signs at which Python, but not the protocol, ends a line
+    # bytes are split, not text: Python splits text also at characters that do not end a line in the protocol
     events = [line.removeprefix(b"data:").strip() for line in body.splitlines() if line.startswith(b"data:")]
     if not events or events[-1] != b"[DONE]":
         raise TryAgain("a stream that broke off")
@@ -37,16 +37,16 @@ def parse_stream(body: bytes) -> str:
 
 
 def parse_queries(answer: str) -> list[str]:
-    """Reads the queries of {"queries": [...]}, which may stand among other words, each on one line.
+    """Reads the queries from {"queries": [...]}, which other words may surround; line breaks in a query become spaces.
 
     >>> parse_queries('Of course: {"queries": ["how large is a swan", "swan size"]}')
     ['how large is a swan', 'swan size']
     """
     try:
         queries = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])["queries"]
-    except (ValueError, TypeError, LookupError, RecursionError):  # a model may open brackets without end
+    except (ValueError, TypeError, LookupError, RecursionError):  # RecursionError: a model may open thousands of brackets
         raise UnreadableAnswer(f"an answer without a list of queries: {' '.join(answer.split())[:100]!r}") from None
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise UnreadableAnswer("an answer whose queries are no texts")
-    # half a surrogate pair, which JSON may escape, is nothing that a file can hold
+    # JSON can escape half a surrogate pair, which UTF-8 cannot encode: it becomes "?"
     return [" ".join(query.encode(errors="replace").decode().split()) for query in queries]

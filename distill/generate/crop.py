@@ -1,4 +1,4 @@
-"""Queries cut out of documents by the statistics of real queries; no model."""
+"""Cuts queries from documents by the statistics of real queries, without a model."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ SNIPPET_WORDS = (16, 64)  # fewest and most
 
 @dataclass(frozen=True)
 class WordedDocument:
-    """A document as its words."""
+    """A document split into words."""
 
     words: list[str]
-    sentence_starts: list[int]  # places in `words`; the last is the end of the document
-    weights: list[float]  # summed idf up to and with each word
+    sentence_starts: list[int]  # positions in `words`; the last one is the end of the document
+    weights: list[float]  # cumulative sum of the words' idf
 
     def draw_place(self, rng: random.Random) -> int:
-        """The place of a word, drawn by idf: informative words are drawn more often."""
+        """Draws the position of a word with a probability proportional to its idf."""
         return min(bisect(self.weights, rng.random() * self.weights[-1]), len(self.words) - 1)
 
     def draw_sentence(self, rng: random.Random) -> int:
-        """The number of a sentence, each as likely as another."""
+        """Draws the number of a sentence, all with the same probability."""
         return int(rng.random() * (len(self.sentence_starts) - 1))
 
 
 class Crop(Generator):
-    """Cuts queries out of documents: as long as real ones, about the words that say something, spelt as real ones are.
+    """Cuts queries from documents, with the length and spelling of real queries, around informative words.
 
-    Spans lie around a word drawn by idf; questions begin as a real query does (`how long does`) and go on with a span; keywords are
-    words drawn by idf, in the document's order; titles are a document's first words; sentences are whole ones. Snippets are passages of
-    16 to 64 words: documents as matching text, as in LEAF (arXiv 2509.12539). All are queries, snippets too: the teacher embeds them in
-    the role of a query, as that is what the student does with any text it is given.
+    Spans lie around a word drawn by idf. Questions begin like a real query (`how long does`) and go on with a span. Keywords are words
+    drawn by idf, in the document's order. Titles are the first words of a document. Sentences are whole sentences. Snippets are passages
+    of 16 to 64 words, which LEAF (arXiv 2509.12539) also learns from. The teacher embeds all of them, snippets too, as queries, because
+    the student embeds every text as a query.
 
     Args:
-        kinds: how often each kind is drawn; those left out never are.
+        kinds: weight of each kind in the random choice; a kind that is left out is never chosen.
     """
 
     reads: ClassVar[Literal["documents"]] = "documents"
@@ -67,13 +67,16 @@ class Crop(Generator):
             "sentences": self._cut_sentence,
             "snippets": self._cut_snippet,
         }
-        choices, weights = [cuts[kind] for kind in self.kinds], list(accumulate(self.kinds.values()))
+        choices = [cuts[kind] for kind in self.kinds]
+        weights = list(accumulate(self.kinds.values()))
         lengths = self._statistics.lengths
-        queries = []
+        queries: list[list[str]] = []
         for text, count in zip(texts, counts, strict=True):
             document = self._split(text)
-            chosen = rng.choices(choices, cum_weights=weights, k=count if document.words else 0)
-            queries.append([" ".join(cut(document, lengths[int(rng.random() * len(lengths))], rng)) for cut in chosen])
+            queries.append([])
+            for cut in rng.choices(choices, cum_weights=weights, k=count if document.words else 0):
+                length = lengths[int(rng.random() * len(lengths))]
+                queries[-1].append(" ".join(cut(document, length, rng)))
         progress(sum(counts))
         return queries
 
@@ -84,7 +87,7 @@ class Crop(Generator):
         weights = accumulate([idf.get(word, unknown) for word in map(str.lower, words)])
         return WordedDocument(words, list(accumulate(map(len, sentences), initial=0)), list(weights))
 
-    # each takes a document and the length of a real query in words, and returns a query's words
+    # each of these methods takes a document and the length of a real query in words, and returns the words of a query
 
     def _cut_span(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
         start = document.draw_place(rng) - int(rng.random() * length)

@@ -1,4 +1,4 @@
-"""Which generated queries are dropped: by length, by letters, as evaluation queries, real queries or duplicates, by the teacher."""
+"""Filters of generated queries: length, letters, evaluation queries, real queries, duplicates, and the teacher's round trip."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from distill.records import BadInput
 from distill.texts.texts import Texts
 
 WORD = re.compile(r"[^\W_]+")
-# why a query that was planned is not in the file
+# the reason why a planned query is not in the file
 DropReason = Literal["not made", "length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate"]
 REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What is dropped, beside evaluation queries, real queries and duplicates, which always are.
+    """Settings of the filters. Evaluation queries, real queries and exact duplicates are always dropped.
 
     Args:
-        least_words: of a query.
-        most_words: of a query.
-        least_letters: share of a query that is letters, digits and single spaces between words.
-        near_duplicates: drops a query whose similarity to an earlier one is at least this: Jaccard of their four-letter pieces, estimated
-            by MinHash; 0.8 is a common choice, and takes 256 bytes of memory a query. Off by default.
-        round_trip: keeps a query cut or generated from a document only if the teacher of `store` finds that document among its top so
-            many. Off by default.
+        least_words: least number of words in a query.
+        most_words: largest number of words in a query.
+        least_letters: least share of a query's characters that are letters, digits or single spaces between words.
+        near_duplicates: drops a query whose similarity to an earlier one is at least this number: the Jaccard similarity of their
+            four-letter pieces, estimated by MinHash. 0.8 is a common choice; it needs 256 bytes of memory for each query. Off by default.
+        round_trip: number of top documents in which the teacher of `store` must find the document that a query was made from; other
+            queries are dropped. Off by default.
     """
 
     least_words: int = 1
@@ -50,11 +50,11 @@ class Filters:
 
 
 class RealQueries:
-    """The real queries: those of evaluation splits, which may never be generated, and those to learn from, which need not be.
+    """The real queries. Generated copies of evaluation queries would be leaks; copies of training queries are useless.
 
     Args:
-        evaluation: queries of every split that is evaluated on.
-        known: queries of the split that is learnt from.
+        evaluation: queries of every evaluation split.
+        known: queries of the training split.
     """
 
     def __init__(self, evaluation: Iterable[Texts], known: Texts):
@@ -63,16 +63,16 @@ class RealQueries:
         self._known = {" ".join(split_words(text)) for text in known}
 
     def is_evaluation_query(self, words: Sequence[str]) -> bool:
-        """Whether these are an evaluation query's words, in any order, or its letters, in any spacing: `what's` is `whats`."""
+        """Tells whether an evaluation query has the same words in any order, or the same letters: `what's` equals `whats`."""
         return sort_words(words) in self._evaluation or "".join(words) in self._evaluation
 
     def is_known(self, wording: str) -> bool:
-        """Whether these words, joined by spaces, are a query of the split that is learnt from."""
+        """Tells whether these words, joined by spaces, are a query of the training split."""
         return wording in self._known
 
 
 def split_words(text: str) -> list[str]:
-    """Splits a text into words: case, punctuation, spaces and what Unicode can write in several ways aside.
+    """Splits a text into words; case, punctuation, spaces and different Unicode forms of a character make no difference.
 
     >>> split_words("What's  a Mute-Swan?")
     ['what', 's', 'a', 'mute', 'swan']
@@ -82,15 +82,15 @@ def split_words(text: str) -> list[str]:
 
 
 def sort_words(words: Sequence[str]) -> str:
-    """One text for the same words in any order."""
+    """Joins the words in alphabetical order, so that the same words in any order give the same text."""
     return " ".join(sorted(words))
 
 
 def find_drop_reasons(texts: Sequence[str], filters: Filters, real: RealQueries) -> tuple[list[DropReason | None], np.ndarray]:
-    """Finds out which generated queries are dropped, as far as each can be told by itself.
+    """Applies the filters that need no other generated query.
 
     Returns:
-        for each text why it is dropped, or None, and 64 bits of its words [N] uint64, equal for duplicates.
+        the reason to drop each text, or None, and a hash [N] uint64 of each text's words, equal for duplicates.
     """
     reasons: list[DropReason | None] = []
     wordings = []
@@ -109,11 +109,13 @@ def _find_drop_reason(text: str, words: list[str], wording: str, filters: Filter
         return "letters"
     if real.is_evaluation_query(words):
         return "evaluation query"
-    return "real query" if real.is_known(wording) else None
+    if real.is_known(wording):
+        return "real query"
+    return None
 
 
 def find_duplicates(keys: np.ndarray) -> np.ndarray:
-    """[N] bool: which of the keys [N] an earlier one equals.
+    """Marks the keys that equal an earlier key: [N] bool for keys [N].
 
     >>> find_duplicates(np.array([5, 7, 5])).tolist()
     [False, False, True]

@@ -1,4 +1,4 @@
-"""Writes more queries, made of real ones or of documents, into a file that a training mixes in."""
+"""`generate`: writes queries, made from real queries or from documents, into a file for training."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ def generate(
 ) -> GeneratedQueries | None:
     """Writes queries made by a generator, without duplicates and without any query of another split.
 
-    Leaves OUT/NAME.jsonl, where NAME is the folder's, for `distill encode --queries` and `--data.queries` of train. Run again after a
-    kill it goes on and leaves the same bytes; under torchrun every rank makes its own shards.
+    The file is OUT/NAME.jsonl, where NAME is the name of the folder OUT; `distill encode --queries` and `--data.queries` of train read
+    it. A second call after a kill goes on and writes the same bytes. Under torchrun every rank makes its own shards.
 
     Args:
-        generator: how they are made: Noise, Crop, ...
+        generator: makes the queries, e.g. Noise or Crop.
         source: where documents and real queries come from.
         out: folder to write.
-        count: queries to make; the filters leave fewer.
-        split: the real queries to learn from, a+b for two splits; those of all others, the holdout too, are never written.
-        seed: of every choice.
-        filters: which of the made queries are dropped.
-        store: the teacher's store, for filters.round_trip and to say how near to real queries the generated ones are.
+        count: number of queries to make, before the filters drop some.
+        split: split of the real queries to learn from, a+b for two splits; queries of all other splits and of the holdout are never
+            written.
+        seed: seed of every random choice.
+        filters: settings of the filters.
+        store: the teacher's store, for filters.round_trip and to measure how close generated queries are to real ones.
 
     Returns:
-        the file and its figures; None on every rank but the first, which may still be at work when another is done.
+        the file and its counts; None on every rank but the first, which joins the shards.
 
     Raises:
         BadInput: options that do not fit one another, a folder made from other inputs, or filters that leave nothing.
@@ -68,7 +69,7 @@ def generate(
     real = RealQueries(material.evaluation_queries(), material.queries)
     teacher = None if teacher_store is None else RoundTripTeacher(teacher_store)
     generator.prepare(material)
-    generator.check_cost(plan.texts, plan.text_rows(writer.missing_shards()))  # of all ranks together
+    generator.check_cost(plan.texts, plan.text_rows(writer.missing_shards()))  # the cost over all ranks
     return _make_file(ShardMaker(plan, real, teacher, writer))
 
 
@@ -85,20 +86,20 @@ def _make_file(maker: ShardMaker) -> GeneratedQueries | None:
     plan, writer = maker.plan, maker.writer
     rank, world_size = launched_rank(), launched_world_size()
     with writer.claim(is_leader=rank == 0):
-        # looked up within the claim: another process may just have written some
+        # listed after the claim, as another process may have written some shards before it
         missing = [shard for shard in writer.missing_shards() if shard % world_size == rank]
         with progress_bar(total=len(plan.text_rows(missing)), desc=f"generate {writer.folder.name}", unit=" queries") as bar:
             for shard in missing:
                 maker.make(shard, bar.update)
         if rank != 0:
             return None
-        while writer.missing_shards():  # other ranks are still at theirs
+        while writer.missing_shards():  # other ranks are still making theirs
             time.sleep(1)
         return _read_result(writer) if writer.finished else join_shards(maker)
 
 
 def _read_result(writer: LineShardWriter) -> GeneratedQueries:
-    """The result of an earlier call."""
+    """Reads the result of an earlier call."""
     path = writer.folder / "manifest.json"
     manifest = read_json(path, "manifest of generated queries")
     try:

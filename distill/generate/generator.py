@@ -1,4 +1,4 @@
-"""What every generator of queries is: it takes texts and makes some new queries of each."""
+"""The base class of the generators: a generator makes queries from texts."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ Progress = Callable[[int], object]  # called with the number of queries that wer
 
 
 class Generator(Configurable, ABC):
-    """Makes queries; a subclass is one way of making them, and its arguments are its settings.
+    """Makes queries. A subclass sets `reads` and implements `write`; its init arguments are its settings.
 
-    A subclass says in `reads` what it makes queries from, and implements `write`.
+    Attributes:
+        reads: whether queries are made from real queries or from documents.
+        queries_per_shard: queries that are made and written together; a kill loses at most so many.
+        is_cheap: whether it is fast and gives the same queries for the same seed: a training may then make new queries every epoch.
     """
 
     reads: ClassVar[Literal["queries", "documents"]]
-    queries_per_shard: ClassVar[int] = 16_384  # made together: what a kill may lose
-    is_cheap: ClassVar[bool] = True  # quick, and the same again for the same seed: a training may make other queries in every epoch
+    queries_per_shard: ClassVar[int] = 16_384
+    is_cheap: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return type(self).__name__.lower()
 
     def settings(self) -> dict[str, Any]:
-        """What decides which queries are made, beside the texts and the seed, as plain values."""
+        """Returns everything, besides texts and seed, that determines the queries, as plain values."""
         return {"name": self.name, **self.init_args}
 
     def prepare(self, material: Material) -> None:
-        """Called once before `write`: loads statistics, weights, examples."""
+        """Loads statistics, weights or examples; called once before `write`."""
 
     def check_cost(self, texts: Texts, rows: np.ndarray) -> None:
-        """Logs what one query of each of `texts[rows]` will cost, and refuses what is too expensive.
+        """Logs the estimated cost of the queries, and refuses a cost above the budget.
 
         Args:
             texts: all texts that queries are made from.
-            rows: [n] int64, a row for each query that will be made.
+            rows: [n] int64, for each query to make the row of its text.
         """
 
     @abstractmethod
@@ -52,23 +55,23 @@ class Generator(Configurable, ABC):
 
         Args:
             texts: N texts.
-            counts: for each text how many queries to make.
-            rng: the only source of chance, so that the same seed makes the same queries.
-            progress: to be called with the number of queries as they are made.
+            counts: number of queries to make from each text.
+            rng: the only source of randomness, so that the same seed makes the same queries.
+            progress: called with the number of queries that were made since the last call.
 
         Returns:
-            for each text its queries, at most as many as `counts` says.
+            the queries of each text, at most as many as its count.
         """
 
 
 def check_setting(name: str, is_valid: bool, problem: str) -> None:
-    """Refuses a generator's setting of that name where it is not valid."""
+    """Raises BadInput, with the setting's name and the problem, unless `is_valid`."""
     if not is_valid:
         raise BadInput(f"generator.{name}: {problem}")
 
 
 def check_shares(name: str, shares: dict[str, float], known: Sequence[str]) -> None:
-    """Refuses shares of unknown things, and shares that draw nothing."""
+    """Refuses shares with unknown names, negative shares, and shares that are all 0."""
     unknown = [key for key in shares if key not in known]
     check_setting(name, not unknown, f"{', '.join(unknown)}: there are {', '.join(known)}")
     check_setting(name, sum(shares.values()) > 0 and min(shares.values()) >= 0, f"{shares}: shares are 0 or more, and one is above 0")

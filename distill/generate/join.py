@@ -1,4 +1,4 @@
-"""The file of generated queries out of its shards: without duplicates, and without any evaluation query."""
+"""Joins the shards of generated queries into one file, without duplicates and without any evaluation query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distill.generate.shards import ShardMaker, ShardRecord
 from distill.records import BadInput
 from distill.texts.texts import evenly_spaced_rows
 
-SAMPLE = 1000  # queries that the diversity of a file is estimated by
+SAMPLE = 1000  # queries from which the diversity of a file is estimated
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class GeneratedQueries:
 
     path: Path
     count: int  # queries in it
-    dropped: dict[DropReason, int]  # how many are not in it, by reason
+    dropped: dict[DropReason, int]  # number of dropped queries by reason
     diversity: dict[str, dict[str, float]]  # of generated and of real queries; see `measure_diversity`
-    existed: bool  # whether an earlier call made it
+    existed: bool  # whether an earlier call wrote the file
 
 
 def join_shards(maker: ShardMaker) -> GeneratedQueries:
-    """Writes the whole file; refuses to write one in which a query of an evaluation split is."""
+    """Writes the whole file; refuses a file that contains a query of an evaluation split."""
     plan, writer = maker.plan, maker.writer
     records = [ShardRecord.load(writer.shard_path(shard)) for shard in range(plan.shards)]
     is_duplicate, dropped = _find_duplicates(records, plan.filters.near_duplicates)
@@ -50,7 +50,7 @@ def join_shards(maker: ShardMaker) -> GeneratedQueries:
 
 
 def describe_dropped(dropped: dict[DropReason, int]) -> str:
-    """Names the reasons for which any query was dropped.
+    """Lists the reasons for which queries were dropped, each with its count.
 
     >>> describe_dropped({"length": 3, "letters": 0, "duplicate": 1})
     'length 3, duplicate 1'
@@ -59,7 +59,7 @@ def describe_dropped(dropped: dict[DropReason, int]) -> str:
 
 
 def _find_duplicates(records: list[ShardRecord], similarity: float | None) -> tuple[np.ndarray, dict[DropReason, int]]:
-    """Which lines of all shards [N] bool repeat an earlier one, and how many queries are dropped for each reason, these included."""
+    """Marks the lines of all shards that repeat an earlier one, [N] bool; counts the dropped queries by reason, repeats included."""
     counts = np.sum([record.dropped for record in records], axis=0).tolist()
     dropped = dict(zip(REASONS, counts, strict=True))
     is_duplicate = find_duplicates(np.concatenate([record.keys for record in records]))
@@ -75,12 +75,12 @@ def _find_duplicates(records: list[ShardRecord], similarity: float | None) -> tu
 def _iterate_lines(
     writer: LineShardWriter, is_duplicate: np.ndarray, real: RealQueries, sample_every: int, sample: list[str]
 ) -> Iterator[str]:
-    """Yields the lines that repeat none before them; appends every so many-th text to `sample`."""
-    repeats = iter(is_duplicate)
+    """Yields the lines that are no duplicates; appends every `sample_every`-th text to `sample`."""
+    duplicate_flags = iter(is_duplicate)
     count = 0
     for shard, lines in writer.read_shards():
         for line in lines:
-            if next(repeats):
+            if next(duplicate_flags):
                 continue
             text = json.loads(line)["text"]
             if real.is_evaluation_query(split_words(text)):

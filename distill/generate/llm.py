@@ -1,4 +1,4 @@
-"""Queries that a language model behind an OpenAI-compatible chat server writes for documents."""
+"""Asks a language model on an OpenAI-compatible chat server to write queries for documents."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ SCHEMA = {
     "additionalProperties": False,
 }
 RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "queries", "strict": True, "schema": SCHEMA}}
-UNREADABLE = 3  # answers after which a document is left without queries: further requests would cost money for ever
-TIMEOUT = 600.0  # seconds; a long answer is silent until it is whole
-TOKENS_PER_QUERY = 16  # for an estimate
+UNREADABLE = 3  # answers after which a document is left without queries, as each further request costs money
+TIMEOUT = 600.0  # seconds; without a stream the server sends nothing until the whole answer is ready
+TOKENS_PER_QUERY = 16  # to estimate the cost
 
 Message = dict[str, str]  # role and content
 
 
 class Llm(Generator):
-    """Asks a chat server for queries that a document answers; its key is read from OPENAI_API_KEY.
+    """Asks a chat server for queries that a document answers; the server's key is read from OPENAI_API_KEY.
 
-    Every document is asked for once, and again when the server fails or its answer is no list of queries; after three such answers it
-    stays without queries.
+    There is one request for each document. It is repeated when the server fails or the answer is no list of queries; after three answers
+    of that kind the document gets no queries.
 
     Args:
-        address: of the server, e.g. http://localhost:8000/v1.
-        model: what the server calls it.
-        prompt: text file with what the model is told first; {count} in it becomes the number of queries. The answer has to be
+        address: address of the server, e.g. http://localhost:8000/v1.
+        model: the server's name for the model.
+        prompt: text file with the system message; {count} in it becomes the number of queries. The answer has to be
             {"queries": [...]}.
-        examples: judged pairs of a document and its query shown first; where nothing is judged, so many real queries.
-        structured: whether the server is told the answer's JSON schema; not all can be.
-        stream: whether the answer is sent piece by piece.
-        temperature: of sampling.
-        longest_document: characters; the rest is cut off.
-        requests_per_minute: at most so many are sent.
-        price: what a million tokens read cost there.
-        output_price: and a million tokens written.
+        examples: number of judged pairs of a document and its query to show to the model; without judgments, number of real queries.
+        structured: whether a request contains the JSON schema of the answer, which some servers do not support.
+        stream: whether the server sends the answer piece by piece.
+        temperature: temperature of sampling.
+        longest_document: most characters of a document; the rest is cut off.
+        requests_per_minute: most requests in a minute.
+        price: price of a million tokens that the model reads.
+        output_price: price of a million tokens that the model writes.
         budget: nothing is sent when the estimated cost is above it.
     """
 
     reads: ClassVar[Literal["documents"]] = "documents"
     queries_per_shard: ClassVar[int] = 256
     is_cheap: ClassVar[bool] = False
-    # settings that do not decide what is written: the same run may go on with other values, elsewhere or faster
+    # settings that do not change what the model writes: an unfinished run may go on with other values of these
     unrecorded_settings: ClassVar[tuple[str, ...]] = ("address", "stream", "requests_per_minute", "price", "output_price", "budget")
 
     def __init__(
@@ -122,7 +122,7 @@ class Llm(Generator):
         return queries
 
     def _request_queries(self, document: tuple[str, int]) -> list[str]:
-        """The queries of a text, at most `count` of them; none where the model does not answer as it is told to."""
+        """Requests at most `count` queries for a text; returns none if the model never answers with a list of queries."""
         text, count = document
         unreadable = 0
 
@@ -148,7 +148,7 @@ class Llm(Generator):
         return self._server.post(request, parse)
 
     def _messages(self, text: str, count: int) -> list[Message]:
-        """The whole conversation that asks for the queries of a text."""
+        """Makes the messages of the request: instructions, examples, and the text."""
         instructions = self._prompt.replace("{count}", str(count)) + self._style
         return [{"role": "system", "content": instructions}, *self._example_messages, self._show_document(text)]
 

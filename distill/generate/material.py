@@ -1,4 +1,4 @@
-"""What queries are generated from: the real queries and the documents of a source."""
+"""The real queries and the documents of a source, from which queries are generated."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from distill.texts.texts import Texts, evenly_spaced_rows
 
 @dataclass(frozen=True)
 class Material:
-    """A source of texts and those of its splits whose queries may be read."""
+    """A source of texts, and the split whose queries a generator may read."""
 
     source: TextSource
     split: str  # a+b for two splits
 
     @cached_property
     def queries(self) -> Texts:
-        """The real queries of the split, at least one, without those of another split's wording."""
+        """The real queries of the split, without those that another split also has; refuses a split of which none is left."""
         queries = self.source.remove_leaked(self.source.queries(self.split), self.split.split("+"))
         if not len(queries):
             raise BadInput(f"{self.source}: every query of {self.split} is in another split too: name one with queries of its own")
@@ -37,19 +37,20 @@ class Material:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Of the real queries and the documents; where there are no documents, queries take their place."""
-        return measure_statistics(self.queries, self.documents if self.source.has_documents() else self.queries)
+        """The statistics of the real queries and the documents; for a source without documents the queries take their place."""
+        documents = self.documents if self.source.has_documents() else self.queries
+        return measure_statistics(self.queries, documents)
 
     def texts(self, kind: Literal["queries", "documents"]) -> Texts:
-        """The texts that a generator makes queries from: `generator.reads` says which kind it needs."""
+        """Returns the texts that a generator makes queries from; `kind` is its `reads`."""
         return self.queries if kind == "queries" else self.documents
 
     def evaluation_queries(self) -> list[Texts]:
-        """The queries of every split that is not read, the holdout included."""
+        """Returns the queries of every other split, including the holdout."""
         return [self.source.queries(split) for split in self.source.splits() if split not in self.split.split("+")]
 
     def examples(self, count: int) -> list[tuple[str, str]]:
-        """Up to `count` judged (document, query) pairs, evenly spaced over the queries; none where nothing is judged."""
+        """Returns up to `count` judged (document, query) pairs, evenly spaced over the queries; an empty list without judgments."""
         qrels = self.source.qrels(self.split)
         if qrels is None or not count:
             return []

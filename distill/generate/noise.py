@@ -1,4 +1,4 @@
-"""Real queries, corrupted as BART's pre-training corrupts text and as hurried people type; no model."""
+"""Corrupts real queries, by the noise of BART's pre-training and by typing errors, without a model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in KEYBOARD for i in range(len(row))}  # keys beside a key
 KINDS = ("delete", "infill", "permute", "typo", "truncate")
 DEFAULT_KINDS = dict.fromkeys(KINDS, 1.0)
-LONGEST_INFILLED = 3  # words that one word of the corpus takes the place of
+LONGEST_INFILLED = 3  # most words that one word of the corpus replaces
 
 
 class Noise(Generator):
-    """Corrupts real queries: words deleted, infilled from the corpus, permuted, mistyped, or a query cut off as in search-as-you-type.
+    """Corrupts real queries: deletes, replaces, permutes or mistypes words, or cuts the query off as in search-as-you-type.
 
-    Infilling and deletion are those of BART (arXiv 1910.13461), with a word of the corpus where BART has a mask.
+    Infilling and deletion are those of BART (arXiv 1910.13461), but with a word of the corpus in the place of BART's mask.
 
     Args:
-        kinds: how often each kind of change is drawn; those left out never are.
-        rate: share of a query's words that a change touches, at least one.
-        most_changes: changes made to one query, 1 to so many.
+        kinds: weight of each kind of change in the random choice; a kind that is left out is never chosen.
+        rate: share of a query's words that one change affects; at least one word.
+        most_changes: a query gets from 1 to so many changes.
     """
 
     reads: ClassVar[Literal["queries"]] = "queries"
@@ -47,7 +47,8 @@ class Noise(Generator):
             "typo": self._mistype,
             "truncate": self._truncate,
         }
-        choices, weights = [changes[kind] for kind in self.kinds], list(accumulate(self.kinds.values()))
+        choices = [changes[kind] for kind in self.kinds]
+        weights = list(accumulate(self.kinds.values()))
         queries: list[list[str]] = []
         for text, count in zip(texts, counts, strict=True):
             original = text.split()
@@ -60,42 +61,43 @@ class Noise(Generator):
         progress(sum(counts))
         return queries
 
-    def _count_touched(self, words: list[str]) -> int:
-        """How many of a query's words a change touches."""
+    def _count_affected(self, words: list[str]) -> int:
+        """Returns the number of words that a change affects."""
         return max(1, round(self.rate * len(words)))
 
-    # each changes a query's words in place
+    # each of these methods changes the words of a query in place
 
     def _delete(self, words: list[str], rng: random.Random) -> None:
-        for _ in range(min(self._count_touched(words), len(words) - 1)):
+        for _ in range(min(self._count_affected(words), len(words) - 1)):
             del words[int(rng.random() * len(words))]
 
     def _infill(self, words: list[str], rng: random.Random) -> None:
-        for word in rng.choices(self._corpus_words, cum_weights=self._corpus_weights, k=self._count_touched(words)):
+        for word in rng.choices(self._corpus_words, cum_weights=self._corpus_weights, k=self._count_affected(words)):
             start = int(rng.random() * (len(words) + 1))
             length = int(rng.random() * min(LONGEST_INFILLED + 1, len(words)))
             words[start : start + length] = [word]
 
     def _permute(self, words: list[str], rng: random.Random) -> None:
-        for _ in range(self._count_touched(words)):
+        for _ in range(self._count_affected(words)):
             target = int(rng.random() * len(words))
             word = words.pop(int(rng.random() * len(words)))
             words.insert(target, word)
 
     def _mistype(self, words: list[str], rng: random.Random) -> None:
-        for _ in range(self._count_touched(words)):
+        for _ in range(self._count_affected(words)):
             place = int(rng.random() * len(words))
             words[place] = mistype(words[place], rng)
 
     def _truncate(self, words: list[str], rng: random.Random) -> None:
-        """Leaves between half of the letters and all but one."""
+        """Cuts the query off at a random letter of its second half."""
         text = " ".join(words)
         words[:] = text[: max(1, int(len(text) * (1 + rng.random()) / 2))].split()
 
 
 def mistype(word: str, rng: random.Random) -> str:
-    """Doubles one letter of a word, leaves it out, or exchanges it with the next letter or with a key beside it."""
-    place, kind = int(rng.random() * len(word)), rng.random()
+    """Changes one letter of a word: doubles it, omits it, swaps it with the next one, or replaces it by a neighbouring key."""
+    place = int(rng.random() * len(word))
+    kind = rng.random()
     letter, before, after = word[place], word[:place], word[place + 1 :]
     if kind < 0.25:
         return before + letter + letter + after

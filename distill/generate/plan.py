@@ -1,4 +1,4 @@
-"""Which queries are made of which text, and in which shard of the file."""
+"""The plan of a file of generated queries: the text that each query is made from, and the shard that it is in."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from distill.texts.texts import Texts
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """`count` queries to make: query `i` is made of text `i * texts // count`, so that all texts get their share.
+    """A plan of `count` queries: query `i` is made from text `i * len(texts) // count`, so that all texts get equally many.
 
-    A shard holds all queries of some texts: a generator, which may be paid for it, reads each text once.
+    A shard holds all queries of its texts, so that a generator, which may cost money, reads each text once.
     """
 
     generator: Generator
@@ -31,7 +31,7 @@ class GenerationPlan:
 
     @cached_property
     def texts(self) -> Texts:
-        """The texts that queries are made of."""
+        """The texts that queries are made from."""
         return self.material.texts(self.generator.reads)
 
     @property
@@ -40,20 +40,20 @@ class GenerationPlan:
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return -(-len(self.texts) // self.texts_per_shard)
 
     def first_query(self, shard: int) -> int:
-        """Number of a shard's first query."""
+        """Returns the number of a shard's first query."""
         return min(self.count, -(-shard * self.texts_per_shard * self.count // len(self.texts)))
 
     def text_rows(self, shards: Sequence[int]) -> np.ndarray:
-        """[n] int64, the row of the text of each of the shards' queries, ascending within a shard."""
+        """Returns for each query of the shards the row of its text, [n] int64, ascending within a shard."""
         numbers = [np.arange(self.first_query(shard), self.first_query(shard + 1)) for shard in shards]
         return np.concatenate([np.empty(0, np.int64), *numbers]) * len(self.texts) // self.count
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides what the file holds, as plain values."""
+        """Returns everything that determines the content of the file, as plain values."""
         evaluation = [texts.fingerprint for texts in self.material.evaluation_queries()]
         return {
             "version": 1,

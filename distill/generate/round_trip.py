@@ -1,4 +1,4 @@
-"""Whether a teacher finds the document that a query was made from, and how near generated queries are to real ones."""
+"""Checks whether a teacher finds the document that a query was made from, and measures how close generated queries are to real ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from distill.vectors.store import TeacherStore
 
 
 class RoundTripTeacher:
-    """The teacher that made a store, to embed generated queries and to search for their documents.
+    """The teacher of a store: embeds generated queries and searches for their documents.
 
     Args:
-        store: the teacher's vectors.
+        store: the store, which names the teacher's model.
     """
 
     def __init__(self, store: TeacherStore):
@@ -28,22 +28,22 @@ class RoundTripTeacher:
         self.encoder = load_maker(store.maker).prepare_for(best_device()).query
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Query vectors [N, D], on the device that searches."""
+        """Returns the query vectors [N, D], on the device that searches."""
         return torch.from_numpy(encode_texts(self.encoder, texts, "query", "auto")).to(best_device())
 
     def finds_documents(self, texts: Sequence[str], document_ids: Sequence[str], k: int) -> np.ndarray:
-        """[N] bool: whether the document of that id is among the top `k` of its query."""
+        """Tells for each query whether its document is among the top `k`: [N] bool."""
         rows = search(self.encode(texts), self.documents, k)[1].cpu().numpy()  # [N, k]
         expected = self.documents.ids.rows(document_ids)  # [N]
         return (rows == expected[:, None]).any(axis=1)
 
 
 def measure_diversity(texts: Sequence[str], real: Sequence[str], teacher: RoundTripTeacher | None) -> dict[str, dict[str, float]]:
-    """Measures a sample of generated queries, and real ones as the yardstick.
+    """Measures the diversity of a sample of generated queries, and of real queries for comparison.
 
     Returns:
-        under `generated` and `real`: `words` a query, `distinct_word_pairs`, the share of two-word pieces that differ, and with a
-        teacher `nearest_real_cosine`, the mean cosine to the nearest real query (for a real one: the nearest other).
+        for `generated` and `real` each: `words`, the mean number of words; `distinct_word_pairs`, the share of two-word sequences that
+        are distinct; and with a teacher `nearest_real_cosine`, the mean cosine to the nearest real query other than itself.
     """
     diversity = {"generated": _measure_wording(texts), "real": _measure_wording(real)}
     if teacher is not None and len(real) > 1:

@@ -1,4 +1,4 @@
-"""Queries that a BART or T5 writes: doc2query out of documents, perturb-and-decode out of real queries."""
+"""Samples queries from a BART or T5: doc2query from documents, or perturb-and-decode from real queries."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}
 class Seq2Seq(Generator):
     """Samples queries from a BART or T5.
 
-    Of documents it is doc2query (arXiv 1904.08375). Of queries it is the perturb-and-decode of EmbedDistill (arXiv 2301.12005): the
-    model reads a real query that is corrupted, or whose encoder states get isotropic Gaussian noise, and writes another.
+    From documents this is doc2query (arXiv 1904.08375). From queries it is the perturb-and-decode of EmbedDistill (arXiv 2301.12005): the
+    model reads a real query, with masked tokens or with Gaussian noise added to its encoder states, and writes a new query.
 
     Args:
-        model: folder or hub name of the model, e.g. what `distill teach --task query-generation` leaves.
-        of: what it reads.
-        mask: share of a text's tokens that the model reads a mask instead of, or does not read where it knows no mask.
-        noise: standard deviation of the noise added to encoder states, as a share of their root mean square.
-        top_k: samples from so many most likely tokens; 0 from all.
-        top_p: and from the most likely ones that have this probability together.
-        temperature: of sampling.
-        prefix: put before every text; by default what the model's folder says.
-        longest_text: tokens read; likewise.
-        longest_query: tokens written; likewise.
+        model: folder or hub name of the model, e.g. the teacher folder of `distill teach --task query-generation`.
+        of: whether the model reads documents or queries.
+        mask: share of a text's tokens that are masked, or removed if the tokenizer has no mask token.
+        noise: standard deviation of the noise added to encoder states, relative to their root mean square.
+        top_k: number of most likely tokens to sample from; 0 samples from all.
+        top_p: sum of the probabilities of the most likely tokens to sample from.
+        temperature: temperature of sampling.
+        prefix: text put before every text; by default that of the model's folder.
+        longest_text: most tokens to read; by default that of the model's folder.
+        longest_query: most tokens to write; by default that of the model's folder.
         precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
     """
 
@@ -75,7 +75,7 @@ class Seq2Seq(Generator):
         module.to(best_device())
 
     def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
-        """Makes queries in batches of texts of near-equal length; each text is read once however many queries it gets."""
+        """Makes queries in batches of texts of similar length. Within a batch the encoder reads each text once."""
         device = self._writer.model.device
         token_ids = [self._mask_tokens(ids, rng) for ids in self._writer.token_ids(texts, "document")]
         text_of_query = np.repeat(np.arange(len(texts)), counts)  # [n]
@@ -92,32 +92,33 @@ class Seq2Seq(Generator):
         return queries
 
     def _mask_tokens(self, token_ids: list[int], rng: random.Random) -> list[int]:
-        """Masks a share of a text's tokens, special ones aside; a tokenizer without a mask leaves them out, but never all."""
+        """Masks a share of a text's tokens, except special tokens. Without a mask token they are removed, unless none would be left."""
         tokenizer = self._writer.tokenizer
         special = set(tokenizer.all_special_ids)
         is_masked = [token not in special and rng.random() < self.mask for token in token_ids]
+        flagged = list(zip(token_ids, is_masked, strict=True))
         if tokenizer.mask_token_id is None:
-            return [token for token, masked in zip(token_ids, is_masked, strict=True) if not masked] or token_ids
-        return [tokenizer.mask_token_id if masked else token for token, masked in zip(token_ids, is_masked, strict=True)]
+            return [token for token, masked in flagged if not masked] or token_ids
+        return [tokenizer.mask_token_id if masked else token for token, masked in flagged]
 
     @torch.inference_mode()
     def _sample(self, token_ids: list[list[int]], repeats: Tensor) -> list[str]:
-        """Samples `repeats` [B] queries of each of B texts, one text after the other."""
+        """Samples `repeats` [B] queries for each of B texts; the queries of the first text come first."""
         model, tokenizer = self._writer.model, self._writer.tokenizer
         tokens = pad_token_ids(token_ids, tokenizer.pad_token_id).to(model.device)
         states = self._writer.states(tokens).repeat_interleave(repeats, 0)  # [N, L, D]
         mask = tokens.attention_mask.repeat_interleave(repeats, 0)  # [N, L]
         if self.noise:
             states = self._add_noise(states, mask)
-        written: Any = model.generate(  # type: ignore[operator]
+        query_ids: Any = model.generate(  # type: ignore[operator]
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=mask,
             max_new_tokens=self._writer.settings.longest_query,
             **self._sampling,
         )
-        return tokenizer.batch_decode(written, skip_special_tokens=True)
+        return tokenizer.batch_decode(query_ids, skip_special_tokens=True)
 
     def _add_noise(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Adds isotropic Gaussian noise to states [N, L, D], its size a share of that of the states where `mask` [N, L] is 1."""
+        """Adds Gaussian noise to states [N, L, D], scaled by the root mean square of the states where `mask` [N, L] is 1."""
         mean_square = (states * mask[..., None]).square().sum() / (mask.sum() * states.shape[2])
         return states + self.noise * mean_square.sqrt() * torch.randn_like(states)

@@ -1,4 +1,4 @@
-"""One shard of a file of generated queries: its lines, and a record beside it of what the whole file needs to know of them."""
+"""Makes one shard of a file of generated queries, and a record of it from which duplicates among all shards are found."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from distill.records import BadInput
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What lies beside a shard, so that duplicates among all shards are found without reading them again."""
+    """The record of a shard, a file next to it; with it duplicates among all shards are found without reading the shards again."""
 
-    keys: np.ndarray  # [n] uint64, one a line, equal for duplicates
-    signatures: np.ndarray  # [n, MINIMA] uint32 of MinHash; [0, 0] where near duplicates are not dropped
-    dropped: np.ndarray  # [len(REASONS)] int64, how many queries were dropped for each reason
+    keys: np.ndarray  # [n] uint64, one for each line, equal for duplicates
+    signatures: np.ndarray  # [n, MINIMA] uint32, from MinHash; [0, 0] if near duplicates are not dropped
+    dropped: np.ndarray  # [len(REASONS)] int64, number of dropped queries by reason
 
     def save(self, path: Path, checksum: str) -> None:
-        """Writes the record, with the checksum of the shard that it is of."""
+        """Writes the record, with the checksum of its shard."""
         with write_atomically(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, keys=self.keys, signatures=self.signatures, dropped=self.dropped, checksum=checksum)
 
     @classmethod
     def load(cls, shard: Path) -> ShardRecord:
-        """Reads the record of a shard; refuses one that changed, or whose shard did."""
+        """Reads the record of a shard; refuses a damaged record, and a record whose shard has changed."""
         with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(record_path(shard), allow_pickle=False) as arrays:
             if str(arrays["checksum"]) == file_fingerprint(shard):
                 return cls(arrays["keys"], arrays["signatures"], arrays["dropped"])
@@ -47,15 +47,15 @@ class ShardRecord:
 
 
 def record_path(shard: Path) -> Path:
-    """Where the record of a shard lies."""
+    """Returns the path of a shard's record."""
     return shard.with_suffix(".part.npz")
 
 
 @dataclass(frozen=True)
 class ShardMaker:
-    """Makes the shards of a plan, each from the seed and its number alone.
+    """Makes the shards of a plan; a shard depends only on the plan and its number.
 
-    `teacher` drops what it does not find again; None where nothing is dropped by a round trip.
+    `teacher` drops queries whose document it does not find; None drops none of them.
     """
 
     plan: GenerationPlan
@@ -95,7 +95,7 @@ class ShardMaker:
             reasons[place] = "round trip"
 
     def _format_line(self, number: int, text: str, source: str) -> str:
-        """A line of the file: JSON, written by hand as it is the same for every query but for three values."""
+        """Formats a line of JSON by hand, which is faster: only three values differ from line to line."""
         name, quote = self.plan.generator.name, json.encoder.encode_basestring
         return (
             f'{{"id": "{name}-{number}", "text": {quote(text)}, "generator": "{name}", '

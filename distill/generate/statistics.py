@@ -1,4 +1,4 @@
-"""How long real queries are, how they begin and are spelt, and which words of the corpus are informative."""
+"""Statistics of real queries (their lengths, first words and spelling) and of the words of the corpus (their idf)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import accumulate, takewhile
 
 from distill.texts.texts import Texts, evenly_spaced_rows
 
-TEXTS_COUNTED = 20_000  # evenly spaced; more change nothing that is drawn from here
+TEXTS_COUNTED = 20_000  # size of the sample of texts; a larger one would hardly change the statistics
 OPENING_WORDS = 100  # the commonest among the first three words of real queries: what, is, how, to, ...
 LONGEST_OPENING = 4  # words
 WORD = re.compile(r"\w+(?:['\u2019.,-]\w+)*")
@@ -23,27 +23,27 @@ class Statistics:
     """Statistics of real queries and of the documents that they search."""
 
     lengths: list[int]  # words of each real query
-    openings: list[str]  # `what is the`, as often as queries begin with it
-    lower: bool  # whether most real queries have no capital
-    plain: bool  # whether most have no punctuation
+    openings: list[str]  # first words such as `what is the`, one entry for each query that begins with them
+    lower: bool  # whether most real queries are in lower case
+    plain: bool  # whether most real queries have no punctuation
     idf: dict[str, float]  # inverse document frequency of each word, lower case
     unknown: float  # idf of a word that no document has
 
     @cached_property
     def vocabulary(self) -> tuple[list[str], list[float]]:
-        """Words of the corpus, in order, and their summed weights: frequent words weigh much, those that are in most documents little."""
+        """Words of the corpus, sorted, and the cumulative sum of their weights: a word in most documents, or in few, weighs little."""
         weights = {word: self.idf[word] * math.exp(-self.idf[word]) for word in sorted(self.idf) if not word.isdigit()}
         return list(weights), list(accumulate(weights.values()))
 
     def split_document(self, text: str) -> list[str]:
-        """The words of a document, spelt as real queries are."""
+        """Splits a document into words, in the spelling of real queries."""
         if self.lower:
             text = text.lower()
         return WORD.findall(text) if self.plain else text.split()
 
 
 def measure_statistics(queries: Texts, documents: Texts) -> Statistics:
-    """Measures real queries and documents, or where there are very many, an evenly spaced sample of them."""
+    """Measures real queries and documents, or evenly spaced samples of them if they are very many."""
     sample = [queries[row] for row in evenly_spaced_rows(len(queries), TEXTS_COUNTED)]
     words = [query.split() for query in sample]
     idf, unknown = _measure_idf(documents)
@@ -60,7 +60,7 @@ def measure_statistics(queries: Texts, documents: Texts) -> Statistics:
 
 
 def _find_openings(queries: Sequence[Sequence[str]]) -> list[str]:
-    """The common words that each query, as its words, begins with; a query's last word is what it is about, and no opening."""
+    """Finds the common words that each query, a list of words, begins with; the last word of a query is not part of its opening."""
     counts = Counter(word for words in queries for word in words[:3])
     common = {word for word, _ in counts.most_common(OPENING_WORDS)}
     openings = [" ".join(takewhile(common.__contains__, words[:-1][:LONGEST_OPENING])) for words in queries]
@@ -68,7 +68,7 @@ def _find_openings(queries: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _measure_idf(documents: Texts) -> tuple[dict[str, float], float]:
-    """The inverse document frequency of each word, and of a word that no document has."""
+    """Measures the inverse document frequency of each word, and of a word that no document has."""
     frequencies = Counter[str]()
     rows = evenly_spaced_rows(len(documents), TEXTS_COUNTED)
     for row in rows:

@@ -468,7 +468,7 @@ def test_extra_queries_are_used_and_leaks_dropped(left: Left, tmp_path: Path, ca
     more = ["--data.queries", f"[{extra}]", "--trainer.max_epochs", 1, "--data.batch_size", 20]
     assert distill(*train_arguments(left.source, store, tmp_path / "run", *more)) == 0
     printed = capsys.readouterr().out
-    assert f"{extra}: 8 queries, 3 more left out, which another split asks too" in printed
+    assert f"{extra}: 8 queries, 3 more left out, because another split has them too" in printed
     assert "trains on 200 queries an epoch, 10 steps" in printed
 
 

@@ -27,15 +27,15 @@ def test_rows_count_through_all_sets():
 
 
 def test_a_share_is_of_the_queries_of_the_splits():
-    assert QUERIES.draws({}, ["more.tsv"]) == [Draw(2, 2), Draw(1, 1), Draw(3, 3)]
-    assert QUERIES.draws({"more.tsv": 0.5}, ["more.tsv"]) == [Draw(2, 2), Draw(1, 1), Draw(3, 2)]  # half of 3, to the even number
-    assert QUERIES.draws({"more.tsv": 3.0}, ["more.tsv"])[-1] == Draw(3, 9)
+    assert QUERIES.count_draws({}, ["more.tsv"]) == [Draw(2, 2), Draw(1, 1), Draw(3, 3)]
+    assert QUERIES.count_draws({"more.tsv": 0.5}, ["more.tsv"]) == [Draw(2, 2), Draw(1, 1), Draw(3, 2)]  # half of 3, to the even number
+    assert QUERIES.count_draws({"more.tsv": 3.0}, ["more.tsv"])[-1] == Draw(3, 9)
 
 
 def test_a_file_of_which_nothing_is_left_is_not_drawn_from():
     whole = queries_of("more", "d")
     nothing = TrainingQueries(QUERIES.splits, [QuerySet(whole.texts.subset([]), whole.fingerprint)], removed=1)
-    assert nothing.draws({"more.tsv": 1.0}, ["more.tsv"])[-1] == Draw(0, 0)
+    assert nothing.count_draws({"more.tsv": 1.0}, ["more.tsv"])[-1] == Draw(0, 0)
 
 
 def test_queries_that_a_cross_encoder_has_not_read_are_left_out():
