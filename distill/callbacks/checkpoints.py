@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the last, to go on from, and the best, to keep."""
+"""Writes the checkpoints of a run: the last one, to continue from, and the best one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from distill.files.atomic import write_atomically
 from distill.files.ranks import max_over_ranks
 
-BATCHES_BETWEEN_QUESTIONS = 8  # whether another rank was told to stop: asking makes the ranks wait for each other
+BATCHES_BETWEEN_SIGNAL_CHECKS = 8  # to learn whether another rank got a signal, the ranks wait for each other
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name first, so that a kill leaves the old one or the new one whole.
 
-    It is serialised in memory before, as Lightning does it: torch's own file writer reports a full disk as "iostream error" or
-    "unexpected pos".
+    Lightning serialises it in memory first, and so a full disk is reported as such: torch's own file writer would report it as "iostream
+    error" or "unexpected pos".
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -32,30 +32,30 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Callback):
-    """Writes `last.ckpt` every `every_n_steps`, at the end of every epoch, and when training is told to stop.
+    """Writes `last.ckpt` every `every_n_steps`, at the end of every epoch, and after Ctrl-C or SIGTERM.
 
-    Ctrl-C and SIGTERM wait until the batch has ended, as half a step is nothing to go on from, and until every rank knows; a second
-    Ctrl-C does not. No checkpoint is written between an epoch's last batch and its end: going on from there would leave out the epoch's
-    evaluation. A checkpoint is written as `.next.ckpt` and becomes `last.ckpt` when the next batch begins: only then has metrics.jsonl
-    the lines of its step too.
+    A signal ends the training after the current batch, when every rank knows of it; a second Ctrl-C ends it at once. No checkpoint is
+    written between the last batch of an epoch and the end of the epoch: a run that continued from there would skip the evaluation. A
+    checkpoint is written as `.next.ckpt` and renamed to `last.ckpt` when the next batch begins, because only then metrics.jsonl has the
+    lines of its step.
 
     Args:
-        folder: the run's checkpoints.
-        every_n_steps: steps between two writings.
+        folder: folder of the checkpoints.
+        every_n_steps: steps between two checkpoints.
     """
 
     def __init__(self, folder: Path, every_n_steps: int):
         self.path, self.next = folder / "last.ckpt", folder / ".next.ckpt"
         self.every_n_steps = every_n_steps
         self._saved_step = -1
-        self._signal_here = 0  # number of the signal that this rank was sent, 0 before one
-        self._signal = 0  # number of the signal that ends the training of all ranks
+        self._signal_here = 0  # number of the signal that this rank got; 0 for none
+        self._signal = 0  # number of the signal that ends the training on all ranks; 0 for none
         self._handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
-        """Takes over the signals, and counts what is done of the epoch in batches of this run.
+        """Installs the signal handlers, and converts the trainer's batch counts to batches of this run.
 
-        The checkpoint may be of a run on another number of ranks, whose batches were larger or smaller.
+        The checkpoint may be of a run on another number of ranks, with larger or smaller global batches.
         """
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader: Any = trainer.train_dataloader
@@ -63,7 +63,7 @@ class LastCheckpoint(Callback):
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress.current, name, getattr(progress.current, name) + shift)
         if threading.current_thread() is threading.main_thread():
-            # the trainer's own handlers talk to other ranks in the middle of whatever they are doing, and hang
+            # the trainer's own handlers wait for other ranks in the middle of a step, and hang
             self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -74,12 +74,12 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.is_last_batch:
             return
-        if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_QUESTIONS == 0:
+        if trainer.world_size == 1 or batch_idx % BATCHES_BETWEEN_SIGNAL_CHECKS == 0:
             self._signal = max_over_ranks(self._signal_here, trainer.strategy.root_device)
-        # with accumulated gradients several batches end on one step
-        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
-        if between_steps and (due or self._signal):
+        # with accumulated gradients a step has several batches
+        step_ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
+        if step_ended and (is_due or self._signal):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,16 +114,16 @@ class LastCheckpoint(Callback):
         self._saved_step = trainer.global_step
 
     def _publish(self, trainer: Trainer) -> None:
-        """Gives the checkpoint its name."""
+        """Renames `.next.ckpt` to `last.ckpt`."""
         if trainer.is_global_zero and self.next.exists() and trainer.global_step == self._saved_step:
             os.replace(self.next, self.path)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, the checkpoint of the epoch with the highest dev metric; the module names the metric, `best_by`.
+    """Writes `best.ckpt`, the checkpoint of the epoch with the highest dev metric; the module names the metric in `best_by`.
 
     Args:
-        folder: the run's checkpoints.
+        folder: folder of the checkpoints.
     """
 
     def __init__(self, folder: Path):
@@ -132,7 +132,7 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best",
             mode="max",
             enable_version_counter=False,
-            save_on_train_epoch_end=False,  # right after the evaluation, so that last.ckpt knows what the best is
+            save_on_train_epoch_end=False,  # it is written right after the evaluation, so that last.ckpt records the best value
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

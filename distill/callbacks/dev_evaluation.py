@@ -1,4 +1,4 @@
-"""What callbacks that evaluate on dev share: the data they read, this rank's outputs, and metrics over the queries of all ranks."""
+"""Parts of the callbacks that evaluate on dev: their data, this rank's outputs, and metrics over the queries of all ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.texts.qrels import Qrels
 
 
 def require_retrieval_data(trainer: Trainer, callback: Callback) -> RetrievalData:
-    """The data that a student is trained and evaluated on; refuses a trainer that has none."""
+    """Returns the trainer's RetrievalData; refuses a trainer without one."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(data, RetrievalData):
         raise BadInput(f"{type(callback).__name__} reads a RetrievalData: call trainer.fit(module, RetrievalData(...))")
@@ -29,26 +29,26 @@ def require_retrieval_data(trainer: Trainer, callback: Callback) -> RetrievalDat
 
 
 class DevOutputs:
-    """The dev queries that this rank evaluates, and what the module returns for them."""
+    """Collects the dev queries of this rank and the module's outputs for them."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Begins a new evaluation."""
+        """Starts a new evaluation."""
         self._rows: list[np.ndarray] = []
         self._outputs: list[Tensor] = []
-        self._started = time.perf_counter()
+        self._start_time = time.perf_counter()
 
     def add(self, batch: Any, outputs: Tensor) -> None:
-        """Appends a batch: its `query_rows` [B] and an output [B, ...] for each."""
+        """Appends the `query_rows` [B] and the outputs [B, ...] of a batch."""
         self._rows.append(batch.query_rows.numpy())
         self._outputs.append(outputs)
 
     @property
     def seconds(self) -> float:
         """Time since the evaluation began."""
-        return time.perf_counter() - self._started
+        return time.perf_counter() - self._start_time
 
     @property
     def query_rows(self) -> np.ndarray:
@@ -56,14 +56,14 @@ class DevOutputs:
         return np.concatenate([np.empty(0, np.int64), *self._rows])
 
     def stack(self, width: int = 0) -> Tensor:
-        """Outputs [Q, ...] of all batches; [0, width] where this rank has no query."""
+        """Concatenates the outputs [Q, ...] of all batches; [0, width] if this rank has no query."""
         return torch.cat(self._outputs or [torch.empty(0, width)])
 
 
 class DevWatcher(Callback):
     """Calls `on_dev` after every evaluation, on every rank, with the vectors of all dev queries.
 
-    A subclass reads its data from `self.data`, which is the trainer's.
+    `self.data` is the trainer's data.
     """
 
     data: RetrievalData
@@ -72,14 +72,14 @@ class DevWatcher(Callback):
         self._outputs = DevOutputs()
 
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
-        """Reads both sides' vectors of the dev queries.
+        """Called with the student's and the teacher's vectors of the dev queries; a subclass implements it.
 
         Args:
             trainer: the trainer.
             module: the student's module, to log with.
-            rows: [Q] int64, the dev queries in their order.
-            student: [Q, D] float32, on the host.
-            teacher: [Q, D] float32, on the host.
+            rows: [Q] int64, rows of the dev queries, ascending.
+            student: [Q, D] float32, in CPU memory.
+            teacher: [Q, D] float32, in CPU memory.
         """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -105,15 +105,15 @@ class DevWatcher(Callback):
 def measure_judged(
     qrels: Qrels, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray, relevant_from: int, device: torch.device
 ) -> dict[str, float]:
-    """Mean of each judged metric over the queries of all ranks; every rank has to call it, also one without queries.
+    """Computes the mean of each judged metric over the queries of all ranks; every rank must call it, even one without queries.
 
     Args:
         qrels: the judgments.
-        query_ids: Q ids of this rank's judged queries.
+        query_ids: ids of the Q judged queries of this rank.
         corpus: ids of the documents that `rows` point at.
         rows: [Q, k] int64, retrieved rows of the corpus, best first; rows of -1 are padding.
         relevant_from: lowest grade that MRR and recall count as relevant.
-        device: where the ranks can add their sums.
+        device: device on which the ranks add their sums.
     """
     grades = grade_tensors(qrels, query_ids, corpus, rows, device)
     metrics = judged_metrics(relevant_from)

@@ -1,4 +1,4 @@
-"""What goes wrong in a distillation without an error, as functions of vectors and losses: what `Health` finds, it finds here."""
+"""Functions that find faults of a distillation that raise no error, from vectors and losses; `Health` calls them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 
-TEXTS_REENCODED = 16  # of each set of stored vectors
-DEV_QUERIES = 256  # compared with the training queries
-SAME_TEXT = 0.99  # cosine from which two vectors are of one text by one model, precision aside
-SAME_QUERY = 0.999  # cosine from which two queries are one
-LEAST_RANK_SHARE = 0.25  # of the teacher's effective rank that a student's vectors must have
-LEAST_SPREAD_SHARE = 0.1  # of the teacher's mean cosine distance between queries
-NORM_RATIOS = (0.5, 2.0)  # bounds of the student's mean norm over the teacher's
-ROWS_AT_ONCE = 65_536  # training queries compared at once
+TEXTS_REENCODED = 16  # texts of each stored set that are encoded again
+DEV_QUERIES = 256  # dev queries that are compared with the training queries
+SAME_TEXT = 0.99  # least cosine of two vectors of one text by one model in different precisions
+SAME_QUERY = 0.999  # least cosine at which two queries count as the same
+LEAST_RANK_SHARE = 0.25  # least effective rank of the student's vectors, as a share of the teacher's
+LEAST_SPREAD_SHARE = 0.1  # least mean cosine distance between the student's query vectors, as a share of the teacher's
+NORM_RATIOS = (0.5, 2.0)  # least and largest ratio of the student's mean norm to the teacher's
+ROWS_AT_ONCE = 65_536  # training queries that are compared in one matrix product
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that spoils a student; `name` is the same for the same kind of fault."""
+    """Something that makes a student worse; faults of the same kind have the same `name`."""
 
     name: str
     message: str
 
 
 class Spread(NamedTuple):
-    """How much of the space vectors use.
+    """How much of their space a set of vectors uses.
 
-    `effective_rank` is the exponential of the entropy of their singular values (Roy and Vetterli, EUSIPCO 2007), 1 where all point one
-    way; `pairwise_cosine` the mean over pairs; `norm` the mean length.
+    Attributes:
+        effective_rank: exponential of the entropy of the singular values (Roy and Vetterli, EUSIPCO 2007); 1 for parallel vectors.
+        pairwise_cosine: mean cosine over pairs of vectors.
+        norm: mean length.
     """
 
     effective_rank: float
@@ -51,7 +53,7 @@ class Spread(NamedTuple):
 
 
 def measure_spread(vectors: Tensor) -> Spread:
-    """Measures vectors [Q, D].
+    """Measures the spread of vectors [Q, D].
 
     >>> measure_spread(torch.tensor([[0.0, 2.0], [0.0, 2.0]]))
     Spread(effective_rank=1.0, pairwise_cosine=1.0, norm=2.0)
@@ -66,7 +68,7 @@ def measure_spread(vectors: Tensor) -> Spread:
 
 
 def find_collapse(student: Spread, teacher: Spread) -> Fault | None:
-    """Whether the student's vectors use far less of the space than the teacher's."""
+    """Reports vectors of the student that use far less of the space than the teacher's."""
     ranks_suffice = student.effective_rank >= LEAST_RANK_SHARE * teacher.effective_rank
     angles_suffice = 1 - student.pairwise_cosine >= LEAST_SPREAD_SHARE * (1 - teacher.pairwise_cosine)
     if ranks_suffice and angles_suffice:
@@ -77,8 +79,8 @@ def find_collapse(student: Spread, teacher: Spread) -> Fault | None:
     return Fault("collapse", f"the student's vectors collapse: {measured}, {expected}: {fix}")
 
 
-def find_other_norms(student: Spread, teacher: Spread) -> Fault | None:
-    """Whether the student's vectors are of another length than the teacher's."""
+def find_norm_drift(student: Spread, teacher: Spread) -> Fault | None:
+    """Reports vectors of the student whose length differs from the teacher's."""
     least, most = NORM_RATIOS
     if least <= student.norm / teacher.norm <= most:
         return None
@@ -87,7 +89,7 @@ def find_other_norms(student: Spread, teacher: Spread) -> Fault | None:
 
 
 def find_idle_loss(name: str, weight: float, value: Tensor, student: Encoded) -> Fault | None:
-    """Whether a term of the objective moves nothing of the student."""
+    """Reports a loss that does not change the student."""
     if not weight:
         reason = "its weight is 0"
     elif has_no_gradient(value, student):
@@ -98,8 +100,8 @@ def find_idle_loss(name: str, weight: float, value: Tensor, student: Encoded) ->
 
 
 def has_no_gradient(value: Tensor, student: Encoded) -> bool:
-    """Whether the gradient of a loss by the student's vectors and scores is 0."""
-    # gathered from several ranks, scores no longer hang on the vectors they were made of
+    """Tells whether the gradient of a loss with respect to the student's vectors and scores is 0."""
+    # scores are a source of their own: once gathered from several ranks they are not computed from the gathered vectors
     sources = [part for part in (student.query, student.document, student.scores) if part.requires_grad]
     if not value.requires_grad or not sources:
         return True
@@ -108,7 +110,7 @@ def has_no_gradient(value: Tensor, student: Encoded) -> bool:
 
 
 def find_leaks(data: RetrievalData) -> Fault | None:
-    """Dev queries that the teacher cannot tell from a training query; those of the same words are dropped before."""
+    """Reports dev queries whose teacher vector equals that of a training query; queries with equal words were removed before."""
     dev_rows = _sample_rows(len(data.dev_vectors), DEV_QUERIES)
     dev = F.normalize(torch.from_numpy(data.dev_vectors.take(dev_rows)).float(), dim=1)
     queries = data.teacher.queries
@@ -128,15 +130,15 @@ def find_leaks(data: RetrievalData) -> Fault | None:
 
 @dataclass(frozen=True)
 class StoredSet:
-    """A set of stored vectors and the texts that they should be of."""
+    """A set of stored vectors and the texts that they belong to."""
 
     role: Role
     store: VectorStore
     texts: Texts
 
 
-def find_misfits(data: RetrievalData) -> Fault | None:
-    """Stored vectors that the teacher, where its model is here, does not write from the texts as they are now."""
+def find_wrong_vectors(data: RetrievalData) -> Fault | None:
+    """Reports stored vectors that differ from the vectors that the teacher now computes from the texts, if its model is available."""
     maker = data.store.maker
     if not is_available(maker):
         return None
@@ -144,12 +146,15 @@ def find_misfits(data: RetrievalData) -> Fault | None:
         teacher = load_maker(maker).prepare_for(torch.device("cpu"))
     except BadInput as error:
         return Fault("teacher", str(error))
-    faults = (check_stored_set(teacher, stored) for stored in list_stored_sets(data))
-    return next((fault for fault in faults if fault), None)
+    for stored in list_stored_sets(data):
+        fault = check_stored_set(teacher, stored)
+        if fault:
+            return fault
+    return None
 
 
 def list_stored_sets(data: RetrievalData) -> Iterator[StoredSet]:
-    """Documents, training queries and dev queries, each as far as their texts are here."""
+    """Yields the sets of documents, training queries and dev queries whose texts are available."""
     if data.source.has_documents():
         yield StoredSet("document", data.store.documents, data.source.documents())
     for store, queries in zip(data.teacher.queries.stores, data.train_sets, strict=True):
@@ -159,7 +164,7 @@ def list_stored_sets(data: RetrievalData) -> Iterator[StoredSet]:
 
 
 def check_stored_set(teacher: Towers, stored: StoredSet) -> Fault | None:
-    """Encodes a sample of a set again and compares it with what is stored."""
+    """Encodes a sample of a set again and compares the vectors with the stored ones."""
     store, rows = stored.store, _sample_rows(len(stored.texts), TEXTS_REENCODED)
     ids = [stored.texts.ids[row] for row in rows]
     vectors = torch.from_numpy(store.take(store.ids.rows(ids))).float()  # [n, D]
@@ -167,31 +172,31 @@ def check_stored_set(teacher: Towers, stored: StoredSet) -> Fault | None:
     if vectors_agree(vectors, again):
         return None
     nearest_rows = search(again, store, 1)[1][:, 0].numpy()
-    fault = diagnose_misfit(vectors, again, nearest=torch.from_numpy(store.take(nearest_rows)).float())
+    fault = diagnose_wrong_vectors(vectors, again, nearest=torch.from_numpy(store.take(nearest_rows)).float())
     return fault and Fault(fault.name, f"{store.folder}: of {len(ids)} sampled vectors {fault.message}")
 
 
 def vectors_agree(stored: Tensor, again: Tensor) -> bool:
-    """Whether two sets of vectors [n, D] are, row by row, of one text and one length."""
+    """Tells whether two arrays of vectors [n, D] have, row by row, the same direction and length, up to precision."""
     lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
     same_text = torch.cosine_similarity(again, stored) >= SAME_TEXT
     same_length = (lengths - 1).abs() < 0.02
     return bool((same_text & same_length).all())
 
 
-def diagnose_misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> Fault | None:
-    """What is wrong with stored vectors; None where they agree with the same texts encoded again.
+def diagnose_wrong_vectors(stored: Tensor, again: Tensor, nearest: Tensor) -> Fault | None:
+    """Finds out why stored vectors differ from the same texts encoded again; None if they agree.
 
     Args:
         stored: [n, D], the stored vectors of n texts.
-        again: [n, D], the same texts encoded now.
-        nearest: [n, D], the stored vectors, of any text, that a search finds for `again`: their own, were all well.
+        again: [n, D], vectors of the same texts, encoded now.
+        nearest: [n, D], for each vector of `again` the nearest stored vector of any text; in a correct store it is the text's own.
     """
     if vectors_agree(stored, again):
         return None
     cosines = torch.cosine_similarity(again, stored)
     wrong = cosines < SAME_TEXT
-    # what another prompt or pooling writes is nowhere in the store; a vector in another row is
+    # a vector that lies in another row is found in the store; after a change of prompt or pooling it is in no row
     misplaced = wrong & (torch.cosine_similarity(again, nearest) >= SAME_TEXT)
     if misplaced.sum() > wrong.sum() / 2:
         message = f"{int(misplaced.sum())} belong to other texts (mean cosine {cosines.mean():.3f}): encode or import them again"
@@ -203,7 +208,7 @@ def diagnose_misfit(stored: Tensor, again: Tensor, nearest: Tensor) -> Fault | N
 
 
 def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:
-    """Ids of rows of all training queries; a query that was made for this epoch alone has its words instead."""
+    """Returns the ids of training queries by row; a query that was generated for one epoch has no id, and its text is returned instead."""
     ends = np.cumsum([len(queries.texts) for queries in data.train_sets])
     ids = []
     for row in rows:
@@ -218,5 +223,5 @@ def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:
 
 
 def _sample_rows(total: int, most: int) -> np.ndarray:
-    """Up to `most` rows of `total`, ascending, drawn at random but always the same."""
+    """Draws up to `most` of `total` rows with a fixed seed; returns them in ascending order."""
     return np.sort(np.random.default_rng(0).permutation(total)[:most])

@@ -1,4 +1,4 @@
-"""Dev queries with the documents that teacher and student rank first, for trackers that show tables and pictures."""
+"""Logs example dev queries to trackers that show tables and pictures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
 
 QUERIES = 8  # rows of the table
-DOCUMENTS = 3  # of each side, in a row
-QUERIES_COMPARED = 32  # in the picture of similarities
-PIXELS = 8  # side of a cell of that picture
+DOCUMENTS = 3  # documents of teacher and of student in a row
+QUERIES_COMPARED = 32  # queries in the picture of similarities
+PIXELS = 8  # width and height of a cell of the picture
 COLUMNS = ["query", "teacher", "student"]
 
 
 class Examples(DevWatcher):
-    """Shows dev queries after every evaluation, in trackers that take tables and pictures.
+    """Logs a table and a picture of dev queries after every evaluation, to trackers that show them.
 
-    The table has the documents that teacher and student rank first for a query; the picture shows how alike the queries are to the
-    teacher (left) and to the student (right).
+    The table has the documents that teacher and student rank first for a query. The picture shows the cosines between the teacher's
+    query vectors (left) and between the student's (right).
 
     Args:
-        evaluation: the callback that ranked the documents, before this one.
+        evaluation: the callback that ranks the documents; it must run before this one.
     """
 
     def __init__(self, evaluation: RetrievalEval) -> None:
@@ -42,10 +42,10 @@ class Examples(DevWatcher):
         table = self._make_table()
         picture = draw_similarities(teacher[:QUERIES_COMPARED], student[:QUERIES_COMPARED])
         for tracker in trackers:
-            show(tracker, table, picture, step=trainer.global_step - 1)  # as dev's metrics
+            log_examples(tracker, table, picture, step=trainer.global_step - 1)  # the step of the dev metrics
 
     def _make_table(self) -> list[list[str]]:
-        """For each of the first dev queries its text, and the ids of the documents that teacher and student rank first."""
+        """Makes a row for each of the first dev queries: its text, and the ids of the documents that teacher and student rank first."""
         rankings = self._evaluation.rankings
         assert rankings is not None, "RetrievalEval ranks before examples are shown"
         places = np.argsort(rankings.query_rows)[:QUERIES]
@@ -58,8 +58,8 @@ class Examples(DevWatcher):
         return ", ".join(self.data.store.documents.ids[row] for row in documents)
 
 
-def show(tracker: Logger, table: list[list[str]], picture: np.ndarray, step: int) -> None:
-    """Hands table and picture to a tracker that takes them: wandb, or TensorBoard, whose tables are Markdown."""
+def log_examples(tracker: Logger, table: list[list[str]], picture: np.ndarray, step: int) -> None:
+    """Logs table and picture to wandb, or to TensorBoard, where the table is Markdown; does nothing for other trackers."""
     experiment: Any = getattr(tracker, "experiment", None)
     if hasattr(tracker, "log_table"):
         tracker.log_table("examples", columns=COLUMNS, data=table, step=step)

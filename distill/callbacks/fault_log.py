@@ -1,4 +1,4 @@
-"""Where a training's warnings go: the log, health.jsonl, and every tracker that sends alerts."""
+"""Writes the warnings of a training to the log, to health.jsonl, and to trackers that send alerts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FaultLog:
 
     def __init__(self, folder: Path):
         self.path = folder / WARNINGS
-        self.reported: set[str] = set()  # names of faults; a checkpoint keeps them
+        self.reported: set[str] = set()  # names of reported faults, which a checkpoint stores
 
     def report(self, trainer: Trainer, fault: Fault) -> None:
         """Warns of a fault, on one rank, unless one of the same name was reported before."""
@@ -41,6 +41,6 @@ class FaultLog:
                 add_text(f"alert/{fault.name}", fault.message, trainer.global_step)
 
     def rewind(self) -> None:
-        """Removes from the file what was reported after the checkpoint that the run goes on from: it will be reported again."""
+        """Removes the faults that were reported after the checkpoint from which the run continues: they will be reported again."""
         if self.path.exists():
             write_lines(self.path, [line for line in read_lines(self.path) if line.get("fault") in self.reported])

@@ -1,4 +1,4 @@
-"""Warns of what goes wrong in a distillation without an error: one line a fault, and again to a tracker that takes alerts."""
+"""Warns of faults of a distillation that raise no error, in one line for each fault."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distill.callbacks.diagnosis import (
     find_collapse,
     find_idle_loss,
     find_leaks,
-    find_misfits,
-    find_other_norms,
+    find_norm_drift,
+    find_wrong_vectors,
     measure_spread,
 )
 from distill.callbacks.fault_log import FaultLog
@@ -27,11 +27,11 @@ from distill.records import Batch
 
 
 class Health(DevWatcher):
-    """Warns of what spoils a student, stops where going on is useless. Each fault is reported once.
+    """Warns of faults that make a student worse, once for each fault, and stops a training whose loss is no number.
 
-    At the start: dev queries among the training queries; vectors that the teacher does not write, or that belong to other texts.
-    On every step: a loss that is no number (see `LossGuard`).
-    After every evaluation: collapse and drift of norms; on the next step: a loss term without gradient.
+    At the start it checks for dev queries among the training queries, and for stored vectors that do not fit their texts. On every step
+    it checks that the loss is a number (see `LossGuard`). After every evaluation it checks for collapse and for vectors of another
+    length, and on the next step for losses without gradient.
 
     Args:
         folder: the run folder.
@@ -53,7 +53,7 @@ class Health(DevWatcher):
         self.faults.rewind()
         if trainer.global_step == 0:
             self._report(trainer, find_leaks(self.data))
-            self._report(trainer, find_misfits(self.data))
+            self._report(trainer, find_wrong_vectors(self.data))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         if not self._losses_unchecked:
@@ -71,16 +71,17 @@ class Health(DevWatcher):
         self.guard.check(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.guard.check(trainer)  # where nothing is evaluated
+        self.guard.check(trainer)  # for a training without evaluation
 
     def on_dev(self, trainer: Trainer, module: LightningModule, rows: np.ndarray, student: Tensor, teacher: Tensor) -> None:
         self._losses_unchecked = True
-        if not torch.isfinite(student).all():  # by the last step, whose loss was a number, but not its gradient
+        if not torch.isfinite(student).all():  # the loss of the last step was a number, but not its gradient
             self.guard.stop_after_last_step(trainer, "a vector of the student is no number")
-        ours, theirs = measure_spread(student[:DEV_QUERIES]), measure_spread(teacher[:DEV_QUERIES])
-        module.log_dict({f"health/{name}": value for name, value in ours._asdict().items()}, batch_size=len(rows))
-        self._report(trainer, find_collapse(ours, theirs))
-        self._report(trainer, find_other_norms(ours, theirs))
+        student_spread = measure_spread(student[:DEV_QUERIES])
+        teacher_spread = measure_spread(teacher[:DEV_QUERIES])
+        module.log_dict({f"health/{name}": value for name, value in student_spread._asdict().items()}, batch_size=len(rows))
+        self._report(trainer, find_collapse(student_spread, teacher_spread))
+        self._report(trainer, find_norm_drift(student_spread, teacher_spread))
 
     def state_dict(self) -> dict[str, Any]:
         return {"told": sorted(self.faults.reported)}

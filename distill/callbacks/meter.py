@@ -1,4 +1,4 @@
-"""What a training costs while it runs: learning rate and gradient, texts a second, memory, how busy processor and GPU are."""
+"""Logs learning rate, gradient norm, speed, memory, and the load of processor and GPU during training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from distill.records import Batch
 
 
 class Meter(Callback):
-    """Logs with every line of the log:
+    """Logs, every `log_every_n_steps` of the trainer, `optim/learning_rate`, `optim/gradient_norm` and `system/...`.
 
-    `optim/learning_rate` and `optim/gradient_norm`; as `system/...`, which differs from run to run: queries and tokens a second since
-    the last line, GB of memory at its peak, how busy the processor and the GPU are.
+    `system/...` are queries and tokens per second since the last logged step, peak memory in GB, and the load of processor and GPU in
+    percent. These values differ from run to run.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Meter(Callback):
         values = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
         norms = [value.detach().float().norm() for value in values]
         pl_module.log("optim/gradient_norm", torch.stack(norms).norm())
-        pl_module.log("optim/learning_rate", float(optimizer.param_groups[0]["lr"]))  # of this step: after it, the schedule moves on
+        pl_module.log("optim/learning_rate", float(optimizer.param_groups[0]["lr"]))  # logged before the schedule changes it
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._queries += len(batch.query_rows) * trainer.world_size
-        self._tokens += batch.queries.input_ids.numel() * trainer.world_size  # padding, of which there is little, included
+        self._tokens += batch.queries.input_ids.numel() * trainer.world_size  # includes padding, which is little
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         values = self._measure_interval() | measure_gpu(pl_module.device)
@@ -60,10 +60,10 @@ class Meter(Callback):
 
 
 def measure_gpu(device: torch.device) -> dict[str, float]:
-    """Peak memory in GB and utilisation in percent of a GPU; nothing of other devices."""
+    """Measures peak memory in GB and utilisation in percent of a GPU; returns nothing for other devices."""
     if device.type != "cuda":
         return {}
     values = {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / (1 << 30)}
-    with suppress(Exception):  # a measure that needs the driver's library, and its leave, must not end a training
+    with suppress(Exception):  # without the driver's library or the right to use it this fails, which must not end a training
         values["gpu_percent"] = float(torch.cuda.utilization(device))
     return values

@@ -1,4 +1,4 @@
-"""The bar on a terminal: rate, time left, every loss term, and the student's retention at the last evaluation."""
+"""The progress bar on a terminal: speed, time left, every loss term, and the student's retention at the last evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEV_METRICS = ("dev/retention_ndcg@10", "dev/overlap@10")
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar with the terms of the loss and the main dev metrics on it."""
+    """Lightning's progress bar, with the loss terms and the main dev metrics."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         shown = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}

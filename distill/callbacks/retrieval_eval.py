@@ -1,4 +1,4 @@
-"""Retrieval metrics during training: the dev queries against the whole stored corpus, on the training device."""
+"""Measures retrieval metrics during training: searches the stored corpus for the dev queries, on the training device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distill.texts.qrels import Qrels
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 
-TOP = 100  # documents searched for each query
+TOP = 100  # documents retrieved for each query
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,23 @@ class DevRankings:
 
 @dataclass(frozen=True)
 class SearchedDocuments:
-    """N documents that dev queries search, as the teacher and as the student embed them."""
+    """The N documents that are searched on dev, with the vectors of teacher and student."""
 
     rows: np.ndarray  # [N] int64, rows of the store
     teacher: VectorStore | Tensor  # [N, D]
-    student: VectorStore | Tensor  # [N, D], the teacher's own where the student inherits them
+    student: VectorStore | Tensor  # [N, D], the teacher's vectors if the student inherits them
 
 
 class RetrievalEval(Callback):
-    """Logs after every validation, as `dev/...`:
+    """Logs retrieval metrics as `dev/...` after every validation.
 
-    `mrr@10`, `ndcg@10`, `recall@100` and their retention (student over teacher) where dev is judged; `overlap@10` (share of the
-    teacher's top 10 that the student retrieves too) and `cosine` (to the teacher's query vectors) always; `seconds` it took.
+    For a judged dev split these are `mrr@10`, `ndcg@10`, `recall@100` and their retention (student divided by teacher). `overlap@10` is
+    the share of the teacher's top 10 that the student also retrieves, `cosine` the cosine to the teacher's query vectors, and `seconds`
+    the duration of the evaluation.
 
-    Only queries are encoded, as the documents are the teacher's stored vectors; where the student embeds documents itself, both search
-    `data.dev_documents` of them. Every rank searches for its own share of the queries, each query is counted once, and all ranks log
-    the same numbers. `rankings` are those of the last evaluation.
+    The documents are the teacher's stored vectors; if the student embeds documents itself, teacher and student both search
+    `data.dev_documents` of them. Every rank searches for its own share of the queries, and all ranks log the same means. `rankings` are
+    the rankings of the last evaluation.
     """
 
     def __init__(self) -> None:
@@ -68,39 +69,43 @@ class RetrievalEval(Callback):
         student = self._outputs.stack(self.data.store.documents.width).to(pl_module.device)  # [Q, D]
         teacher = torch.from_numpy(self.data.dev_vectors.take(query_rows)).to(student)  # [Q, D]
         documents = self._choose_documents(pl_module)
-        found = search(student, documents.student, min(TOP, len(documents.rows)))[1]  # [Q, TOP]
-        rankings = DevRankings(query_rows, self._rank_by_teacher(query_rows, teacher, documents), documents.rows[found.cpu().numpy()])
+        _, places = search(student, documents.student, min(TOP, len(documents.rows)))  # [Q, TOP]
+        rankings = DevRankings(
+            query_rows,
+            teacher=self._rank_by_teacher(query_rows, teacher, documents),
+            student=documents.rows[places.cpu().numpy()],
+        )
         values = self._measure_agreement(rankings, student, teacher)
         if self.data.dev_qrels is not None:
             values |= self._measure_retention(rankings, self.data.dev_qrels, pl_module.device)
         self.rankings = rankings
         values["seconds"] = self._outputs.seconds
-        pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a weight would round it
+        pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a larger weight would round the values
 
     def _choose_documents(self, student: Any) -> SearchedDocuments:
         stored = self.data.store.documents
         if student.document_tower is None:
             return SearchedDocuments(np.arange(len(stored)), stored, stored)
         rows = self.data.dev_corpus
-        own = embed_documents(student, student.document_tower, self.data.document_texts, rows).half()  # as exact as a store's
-        return SearchedDocuments(rows, torch.from_numpy(stored.take(rows)), own)
+        vectors = embed_documents(student, student.document_tower, self.data.document_texts, rows).half()  # the precision of a store
+        return SearchedDocuments(rows, torch.from_numpy(stored.take(rows)), vectors)
 
     def _rank_by_teacher(self, query_rows: np.ndarray, teacher: Tensor, documents: SearchedDocuments) -> np.ndarray:
-        """[Q, TOP] the teacher's documents, which an earlier evaluation of as many queries has searched for already."""
+        """Returns the teacher's documents [Q, TOP]; they do not change, so an earlier evaluation of as many queries is reused."""
         if self.rankings is not None and len(self.rankings.query_rows) == len(query_rows):
             return self.rankings.teacher
-        found = search(teacher, documents.teacher, min(TOP, len(documents.rows)))[1]
-        return documents.rows[found.cpu().numpy()]
+        _, places = search(teacher, documents.teacher, min(TOP, len(documents.rows)))  # [Q, TOP]
+        return documents.rows[places.cpu().numpy()]
 
     def _measure_agreement(self, rankings: DevRankings, student: Tensor, teacher: Tensor) -> dict[str, float]:
-        """How alike both sides' rankings and query vectors [Q, D] are, over the queries of all ranks."""
+        """Measures the overlap of the rankings and the cosine of the query vectors [Q, D], over the queries of all ranks."""
         overlap, cosine = Overlap(10).to(student.device), MeanCosine().to(student.device)
         overlap.update(torch.from_numpy(rankings.teacher).to(student.device), torch.from_numpy(rankings.student).to(student.device))
         cosine.update(teacher, student)
         return {"overlap@10": float(overlap.compute()), "cosine": float(cosine.compute())}
 
     def _measure_retention(self, rankings: DevRankings, qrels: Qrels, device: torch.device) -> dict[str, float]:
-        """The student's judged metrics, and their ratios to the teacher's, over the queries of all ranks."""
+        """Measures the student's judged metrics and their ratios to the teacher's, over the queries of all ranks."""
         ids = [self.data.dev_texts.ids[row] for row in rankings.query_rows]
         judged = qrels.judged_positions(ids)  # [J]
         judged_ids = [ids[position] for position in judged]

@@ -1,4 +1,4 @@
-"""metrics.jsonl: every logged number of a run, one line a step, readable while it grows."""
+"""metrics.jsonl: every logged number of a run, one line for each logged step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from distill.files.atomic import write_atomically
 
 
 class RunLog(Logger):
-    """Writes `{"step": ..., "train/loss": ...}` lines; a resumed run drops the lines from the step it resumes at.
+    """Writes `{"step": ..., "train/loss": ...}` lines; a resumed run first removes the lines from the step at which it resumes.
 
     Args:
-        path: of metrics.jsonl.
+        path: path of metrics.jsonl.
     """
 
     def __init__(self, path: Path):
@@ -34,7 +34,7 @@ class RunLog(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Writes nothing: config.yaml is the record."""
+        """Does nothing, as config.yaml has the configuration."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -43,13 +43,13 @@ class RunLog(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Removes what was logged from `step` on; the first step is 0."""
+        """Removes the lines from `step` on; the first step is 0."""
         if self.path.exists():
             write_lines(self.path, [line for line in read_lines(self.path) if line["step"] < step])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads the lines of a metrics.jsonl; broken ones are left out, as a last line that a kill cut off."""
+    """Reads the lines of a metrics.jsonl; skips broken lines, such as a last line that a kill has cut off."""
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -62,13 +62,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Replaces the file by these lines."""
+    """Replaces the content of the file."""
     with write_atomically(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def write_csv(log: Path, path: Path) -> None:
-    """Writes a metrics.jsonl as a table with a column for every name."""
+    """Converts a metrics.jsonl to a CSV file with a column for every name."""
     lines = read_lines(log) if log.exists() else []
     names = list(dict.fromkeys(name for line in lines for name in line))
     with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Metrics of a teacher during its training: the judged dev queries, re-ranked or searched for."""
+"""Measures retrieval metrics of a teacher during its training, on the judged dev queries."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from distill.data.judged_pairs import PairsData
 
 
 class TeacherEval(Callback):
-    """Logs after every validation, as `dev/...`:
+    """Logs retrieval metrics as `dev/...` after every validation.
 
-    `mrr@10`, `ndcg@10` and `recall@100`; for a cross encoder also `first_stage_...`, the same of the order that it re-ranks;
-    `seconds` it took. Every rank measures its own share of the queries, and all ranks log the same numbers.
+    These are `mrr@10`, `ndcg@10` and `recall@100`; for a cross encoder also the same metrics of the first stage, as `first_stage_...`;
+    and `seconds`, the duration of the evaluation. Every rank measures its own share of the queries, and all ranks log the same means.
     """
 
     def __init__(self) -> None:
@@ -39,10 +39,10 @@ class TeacherEval(Callback):
             before = self._measure(query_rows, self.data.dev_candidates[query_rows], teacher)
             values |= {f"first_stage_{name}": value for name, value in before.items()}
         values["seconds"] = self._outputs.seconds
-        teacher.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a weight would round it
+        teacher.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a larger weight would round the values
 
     def _measure(self, query_rows: np.ndarray, rows: np.ndarray, teacher: LightningModule) -> dict[str, float]:
-        """Each metric over the queries of all ranks; `rows` [Q, k] are this rank's."""
+        """Computes each metric over the queries of all ranks; `rows` [Q, k] are the documents of this rank's queries."""
         data = self.data
         ids = [data.dev_queries.ids[row] for row in query_rows]
         return measure_judged(data.dev_qrels, ids, data.corpus, rows, data.source.relevant_from, teacher.device)

@@ -1,4 +1,4 @@
-"""The measurable terms of Theorem 3.1 of EmbedDistill beside the gap that they bound."""
+"""Logs the terms of Theorem 3.1 of EmbedDistill that can be measured, and the gap that they bound."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from distill.modules.student import STORE
 from distill.texts.qrels import Qrels
 from distill.vectors.search import search
 
-CANDIDATES = 10  # the teacher's own first documents: the pairs whose risk is compared
+CANDIDATES = 10  # top documents of the teacher, for each judged query, on which the risks are compared
 
 
 @dataclass(frozen=True)
 class JudgedPairs:
-    """The judged dev queries, each with the K documents that the teacher ranks first."""
+    """The judged dev queries, each with the K documents that the teacher ranks highest."""
 
     queries: Tensor  # [J] int64, positions among the dev queries
     labels: Tensor  # [J, K] float32, 1 where the document is relevant
@@ -31,17 +31,21 @@ class JudgedPairs:
 
 
 class Theory(DevWatcher):
-    """Logs after every validation, as `theory/...`:
+    """Logs `theory/...` after every validation.
 
-    `r_emb_q`, the mean distance of the student's dev queries to the teacher's, and `r_emb_q_train`, the same over the training batches
-    since the last evaluation; `r_emb_d_train` where the student embeds documents itself (inherited ones are at distance 0). Where dev
-    is judged, over each judged query and the teacher's first documents: `teacher_deviation`, the mean |sigmoid(score) - label|, which
-    no student changes, and `gap`, the student's risk less the teacher's under the logistic loss; not where the student embeds documents.
+    - `r_emb_q`: mean distance between the student's and the teacher's vectors of the dev queries.
+    - `r_emb_q_train`: the same for the queries of the training batches since the last evaluation.
+    - `r_emb_d_train`: the same for the documents of these batches, if the student embeds documents itself.
+
+    For a student that inherits document vectors, on judged dev queries and the teacher's top documents:
+
+    - `teacher_deviation`: mean |sigmoid(score) - label| of the teacher, which does not depend on the student.
+    - `gap`: logistic loss of the student minus that of the teacher.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # of each term, the summed mean distances of training batches; under "batches", how many these are
+        # for each term the sum over training batches of their mean distances; "batches" is the number of batches
         self._sums: dict[str, float | Tensor] = {}
         self._pairs: JudgedPairs | None = None
 
@@ -72,14 +76,14 @@ class Theory(DevWatcher):
         self._sums = dict(state_dict)
 
     def _add(self, name: str, value: float | Tensor) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + value  # stays on the device: nobody waits for it
+        self._sums[name] = self._sums.get(name, 0.0) + value  # stays on the device, so that the training does not wait for it
 
 
 def measure_risks(pairs: JudgedPairs, student: Tensor, teacher: Tensor) -> dict[str, float]:
-    """How far the teacher's probabilities are from the labels, and the student's logistic loss less the teacher's.
+    """Measures how far the teacher's probabilities are from the labels, and the student's logistic loss minus the teacher's.
 
     Args:
-        pairs: J judged queries and the documents they are scored against.
+        pairs: J judged queries and their documents.
         student: [Q, D] vectors of all dev queries.
         teacher: [Q, D] vectors of all dev queries.
     """
@@ -94,13 +98,13 @@ def measure_risks(pairs: JudgedPairs, student: Tensor, teacher: Tensor) -> dict[
 
 
 def find_judged_pairs(data: RetrievalData, qrels: Qrels, rows: np.ndarray, teacher: Tensor) -> JudgedPairs:
-    """Searches the teacher's first documents for the judged ones among the dev queries.
+    """Searches the teacher's top documents for the judged dev queries.
 
     Args:
         data: the store and the dev queries.
         qrels: judgments of the dev queries.
-        rows: [Q] int64, dev queries.
-        teacher: [Q, D] their vectors, on the device that searches.
+        rows: [Q] int64, rows of the dev queries.
+        teacher: [Q, D] the teacher's vectors of these queries, on the device that searches.
     """
     documents = data.store.documents
     ids = [data.dev_texts.ids[row] for row in rows]

@@ -1,4 +1,4 @@
-"""Trackers to watch a run by: TensorBoard, Weights & Biases, a CSV file; all of them beside metrics.jsonl, which is always there."""
+"""Trackers of a run: TensorBoard, Weights & Biases, a CSV file. metrics.jsonl is always written too."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Tracking = Literal["none", "csv", "tensorboard", "wandb", "wandb-offline"]
 
 
 def make_tracker(kind: Tracking, folder: Path, identity: Any, step: int) -> Logger | None:
-    """Makes the logger of a kind; None where there is nothing to log to while training.
+    """Makes the logger of a tracker; None for `none`, and for `csv`, which is written at the end.
 
-    Only `wandb` sends anything anywhere. A run that goes on goes on in the same wandb run; offline in a folder of its own, which
-    `wandb sync` joins by its id. The axis is trainer/global_step in all of them. Of steps that come again after a kill, TensorBoard
-    forgets the first values, wandb shows both.
+    Only `wandb` sends data over the network. A continued run is the same wandb run; offline it gets a new folder, which `wandb sync`
+    joins by the id of the run. The axis is always trainer/global_step. If steps are repeated after a kill, TensorBoard shows only the new
+    values and wandb shows both.
 
     Args:
-        kind: which tracker.
+        kind: kind of the tracker.
         folder: the run folder.
-        identity: plain values that differ from those of an earlier run in the same folder.
-        step: where the run begins, or goes on.
+        identity: plain values that distinguish the run from an earlier one in the same folder.
+        step: step at which the run begins or continues.
     """
     from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
@@ -34,25 +34,25 @@ def make_tracker(kind: Tracking, folder: Path, identity: Any, step: int) -> Logg
         return None
     if kind == "tensorboard":
         return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False, purge_step=step or None)
-    run_id = os.environ.get("WANDB_RUN_ID") or fingerprint(str(folder.resolve()), identity)  # a sweep names its runs itself
+    run_id = os.environ.get("WANDB_RUN_ID") or fingerprint(str(folder.resolve()), identity)  # a sweep sets WANDB_RUN_ID
     return WandbLogger(name=folder.name, save_dir=folder, project="distill", id=run_id, offline=kind == "wandb-offline", resume="allow")
 
 
 def check_installed(kind: Tracking) -> None:
-    """Refuses a tracker whose package is not here, before anything is made for it."""
+    """Refuses a tracker whose package is not installed."""
     package = kind.partition("-")[0]
     if package in ("tensorboard", "wandb") and find_spec(package) is None:
         raise BadInput(f"tracking: {package} is not installed: install the extra `track`")
 
 
 def log_lineage(loggers: list[Logger], student: Path, store: Path, metadata: dict[str, Any]) -> None:
-    """Logs the student's folder, and which store it learnt from, as artifacts of wandb; the store's vectors stay where they are."""
+    """Logs the student's folder and the manifest of its teacher's store as artifacts of wandb; the vectors are not uploaded."""
     for run in wandb_runs(loggers):
         import wandb
 
         vectors = wandb.Artifact(f"store-{metadata['teacher']}", "dataset", metadata={**metadata, "folder": str(store.resolve())})
         vectors.add_file(str(store / "documents" / "manifest.json"), name="documents.json")
-        # offline nothing can be looked up: there the store is an output too
+        # use_artifact has to look the artifact up online; an offline run logs the store as an output instead
         if run.settings._offline:
             run.log_artifact(vectors)
         else:
@@ -63,7 +63,7 @@ def log_lineage(loggers: list[Logger], student: Path, store: Path, metadata: dic
 
 
 def wandb_runs(loggers: list[Logger]) -> list[Any]:
-    """The wandb runs among the loggers'."""
+    """Returns the wandb runs of the loggers."""
     from pytorch_lightning.loggers import WandbLogger
 
     return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]

@@ -1,4 +1,4 @@
-"""Training a cross encoder to tell a query's answer from its negatives."""
+"""Trains a cross encoder to score a query's positive above its negatives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distill.records import BadInput, TensorRecord
 from distill.texts.chunks import Chunks, chunk_pairs
 from distill.texts.tokens import TokenArrays
 
-REGULARISER = 1.0
+DEFAULT_REGULARISER = 1.0  # weight of the dual-pooling regulariser
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class CrossTeacher(TeacherModule):
 
     Args:
         start_from: what to train: a hub name, an encoder's, cross encoder's or plain transformers folder, or a checkpoint of such a run.
-        head: dual_pooling pools the query's and the document's tokens apart and scores by their cosine, which gives targets for the towers
-            of a student too; cls scores the first token, as most cross encoders do.
-        max_length: tokens of a pair; longer documents are cut. By default those of start_from.
-        temperature: of dual pooling: the cosine is divided by it; 0.05 for a new head.
-        regulariser: weight of the dual-pooling regulariser: a query's vector beside a document stays close to its vector alone, and a
-            document's likewise; 1 by default. A cls head has no vectors and takes none.
+        head: dual_pooling pools the tokens of the query and of the document into two vectors and scores the pair by their cosine; the
+            vectors are targets for a student's towers. cls scores the first token, as most cross encoders do.
+        max_length: most tokens of a pair; longer documents are cut. By default that of start_from.
+        temperature: only for dual_pooling: the cosine is divided by it; 0.05 for a new head.
+        regulariser: only for dual_pooling: weight of a loss that keeps the vector of a text in a pair close to the vector of the text
+            alone; 1 by default.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """
@@ -70,8 +70,9 @@ class CrossTeacher(TeacherModule):
             raise BadInput(f"model.regulariser: {regulariser}: a weight is 0 or more")
         self.start_from, self.head = start_from, head
         # None keeps the setting of start_from
-        self.given: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
-        self.regulariser = (REGULARISER if head == "dual_pooling" else 0.0) if regulariser is None else regulariser
+        self.overrides: dict[str, Any] = {"max_length": max_length, "temperature": temperature}
+        default_regulariser = DEFAULT_REGULARISER if head == "dual_pooling" else 0.0
+        self.regulariser = default_regulariser if regulariser is None else regulariser
 
     def prepare(self, start: Path | None = None) -> None:
         if hasattr(self, "encoder"):
@@ -81,11 +82,11 @@ class CrossTeacher(TeacherModule):
             self.encoder = load_cross_encoder(str(start))
             return
         folder = find_model_folder(self.start_from)
-        self.encoder = new_cross_encoder(folder, self.head, **self.given, new_head=not is_checkpoint(self.start_from))
+        self.encoder = new_cross_encoder(folder, self.head, **self.overrides, new_head=not is_checkpoint(self.start_from))
         load_checkpoint_weights(self.encoder, self.start_from, "encoder.")
-        settings: dict[str, Any] = {"max_length": (self.given["max_length"], self.encoder.settings.max_length)}
+        settings: dict[str, Any] = {"max_length": (self.overrides["max_length"], self.encoder.settings.max_length)}
         if self.head == "dual_pooling":
-            settings["temperature"] = (self.given["temperature"], self.encoder.settings.temperature)
+            settings["temperature"] = (self.overrides["temperature"], self.encoder.settings.temperature)
         self.origin = describe_start(self.start_from, **settings)
 
     @property
@@ -102,15 +103,15 @@ class CrossTeacher(TeacherModule):
         query_of_pair = [ids for ids in query_ids for _ in range(candidates)]
         alone = None
         if self.regulariser:
-            nothing = np.empty(0, np.int32)
-            left = query_ids + [nothing] * len(document_ids)
-            right = [nothing] * len(query_ids) + document_ids
+            no_tokens = np.empty(0, np.int32)
+            left = query_ids + [no_tokens] * len(document_ids)
+            right = [no_tokens] * len(query_ids) + document_ids
             alone = chunk_pairs(self.encoder, left, right, tokens_per_chunk)
         pairs = chunk_pairs(self.encoder, query_of_pair, document_ids, tokens_per_chunk)
         return CrossBatch(pairs, alone, torch.from_numpy(rows.queries), torch.from_numpy(rows.documents))
 
     def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> CrossBatch:
-        """Pairs dev queries with the documents to re-rank; in the place of padding, row -1, stands any pair, whose score is not used."""
+        """Pairs dev queries with the documents to re-rank. For padding, row -1, it reads document 0, whose score is ignored."""
         candidates = rows.documents.shape[1]
         query_ids = [queries.ids(row) for row in rows.queries for _ in range(candidates)]
         document_ids = [documents.ids(max(row, 0)) for row in rows.documents.ravel()]
@@ -156,9 +157,10 @@ class CrossTeacher(TeacherModule):
 
 
 def dual_pooling_regulariser(query: Tensor, document: Tensor, query_alone: Tensor, document_alone: Tensor) -> Tensor:
-    """Returns how far pooled vectors [P, D] are from those of the same texts alone: 1 - cosine of queries plus documents, the mean over P.
+    """Returns the mean distance between the vectors [P, D] of texts in pairs and of the same texts alone.
 
-    A query's target then depends little on its document, which a dual encoder does not see. Vectors have length 1.
+    The distance of a pair is 1 - cosine of its query's vectors plus 1 - cosine of its document's vectors; all vectors have length 1. A
+    small distance means that a vector depends little on the other text of the pair, which a student does not read.
 
     >>> axes = torch.eye(2)
     >>> dual_pooling_regulariser(axes, axes, axes, -axes)

@@ -1,4 +1,4 @@
-"""The documents that a model in training is measured on, embedded by that model."""
+"""Embeds the dev documents with the model in training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def embed_documents(module: LightningModule, tower: Encoder, read_texts: Callabl
     """Embeds documents of the corpus; every rank embeds its share, and all ranks get all vectors.
 
     Args:
-        module: in training; its trainer has device and precision.
-        tower: embeds them.
+        module: the module in training, whose device and precision are used.
+        tower: encoder of the documents.
         read_texts: reads the texts of rows [n].
-        rows: [N] of the documents.
+        rows: [N] rows of the documents.
 
     Returns:
         [N, D] float32 vectors.

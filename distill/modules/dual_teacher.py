@@ -1,4 +1,4 @@
-"""Fine-tuning a dual encoder on labels: a query's answer against the other documents of the batch and its own hard negatives."""
+"""Fine-tunes a dual encoder on labels: a query's positive against its negatives and the other documents of the batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DualBatch(TensorRecord):
     documents: Chunks[Tokens]  # [B * K]
     query_rows: Tensor  # [B] int64
     document_rows: Tensor  # [B, K] int64; K = 0 in evaluation
-    relevant_rows: Tensor | None  # [B, J] int64, judged relevant to each query, none of them is its negative; rows of -1 are padding
+    relevant_rows: Tensor | None  # [B, J] int64, documents judged relevant to each query, never its negatives; rows of -1 are padding
 
 
 class DualTeacher(TeacherModule):
@@ -49,14 +49,14 @@ class DualTeacher(TeacherModule):
 
     Args:
         start_from: what to train: a hub name, a sentence-transformers or plain transformers folder, or a checkpoint of such a run.
-        towers: shared embeds queries and documents with the same weights; separate gives each its own copy to train.
+        towers: shared embeds queries and documents with the same weights; separate trains a copy for each.
         temperature: scores are divided by it; by default 0.05 for vectors of length 1, and 1 for others.
-        recompute: whether each chunk of texts is computed again for its gradient, as in GradCache (arXiv 2101.06983): memory is then
-            that of one chunk however large the batch, for one more forward pass.
-        pooling: only for a plain transformers folder, which does not say it.
-        normalize: likewise, whether vectors are scaled to length 1.
+        recompute: whether each chunk of texts is computed again for its gradient, as in GradCache (arXiv 2101.06983). A batch of any size
+            then needs only the memory of one chunk, at the cost of a second forward pass.
+        pooling: only for a plain transformers folder, which does not record its pooling.
+        normalize: only for a plain transformers folder: whether vectors are scaled to length 1.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
-        max_length: tokens of a text, special tokens included; by default the folder's own.
+        max_length: most tokens of a text, including special tokens; by default the folder's own.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """
@@ -79,7 +79,7 @@ class DualTeacher(TeacherModule):
     ):
         super().__init__(learning_rate, warmup)
         self.start_from, self.towers_kind = start_from, towers
-        self.given: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompts": prompts}
+        self.overrides: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompts": prompts}
         self.max_length = max_length
         self.loss = OneHot(temperature=temperature)
         self.recompute = recompute
@@ -87,17 +87,14 @@ class DualTeacher(TeacherModule):
     def prepare(self, start: Path | None = None) -> None:
         if hasattr(self, "towers"):
             return
-        if start:
-            self.towers = load_towers(str(start))
-        else:
-            self.towers = self._load_start_towers()
+        self.towers = load_towers(str(start)) if start else self._load_start_towers()
         normalizes = self.towers.query.normalizes and self.towers.document.normalizes
         self.loss.set_default_temperatures(default_temperature(has_cosine_scores=normalizes))
         self.origin = f"begins from {start}, its copy of {self.start_from}" if start else self._describe_origin()
 
     def _load_start_towers(self) -> Towers:
-        """Loads what `start_from` names, as one tower or two, reading texts of `max_length`."""
-        towers = load_towers(find_model_folder(self.start_from), **self.given)
+        """Loads the model of `start_from`, with one tower or two, and sets their maximum length."""
+        towers = load_towers(find_model_folder(self.start_from), **self.overrides)
         load_checkpoint_weights(towers, self.start_from, "towers.")
         if self.towers_kind == "separate" and towers.shared:
             towers = Towers(towers.query, copy.deepcopy(towers.query))
@@ -112,8 +109,8 @@ class DualTeacher(TeacherModule):
         return describe_start(
             self.start_from,
             towers=(self.towers_kind, self.towers_kind),
-            pooling=(self.given["pooling"], self.towers.query.pooling.mode),
-            prompts=(self.given["prompts"], settings.prompts),
+            pooling=(self.overrides["pooling"], self.towers.query.pooling.mode),
+            prompts=(self.overrides["prompts"], settings.prompts),
             max_length=(self.max_length, settings.max_length),
             temperature=(self.loss.temperature, self.loss.temperature_in_use),
         )
@@ -134,7 +131,7 @@ class DualTeacher(TeacherModule):
             relevant_rows=None if rows.relevant is None else torch.from_numpy(rows.relevant),
         )
 
-    dev_batch = training_batch  # with K = 0: the corpus is embedded once for all queries
+    dev_batch = training_batch  # K = 0 there, as the corpus is embedded once for all queries
 
     def training_step(self, batch: DualBatch, _: int) -> Tensor:
         encoded = self.encode_batch(batch)
@@ -171,5 +168,5 @@ class DualTeacher(TeacherModule):
         return self.towers.fingerprint()
 
     def save(self, folder: Path) -> None:
-        """Writes the folder that `distill encode --teacher` takes."""
+        """Writes the folder that `distill encode --teacher` reads."""
         self.towers.save_pretrained(folder)

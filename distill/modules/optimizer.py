@@ -1,4 +1,4 @@
-"""AdamW that updates only the embedding rows a batch has touched."""
+"""AdamW that updates only the rows of an embedding table that a batch uses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ WEIGHT_DECAY = 0.01
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW; a parameter with a sparse gradient is updated in the rows of that gradient alone.
+    """AdamW that updates a parameter with a sparse gradient only in the rows of that gradient.
 
-    A batch touches a few hundred of an embedding table's tens of thousands of rows, while a dense update reads and writes all of
-    them and their two moments: on a CPU that takes longer than the rest of a small student's step. A row that is not touched keeps
-    its moments until it is (as in `torch.optim.SparseAdam`); tables get no weight decay. The state is AdamW's own.
+    A batch uses a few hundred of the tens of thousands of rows of an embedding table, but a dense update reads and writes all rows and
+    their two moments: on a CPU that takes longer than the rest of a small student's step. The moments of an unused row do not change, as
+    in `torch.optim.SparseAdam`. Tables get no weight decay. The optimizer state has the format of AdamW.
     """
 
     @torch.no_grad()
@@ -62,8 +62,8 @@ def make_adamw(model: torch.nn.Module, learning_rate: float, is_clipped: bool = 
     """Makes the optimizer of all parameters of a model.
 
     Args:
-        model: its matrices decay; its biases, norms and embedding tables do not.
-        learning_rate: of all of them.
+        model: its matrices get weight decay; its biases, norms and embedding tables do not.
+        learning_rate: learning rate of all parameters.
         is_clipped: whether gradients are clipped before a step.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}

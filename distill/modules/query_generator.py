@@ -1,4 +1,4 @@
-"""Fine-tuning a sequence-to-sequence model to write the query that a document answers (doc2query, arXiv 1904.08375)."""
+"""Fine-tunes a sequence-to-sequence model to write the query that a document answers (doc2query, arXiv 1904.08375)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class WritingBatch(TensorRecord):
 
 
 class QueryGenerator(TeacherModule):
-    """A BART or T5 that learns to write a query for a document, from judged pairs, by the likelihood of the query's tokens.
+    """A BART or T5 that learns from judged pairs to write a query for a document, by maximising the likelihood of the query's tokens.
 
     Args:
         start_from: what to train: a hub name, a folder, or a checkpoint of such a run.
-        prefix: put before every document, e.g. what a T5 was trained with; by default that of start_from.
-        longest_text: tokens of a document; by default that of start_from.
-        longest_query: tokens of a query; by default that of start_from.
+        prefix: text put before every document, e.g. the prefix that a T5 was trained with; by default that of start_from.
+        longest_text: most tokens of a document; by default that of start_from.
+        longest_query: most tokens of a query; by default that of start_from.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """
@@ -54,7 +54,7 @@ class QueryGenerator(TeacherModule):
     ):
         super().__init__(learning_rate, warmup)
         self.start_from = start_from
-        self.given: dict[str, Any] = {"prefix": prefix, "longest_text": longest_text, "longest_query": longest_query}
+        self.overrides: dict[str, Any] = {"prefix": prefix, "longest_text": longest_text, "longest_query": longest_query}
         self.likelihood = MeanMetric()
 
     def prepare(self, start: Path | None = None) -> None:
@@ -65,11 +65,12 @@ class QueryGenerator(TeacherModule):
             self.writer = Seq2SeqModel.load(str(start))
             self.network = self.writer.model
             return
-        self.writer = Seq2SeqModel.load(str(find_model_folder(self.start_from)), **self.given)
-        self.network = self.writer.model  # its weights are this module's
+        self.writer = Seq2SeqModel.load(str(find_model_folder(self.start_from)), **self.overrides)
+        self.network = self.writer.model  # a submodule, so that its weights are trained and saved
         load_checkpoint_weights(self.network, self.start_from, "network.")
-        used = vars(self.writer.settings)
-        self.origin = describe_start(self.start_from, **{key: (given, repr(used[key])) for key, given in self.given.items()})
+        settings = vars(self.writer.settings)
+        origins = {key: (override, repr(settings[key])) for key, override in self.overrides.items()}
+        self.origin = describe_start(self.start_from, **origins)
 
     @property
     def model(self) -> nn.Module:
@@ -84,7 +85,7 @@ class QueryGenerator(TeacherModule):
     dev_batch = training_batch
 
     def training_step(self, batch: WritingBatch, _: int) -> Tensor:
-        # the mean over the tokens of all ranks: gradients are averaged over ranks, which write unequally many tokens
+        # divided by the mean token count of all ranks: gradients are averaged over ranks, so every token then counts the same
         tokens = gather_rows(batch.queries.attention_mask.sum()[None]).float().mean()
         loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / tokens
         self.log("train/loss", loss.detach(), prog_bar=True)

@@ -1,4 +1,4 @@
-"""What every training shares: an optimizer whose learning rate rises, then falls linearly to 0."""
+"""The base class of all modules: its learning rate rises, then falls linearly to 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.records import BadInput
 
 
 class ScheduledModule(Configurable, LightningModule):
-    """A LightningModule with the learning rate's schedule; a subclass computes the loss and makes the optimizer.
+    """A LightningModule with a schedule of the learning rate; a subclass computes the loss and makes the optimizer.
 
     Args:
         learning_rate: highest learning rate, at the end of the warm-up.
@@ -28,7 +28,7 @@ class ScheduledModule(Configurable, LightningModule):
         self.warmup = warmup
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """Returns the optimizer of everything that learns."""
+        """Returns the optimizer of all trained parameters."""
         raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
@@ -37,7 +37,7 @@ class ScheduledModule(Configurable, LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Lets the learning rate and its schedule as configured now win over those that a checkpoint brings."""
+        """Replaces the learning rate and schedule of a checkpoint by those that are configured now."""
         scheduler: Any = self.lr_schedulers()
         groups, schedule = scheduler.optimizer.param_groups, self._schedule()
         scheduler.base_lrs = [self.learning_rate] * len(groups)
@@ -52,9 +52,9 @@ class ScheduledModule(Configurable, LightningModule):
 
 
 def linear_schedule(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """Returns the factor of the learning rate by step: it rises linearly to 1, then falls linearly to 0 after the last step.
+    """Returns a function from a step to the factor of the learning rate, which rises linearly to 1, then falls linearly to 0.
 
-    Unlike transformers' schedule of that shape it does not begin at 0: the first step of a short training teaches something too.
+    Unlike the schedule of transformers it does not begin at 0, so that no step of a short training is lost.
 
     >>> factor = linear_schedule(warmup_steps=1, total_steps=5)
     >>> [factor(step) for step in range(6)]

@@ -1,4 +1,4 @@
-"""What a training begins from: a folder or hub name, or a checkpoint of another run, whose folder has its architecture."""
+"""The model that a training begins from: a folder, a hub name, or a checkpoint of another run, whose run folder has the architecture."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from distill.records import BadInput
 
-START = "start"  # within a run folder: the model the run began from
+START = "start"  # folder in a run folder: the model that the run began from
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a Lightning checkpoint; refuses a damaged file, and one that is no checkpoint."""
+    """Reads a Lightning checkpoint; refuses a damaged file and any other kind of file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not compare checksums
-        if damaged:
-            raise EOFError(damaged)
+            damaged_member = archive.testzip()  # torch.load does not compare checksums
+        if damaged_member:
+            raise EOFError(damaged_member)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["global_step"], checkpoint["state_dict"]
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Tells a checkpoint from a folder or hub name by its ending.
+    """Tells whether a name is a checkpoint's and not that of a folder or hub model, by its ending.
 
     >>> is_checkpoint("runs/mine/checkpoints/best.ckpt"), is_checkpoint("sentence-transformers/all-mpnet-base-v2")
     (True, False)
@@ -40,7 +40,7 @@ def is_checkpoint(name: str) -> bool:
 
 
 def find_model_folder(name: str) -> str:
-    """Returns the folder that has the architecture of `name`: itself, or for a checkpoint the `start` folder of its run."""
+    """Returns the folder with the architecture of a model: `name` itself, or for a checkpoint the `start` folder of its run."""
     if not is_checkpoint(name):
         return name
     read_checkpoint(name)
@@ -52,7 +52,7 @@ def find_model_folder(name: str) -> str:
 
 
 def load_checkpoint_weights(model: nn.Module, name: str, prefix: str) -> None:
-    """Loads the weights whose names begin with `prefix` into `model`, where `name` is a checkpoint; does nothing where it is not."""
+    """Loads the weights whose names begin with `prefix` into `model` if `name` is a checkpoint; else does nothing."""
     if not is_checkpoint(name):
         return
     state: dict[str, Tensor] = read_checkpoint(name)["state_dict"]
@@ -64,14 +64,17 @@ def load_checkpoint_weights(model: nn.Module, name: str, prefix: str) -> None:
 
 
 def describe_start(name: str, **values: tuple[Any, Any]) -> str:
-    """Returns one line on where each setting comes from.
+    """Describes in one line the model that a training begins from, and whether each setting is its own or was given.
 
     Args:
-        name: the model that training begins from.
-        values: for each setting what was given, None for nothing, and what is used.
+        name: the model that the training begins from.
+        values: for each setting the value that was given, or None, and the value in use.
 
     >>> describe_start("bert", max_length=(10, 10), temperature=(None, 0.05))
     'begins from the weights of bert: max_length 10 (given), temperature 0.05 (its own)'
     """
-    settings = [f"{key} {used} ({'its own' if given is None else 'given'})" for key, (given, used) in values.items()]
+    settings = []
+    for key, (given_value, value) in values.items():
+        origin = "its own" if given_value is None else "given"
+        settings.append(f"{key} {value} ({origin})")
     return f"begins from the weights of {name}: " + ", ".join(settings)

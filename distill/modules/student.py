@@ -1,4 +1,4 @@
-"""Training a student to write into its teacher's embedding space."""
+"""Trains a student to embed queries in its teacher's embedding space."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from distill.records import BadInput, Batch, Encoded
 from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
 from distill.teachers.teacher import Teacher, score_candidates
 
-STORE, ENSEMBLE = "store", "ensemble"  # what losses call the teacher that made data.store, and the average of several teachers
+STORE, ENSEMBLE = "store", "ensemble"  # names, in losses, of the teacher of data.store and of the ensemble of teachers
 Documents = Literal["inherited", "shared", "separate", "teacher"]
-TOWER_PREFIXES = ("encoder.", "own_documents.")  # of the names of the student's own weights in a checkpoint
-# how the checkpoints of release 0.1 call weights that have other names now
+TOWER_PREFIXES = ("encoder.", "own_documents.")  # in a checkpoint, the names of the weights of the student's towers begin with these
+# names of weights in the checkpoints of release 0.1, and their names now
 OLD_NAMES = {"mixture.constant": "ensemble.constant", "mixture.of_margin": "ensemble.margin_factor"}
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What a training step computed over the batch of all ranks, for callbacks until its backward pass."""
+    """The results of a training step over the batch of all ranks; callbacks can read them until the end of the backward pass."""
 
     student: Encoded
     teachers: dict[str, Encoded]
-    losses: dict[str, Tensor]  # each before its weight
+    losses: dict[str, Tensor]  # not multiplied by their weights
 
 
 class StudentModule(ScheduledModule):
-    """A small query encoder, in front of the teacher's own, frozen document vectors or of a document tower that learns with it.
+    """A small query encoder that searches the teacher's frozen document vectors, or is trained together with a document tower.
 
     Args:
-        student: how the student is made, e.g. StudentFromTeacher with the layers to keep.
+        student: makes the student, e.g. StudentFromTeacher with the layers to keep.
         losses: the terms of the objective by name; their weighted sum is minimised.
-        documents: inherited takes the teacher's stored vectors, so that its index stays; shared embeds documents with the student's
-            own weights, separate with a second student of the same kind, teacher with a copy of the teacher's tower that is trained.
-        ensemble: several teachers of data.teachers as one, for losses that score.
-        start_from: weights to begin from, of the same kind of student: its folder, or a checkpoint of another run.
+        documents: inherited uses the teacher's stored vectors, so that the teacher's index can be searched; shared embeds documents with
+            the student's own weights, separate with a second student of the same kind, teacher with a trained copy of the teacher's tower.
+        ensemble: averages several teachers of data.teachers into one, for losses that compare scores.
+        start_from: weights to begin from: the folder or a checkpoint of a student of the same kind.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """
@@ -76,17 +76,17 @@ class StudentModule(ScheduledModule):
         if data is None:
             raise BadInput("StudentModule: learns from RetrievalData: call Trainer.fit(student, RetrievalData(...))")
         self.prepare(data)
-        # ranks are wrapped before the optimizer is made and must know by then which gradients are sparse
+        # DistributedDataParallel wraps the module before the optimizer is made, and must know then which gradients are sparse
         for tower in self.towers:
             tower.word_table.sparse = self._has_sparse_tables()
             tower.prepare_for(self.trainer.strategy.root_device)
 
     def prepare(self, data: RetrievalData, load_start: bool = True) -> None:
-        """Meets the data: takes its teachers, refuses losses that they cannot feed, builds the student for the teacher's space.
+        """Takes the teachers of the data, checks the losses against them, builds the student, and connects it to the data.
 
         Args:
-            data: set up already; it learns which encoder cuts its texts.
-            load_start: whether the weights of `start_from` are loaded; a run that goes on has those of its checkpoint.
+            data: the data, after `data.setup`.
+            load_start: whether to load the weights of `start_from`; a continued run loads those of its checkpoint instead.
         """
         self.teachers = self._name_teachers(data)
         self._check_ensemble(data)
@@ -102,12 +102,12 @@ class StudentModule(ScheduledModule):
 
     @property
     def document_tower(self) -> Encoder | None:
-        """The encoder that embeds documents; None where they are inherited."""
+        """The encoder that embeds documents; None if document vectors are inherited."""
         return self.encoder if self.documents == "shared" else self.own_documents
 
     @property
     def towers(self) -> list[Encoder]:
-        """Every encoder of the student that learns, once."""
+        """The encoders that are trained."""
         return [self.encoder] if self.own_documents is None else [self.encoder, self.own_documents]
 
     def forward(self, batch: Batch) -> Tensor:
@@ -122,7 +122,8 @@ class StudentModule(ScheduledModule):
             if self.ensemble is not None:
                 combined = self.ensemble.combine(teachers)
                 ensemble_loss = self.ensemble.loss(combined)
-                teachers[ENSEMBLE] = replace(combined, scores=combined.scores.detach())  # a teacher does not follow its student
+                # detached: the losses of the student must not train the weights of the ensemble
+                teachers[ENSEMBLE] = replace(combined, scores=combined.scores.detach())
             teachers = {name: gather_batch(encoded) for name, encoded in teachers.items()}
             step = self.compute_losses(gather_batch(student), teachers)
             terms = [self.losses[name].weight * value for name, value in step.losses.items()]
@@ -136,7 +137,7 @@ class StudentModule(ScheduledModule):
         del self.last_step
 
     def encode_batch(self, batch: Batch, store: Encoded) -> Encoded:
-        """Embeds and scores a batch; document vectors are those of `store`, the store's teacher, where the student inherits them."""
+        """Embeds and scores a batch. Inherited document vectors are those of `store`, the output of the store's teacher."""
         documents = store.document
         if batch.documents is not None and self.document_tower is not None:
             shape = tuple(batch.document_rows.shape)  # [B, K]
@@ -145,31 +146,31 @@ class StudentModule(ScheduledModule):
         return score_candidates(self(batch).float(), documents, store.document_rows, relevant)
 
     def compute_losses(self, student: Encoded, teachers: dict[str, Encoded]) -> TrainingStep:
-        """Computes each loss from the student and the teacher that it learns from."""
+        """Computes each loss from the student's output and that of the teacher that the loss names."""
         losses = {name: loss(student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()}
         return TrainingStep(student, teachers, losses)
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
-        return self(batch).float()  # the retrieval evaluation searches with them
+        return self(batch).float()  # RetrievalEval searches with these vectors
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        # a checkpoint finds the optimizer's state by the order of the weights: the towers, then the ensemble, then losses
+        # the order must not change: a checkpoint stores the optimizer's state by the position of each weight
         ensemble = [] if self.ensemble is None else [self.ensemble]
-        learning = nn.ModuleList([*self.towers, *ensemble, self.losses])  # type: ignore[list-item]
-        return make_adamw(learning, self.learning_rate, is_clipped=bool(self.trainer.gradient_clip_val))
+        trained = nn.ModuleList([*self.towers, *ensemble, self.losses])  # type: ignore[list-item]
+        return make_adamw(trained, self.learning_rate, is_clipped=bool(self.trainer.gradient_clip_val))
 
     def save(self, folder: Path) -> None:
-        """Writes one encoder's folder, or where documents have their own tower, a Router of two."""
+        """Writes the folder of the encoder, or of a Router with two encoders if documents have their own tower."""
         if self.own_documents is None:
             self.encoder.cpu().save_pretrained(folder)
         else:
             Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
 
     def _name_teachers(self, data: RetrievalData) -> dict[str, Teacher]:
-        """Names all teachers that losses can learn from, but for the ensemble."""
-        taken = sorted({STORE, ENSEMBLE} & set(data.teachers))
-        if taken:
-            raise BadInput(f"data.teachers: {taken[0]}: this name has a meaning of its own: choose another")
+        """Returns all teachers that losses can learn from, by name, except the ensemble."""
+        reserved = sorted({STORE, ENSEMBLE} & set(data.teachers))
+        if reserved:
+            raise BadInput(f"data.teachers: {reserved[0]}: this name has a meaning of its own: choose another")
         return {STORE: data.teacher, **data.teachers}
 
     @property
@@ -215,13 +216,17 @@ class StudentModule(ScheduledModule):
             raise BadInput(f"model.documents: {self.documents}: {reason}")
 
     def _set_default_temperatures(self) -> None:
-        """Gives every loss the temperatures of its scores: the student's become like the store's, a teacher's may be of another kind."""
+        """Gives every loss its default temperatures.
+
+        The student learns to score like the teacher of the store. The teacher of a loss needs a temperature of its own if it is a cross
+        encoder or if its scores are of another size.
+        """
         teachers, store = self._teachers_and_ensemble, self.teachers[STORE]
         for loss in self.losses.values():
             teacher = teachers[loss.teacher or STORE]
-            same_kind = not teacher.reads_pairs and teacher.has_cosine_scores == store.has_cosine_scores
-            own = None if same_kind else default_temperature(teacher.has_cosine_scores)
-            loss.set_default_temperatures(default_temperature(store.has_cosine_scores), own)
+            scores_alike = not teacher.reads_pairs and teacher.has_cosine_scores == store.has_cosine_scores
+            teacher_temperature = None if scores_alike else default_temperature(teacher.has_cosine_scores)
+            loss.set_default_temperatures(default_temperature(store.has_cosine_scores), teacher_temperature)
 
     def _build_towers(self, space: TeacherSpace) -> None:
         self.encoder = self.spec.make_student(space)
@@ -231,34 +236,35 @@ class StudentModule(ScheduledModule):
             self.own_documents = load_maker(space.maker).document
 
     def _load_start_weights(self, name: str) -> None:
-        """Loads the weights of the towers; those of an ensemble and of losses stay new."""
+        """Loads the weights of the towers; the weights of the ensemble and of the losses keep their initial values."""
         try:
             if is_checkpoint(name):
-                own = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWER_PREFIXES)}
-                theirs = {key: tensor for key, tensor in read_checkpoint(name)["state_dict"].items() if key.startswith(TOWER_PREFIXES)}
-                self.load_state_dict(own | theirs)
+                weights = read_checkpoint(name)["state_dict"]
+                towers = {key: tensor for key, tensor in weights.items() if key.startswith(TOWER_PREFIXES)}
+                others = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWER_PREFIXES)}
+                self.load_state_dict(others | towers)
                 return
             start = load_towers(name)
             if not start.shared and self.own_documents is None:
                 raise BadInput(f"model.start_from: {name}: has a document tower of its own: set documents: separate or teacher")
-            for tower, weights in zip(self.towers, (start.query, start.document), strict=False):
-                tower.load_state_dict(weights.state_dict())
+            for tower, start_tower in zip(self.towers, (start.query, start.document), strict=False):
+                tower.load_state_dict(start_tower.state_dict())
         except RuntimeError:
             raise BadInput(f"model.start_from: {name}: its weights are of another kind of student than model says") from None
 
     def _choose_metric(self, data: RetrievalData) -> str:
-        """Names the dev metric that is highest in the best epoch."""
-        # labels and other teachers lead away from the one that made the store
+        """Returns the name of the dev metric by which the best epoch is chosen."""
+        # a student that learns from labels or other teachers may become better than the store's teacher, which overlap would punish
         follows_store = all(loss.teacher in (None, STORE) and not loss.learns_from_labels for loss in self.losses.values())
         return "overlap@10" if follows_store or not data.dev_qrels else "ndcg@10"
 
     def _has_sparse_tables(self) -> bool:
-        # a GPU updates a whole table in no time, and clipping has no sparse form
+        # on a GPU a dense update is fast, and PyTorch cannot clip sparse gradients
         return self.trainer.strategy.root_device.type == "cpu" and not self.trainer.gradient_clip_val
 
 
 def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
-    """Puts losses into a module, so that their own weights are trained and saved; refuses names that a module cannot have."""
+    """Makes submodules of the losses, so that their parameters are trained and saved; refuses a name that a submodule cannot have."""
     if not losses:
         raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
     modules = nn.ModuleDict()
@@ -271,7 +277,7 @@ def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
 
 
 def rename_old_weights(_: nn.Module, weights: dict[str, Any], *__: Any) -> None:
-    """Renames the weights of an older release's checkpoint to what they are called now."""
+    """Gives the weights of an older release's checkpoint their names of now."""
     for old, new in OLD_NAMES.items():
         if old in weights:
             weights[new] = weights.pop(old)

@@ -1,4 +1,4 @@
-"""What `distill teach` trains: a model that reads labelled queries and documents, and ranks documents on dev."""
+"""The base class of the teachers that `distill teach` trains on labelled queries and documents."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ class TeacherModule(ScheduledModule):
     """A teacher to train; one subclass for each architecture."""
 
     dev_measure: DevMeasure
-    best_by: ClassVar[str] = "ndcg@10"  # the dev metric that is highest in the best epoch
-    next_verb: ClassVar[str]  # the verb that reads the teacher's folder
+    best_by: ClassVar[str] = "ndcg@10"  # the dev metric by which the best epoch is chosen
+    next_verb: ClassVar[str]  # the command that reads the teacher's folder
     start_from: str
-    origin: str  # one line on where weights and settings come from
+    origin: str  # describes in one line where weights and settings come from
 
     def prepare(self, start: Path | None = None) -> None:
-        """Loads the model to train; `start` is the copy of it that a run made when it began."""
+        """Loads the model to train, from the copy `start` in the run folder if there is one."""
         raise NotImplementedError
 
     @property
     def model(self) -> nn.Module:
-        """The module of everything that learns."""
+        """The module with all trained parameters."""
         raise NotImplementedError
 
     def reader(self, role: Role) -> Encoder | CrossEncoder | Seq2SeqModel:
-        """Returns the model that cuts the texts of a role into tokens."""
+        """Returns the model that tokenizes the texts of a role."""
         raise NotImplementedError
 
     def training_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any:
-        """Makes what `training_step` takes; column 0 of the documents is the positive."""
+        """Makes a batch for `training_step`; column 0 of the documents is the positive."""
         raise NotImplementedError
 
     def dev_batch(self, queries: TokenArrays, documents: TokenArrays, rows: PairRows, tokens_per_chunk: int) -> Any:
-        """Makes what `validation_step` takes; the documents are those to re-rank, or K = 0. Rows of -1 are padding."""
+        """Makes a batch for `validation_step`; K is 0 unless documents are re-ranked. Rows of -1 are padding."""
         raise NotImplementedError
 
     def rank_documents(self, data: Any, query_rows: np.ndarray, outputs: Tensor) -> Tensor:
         """Ranks documents for dev queries.
 
         Args:
-            data: the `PairsData` that the teacher is trained with.
-            query_rows: [Q] of the dev queries.
-            outputs: what `validation_step` returned for them, row after row.
+            data: the `PairsData` of the training.
+            query_rows: [Q] rows of the dev queries.
+            outputs: [Q, ...] the outputs of `validation_step` for these queries.
 
         Returns:
             [Q, k] rows of the corpus, best first.
@@ -66,7 +66,7 @@ class TeacherModule(ScheduledModule):
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Returns 16 hex digits over weights, tokenizer and settings."""
+        """Returns 16 hex digits that depend on weights, tokenizer and settings."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class TeacherModule(ScheduledModule):
         if self.trainer.strategy.root_device.type == "cpu":
             for module in self.model.modules():
                 if isinstance(module, PreTrainedModel):
-                    # the fused kernel's bf16 backward is many times slower there than plain matrix products
+                    # on a CPU the bf16 backward pass of the fused kernel is many times slower than plain matrix products
                     module.set_attn_implementation("eager")
 
     def make_optimizer(self) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from distill.callbacks.diagnosis import Spread, diagnose_misfit, find_collapse, find_idle_loss, find_other_norms, measure_spread
+from distill.callbacks.diagnosis import Spread, diagnose_wrong_vectors, find_collapse, find_idle_loss, find_norm_drift, measure_spread
 from distill.records import Encoded
 
 
@@ -25,10 +25,10 @@ def test_spread_by_hand() -> None:
 
 def test_misfit_by_hand() -> None:
     vectors = torch.eye(4)
-    assert diagnose_misfit(vectors, vectors + 1e-4, vectors) is None
-    fault = diagnose_misfit(vectors[[1, 0, 2, 3]], vectors, vectors)
+    assert diagnose_wrong_vectors(vectors, vectors + 1e-4, vectors) is None
+    fault = diagnose_wrong_vectors(vectors[[1, 0, 2, 3]], vectors, vectors)
     assert fault is not None and fault.name == "misalignment" and "2 belong to other texts (mean cosine 0.500)" in fault.message
-    fault = diagnose_misfit(vectors + 0.3, vectors, vectors + 0.3)  # every vector is nearest its own, but not on it
+    fault = diagnose_wrong_vectors(vectors + 0.3, vectors, vectors + 0.3)  # every vector is nearest its own, but not on it
     assert fault is not None and fault.name == "teacher"
 
 
@@ -42,9 +42,9 @@ def test_collapse_by_hand() -> None:
 
 def test_norms_by_hand() -> None:
     teacher = Spread(effective_rank=8, pairwise_cosine=0.2, norm=2)
-    assert find_other_norms(Spread(8, 0.2, 1), teacher) is find_other_norms(Spread(8, 0.2, 4), teacher) is None
+    assert find_norm_drift(Spread(8, 0.2, 1), teacher) is find_norm_drift(Spread(8, 0.2, 4), teacher) is None
     for norm in (0.9, 4.1):
-        fault = find_other_norms(Spread(8, 0.2, norm), teacher)
+        fault = find_norm_drift(Spread(8, 0.2, norm), teacher)
         assert fault is not None and f"length {norm:.3g} on average, the teacher's 2" in fault.message
 
 
