@@ -1,4 +1,4 @@
-"""The student for other programs: its folder, the pair of student and teacher, ONNX models, an index, a model card."""
+"""`export`: writes the student for other programs: its folder, a router to student and teacher, ONNX models, an index, a model card."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from distill.records import BadInput
 from distill.training.run_folder import RunFolder
 from distill.vectors.faiss_index import Kind, require_faiss
 
-INPUTS = "export.json"  # fingerprints of student and teacher; written last, so that its existence means the export is whole
+INPUTS = "export.json"  # fingerprints of student and teacher; written last: if it exists, the export is complete
 
 
 @dataclass(frozen=True)
 class Export:
-    """What an export holds.
+    """The content of an export.
 
     Attributes:
-        folder: where it is.
-        student: folder of the student, which sentence-transformers reads.
-        router: folder of the pair of student and teacher; None where the teacher's model is not here, only its vectors.
-        teacher: the model that wrote the vectors, and where these came from.
-        serving: ways to serve the student, or why there is PyTorch alone.
-        index: the faiss index; None where none was wanted.
-        is_new: whether it was written now; False where the same student was exported into this folder before.
+        folder: folder of the export.
+        student: folder of the student, for sentence-transformers.
+        router: folder of a model with student and teacher; None if the teacher's model is not available, only its vectors.
+        teacher: the model of the document vectors, and their origin.
+        serving: ONNX models of the student and their measurements, or the reason why there are none.
+        index: the faiss index; None unless one was asked for.
+        is_new: whether this call wrote the export; False if an earlier call exported the same student into this folder.
     """
 
     folder: Path
@@ -43,17 +43,17 @@ class Export:
 
 
 def export(run: str, out: str | None = None, index: Kind | None = None) -> Export:
-    """Writes the student as a sentence-transformers folder, the pair of student and teacher as another, and a model card.
+    """Writes the student and a router to student and teacher as sentence-transformers folders, and a model card.
 
-    `student/` embeds queries; with the extra `onnx` installed it holds ONNX models too, and `latency.json` says which to serve.
-    `router/` embeds queries with the student (`encode_query`) and documents with the teacher (`encode_document`), both with
-    their own prompts; there is none where the teacher's model is not known, only its vectors.
+    `student/` embeds queries. If the extra `onnx` is installed, it contains ONNX models too, and `latency.json` recommends which model
+    to serve. `router/` embeds queries with the student (`encode_query`) and documents with the teacher (`encode_document`), each with
+    their own prompts; it is left out if only the teacher's vectors are available, not its model.
 
     Args:
-        run: run folder, as `distill train` leaves it.
+        run: run folder of `distill train`.
         out: folder to write; `export` in the run folder by default.
-        index: also write a faiss index of the documents into `index/`, tuned and measured against exact search: flat compares with
-            every document, ivf and hnsw with a part of them. Needs the extra `cpu` or `gpu`; may be added to an earlier export.
+        index: also write a faiss index of the documents into `index/`, tuned and measured against exact search: flat compares a query
+            with all documents, ivf and hnsw with some of them. Needs the extra `cpu` or `gpu`; may be added to an earlier export.
     """
     if index:
         require_faiss()
@@ -85,7 +85,7 @@ def export(run: str, out: str | None = None, index: Kind | None = None) -> Expor
 
 
 def holds_export(folder: Path, inputs: dict[str, str]) -> bool:
-    """Whether the same student of the same teacher was exported into a folder before; refuses one that holds anything else."""
+    """Tells whether a folder has an export of the same student and teacher; refuses a folder with anything else in it."""
     if not folder.exists() or not any(folder.iterdir()):
         return False
     if not (folder / INPUTS).exists():

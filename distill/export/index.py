@@ -1,4 +1,4 @@
-"""A faiss index in an export: the documents' vectors, for a server that searches it with the student's queries."""
+"""Adds a faiss index of the document vectors to an export, and measures it with the student's queries."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from distill.vectors.search import Index, search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import VectorStore
 
-FOLDER, MEASUREMENTS = "index", "index.json"  # within an export, and within that folder
-TOP = 10  # documents of each query by which recall is measured
-DEV_QUERIES = 1000  # searched for at most
-SECONDS = 1.0  # for which a speed is measured, or for one call
+FOLDER = "index"  # folder in an export
+MEASUREMENTS = "index.json"  # file in that folder
+TOP = 10  # documents of each query over which recall is measured
+DEV_QUERIES = 1000  # most dev queries to measure with
+SECONDS = 1.0  # least duration of a speed measurement
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class ExportedIndex:
     """The index of an export.
 
     Attributes:
-        folder: it holds documents.faiss, ids.txt with the id of each row, and index.json.
-        measurements: the content of index.json: settings, recall and speed.
-        is_new: whether it was built now, and not by an earlier export.
+        folder: folder with documents.faiss, ids.txt with the id of each row, and index.json.
+        measurements: content of index.json: settings, recall and speed.
+        is_new: whether this call built the index; False if an earlier export did.
     """
 
     folder: Path
@@ -50,9 +51,10 @@ class ExportedIndex:
 
 
 def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> ExportedIndex:
-    """Adds `index/` to the export in `folder`, where there is none of the same kind and documents.
+    """Adds `index/` to the export in `folder`, unless it has an index of the same kind and documents.
 
-    Raises BadInput where another lies there and where the vectors are not whole.
+    Raises:
+        BadInput: the export has another index, or the stored vectors are damaged.
     """
     data = run.data()
     store = run.teacher_store(data.store_folder).documents
@@ -65,8 +67,8 @@ def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> Exp
     check_documents(store, data.source)
     store.verify()
     student = student.prepare_for(best_device())
-    index = faiss_index(store, kind, encode_some(student, data, data.train_split, TUNING_QUERIES), progress=True)
-    dev_queries = torch.from_numpy(encode_some(student, data, data.dev_split, DEV_QUERIES)).to(best_device())
+    index = faiss_index(store, kind, encode_sample(student, data, data.train_split, TUNING_QUERIES), progress=True)
+    dev_queries = torch.from_numpy(encode_sample(student, data, data.dev_split, DEV_QUERIES)).to(best_device())
     measurements = {**inputs, **describe_settings(index, kind), **measure_index(index, store, dev_queries)}
     with write_atomically(destination) as temporary:
         temporary.mkdir()
@@ -76,8 +78,8 @@ def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> Exp
     return ExportedIndex(destination, measurements, is_new=True)
 
 
-def encode_some(student: Encoder, data: RetrievalData, split: str, most: int) -> np.ndarray:
-    """The student's vectors [Q, D] of up to `most` queries of a split, evenly spaced over it."""
+def encode_sample(student: Encoder, data: RetrievalData, split: str, most: int) -> np.ndarray:
+    """Encodes up to `most` queries of a split, evenly spaced over it, with the student: [Q, D]."""
     queries = data.source.queries(split)
     return encode_texts(student, queries.read(evenly_spaced_rows(len(queries), most)), "query")
 
@@ -93,7 +95,7 @@ def write_ids(store: VectorStore, path: Path) -> None:
 
 
 def measure_index(index: Index, store: VectorStore, queries: Tensor) -> dict[str, Any]:
-    """Measures the recall of an index against exact search of `queries` [Q, D], and how fast both are, all at once and one by one."""
+    """Measures the recall of an index against exact search for `queries` [Q, D], and the speed of both."""
     _, exact = search(queries, store, TOP)  # [Q, TOP]
     _, approximate = search(queries, index, TOP)  # [Q, TOP]
     return {
@@ -106,15 +108,15 @@ def measure_index(index: Index, store: VectorStore, queries: Tensor) -> dict[str
 
 
 def measure_speed(queries: Tensor, documents: VectorStore | Index) -> dict[str, float]:
-    """Queries [Q, D] searched in a second: all in one call, and one in a call, as a server does it."""
+    """Measures the queries per second for queries [Q, D]: all in one call, and one query in each call, as on a server."""
     singles = queries.split(1)
-    together = len(queries) * count_per_second(lambda turn: search(queries, documents, TOP))
-    alone = count_per_second(lambda turn: search(singles[turn % len(singles)], documents, TOP))
+    together = len(queries) * count_per_second(lambda number: search(queries, documents, TOP))
+    alone = count_per_second(lambda number: search(singles[number % len(singles)], documents, TOP))
     return {"together": round(together, 1), "alone": round(alone, 1)}
 
 
 def count_per_second(call: Callable[[int], object]) -> float:
-    """How often `call` ends in a second; its argument is the number of calls before it."""
+    """Measures how many times per second `call` can be called; its argument is the number of calls before it."""
     start, calls = time.perf_counter(), 0
     while not calls or time.perf_counter() - start < SECONDS:
         call(calls)
@@ -123,7 +125,7 @@ def count_per_second(call: Callable[[int], object]) -> float:
 
 
 def describe_index(measurements: dict[str, Any]) -> str:
-    """What was measured of an index, in one line."""
+    """Describes the measurements of an index in one line."""
     exact, index = measurements["queries_per_second"]["exact"], measurements["queries_per_second"]["index"]
     return (
         f"{measurements['kind']}, {measurements['documents']} documents: recall@{TOP} {measurements[f'recall@{TOP}']:.4f} of exact search "

@@ -1,4 +1,4 @@
-"""README.md of an export, its model card: what it is, how to use it, what was measured."""
+"""Writes the model card of an export, README.md: what the model is, how to use it, what was measured."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from distill.training.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 TEMPLATE = "model_card.md.jinja"
-KEPT = "kept, 95% interval"  # the last row of the table of results
+RETENTION_ROW = "kept, 95% interval"  # label of the last row of the table of results
 
 
 def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str) -> None:
-    """Writes README.md into the export in `folder`, where it would say something else than the one that is there."""
-    latency = optional_measurements(folder / LATENCY)
-    index = optional_measurements(folder / FOLDER / MEASUREMENTS)
+    """Writes README.md into the export in `folder`, unless the same text is there already."""
+    latency = read_optional_measurements(folder / LATENCY)
+    index = read_optional_measurements(folder / FOLDER / MEASUREMENTS)
     card = render_card(run, student, teacher, teacher_name, latency, index)
     path = folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
@@ -28,7 +28,8 @@ def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder 
             temporary.write_text(card, encoding="utf-8", errors="replace")
 
 
-def optional_measurements(path: Path) -> dict[str, Any] | None:
+def read_optional_measurements(path: Path) -> dict[str, Any] | None:
+    """Reads a file of measurements; None if there is none."""
     return read_json(path, "measurements") if path.exists() else None
 
 
@@ -40,19 +41,19 @@ def render_card(
     latency: dict[str, Any] | None = None,
     index: dict[str, Any] | None = None,
 ) -> str:
-    """The text of the card.
+    """Makes the text of the card.
 
     Args:
-        run: the training; its settings and results are on the card.
+        run: the run folder, whose settings and results are on the card.
         student: the exported encoder.
-        teacher: its teacher's encoder of documents; None where the model is not here.
+        teacher: the teacher's encoder of documents; None if the model is not available.
         teacher_name: folder or hub name of the teacher.
-        latency: the content of latency.json, where the export has ONNX models.
-        index: the content of index.json, where it has an index.
+        latency: content of latency.json, if the export has ONNX models.
+        index: content of index.json, if the export has an index.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    results = optional_measurements(run.path / "results.json")
+    results = read_optional_measurements(run.path / "results.json")
     prompt = student.settings.prompts["query"]
     environment = Environment(
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
@@ -78,27 +79,30 @@ def render_card(
 
 
 def find_onnx_file(latency: dict[str, Any] | None) -> str | None:
-    """The ONNX model that should be served, within the student's folder; None where PyTorch should."""
+    """Returns the path, in the student's folder, of the ONNX model to serve; None if PyTorch should be served."""
     if latency is None or latency["serve"] == PYTORCH:
         return None
     return latency["paths"][latency["serve"]]["file"].removeprefix("student/")
 
 
 def make_rows(results: dict[str, Any]) -> dict[str, list[str]]:
-    """The table of results: by system what each metric is, then which share of the teacher's the student keeps."""
+    """Makes the rows of the table of results: each system's metrics, then the student's retention of each metric."""
     retention = results["retention"]
     rows = {name: [f"{values[metric]:.4f}" for metric in retention] for name, values in results["systems"].items()}
-    rows[KEPT] = ["{:.1%} [{:.1%}, {:.1%}]".format(share["value"], *share["ci95"]) for share in retention.values()]
+    rows[RETENTION_ROW] = []
+    for share in retention.values():
+        low, high = share["ci95"]
+        rows[RETENTION_ROW].append(f"{share['value']:.1%} [{low:.1%}, {high:.1%}]")
     return rows
 
 
 def format_millions(encoder: Encoder) -> str:
-    """How many million parameters an encoder has."""
+    """Formats the number of an encoder's parameters in millions."""
     return f"{encoder.parameter_count() / 1e6:.1f}"
 
 
 def public_name(model: str) -> str:
-    """A hub name as it is; of a local folder its last two names, so that no card shows a path of this machine.
+    """Returns a hub name unchanged, and the last two parts of a local path, so that no card shows a path of this machine.
 
     >>> public_name("/home/me/models/acme/small")
     'acme/small'

@@ -1,4 +1,4 @@
-"""An exported student through ONNX Runtime. Neither torch nor transformers is imported: a server starts in a fraction of a second."""
+"""Runs an exported student with ONNX Runtime, without importing torch or transformers, so that a server starts in under a second."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from distill.records import BadInput
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MODEL = "onnx/model.onnx"  # where sentence-transformers looks for it too
+MODEL = "onnx/model.onnx"  # sentence-transformers expects the same path
 OUTPUT = "sentence_embedding"
 
 
 class OnnxEncoder:
-    """Query vectors of an exported student, the same as PyTorch's to 1e-5.
+    """Encodes queries with an exported student; its vectors equal PyTorch's up to 1e-5.
 
     Args:
         folder: the `student` folder of an export.
-        threads: cores that share a query.
+        threads: number of cores for each query.
         model: file of the model in the folder.
 
-    Raises BadInput when the folder has no such model.
+    Raises:
+        BadInput: the folder has no such model.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, model: str = MODEL):
@@ -37,27 +38,28 @@ class OnnxEncoder:
             raise BadInput(f"{folder / model}: no ONNX model here: install the extra `onnx` and run distill export")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle cores are free for other work between queries
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else waiting threads would use the cores between queries
         self.session = onnxruntime.InferenceSession(str(folder / model), options, providers=["CPUExecutionProvider"])
         self.tokenizer = load_tokenizer(folder)
         self.prompts: dict[str, str] = read_json(folder / "config_sentence_transformers.json", "prompts")["prompts"]
 
     def encode(self, texts: str | Sequence[str], role: str = "query") -> np.ndarray:
-        """Vectors [N, D] float32 of a handful of texts, in one batch, or the vector [D] of a single text."""
+        """Encodes a few texts in one batch: [N, D] float32, or [D] for a single text."""
         prompt = self.prompts.get(role, "")
-        rows = self.tokenizer.encode_batch([prompt + text for text in ([texts] if isinstance(texts, str) else texts)])
+        batch = [texts] if isinstance(texts, str) else texts
+        rows = self.tokenizer.encode_batch([prompt + text for text in batch])
         ids = np.array([row.ids for row in rows], np.int64)  # [N, L]
         mask = np.array([row.attention_mask for row in rows], np.int64)  # [N, L]
         vectors = self.session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})[0]
         return vectors[0] if isinstance(texts, str) else vectors
 
     def encode_query(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Vectors [N, D] float32 of queries, or of a single query [D]."""
+        """Encodes queries: [N, D] float32, or [D] for a single query."""
         return self.encode(texts, "query")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a sentence-transformers folder, set to cut at its maximum length and to pad on the right."""
+    """Loads the tokenizer of a sentence-transformers folder, with truncation to its maximum length and padding on the right."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -65,7 +67,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     max_length = read_json(folder / "sentence_bert_config.json", "settings")["max_seq_length"]
     tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
     pad = settings["pad_token"]
-    if isinstance(pad, dict):  # older releases write a token with its flags
+    if isinstance(pad, dict):  # older releases of transformers write a token with its flags
         pad = pad["content"]
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
     return tokenizer

@@ -1,4 +1,4 @@
-"""An encoder as an ONNX graph, from token ids to vectors: written, quantised, checked against PyTorch."""
+"""Writes an encoder as an ONNX graph from token ids to vectors, quantises the graph, and checks it against PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distill.records import Tokens
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 INPUTS = ("input_ids", "attention_mask")
-TOLERANCE = 1e-5  # of a vector's length, between PyTorch's and ONNX Runtime's in fp32
+TOLERANCE = 1e-5  # largest difference between PyTorch's and ONNX Runtime's vectors in fp32, as a share of their length
 
 
 class NoGraph(Exception):
@@ -28,31 +28,32 @@ class NoGraph(Exception):
 
 
 class Graph(nn.Module):
-    """What the ONNX graph computes: the vectors, and the token states that sentence-transformers' own ONNX backend reads."""
+    """The function that becomes the ONNX graph; sentence-transformers' own ONNX backend reads the token states."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors [B, D] and states [B, L, D] of token ids [B, L]."""
+        """Returns vectors [B, D] and token states [B, L, D] for token ids [B, L]."""
         states = self.encoder.states(Tokens(input_ids, attention_mask))
         return self.encoder.embed_states(states, attention_mask), states
 
 
 def missing_packages() -> list[str]:
-    """Packages that the extra `onnx` would install and that are not here."""
+    """Lists the packages of the extra `onnx` that are not installed."""
     return [name for name in PACKAGES if find_spec(name) is None]
 
 
 def write_graph(encoder: Encoder, path: Path) -> None:
     """Writes the graph `input_ids`, `attention_mask` [batch, length] int64 -> `sentence_embedding` [batch, D] in fp32.
 
-    Raises NoGraph where a module does something that ONNX has no operation for.
+    Raises:
+        NoGraph: a module uses an operation that ONNX does not have.
     """
     encoder = copy.deepcopy(encoder).cpu().eval()
-    encoder.backbone.set_attn_implementation("eager")  # plain matrix products: a smaller graph than that of the fused kernel
-    # two texts of different length: nothing in the graph may hold for one size only
+    encoder.backbone.set_attn_implementation("eager")  # plain matrix products give a smaller graph than the fused kernel
+    # two texts of different length, so that no size is fixed in the graph
     tokens = encoder.pad([encoder.token_ids(["a"], "query")[0], encoder.token_ids(["a b c d"], "query")[0]])
     sizes = {0: torch.export.Dim("batch_size"), 1: torch.export.Dim("sequence_length")}
     with silence():
@@ -78,17 +79,20 @@ def write_quantised(graph: Path, path: Path) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     with silence():
-        # a factor for every 128 weights and 128 activations; with one a row of weights and one for all activations, as
-        # quantize_dynamic does it, a two-layer student moves away from itself: mean cosine 0.996 instead of 0.9998
+        # one scale for every 128 weights and 128 activations: with quantize_dynamic, which has one scale for a row of weights and one
+        # for all activations, the mean cosine to the fp32 vectors of a two-layer student is 0.996 instead of 0.9998
         quantiser = MatMulNBitsQuantizer(onnx.load(graph), bits=8, block_size=128, is_symmetric=True, accuracy_level=4)
         quantiser.process()
         quantiser.model.save_model_to_file(str(path), use_external_data_format=False)
 
 
 def check_equal(encoder: Encoder, served: OnnxEncoder, texts: Sequence[str]) -> None:
-    """Raises RuntimeError when a vector differs from PyTorch's by more than TOLERANCE of its length.
+    """Checks that the vectors of ONNX Runtime equal PyTorch's.
 
-    Texts are encoded one by one, all at once, so that the short ones are padded, and as one text longer than the encoder reads.
+    Texts are encoded one by one, all in one batch with padding, and joined into one text that is longer than the maximum length.
+
+    Raises:
+        RuntimeError: a vector differs by more than TOLERANCE of its length.
     """
     one_by_one = [[text] for text in texts]
     for batch in [*one_by_one, texts, [texts[0], " ".join(texts)]]:
@@ -101,7 +105,7 @@ def check_equal(encoder: Encoder, served: OnnxEncoder, texts: Sequence[str]) -> 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Hides what the exporter and the quantiser log and warn of."""
+    """Hides the logs and warnings of the exporter and the quantiser."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Ways to serve an exported student: written beside its PyTorch weights, checked, timed, and one of them recommended."""
+"""Writes ONNX models of an exported student, checks and times them, and recommends one model to serve."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from distill.records import BadInput
 from distill.texts.texts import evenly_spaced_rows
 from distill.training.run_folder import RunFolder
 
-LATENCY = "latency.json"  # in the folder of an export
-QUERIES = 200  # dev queries on which the ways are compared
-CHECKED = 8  # of them, on which ONNX Runtime has to equal PyTorch
-SAME = 0.999  # mean cosine to the fp32 student from which a path ranks as the student does
+LATENCY = "latency.json"  # file in the folder of an export
+QUERIES = 200  # dev queries on which the models are compared
+CHECKED = 8  # dev queries on which ONNX Runtime has to equal PyTorch
+SAME = 0.999  # least mean cosine to the fp32 student at which a model is as good as the student
 PYTORCH = "PyTorch"
 QUANTISED = "onnx/model_qint8.onnx"
-ONNX_PATHS = {"ONNX fp32": MODEL, "ONNX int8": QUANTISED}  # by their file in the student's folder
+ONNX_PATHS = {"ONNX fp32": MODEL, "ONNX int8": QUANTISED}  # files in the student's folder by the name of the model
 
 
 @dataclass(frozen=True)
 class Serving:
-    """The ways to serve a student that an export holds.
+    """The models of an export that can be served, with their measurements.
 
     Attributes:
-        latency: what was measured of each, as latency.json has it; None where there are no ONNX models.
-        reason: why there are none.
-        is_new: whether they were measured now, and not by an earlier export.
+        latency: content of latency.json, with the measurements of each model; None if there are no ONNX models.
+        reason: why there are no ONNX models; None if there are some.
+        is_new: whether this call measured them; False if an earlier export did.
     """
 
     latency: dict[str, Any] | None = None
@@ -46,7 +46,7 @@ class Serving:
 
 
 def add_serving(student: Encoder, run: RunFolder, folder: Path) -> Serving:
-    """Adds the ONNX models and latency.json to the export in `folder`, where they are not in it yet."""
+    """Adds the ONNX models and latency.json to the export in `folder`, unless it has them already."""
     if (folder / LATENCY).exists():
         return Serving(read_json(folder / LATENCY, "measurements"), is_new=False)
     missing = missing_packages()
@@ -58,21 +58,22 @@ def add_serving(student: Encoder, run: RunFolder, folder: Path) -> Serving:
     except (NoGraph, BadInput) as error:
         return Serving(reason=str(error))
     latency = measure_serving(student, folder / "student", queries)
-    write_json(folder / LATENCY, latency)  # last: its existence means that this part is whole
+    write_json(folder / LATENCY, latency)  # written last: if it exists, the models are complete
     return Serving(latency)
 
 
 def sample_queries(run: RunFolder) -> list[str]:
-    """Some of the run's dev queries, evenly spaced over the split."""
+    """Reads a sample of the run's dev queries, evenly spaced over the split."""
     data = run.data()
     queries = data.source.queries(data.dev_split)
     return queries.read(evenly_spaced_rows(len(queries), QUERIES))
 
 
 def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None:
-    """Writes `onnx/` into a sentence-transformers folder: the graph in fp32, which equals the student, and with 8-bit weights.
+    """Writes two graphs into `onnx/` of a sentence-transformers folder: in fp32, equal to the student, and with 8-bit weights.
 
-    Raises RuntimeError where the graph gives other vectors than the student for some of the `queries`.
+    Raises:
+        RuntimeError: the fp32 graph gives other vectors than the student for some of the `queries`.
     """
     by_length = sorted(queries, key=len)
     with write_atomically(folder / Path(MODEL).parent) as temporary:
@@ -85,7 +86,7 @@ def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None
 
 
 def measure_serving(student: Encoder, folder: Path, queries: Sequence[str]) -> dict[str, Any]:
-    """Measures each way to serve a student: latency at batch 1 on one core, and cosine to the student's own vectors."""
+    """Measures each model: its latency at batch size 1 on one core, and the cosine of its vectors to the student's."""
     paths = {PYTORCH: pytorch_path(student)}
     for name, file in ONNX_PATHS.items():
         paths[name] = onnx_path(OnnxEncoder(folder, model=file))
@@ -111,7 +112,7 @@ def measure_serving(student: Encoder, folder: Path, queries: Sequence[str]) -> d
 
 
 def choose_path(paths: dict[str, dict[str, Any]]) -> str:
-    """The fastest path whose vectors are as good as the student's own.
+    """Chooses the fastest model whose vectors are as good as the student's.
 
     >>> slow = {"cosine_mean": 1.0, "query_latency_ms_p50": 4.0}
     >>> choose_path({"PyTorch": slow, "ONNX int8": {"cosine_mean": 0.9995, "query_latency_ms_p50": 1.0}})
@@ -122,7 +123,7 @@ def choose_path(paths: dict[str, dict[str, Any]]) -> str:
 
 
 def describe_choice(latency: dict[str, Any]) -> str:
-    """Which path to serve, and why not one that is faster."""
+    """Describes the recommended model, and why faster ones are not recommended."""
     paths = latency["paths"]
     choice = paths[latency["serve"]]
     reasons = [
@@ -134,5 +135,5 @@ def describe_choice(latency: dict[str, Any]) -> str:
 
 
 def onnx_path(encoder: OnnxEncoder) -> ServingPath:
-    """ONNX Runtime, on as many cores as `encoder` uses."""
+    """Returns a function that encodes a text with ONNX Runtime, for `measure_query_latency`."""
     return lambda text: encoder.encode([text])

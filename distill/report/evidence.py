@@ -1,4 +1,4 @@
-"""What a run left, read back for its report: results, curves, warnings, and where texts and vectors are here, each query."""
+"""Reads the files of a run for its report: results, curves, warnings, and if texts and vectors are available, each query."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from distill.vectors.store import TeacherStore
 
 
 class RunEvidence:
-    """One evaluated run. `queries` and `cosines` need its texts and vectors: where these are gone, `missing` says why.
+    """One evaluated run. `queries` and `cosines` need its texts and vectors; if these are gone, `missing` has the reasons.
 
     Args:
         path: the run folder.
 
     Raises:
-        BadInput: no run folder, or one that is not evaluated.
+        BadInput: `path` is no run folder, or the run is not evaluated.
     """
 
     def __init__(self, path: str):
@@ -52,12 +52,12 @@ class RunEvidence:
 
     @property
     def dataset(self) -> str:
-        """The texts and the split, as `texts/test`."""
+        """The names of the texts and the split, e.g. `texts/test`."""
         return self.results.values["dataset"]
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where and from what the results were made."""
+        """The machine, versions and inputs of the evaluation."""
         return self.results.values["provenance"]
 
     @cached_property
@@ -67,28 +67,28 @@ class RunEvidence:
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What the training warned of, a sentence each."""
+        """The warnings of the training, one sentence each."""
         path = self.folder.path / WARNINGS
         lines = read_lines(path) if path.exists() else []
         return [f"Training warned at step {line['step']}: {line['message']}" for line in lines]
 
     @cached_property
     def other_results(self) -> list[Results]:
-        """Results of other texts or splits, which `evaluate --out RUN/results-NAME.json` left here."""
+        """Results of other texts or splits, from `evaluate --out RUN/results-NAME.json`."""
         return [Results.load(path) for path in sorted(self.folder.path.glob("results-*.json"))]
 
     @cached_property
     def latencies(self) -> dict[str, float]:
-        """Median milliseconds a query of each system, and after an export of each of its forms on one core."""
+        """Median latency of a query in milliseconds: of each system, and of each exported model on one core."""
         key = "query_latency_ms_p50"
         latencies = {name: system[key] for name, system in self.results.systems.items() if key in system}
         path = self.folder.path / "export" / "latency.json"
         exported = read_json(path, "latency of the export")["paths"] if path.exists() else {}
-        return latencies | {f"{name}, 1 core": form[key] for name, form in exported.items()}
+        return latencies | {f"{name}, 1 core": model[key] for name, model in exported.items()}
 
     @cached_property
     def source(self) -> TextSource | None:
-        """The texts, where they are still those that the results are of."""
+        """The texts; None if they are gone or are not those of the results any more."""
         try:
             source = self.folder.data().source
             if source.queries(self.split).fingerprint != self.provenance.get("texts"):
@@ -100,7 +100,7 @@ class RunEvidence:
 
     @cached_property
     def queries(self) -> QueryResults | None:
-        """What each system has on each query; needs the texts and the rankings."""
+        """The results of each query; None without the texts and the rankings."""
         if self.source is None:
             return None
         rankings = {}
@@ -116,7 +116,7 @@ class RunEvidence:
 
     @cached_property
     def cosines(self) -> np.ndarray | None:
-        """[all queries of the split] cosine of the student's vector to the teacher's; needs the texts and the store."""
+        """Cosines [N] between student and teacher vectors of all N queries of the split; None without the texts and the store."""
         if self.queries is None or self.source is None:
             return None
         try:
@@ -131,7 +131,7 @@ class RunEvidence:
         return cosine(torch.from_numpy(vectors).float(), torch.from_numpy(student)).numpy()
 
     def _check_values(self, values: Values) -> None:
-        """Refuses rankings that are not those of the results."""
+        """Refuses rankings whose metrics differ from the results."""
         for name, metrics in values.items():
             for metric, value in metrics.items():
                 reported = self.results.systems[name].get(metric)

@@ -1,4 +1,4 @@
-"""Which charts a report has: of one run, and of several that are compared."""
+"""Makes the charts of a report, for one run or for several runs that are compared."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from distill.report.charts import Chart, Point, Series, bar_chart, interval_char
 from distill.report.evidence import RunEvidence
 from distill.report.query_results import QueryResults, split_into_bins
 
-MOST_POINTS = 400  # of a curve: what a screen shows
+MOST_POINTS = 400  # largest number of points of a curve that a screen can show
 HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {OVERLAP: OVERLAP}
 KEPT_ON_DEV = "Kept on dev"
-# curve names by chart; one run shows all of its loss terms, of several runs the totals alone are compared
+# metrics by the title of their chart; for one run there is also a chart of all loss terms, for several runs only of their sum
 RUN_CURVES = {
     "Agreement with the teacher on dev": ["dev/overlap@10", "dev/cosine"],
     KEPT_ON_DEV: ["dev/retention_ndcg@10", "dev/retention_mrr@10", "dev/retention_recall@100"],
@@ -31,7 +31,7 @@ BOUND_CURVES = {
         f"theory/{name}" for name in ("r_emb_q", "r_emb_q_train", "r_emb_d_train", "teacher_deviation", "gap")
     ]
 }
-# field of a system: (title of the chart, axis, unit)
+# by field of a system: title of the chart, label of the axis, unit
 COSTS = {
     "query_latency_ms_p50": ("What is kept at which latency", "ms a query, half take longer", 1.0),
     "params": ("What is kept at which size", "million parameters", 1e6),
@@ -39,7 +39,7 @@ COSTS = {
 
 
 def run_charts(run: RunEvidence) -> list[Chart]:
-    """The charts of one run: retention by group of queries, each query, curves, costs."""
+    """Makes the charts of one run: retention by group of queries, each query, curves, costs."""
     charts: list[Chart] = []
     if run.queries is not None:
         charts += _chart_groups(run, run.queries)
@@ -50,13 +50,13 @@ def run_charts(run: RunEvidence) -> list[Chart]:
 
 
 def comparison_charts(runs: Sequence[RunEvidence]) -> list[Chart]:
-    """The charts of several runs on the same queries: what each keeps at which latency and size, and how they learnt."""
+    """Makes the charts of several runs on the same queries: retention by latency and size, and curves of the training."""
     costs = [_chart_retention_by_cost(runs, field) for field in COSTS]
     return number_charts([*costs, *_chart_curves_of_several(runs)])
 
 
 def dominates(other: Sequence[float], one: Sequence[float]) -> bool:
-    """Whether another (cost, quality) is nowhere worse than one, and somewhere better.
+    """Tells whether the (cost, quality) of `other` is at least as good as that of `one` in both, and better in one of them.
 
     >>> dominates((1, 0.9), (2, 0.9)), dominates((1, 0.9), (2, 0.95))
     (True, False)
@@ -65,7 +65,7 @@ def dominates(other: Sequence[float], one: Sequence[float]) -> bool:
 
 
 def _chart_groups(run: RunEvidence, queries: QueryResults) -> Iterator[Chart]:
-    """Retention by length of the query, by the teacher's margin, and by dataset, other evaluated texts included."""
+    """Charts retention by length of the query, by the teacher's margin, and by dataset."""
     title = f"Kept {HEADINGS[queries.metric]}"
     lengths = _measure_groups(queries, split_into_bins(queries.word_counts, whole=True))
     yield interval_chart(f"{title} by query length", "words in the query", lengths)
@@ -81,7 +81,7 @@ def _chart_groups(run: RunEvidence, queries: QueryResults) -> Iterator[Chart]:
 
 
 def _measure_groups(queries: QueryResults, groups: Iterable[tuple[str, np.ndarray]]) -> list[tuple[str, Interval]]:
-    """Label with its number of queries, and retention, of each group; groups on which the teacher scores nothing are left out."""
+    """Measures the retention of each group; returns it with a label. Groups on which the teacher's metric is 0 are left out."""
     measured = []
     for label, members in groups:
         try:
@@ -92,7 +92,7 @@ def _measure_groups(queries: QueryResults, groups: Iterable[tuple[str, np.ndarra
 
 
 def _chart_queries(queries: QueryResults) -> Iterator[Chart]:
-    """Every query as a point, teacher against student."""
+    """Charts every query as a point, teacher against student."""
     if queries.metric not in queries.values.get(TEACHER, {}):
         return
     teacher = queries.values[TEACHER][queries.metric].round(4).tolist()
@@ -110,7 +110,7 @@ def _chart_alignment(cosines: np.ndarray) -> Chart:
 
 
 def _chart_costs(run: RunEvidence) -> Iterator[Chart]:
-    """Latency and size of every system."""
+    """Charts latency and size of every system."""
     latency_unit, size_unit = "ms, half take longer", "million parameters"
     yield bar_chart("Latency of one query", "", latency_unit, list(run.latencies.items()), latency_unit)
     sizes = [(name, system["params"] / 1e6) for name, system in run.results.systems.items() if "params" in system]
@@ -118,20 +118,20 @@ def _chart_costs(run: RunEvidence) -> Iterator[Chart]:
 
 
 def _chart_retention_by_cost(runs: Sequence[RunEvidence], field: str) -> Chart:
-    """What each run keeps at which cost; runs that no other dominates are joined to a front."""
+    """Charts the retention of each run by its cost; a line joins the runs that no other run dominates, the Pareto front."""
     title, axis, unit = COSTS[field]
     metric = runs[0].results.main_metric
-    measured = [(run.results.systems[STUDENT].get(field), read_retention(run, metric).value, run.name) for run in runs]
-    known = sorted((cost / unit, value, name) for cost, value, name in measured if cost is not None)
+    costs = [(run.results.systems[STUDENT].get(field), read_retention(run, metric).value, run.name) for run in runs]
+    known = sorted((cost / unit, value, name) for cost, value, name in costs if cost is not None)
     front: list[Point] = []
-    beaten: list[Point] = []
+    dominated: list[Point] = []
     for cost, value, name in known:
         is_dominated = any(dominates(other[:2], (cost, value)) for other in known)
-        points = beaten if is_dominated else front
+        points = dominated if is_dominated else front
         points.append(make_point(cost, value, name))
     series: list[Series] = [{"name": "Pareto front", "joined": True, "points": front}]
-    if beaten:
-        series.append({"name": "not on the front", "points": beaten})
+    if dominated:
+        series.append({"name": "not on the front", "points": dominated})
     teacher_cost = runs[0].results.systems[TEACHER].get(field)
     if teacher_cost is not None:
         series.append({"name": "teacher", "points": [make_point(teacher_cost / unit, 1, "teacher")]})
@@ -139,7 +139,7 @@ def _chart_retention_by_cost(runs: Sequence[RunEvidence], field: str) -> Chart:
 
 
 def read_retention(run: RunEvidence, metric: str) -> Interval:
-    """What the student keeps of a metric; of unjudged queries the overlap, which has no interval."""
+    """Returns the student's retention of a metric; for unjudged queries the overlap, which has no interval."""
     if metric in run.results.retention:
         return run.results.retention[metric]
     overlap = run.results.agreement[OVERLAP]
@@ -147,7 +147,7 @@ def read_retention(run: RunEvidence, metric: str) -> Interval:
 
 
 def _chart_run_curves(run: RunEvidence) -> Iterator[Chart]:
-    """Loss terms, dev metrics and the terms of the bound over the steps."""
+    """Charts loss terms, dev metrics and the terms of the bound over the steps."""
     for title, names in {"Loss": _list_loss_terms(run), **RUN_CURVES, **BOUND_CURVES}.items():
         series = [_make_curve(run, name, label=name.partition("/")[2]) for name in names]
         yield from _chart_curves(title, series)
@@ -166,13 +166,13 @@ def _chart_curves(title: str, series: list[Series]) -> Iterator[Chart]:
 
 
 def _make_curve(run: RunEvidence, name: str, label: str) -> Series:
-    """The finite values of a metric over the steps, thinned out to what a screen shows."""
+    """Makes a curve of the finite values of a metric over the steps, with about MOST_POINTS points at most."""
     points = [make_point(line["step"] + 1, line[name]) for line in run.curves if np.isfinite(line.get(name, np.nan))]
     return {"name": label, "points": points[:: max(1, len(points) // MOST_POINTS)]}
 
 
 def _list_loss_terms(run: RunEvidence) -> list[str]:
-    """The terms and their weighted sum; a single term is the sum already."""
+    """Lists the loss terms and their weighted sum; a single term is left out, as it equals the sum up to its weight."""
     names = dict.fromkeys(name for line in run.curves for name in line)
     terms = [name for name in names if name.startswith("train/")]
     return terms if len(terms) > 2 else ["train/loss"]

@@ -1,4 +1,4 @@
-"""The queries on which student and teacher differ most, with the documents that each ranks first."""
+"""Makes the table of the queries on which student and teacher differ most, with the top documents of both."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from distill.report.figures import HEADINGS
 from distill.report.query_results import QueryResults
 from distill.texts.text_source import TextSource
 
-MOST_QUERIES = 50  # losers, and as many winners
-DOCUMENTS = 5  # of each system beside one another
-TEXT_CHARACTERS = 160  # of a document
+MOST_QUERIES = 50  # most queries on which the student is worse, and most on which it is better
+DOCUMENTS = 5  # documents of each system
+TEXT_CHARACTERS = 160  # characters of a document
 
 
 def losers_and_winners(run: RunEvidence) -> dict[str, Any] | None:
-    """The table, as the page's template reads it; None where the queries are not here."""
+    """Makes the table in the format of the page's template; None if the queries are not available."""
     queries = run.queries
     if queries is None:
         return None
     student = queries.values[STUDENT][queries.metric]  # [Q]
     teacher = queries.values[TEACHER][queries.metric] if TEACHER in queries.values else np.ones_like(student)
-    rows = [_make_row(run, queries, position, float(teacher[position]), float(student[position])) for position in _choose(student, teacher)]
+    positions = _choose_queries(student, teacher)
+    rows = [_make_row(run, queries, position, float(teacher[position]), float(student[position])) for position in positions]
     boxes = "Grades judged are in boxes; " if queries.grades else ""
     note = f"Up to {MOST_QUERIES} of each by {HEADINGS[queries.metric]}. {boxes}documents that both list are coloured."
     return {"heads": ["query", TEACHER, STUDENT, "difference"], "queries": rows, "note": note}
 
 
-def _choose(student: np.ndarray, teacher: np.ndarray) -> list[int]:
-    """Positions of the queries of the largest losses, then of the largest gains."""
+def _choose_queries(student: np.ndarray, teacher: np.ndarray) -> list[int]:
+    """Returns the positions of the queries with the largest losses, then of those with the largest gains."""
     order = np.argsort(student - teacher, kind="stable")
     losers = [int(position) for position in order[:MOST_QUERIES] if student[position] < teacher[position]]
     winners = [int(position) for position in order[::-1][:MOST_QUERIES] if student[position] > teacher[position]]
@@ -52,10 +53,12 @@ def _make_row(run: RunEvidence, queries: QueryResults, position: int, teacher: f
 
 
 def _list_documents(source: TextSource | None, queries: QueryResults, query: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """For teacher and student the documents that each ranks first for a query."""
+    """Lists the top documents of a query for teacher and for student."""
     tops = {name: queries.rankings[name].get(query, [])[:DOCUMENTS] for name in (TEACHER, STUDENT)}
-    teacher_ids, student_ids = ({document for document, _ in top} for top in tops.values())
-    shared, grades = teacher_ids & student_ids, queries.grades.get(query, {})
+    teacher_ids = {document for document, _ in tops[TEACHER]}
+    student_ids = {document for document, _ in tops[STUDENT]}
+    shared = teacher_ids & student_ids
+    grades = queries.grades.get(query, {})
     lists = []
     for name, top in tops.items():
         documents = [
@@ -72,7 +75,7 @@ def _list_documents(source: TextSource | None, queries: QueryResults, query: str
 
 
 def _read_document(source: TextSource | None, document: str) -> dict[str, str]:
-    """Title and beginning of a document; its id alone where its text is not here."""
+    """Reads title and beginning of a document; returns only its id if the text is not available."""
     if source is None or not source.has_documents():
         return {"name": document, "text": ""}
     texts = source.documents()

@@ -1,4 +1,4 @@
-"""Where a run comes from: its inputs, machine and commands, so that it can be made again."""
+"""Describes the inputs, machine and commands of a run, so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from distill.report.evidence import RunEvidence
 
 
 def describe_origin(run: RunEvidence) -> dict[str, Any]:
-    """Provenance as pairs, the commands that made the run, and its configuration, as the page's template reads them."""
-    trained, measured = run.record["provenance"], run.provenance
+    """Returns provenance, commands and configuration of a run, in the format of the page's template."""
+    training, evaluation = run.record["provenance"], run.provenance
     facts = {
-        "teacher": f"{measured['teacher']['name']} ({measured['teacher']['fingerprint']})",
-        "student": measured["student"],
-        "texts": f"documents {measured.get('documents', '-')}, queries {measured.get('texts', '-')}",
-        "leakage": f"{run.record.get('removed_from_train', '?')} training queries left out, which another split asks too",
-        "commit": f"{trained['commit']} (training), {measured['commit']} (evaluation)",
-        "packages": ", ".join(f"{name} {version}" for name, version in measured["packages"].items()),
-        "machine": ", ".join([measured["processor"], f"{measured['threads']} threads", *measured["gpus"]]),
-        "time": f"{trained['time']} (training), {measured['time']} (evaluation)",
+        "teacher": f"{evaluation['teacher']['name']} ({evaluation['teacher']['fingerprint']})",
+        "student": evaluation["student"],
+        "texts": f"documents {evaluation.get('documents', '-')}, queries {evaluation.get('texts', '-')}",
+        "leakage": f"{run.record.get('removed_from_train', '?')} training queries left out, because another split has them too",
+        "commit": f"{training['commit']} (training), {evaluation['commit']} (evaluation)",
+        "packages": ", ".join(f"{name} {version}" for name, version in evaluation["packages"].items()),
+        "machine": ", ".join([evaluation["processor"], f"{evaluation['threads']} threads", *evaluation["gpus"]]),
+        "time": f"{training['time']} (training), {evaluation['time']} (evaluation)",
         "seed": run.record["inputs"]["seed_everything"],
     }
     return {
@@ -33,16 +33,16 @@ def describe_origin(run: RunEvidence) -> dict[str, Any]:
 
 
 def _list_commands(run: RunEvidence) -> list[str]:
-    """The commands that make the run again, from the checkout to the evaluation."""
-    trained, measured = run.record["provenance"], run.provenance
-    commit = (trained["commit"] or "").removesuffix("+changes")
+    """Lists the commands that reproduce the run, from the checkout to the evaluation."""
+    training, evaluation = run.record["provenance"], run.provenance
+    commit = (training["commit"] or "").removesuffix("+changes")
     checkout = [f"git checkout {commit}"] if commit else []
-    verbs = [shlex.join(["distill", *made["command"][1:]]) for made in (trained, measured)]
-    return [*checkout, _format_encode_command(run), *verbs]
+    commands = [shlex.join(["distill", *provenance["command"][1:]]) for provenance in (training, evaluation)]
+    return [*checkout, _format_encode_command(run), *commands]
 
 
 def _format_encode_command(run: RunEvidence) -> str:
-    """The command that makes the store again, or a remark where no command does."""
+    """Formats the command that reproduces the store, or a comment if no command can."""
     data = run.config["data"]
     maker = Maker.from_json(run.provenance["teacher"], f"{run.name}: results.json")
     if not maker.is_loadable:

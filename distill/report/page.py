@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing beside it: template, style, script, Chart.js and figures are put into it."""
+"""Renders a report as one HTML file that contains its style, its script, Chart.js and the data of its charts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-CHART_LIBRARY = "chart.umd.min.js"  # Chart.js as its npm package holds it, MIT licence, without the link to its source map
+CHART_LIBRARY = "chart.umd.min.js"  # Chart.js from its npm package, MIT licence, without the link to its source map
 
 
 def render_page(**content: Any) -> str:
-    """Fills the template; every text in `content` is escaped, and its `charts` are drawn by the script."""
+    """Fills the template; every text in `content` is escaped, and the script draws its `charts`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     files = {name: Markup((FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js", CHART_LIBRARY)}
-    figures = json.dumps(content["charts"], allow_nan=False).replace("<", "\\u003c")  # no text may close the script's element
+    figures = json.dumps(content["charts"], allow_nan=False).replace("<", "\\u003c")  # a text with </script> would end the script
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

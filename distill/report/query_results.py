@@ -1,4 +1,4 @@
-"""What each system has on each query of an evaluated split, and groups of queries that are alike in something."""
+"""The metrics of each system for each query of an evaluated split, and groups of similar queries."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from distill.texts.ids import Ids
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 
-RESAMPLES = 2000  # of the many intervals of a report
+RESAMPLES = 2000  # bootstrap samples for an interval; few, as a report has many intervals
 
-ScoredDocuments = dict[str, list[tuple[str, float]]]  # for each query id its (document id, score) pairs, best first
-Values = dict[str, dict[str, np.ndarray]]  # for each system and metric its values [Q], one a query
+ScoredDocuments = dict[str, list[tuple[str, float]]]  # (document id, score) pairs, best first, by query id
+Values = dict[str, dict[str, np.ndarray]]  # values [Q] of each query, by system and metric
 
 
 @dataclass(frozen=True)
 class QueryResults:
-    """One evaluated split, query by query; Q counts the judged queries, or all of them where none is judged."""
+    """The results of each query of an evaluated split: of the Q judged queries, or of all Q queries if none is judged."""
 
     ids: list[str]
     texts: list[str]
-    splits: list[str]  # [Q] of `dl19+dl20`, the one a query is of
-    values: Values  # where nothing is judged, only the student's overlap@10 with the teacher
+    splits: list[str]  # [Q] the split of each query, e.g. dl19 or dl20 for `dl19+dl20`
+    values: Values  # without judgments only the student's overlap@10 with the teacher
     rankings: dict[str, ScoredDocuments]  # by system
     grades: dict[str, dict[str, int]]  # judgments by query and document
     all_texts: Texts  # of every query of the split, judged or not
 
     @property
     def metric(self) -> str:
-        """The metric by which the student wins or loses a query."""
+        """The metric by which student and teacher are compared on a query."""
         return MAIN_METRIC if MAIN_METRIC in self.values[STUDENT] else OVERLAP
 
     @cached_property
     def margins(self) -> np.ndarray:
-        """[Q] the teacher's score of its first document less that of its second."""
+        """[Q] difference between the teacher's scores of its first and second document."""
         margins = []
         for query in self.ids:
             scores = [score for _, score in self.rankings[TEACHER].get(query, [])[:2]]
@@ -53,11 +53,11 @@ class QueryResults:
 
     @cached_property
     def word_counts(self) -> np.ndarray:
-        """[Q] words of each query."""
+        """[Q] number of words of each query."""
         return np.array([len(text.split()) for text in self.texts])
 
     def measure_retention(self, members: np.ndarray) -> Interval:
-        """The student's retention on the queries in `members` [Q] bool; BadInput where the teacher has nothing to keep there."""
+        """Measures the student's retention on the queries in `members` [Q] bool; raises BadInput if the teacher's metric is 0 there."""
         student = self.values[STUDENT][self.metric][members]
         if self.metric == OVERLAP:
             return bootstrap_mean(student, RESAMPLES)
@@ -65,21 +65,23 @@ class QueryResults:
 
 
 def grade_rankings(source: TextSource, split: str, rankings: dict[str, ScoredDocuments]) -> QueryResults:
-    """Grades rankings query by query.
+    """Computes the metrics of several systems for each query.
 
     Args:
         source: texts and judgments.
-        split: whose queries are ranked for.
-        rankings: of each system, the teacher's and the student's among them.
+        split: split of the queries.
+        rankings: ranking of each system, including teacher and student.
     """
     texts, qrels = source.queries(split), source.qrels(split)
     query_ids = list(texts.ids)
     judged = np.arange(0) if qrels is None else qrels.judged_positions(query_ids)
-    if not len(judged):  # nothing is, or other splits alone
+    if not len(judged):  # there are no judgments, or only of other queries
         qrels, judged = None, np.arange(len(query_ids))
     ids = [query_ids[position] for position in judged]
     corpus = _list_documents(source, rankings)
-    rows = {name: rows_and_scores([ranking.get(query, []) for query in ids], corpus)[0] for name, ranking in rankings.items()}
+    rows = {}
+    for name, ranking in rankings.items():
+        rows[name], _ = rows_and_scores([ranking.get(query, []) for query in ids], corpus)
     values: Values = {name: grade_judged(qrels, ids, corpus, ranked, source.relevant_from) for name, ranked in rows.items()}
     if qrels is None:
         agreement = overlap(torch.from_numpy(rows[TEACHER]), torch.from_numpy(rows[STUDENT]), 10)
@@ -98,7 +100,7 @@ def grade_rankings(source: TextSource, split: str, rankings: dict[str, ScoredDoc
 
 
 def _list_documents(source: TextSource, rankings: dict[str, ScoredDocuments]) -> Ids:
-    """The documents of the corpus that any system ranks; a baseline may rank others, which count for nothing."""
+    """Lists the documents of the corpus that any system ranks; a baseline may also rank other documents, which are not relevant."""
     lists = (documents for ranking in rankings.values() for documents in ranking.values())
     ids = list(dict.fromkeys(document for documents in lists for document, _ in documents))
     if source.has_documents():
@@ -107,23 +109,26 @@ def _list_documents(source: TextSource, rankings: dict[str, ScoredDocuments]) ->
 
 
 def split_into_bins(values: np.ndarray, count: int = 4, whole: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """Splits queries into up to `count` groups of near-equal size by a value each, in ascending order.
+    """Splits queries by a value of each into up to `count` groups of similar size, in ascending order.
 
     Args:
-        values: [Q].
-        count: most groups.
+        values: [Q] the value of each query.
+        count: largest number of groups.
         whole: whether values are whole numbers, so that a group is `3-5` and the next begins with 6.
 
     Yields:
-        label and members [Q] bool of each group; nothing where all values are the same.
+        label and members [Q] bool of each group; no group if all values are the same.
     """
     edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1), method="higher" if whole else "linear"))
     for low, high in itertools.pairwise(edges):
         is_last = high == edges[-1]
         below = values <= high if is_last else values < high
-        label = _label_whole(int(low), int(high) if is_last else int(high) - 1) if whole else f"{low:.3f}-{high:.3f}"
+        label = f"{low:.3f}-{high:.3f}"
+        if whole:
+            label = _label_whole(int(low), int(high) if is_last else int(high) - 1)
         yield label, (values >= low) & below
 
 
 def _label_whole(low: int, high: int) -> str:
+    """Labels the whole numbers from `low` to `high`."""
     return f"{low}" if low == high else f"{low}-{high}"

@@ -1,4 +1,4 @@
-"""Writes one page that says how much of the teacher a student keeps, where it loses, and what it costs."""
+"""`report`: writes one page about how much of the teacher's quality a student keeps, where it loses, and what it costs."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Report:
     """A report page."""
 
     path: Path
-    verdict: str  # `two keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`; of several runs that of the best
+    verdict: str  # `two keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`; for several runs the verdict of the best
 
     def __str__(self) -> str:
         return f"{self.verdict}\n{self.path}"
 
 
 def report(runs: list[str], out: str | None = None, hour_price: float | None = None) -> Report:
-    """Writes one HTML file about a run, or one that compares several; it needs no network and opens from disk.
+    """Writes one HTML file that describes a run or compares several; it can be opened from disk without a network.
 
     Args:
         runs: run folders that `distill evaluate` has measured.
-        out: file to write; by default report.html in the run folder, of several runs in the current one.
-        hour_price: what an hour of the machine that was measured costs, for the cost of a million queries.
+        out: file to write; by default report.html in the run folder, or for several runs in the current folder.
+        hour_price: price of an hour of the machine of the evaluation, for the cost of a million queries.
 
     Raises:
-        BadInput: a run that is not evaluated, or runs that were evaluated on other queries than the first.
+        BadInput: a run is not evaluated, or was evaluated on other queries than the first run.
     """
     with refuse_unreadable("run folders that distill evaluate has measured", ", ".join(runs)):
         evidence = [RunEvidence(run) for run in runs]
@@ -53,19 +53,19 @@ def report(runs: list[str], out: str | None = None, hour_price: float | None = N
 
 
 def format_verdict(run: RunEvidence) -> str:
-    """What a run keeps, with its name."""
+    """Formats the verdict of a run, beginning with its name."""
     return f"{run.name} {run.results.verdict}"
 
 
 def _describe_run(run: RunEvidence, hour_price: float | None) -> dict[str, Any]:
-    """The content of a page about one run."""
+    """Makes the content of a page about one run."""
     charts, ranked = run_charts(run), losers_and_winners(run)
     tables = [table for table in (quality_table(run), cost_table(run, hour_price)) if table["rows"]]
     return {
         "title": f"distill: {run.name}",
         "subtitle": f"{run.dataset}, {run.results.values['queries']} queries",
         "verdict": format_verdict(run),
-        "notes": [*run.warnings, *_describe_missing(run)],  # last: what is missing is known when charts and tables are made
+        "notes": [*run.warnings, *_describe_missing(run)],  # after charts and tables, which find out what is missing
         "tables": tables,
         "charts": charts,
         "ranked": ranked,
@@ -73,7 +73,7 @@ def _describe_run(run: RunEvidence, hour_price: float | None) -> dict[str, Any]:
 
 
 def _compare_runs(runs: Sequence[RunEvidence]) -> dict[str, Any]:
-    """The content of a page about several runs."""
+    """Makes the content of a page about several runs."""
     first = runs[0]
     for run in runs[1:]:
         _check_same_queries(run, first)

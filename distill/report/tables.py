@@ -1,4 +1,4 @@
-"""The tables of a report: quality and cost of one run, and several runs beside one another."""
+"""Makes the tables of a report: quality and cost of one run, or a comparison of several runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from distill.report.evidence import RunEvidence
 from distill.report.figures import HEADINGS, read_retention
 from distill.report.query_results import RESAMPLES
 
-Cell = tuple[str, str]  # a value, and in small letters what goes with it
-Table = dict[str, Any]  # as the page's template reads it: title, heads, rows of cells, note
+Cell = tuple[str, str]  # a value, and an addition in small letters
+Table = dict[str, Any]  # keys of the page's template: title, heads, rows of cells, note
 NOTHING = ("-", "")
 
 
 def quality_table(run: RunEvidence) -> Table:
-    """A row a metric: each system with its interval, what the student keeps, and whether chance explains the difference."""
+    """Makes a table with a row for each metric: each system with its interval, the student's retention, and p of the difference."""
     systems, agreement = run.results.systems, run.results.agreement
     metrics = [name for name in systems[TEACHER] if name in HEADINGS and "@" in name]
     note = (
@@ -38,23 +38,26 @@ def _make_quality_row(run: RunEvidence, metric: str) -> list[Cell]:
             _, low, high = bootstrap_mean(queries.values[name][metric], RESAMPLES)
             interval = f"[{low:.3f}, {high:.3f}]"
         cells.append((value, interval))
-    kept = (" ".join(_format_percent(retention[metric])), "") if metric in retention else NOTHING
+    kept = NOTHING
+    if metric in retention:
+        kept = (" ".join(_format_percent(retention[metric])), "")
     p = NOTHING
     if queries is not None:
-        p = (f"{randomisation_test(queries.values[STUDENT][metric], queries.values[TEACHER][metric]):.4f}", "")
+        student, teacher = queries.values[STUDENT][metric], queries.values[TEACHER][metric]
+        p = (f"{randomisation_test(student, teacher):.4f}", "")
     return [*cells, kept, p]
 
 
 def cost_table(run: RunEvidence, hour_price: float | None) -> Table:
-    """What a million queries cost, one after the other on the machine that was measured.
+    """Makes a table of the cost of a million queries, one after the other on the machine of the evaluation.
 
     Args:
-        run: whose systems and exported forms are listed.
-        hour_price: of that machine; None leaves the column out.
+        run: run whose systems and exported models are listed.
+        hour_price: price of an hour of the machine; None leaves the column out.
     """
     rows = []
     for name, milliseconds in run.latencies.items():
-        hours = milliseconds / 3.6  # of a million queries
+        hours = milliseconds / 3.6  # a million queries take 1000 s for each millisecond, and an hour has 3600 s
         cells = [(_name_system(run, name), ""), (f"{milliseconds:.2f}", ""), (f"{hours:.2f}", "")]
         if hour_price is not None:
             cells.append((f"{hours * hour_price:.2f}", ""))
@@ -65,12 +68,12 @@ def cost_table(run: RunEvidence, hour_price: float | None) -> Table:
 
 
 def _name_system(run: RunEvidence, name: str) -> str:
-    """Exported forms are the student's."""
+    """Names a system, or an exported model, which is a form of the student."""
     return name if name in run.results.systems else f"student, {name}"
 
 
 def comparison_table(runs: Sequence[RunEvidence]) -> Table:
-    """A row a run: what it keeps, what it costs, and how it compares with the first."""
+    """Makes a table with a row for each run: its retention, its cost, and a comparison with the first run."""
     first = runs[0]
     metric = first.results.main_metric
     heads = ["run", f"kept {HEADINGS[metric]}", OVERLAP, "parameters", "ms a query", f"kept by {first.name}, this run = 100%", "p"]
@@ -92,7 +95,7 @@ def _make_run_row(run: RunEvidence, first: RunEvidence, metric: str) -> list[Cel
 
 
 def _compare_with_first(run: RunEvidence, first: RunEvidence, metric: str) -> tuple[Cell, Cell]:
-    """The first run's quality as a share of this one's, and p of their difference; nothing for the first run itself."""
+    """Returns the first run's quality as a share of this run's, and p of their difference; empty cells for the first run."""
     if run is first or run.queries is None or first.queries is None:
         return NOTHING, NOTHING
     own, reference = run.queries.values[STUDENT][metric], first.queries.values[STUDENT][metric]
@@ -106,5 +109,5 @@ def _format_field(system: dict[str, float], field: str) -> str:
 
 
 def _format_percent(interval: Interval) -> tuple[str, str]:
-    """`97.3%` and `[95.9, 98.6]`."""
+    """Formats an interval as two texts, such as `97.3%` and `[95.9, 98.6]`."""
     return f"{interval.value:.1%}", f"[{interval.low * 100:.1f}, {interval.high * 100:.1f}]"
