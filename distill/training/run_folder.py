@@ -1,4 +1,4 @@
-"""The run folder: what a training run leaves, and how later verbs find it again."""
+"""The run folder: the files of a training run, for the training itself and for later commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill.records import BadInput, one_line
 from distill.texts.text_source import TextSource
 from distill.vectors.store import TeacherStore
 
-# trainer settings that change what is learnt; the others (devices, logging, progress) may differ when a run is continued
+# trainer settings that change the result; others (devices, logging, progress) may differ when a run is continued
 LEARNING_SETTINGS = (
     "max_epochs",
     "max_steps",
@@ -35,11 +35,11 @@ LEARNING_SETTINGS = (
 
 
 class RunFolder:
-    """The files of one run and what they say.
+    """The files of one run and their content.
 
     Args:
         path: the folder.
-        result: what the run leaves when it ends.
+        result: whether the run trains a student or a teacher.
     """
 
     def __init__(self, path: Path, result: Literal["student", "teacher"] = "student"):
@@ -55,20 +55,20 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has left its result, which is written last."""
+        """Whether the result of the run exists; it is written last."""
         return (self.path / self.result).exists()
 
     def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int) -> Any:
-        """Takes the folder for a run of this configuration on these inputs, or goes on with one; refuses one made from others.
+        """Reserves the folder for a run with this configuration and these inputs; refuses the folder of another run.
 
         Args:
             config: the whole configuration as plain values.
             precision: the number format in use.
-            fingerprints: those of inputs beside the configuration, by kind: the teacher and each set of its vectors are `vectors`.
-            removed_from_train: training queries that were left out, as another split has them too.
+            fingerprints: fingerprints of the inputs, by kind, e.g. `vectors` for the teacher and its stores.
+            removed_from_train: number of training queries that were left out, because another split has them too.
 
         Returns:
-            A lock: while it is referred to no other process may write the folder. None for a finished run.
+            A lock: as long as a reference to it exists, no other process may write to the folder. None for a finished run.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
@@ -82,10 +82,9 @@ class RunFolder:
             with write_atomically(self.config) as temporary:
                 temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if not (self.path / "run.json").exists():
-            # last: its existence means that the folder is this run's
-            write_json(
-                self.path / "run.json", {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()}
-            )
+            # written last: once it exists, the folder belongs to this run
+            record = {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()}
+            write_json(self.path / "run.json", record)
         return lock
 
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
@@ -101,7 +100,7 @@ class RunFolder:
             raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
 
     def record(self) -> dict[str, Any]:
-        """What the run was made from, and where; class paths of earlier releases are given as this one has them."""
+        """Reads the inputs and the provenance of the run; class paths of earlier releases are converted to those of this one."""
         record = read_json(self.path / "run.json", "run record")
         inputs = record.get("inputs") if isinstance(record, dict) else None
         if not isinstance(inputs, dict) or not isinstance(inputs.get("trainer"), dict):
@@ -109,7 +108,7 @@ class RunFolder:
         return {**record, "inputs": with_current_class_paths(inputs)}
 
     def teacher_store(self, folder: str) -> TeacherStore:
-        """The store in `folder`; refuses one by another teacher than the student learnt from."""
+        """Opens the store in `folder`; refuses a store of another teacher than the student's."""
         store = TeacherStore(folder)
         vectors = self.record()["inputs"].get("vectors")
         if not isinstance(vectors, dict) or store.maker.fingerprint != vectors.get("teacher"):
@@ -117,7 +116,7 @@ class RunFolder:
         return store
 
     def settings(self) -> dict[str, Any]:
-        """The configuration the run was made with."""
+        """Reads the configuration of the run."""
         if not self.config.exists():
             raise BadInput(f"{self.path}: no run folder (it has no config.yaml): run distill train")
         try:
@@ -129,7 +128,7 @@ class RunFolder:
         return with_current_class_paths(settings)
 
     def data(self) -> RetrievalData:
-        """The data module the run was trained with."""
+        """Makes the data module of the run."""
         try:
             data = RetrievalData(**from_config(self.settings()["data"]))
             for name, kind in {"source": TextSource, "store_folder": str, "train_split": str, "dev_split": str}.items():
@@ -142,11 +141,11 @@ class RunFolder:
 
     @property
     def inherits_documents(self) -> bool:
-        """Whether the student searches the teacher's vectors; another embeds the documents itself."""
+        """Whether the student searches the teacher's document vectors, and does not embed documents itself."""
         return self.settings()["model"].get("documents", "inherited") == "inherited"
 
     def require_student(self) -> Path:
-        """The folder of the student; refuses a run that has not ended."""
+        """Returns the folder of the student; refuses an unfinished run."""
         self.settings()
         if not self.finished:
             raise BadInput(f"{self.path}: no student in it yet: run distill train --out {self.path} to its end")
@@ -154,7 +153,7 @@ class RunFolder:
 
 
 def first_difference(before: Any, now: Any, key: str = "") -> str | None:
-    """`key was x, now y` for the first place where two configurations differ; None where they are equal.
+    """Describes the first difference of two configurations as `key was x, now y`; None if they are equal.
 
     >>> first_difference({"data": {"batch_size": 64}}, {"data": {"batch_size": 32}})
     'data.batch_size was 64, now 32'

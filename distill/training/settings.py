@@ -1,4 +1,4 @@
-"""What every training sets of Lightning's trainer, and what it refuses."""
+"""The settings of Lightning's trainer that every training uses, and checks of those that the user gives."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 20,
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
-    "use_distributed_sampler": False,  # our loaders shard over ranks themselves, and count every query once
-    "enable_progress_bar": sys.stderr.isatty(),  # quiet where nobody looks
+    "use_distributed_sampler": False,  # our loaders divide the queries among ranks themselves
+    "enable_progress_bar": sys.stderr.isatty(),  # only on a terminal
 }
 CHECKPOINT_EVERY_N_STEPS = 500
-# what Lightning remarks on choices that are made on purpose here
+# warnings of Lightning about deliberate choices
 EXPECTED_WARNINGS = (
     ".*in eval mode at the start of training.*",
     ".*does not have many workers.*",
@@ -44,13 +44,13 @@ EXPECTED_WARNINGS = (
 
 
 def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int, evaluation: Callback) -> dict[str, Any]:
-    """The trainer options that every run sets: where files go, callbacks, loggers, the fastest exact-enough number format.
+    """Makes the trainer options that every run sets: folder, device, callbacks, loggers, plugins, number format.
 
     Args:
         out: the run folder.
-        trainer: the options as the user gave them, by name.
-        checkpoint_every_n_steps: steps between two writings of last.ckpt.
-        evaluation: the callback that measures on dev.
+        trainer: the user's options by name.
+        checkpoint_every_n_steps: steps between two versions of last.ckpt.
+        evaluation: the callback that evaluates on dev.
     """
     run = RunFolder(out)
     if checkpoint_every_n_steps < 1:
@@ -74,28 +74,28 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
 
 
 def default_precision(accelerator: str) -> str:
-    """bf16 products where the device multiplies bf16 natively, else fp32."""
+    """Returns bf16-mixed for a device that multiplies bf16 natively, else 32-true."""
     device_type = "cpu" if accelerator == "cpu" else "cuda"
     return "bf16-mixed" if has_fast_bf16(device_type) else "32-true"
 
 
 def list_watchers(evaluation: Callback, out: Path) -> list[Callback]:
-    """The callbacks that watch a student while it learns; a teacher's training has no other model to be compared with."""
+    """Lists the callbacks that measure a model in training; those that compare with a teacher are only for a student."""
     if not isinstance(evaluation, RetrievalEval):
         return [evaluation]
-    # health comes first: vectors that are no numbers cannot be searched for
+    # health comes first: it stops the training at vectors with NaN, which the evaluation cannot search with
     return [Health(out), evaluation, Theory(), Meter(), Examples(evaluation)]
 
 
 def as_list(value: Any) -> list[Any]:
-    """Lightning takes nothing, one object or a list of them; this is the list."""
+    """Converts a value that Lightning accepts as None, one object or a list to a list."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
 def check_length(trainer: Trainer) -> None:
-    """Refuses a training that leaves nothing or has no end."""
+    """Refuses a training without an end or without a result."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise BadInput("trainer.fast_dev_run: leaves no model: use --trainer.limit_train_batches for a short run")
     if not trainer.log_every_n_steps:  # type: ignore[attr-defined]
@@ -105,7 +105,7 @@ def check_length(trainer: Trainer) -> None:
 
 
 def quiet_lightning() -> None:
-    """Silences Lightning's remarks about itself and about choices that are made on purpose here."""
+    """Hides Lightning's messages about itself and its warnings about deliberate choices."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in EXPECTED_WARNINGS:

@@ -1,4 +1,4 @@
-"""The trainings of a wandb sweep file, run here one after the other, without an account."""
+"""Runs the trainings of a wandb sweep file one after the other on this machine, without a wandb account."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from distill.files.progress import log
 from distill.records import BadInput, one_line
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
-OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # as wandb writes what an agent fills in
+OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # placeholders in the command of a sweep file, which a wandb agent would fill in
 Choice = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep: what was chosen, where it is, and the best value it logged; None where it failed or logged none."""
+    """One training of a sweep."""
 
-    choice: Choice
-    run: Path
-    value: float | None
+    choice: Choice  # the values of the parameters
+    run: Path  # the run folder
+    value: float | None  # the best value of the metric; None if the training failed or logged none
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The trials of a sweep, best first, and the file that lists them; `repr` is the table of a terminal."""
+    """The trials of a sweep, best first, and the file that lists them; its `repr` is a table."""
 
     metric: str
     trials: list[Trial]
@@ -46,7 +46,7 @@ class Sweep:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The cells of the table, heads first."""
+        """The rows of the table, beginning with the column names."""
         rows = [[self.metric, *self.trials[0].choice, "run"]]
         for trial in self.trials:
             value = "failed" if trial.value is None else f"{trial.value:.4f}"
@@ -55,19 +55,23 @@ class Sweep:
 
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in self.rows)
+        lines = []
+        for row in self.rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            lines.append("  ".join(cells))
+        return "\n".join(lines)
 
 
 def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> Sweep:
-    """Trains once for every choice of parameters in a sweep file, and leaves a table of what came out.
+    """Trains once for every choice of parameters in a sweep file, and writes a table of the results.
 
-    The same command goes on with a sweep that was stopped: what is trained is not trained again.
+    The same command continues a sweep that was stopped; finished trainings are not repeated.
 
     Args:
-        file: YAML in the form of wandb's sweeps: command, method (grid or random), metric, parameters. Nothing is sent to wandb.
+        file: YAML in the format of wandb's sweeps: command, method (grid or random), metric, parameters. Nothing is sent to wandb.
         out: folder of the runs and of `results.tsv`.
-        trials: how many choices a random sweep draws.
-        seed: of a random sweep's choices.
+        trials: number of choices that a random sweep draws.
+        seed: seed of a random sweep's choices.
     """
     plan = read_sweep(Path(file))
     if trials < 1:
@@ -79,8 +83,8 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> Sweep:
     for number, choice in enumerate(choices, start=1):
         run = Path(out) / fingerprint(choice)[:8]
         log.info(f"{number}/{len(choices)}: {json.dumps(choice)} in {run}")
-        exit_code = run_trial([sys.executable, "-m", "distill", *trial_arguments(plan["command"], choice, run)])
-        results.append(Trial(choice, run, None if exit_code else best_logged(run, metric, goal)))
+        exit_code = run_trial([sys.executable, "-m", "distill", *make_trial_arguments(plan["command"], choice, run)])
+        results.append(Trial(choice, run, None if exit_code else find_best_value(run, metric, goal)))
     sign = -1 if goal == "maximize" else 1
     results.sort(key=lambda trial: math.inf if trial.value is None else sign * trial.value)
     outcome = Sweep(metric, results, Path(out) / "results.tsv")
@@ -90,20 +94,20 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> Sweep:
 
 
 def list_choices(plan: dict[str, Any], trials: int, seed: int) -> list[Choice]:
-    """The choices of a grid, or of a random sweep."""
+    """Lists the choices of a grid or of a random sweep."""
     if plan["method"] == "grid":
         return list(list_grid(plan["parameters"]))
     return list(sample_choices(plan["parameters"], trials, seed))
 
 
 def run_trial(command: list[str]) -> int:
-    """The exit code of a training. A signal ends the sweep, but leaves the training the time to save a checkpoint."""
+    """Runs a training and returns its exit code. A signal ends the sweep, after the training has saved a checkpoint."""
     signals: list[int] = []
     trial = subprocess.Popen(command)
 
     def stop(number: int, _: object) -> None:
         signals.append(number)
-        if number == signal.SIGTERM:  # Ctrl-C reaches the trial from the terminal: twice, and it would leave at once
+        if number == signal.SIGTERM:  # the terminal sends Ctrl-C to the trial too, and a second one would end it at once
             trial.terminate()
 
     before = {number: signal.signal(number, stop) for number in STOPS}
@@ -112,14 +116,14 @@ def run_trial(command: list[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    signals += [number for number in STOPS if code in (128 + number, -number)]  # with a checkpoint, or before there was one
+    signals += [number for number in STOPS if code in (128 + number, -number)]  # after a checkpoint, or before the first
     if signals:
         raise SystemExit(128 + signals[0])
     return code
 
 
 def read_sweep(path: Path) -> dict[str, Any]:
-    """A sweep file with everything in it that a local sweep needs."""
+    """Reads a sweep file; refuses one in which something is missing that a local sweep needs."""
     try:
         plan = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
@@ -145,13 +149,16 @@ def read_sweep(path: Path) -> dict[str, Any]:
 
 
 def list_grid(parameters: dict[str, Any]) -> Iterator[Choice]:
-    """Every combination, in the file's order."""
+    """Yields every combination of values, in the order of the file."""
     values = [choice["values"] if "values" in choice else [choice["value"]] for choice in parameters.values()]
     return (dict(zip(parameters, combination, strict=True)) for combination in itertools.product(*values))
 
 
 def sample_choices(parameters: dict[str, Any], trials: int, seed: int) -> Iterator[Choice]:
-    """Independent draws: of listed values, whole numbers between whole ends, or numbers, on a log scale where the file says so."""
+    """Draws each parameter independently: one of its values, or a number between min and max.
+
+    The number is an integer if min and max are integers; `log_uniform_values` draws it on a log scale.
+    """
     random = np.random.default_rng(seed)
     for _ in range(trials):
         yield {name: _draw(choice, random) for name, choice in parameters.items()}
@@ -159,22 +166,28 @@ def sample_choices(parameters: dict[str, Any], trials: int, seed: int) -> Iterat
 
 def _draw(choice: dict[str, Any], random: np.random.Generator) -> Any:
     if "min" not in choice:
-        listed = choice.get("values", [choice.get("value")])
-        return listed[int(random.integers(len(listed)))]
+        values = choice.get("values", [choice.get("value")])
+        return values[int(random.integers(len(values)))]
     low, high = choice["min"], choice["max"]
     if choice.get("distribution") == "log_uniform_values":
         return float(np.exp(random.uniform(np.log(low), np.log(high))))
-    return int(random.integers(low, high + 1)) if isinstance(low, int) and isinstance(high, int) else float(random.uniform(low, high))
+    if isinstance(low, int) and isinstance(high, int):
+        return int(random.integers(low, high + 1))
+    return float(random.uniform(low, high))
 
 
-def trial_arguments(command: list[str], choice: Choice, run: Path) -> list[str]:
-    """The command of one trial without the program's name; what wandb would be told stays here."""
-    chosen = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in choice.items()]
-    words = [word for part in command[1:] for word in (chosen if part == ARGS else [str(run) if part == OUT else str(part)])]
-    return [*words, "--tracking", "none"]
+def make_trial_arguments(command: list[str], choice: Choice, run: Path) -> list[str]:
+    """Fills the placeholders in the command of one trial; returns it without the program's name, and with tracking switched off."""
+    arguments = []
+    for part in command[1:]:
+        if part == ARGS:
+            arguments += [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in choice.items()]
+        else:
+            arguments.append(str(run) if part == OUT else str(part))
+    return [*arguments, "--tracking", "none"]
 
 
-def best_logged(run: Path, metric: str, goal: str) -> float | None:
-    """The best value of a metric that a run logged; None where it logged none."""
+def find_best_value(run: Path, metric: str, goal: str) -> float | None:
+    """Finds the best value of a metric in the log of a run; None if it logged none."""
     values = [line[metric] for line in read_lines(run / "metrics.jsonl") if metric in line]
     return (max if goal == "maximize" else min)(values, default=None)

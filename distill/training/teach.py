@@ -1,4 +1,4 @@
-"""Trains or fine-tunes a teacher on labels and leaves a run folder."""
+"""Trains or fine-tunes a teacher on labels, in a run folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from distill.training.settings import check_length
 def train_teacher(
     trainer: Trainer, module: TeacherModule, data: PairsData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None
 ) -> None:
-    """Trains a dual or a cross encoder, or a generator of queries, on labels; called again it goes on with an unfinished run.
+    """Trains a dual encoder, a cross encoder or a generator of queries on labels; a second call continues an unfinished run.
 
-    Everything that can be refused is refused before the run folder is touched. Arguments as those of `train_student`.
+    All checks come before the first change of the run folder. The arguments are those of `train_student`.
     """
     check_length(trainer)
     if ckpt_path:
@@ -29,17 +29,17 @@ def train_teacher(
     module.prepare(run.start if run.start.exists() else None)
     data.connect(module)
     if trainer.is_global_zero:
-        made_from = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
-        _lock = run.claim(config, str(trainer.precision), made_from, data.removed_from_train)
+        fingerprints = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
+        _lock = run.claim(config, str(trainer.precision), fingerprints, data.removed_from_train)
         if not run.start.exists():
-            module.save(run.start)  # the base may move or change, and a checkpoint is weights alone
+            module.save(run.start)  # a checkpoint has only weights, and the model of start_from may move or change
     if run.finished:
         return log.info(f"{run.teacher}: done before")
     checkpoint = find_checkpoint(run, ckpt_path)
     step = rewind_logs(checkpoint, trainer)
     if trainer.is_global_zero:
-        continued = f"its weights and its place in the data win over model.start_from: {module.start_from}"
-        log.info(continued if checkpoint else module.origin)
+        precedence = f"its weights and its place in the data win over model.start_from: {module.start_from}"
+        log.info(precedence if checkpoint else module.origin)
     with track_run(trainer, module, run, config, step):
         fit_to_end(trainer, module, data, checkpoint)
     if trainer.is_global_zero:

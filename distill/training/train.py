@@ -1,4 +1,4 @@
-"""Trains a student and leaves a run folder."""
+"""Trains a student, in a run folder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from distill.training.settings import check_length
 def train_student(
     trainer: Trainer, module: StudentModule, data: RetrievalData, run: RunFolder, config: dict[str, Any], ckpt_path: str | None
 ) -> None:
-    """Trains a student into the embedding space of its teacher; called again it goes on with an unfinished run.
+    """Trains a student to embed in its teacher's space; a second call continues an unfinished run.
 
-    Everything that can be refused is refused before the run folder is touched.
+    All checks come before the first change of the run folder.
 
     Args:
-        trainer: made with `make_trainer_settings`.
+        trainer: trainer with the settings of `make_trainer_settings`.
         module: the student and its losses.
         data: the texts and the teacher's vectors.
         run: the folder to write.
-        config: the whole configuration as plain values, kept in config.yaml.
+        config: the whole configuration as plain values, which config.yaml records.
         ckpt_path: a checkpoint to continue from instead of the run's own last one.
     """
     check_length(trainer)

@@ -23,7 +23,7 @@ from distill.cli.main import main
 from distill.encoders.cross_folder import new_cross_encoder
 from distill.records import BadInput
 from distill.training.run_folder import from_config
-from distill.training.sweep import list_grid, read_sweep, trial_arguments
+from distill.training.sweep import list_grid, make_trial_arguments, read_sweep
 
 ROOT = Path(__file__).parents[2]
 YAMLS = sorted(str(path.relative_to(ROOT)) for folder in ("conf", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
@@ -126,7 +126,7 @@ def test_teachers_are_taught(teacher: str, here: Path, beir_store: str, tmp_path
 def test_sweep_names_what_there_is(here: Path, beir_store: str, tmp_path: Path) -> None:
     plan = read_sweep(Path("conf/sweep/learning_rate.yaml"))
     choice = next(list_grid(plan["parameters"]))
-    run(*trial_arguments(plan["command"], choice, tmp_path / "run"), "--trainer.max_epochs", "1")
+    run(*make_trial_arguments(plan["command"], choice, tmp_path / "run"), "--trainer.max_epochs", "1")
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert plan["metric"]["name"] in logged[-1]
 

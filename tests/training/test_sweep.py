@@ -17,7 +17,7 @@ import yaml
 from commands import distill, train_arguments
 
 from distill.records import BadInput
-from distill.training.sweep import ARGS, OUT, list_grid, read_sweep, sample_choices, trial_arguments
+from distill.training.sweep import ARGS, OUT, list_grid, make_trial_arguments, read_sweep, sample_choices
 
 PLAN: dict[str, Any] = {
     "method": "grid",
@@ -52,7 +52,7 @@ def test_draws_are_within_their_ends_and_the_same_again() -> None:
 
 
 def test_a_trial_stays_here() -> None:
-    words = trial_arguments(PLAN["command"], {"model.learning_rate": 0.1, "name": "l2", "layers": [0, 1]}, Path("runs/one"))
+    words = make_trial_arguments(PLAN["command"], {"model.learning_rate": 0.1, "name": "l2", "layers": [0, 1]}, Path("runs/one"))
     assert words == ["train", "--tracking", "wandb", "--out", "runs/one", "--model.learning_rate=0.1", "--name=l2", "--layers=[0, 1]"] + [
         "--tracking",
         "none",
