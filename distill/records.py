@@ -19,6 +19,10 @@ class BadInput(Exception):
         super().__init__(message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}")
 
 
+class UnknownKind(BadInput):
+    """Input that is whole, but of a kind that this package does not know; another library may."""
+
+
 def one_line(error: object, most: int = 200) -> str:
     """The first `most` characters of an error's message, without line breaks, for a message of one line.
 

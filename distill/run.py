@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import read_lines
@@ -21,7 +22,7 @@ from distill.evaluation.results import Results
 from distill.files.configs import to_config
 from distill.files.device import best_device
 from distill.modules.student import StudentModule
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.texts.text_source import TextSource
 from distill.training.run_folder import RunFolder
 from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
@@ -161,7 +162,8 @@ def train(
 
     Args:
         module: the student and its losses.
-        data: the texts and the teacher's vectors; its seed is that of everything that is drawn at random.
+        data: the texts and the teacher's vectors; its seed is that of everything drawn at random from here on.
+            Layers that a loss owns are drawn when you make it: call `seed_everything` before.
         out: run folder to write.
         tracking: where to watch the run beside metrics.jsonl: none, csv, tensorboard, wandb, wandb-offline.
         checkpoint_every_n_steps: steps between two writings of the checkpoint that an interrupted run goes on from.
@@ -169,7 +171,7 @@ def train(
         **trainer: options of Lightning's Trainer, e.g. max_epochs=8.
 
     Returns:
-        The run; `run.student` is its query encoder, `run.evaluate()` its verdict.
+        The run, on every rank; evaluate and report it on one of them. `run.student` is its query encoder, `run.evaluate()` its verdict.
 
     Raises:
         BadInput: where options, texts and vectors do not fit, before anything is written.
@@ -182,13 +184,18 @@ def train(
     config = {
         "seed_everything": data.seed,
         "trainer": to_config(options),
-        "model": to_config(module.init_args),
-        "data": {name: value for name, value in to_config(data.init_args).items() if name != "seed"},
+        "model": to_config(module)["init_args"],
+        "data": {name: value for name, value in to_config(data)["init_args"].items() if name != "seed"},
         "out": str(out),
         "ckpt_path": ckpt_path,
         "tracking": tracking,
         "checkpoint_every_n_steps": checkpoint_every_n_steps,
     }
     settings = make_trainer_settings(Path(out), options, checkpoint_every_n_steps, RetrievalEval())
-    train_student(Trainer(**{**options, **settings}), module, data, folder, config, ckpt_path)
+    try:
+        lightning = Trainer(**{**options, **settings})
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise BadInput(f"trainer: {one_line(error)}") from None
+    train_student(lightning, module, data, folder, config, ckpt_path)
+    lightning.strategy.barrier()  # until the first rank has written the student
     return Run(out)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from commands import distill as command
 from commands import furthest, train_arguments
+from pytorch_lightning import Callback
 
 import distill
 from distill.files.configs import from_config
@@ -93,3 +94,38 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, run):
     shutil.copytree(run.path, tmp_path / "copy", ignore=shutil.ignore_patterns("results.json"))
     with pytest.raises(BadInput, match=r"not evaluated yet: call evaluate\(\)"):
         distill.Run(tmp_path / "copy").results  # noqa: B018
+
+
+def test_a_module_trains_one_run(run, source_root, store_folder, tmp_path):
+    module, data = make_parts(source_root, store_folder)
+    distill.train(module, data, out=tmp_path / "one", **{**OPTIONS, "max_epochs": 1})
+    with pytest.raises(BadInput, match="this module was trained before: make a new StudentModule"):
+        distill.train(module, data, out=tmp_path / "two", **{**OPTIONS, "max_epochs": 1})
+    assert not (tmp_path / "two").exists()
+
+
+def test_the_folder_is_free_again_after_an_interrupted_call(source_root, store_folder, tmp_path, run):
+    class Interrupt(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 0:
+                raise KeyboardInterrupt
+
+    module, data = make_parts(source_root, store_folder)
+    with pytest.raises(BaseException) as interrupted:
+        distill.train(module, data, out=tmp_path / "run", callbacks=[Interrupt()], **OPTIONS)
+    assert isinstance(interrupted.value, KeyboardInterrupt | SystemExit)
+    again = distill.train(*make_parts(source_root, store_folder), out=tmp_path / "run", **OPTIONS)
+    assert again.student.fingerprint() == run.student.fingerprint()
+
+
+def test_what_was_changed_after_it_was_made_is_refused(source_root, store_folder, tmp_path):
+    module, data = make_parts(source_root, store_folder)
+    data.batch_size = 48
+    with pytest.raises(BadInput, match="batch_size was 16 when it was made and is 48 now: give the value when you make it"):
+        distill.train(module, data, out=tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_trainer_option_is_refused_in_one_line(source_root, store_folder, tmp_path):
+    with pytest.raises(BadInput, match=r"trainer: .*'max_epoch'"):
+        distill.train(*make_parts(source_root, store_folder), out=tmp_path / "run", max_epoch=2)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from distill.encoders.pooling import Pooling
 from distill.files.configs import Configurable, to_config
-from distill.records import BadInput, Tokens
+from distill.records import BadInput, Tokens, UnknownKind
 
 SENTENCE_TRANSFORMERS = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
@@ -112,7 +112,7 @@ class Dense(nn.Linear, EncoderModule):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str = "Identity"):
         if activation not in ACTIVATIONS:
-            raise BadInput(f"activation {activation!r} is not supported: {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}")
+            raise UnknownKind(f"activation {activation!r} is not supported: {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}")
         super().__init__(in_features, out_features, bias)
         self.activation = getattr(nn, activation)()
 
@@ -135,7 +135,7 @@ class Dense(nn.Linear, EncoderModule):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-            raise BadInput("a dense layer with a residual or before pooling is not supported")
+            raise UnknownKind("a dense layer with a residual or before pooling is not supported")
         activation = config.get("activation_function", "Tanh")  # the default of sentence-transformers
         return cls(config["in_features"], config["out_features"], config.get("bias", True), activation.rsplit(".", 1)[-1])
 

@@ -26,7 +26,7 @@ from distill.encoders.transformer_folder import (
     save_transformer,
 )
 from distill.files.atomic import path_within, read_json, write_atomically, write_json
-from distill.records import BadInput
+from distill.records import BadInput, UnknownKind
 
 TRANSFORMER, POOLING = "Transformer", "Pooling"
 MODEL_SETTINGS = "config_sentence_transformers.json"
@@ -118,7 +118,7 @@ def read_modules(folder: Path, entries: Sequence[ModuleEntry]) -> tuple[list[nn.
     backbone, tokenizer = load_transformer(paths[0])
     limits = optional_json(paths[0] / LENGTH_SETTINGS)
     if limits.get("do_lower_case"):
-        raise BadInput(f"{folder}: do_lower_case is not supported: lower-case in the tokenizer's normalizer instead")
+        raise UnknownKind(f"{folder}: do_lower_case is not supported: lower-case in the tokenizer's normalizer instead")
     settings = TextSettings(longest_text(backbone, tokenizer, limits.get("max_seq_length")), read_prompts(folder))
     head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
     return [Transformer(backbone), read_pooling(paths[1]), *head], tokenizer, settings
@@ -136,8 +136,8 @@ def find_module_class(folder: Path, entry: ModuleEntry, kinds: Sequence[str]) ->
         return EncoderModule.classes[type_name]
     if is_standard(entry):
         ours = [name.rsplit(".", 1)[-1] for name in EncoderModule.classes if name.startswith(SENTENCE_TRANSFORMERS)]
-        raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: after Transformer > Pooling only {', '.join(ours)} can be read")
-    raise BadInput(f"{folder / 'modules.json'}: its module {entry.type} is not known here: import the package that defines it first")
+        raise UnknownKind(f"{folder / 'modules.json'}: {' > '.join(kinds)}: after Transformer > Pooling only {', '.join(ours)} can be read")
+    raise UnknownKind(f"{folder / 'modules.json'}: its module {entry.type} is not known here: import the package that defines it first")
 
 
 def read_prompts(folder: Path) -> dict[str, str]:
@@ -153,7 +153,7 @@ def read_pooling(folder: Path) -> Pooling:
     try:
         return Pooling.from_config(config)
     except BadInput as error:
-        raise BadInput(f"{folder / 'config.json'}: {error}") from None
+        raise type(error)(f"{folder / 'config.json'}: {error}") from None
 
 
 def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModule:
@@ -166,7 +166,7 @@ def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModul
         if module.state_dict():
             module.load_state_dict(_read_weights(folder, module.weights_prefix))
     except BadInput as error:
-        raise BadInput(f"{folder / 'config.json'}: {error}") from None
+        raise type(error)(f"{folder / 'config.json'}: {error}") from None
     except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise BadInput(f"{folder}: the weights of this {kind} module are missing or broken: {first_line(error)}") from None
     return module

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from distill.records import BadInput
+from distill.records import UnknownKind
 
 PoolingMode = Literal["cls", "mean"]
 OLD_MODES = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as sentence-transformers named them before release 6
@@ -27,7 +27,7 @@ class Pooling(nn.Module):
     def __init__(self, mode: PoolingMode):
         super().__init__()
         if mode not in get_args(PoolingMode):
-            raise BadInput(f"pooling {mode!r} is not supported: only {' or '.join(get_args(PoolingMode))}, prompt tokens included")
+            raise UnknownKind(f"pooling {mode!r} is not supported: only {' or '.join(get_args(PoolingMode))}, prompt tokens included")
         self.mode = mode
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Pooling(nn.Module):
         # several modes at once are joined by "+", which no mode is: __init__ refuses them
         mode: Any = config.get("pooling_mode") or "+".join(OLD_MODES.get(key, key) for key in chosen)
         if config.get("include_prompt") is False:
-            raise BadInput(f"pooling {mode!r} without the prompt's tokens is not supported: only cls or mean, prompt tokens included")
+            raise UnknownKind(f"pooling {mode!r} without the prompt's tokens is not supported: only cls or mean, prompt tokens included")
         return cls(mode)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, is_available, load_maker, load_towers
-from distill.evaluation.evaluation_set import EvaluationSet, StoredVectors, embed_documents, open_teacher, open_texts
+from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher, open_texts
 from distill.evaluation.latency import measure_query_latency
 from distill.evaluation.results import STUDENT, TEACHER, Results
 from distill.evaluation.systems import System, open_system
@@ -28,6 +28,7 @@ from distill.metrics.retention import bootstrap_ratio
 from distill.metrics.trec_runs import write_trec
 from distill.records import BadInput, Ranking
 from distill.teachers.embedder import encode_set
+from distill.teachers.function import as_float32
 from distill.teachers.local import LocalTeacher
 from distill.texts.ids import Ids
 from distill.texts.text_source import HOLDOUT, TextSource
@@ -70,7 +71,7 @@ def evaluate(
     evaluation = EvaluationSet(source, split, teacher_vectors)
     subject = _Student()
     if isinstance(student, np.ndarray | Tensor):
-        vectors = torch.as_tensor(np.asarray(student, np.float32))
+        vectors = torch.from_numpy(as_float32(student))
         if len(vectors) != len(evaluation.queries):
             raise BadInput(
                 f"student: {len(vectors)} vectors, but {split} has {len(evaluation.queries)} queries: give one for each, in order"
@@ -209,7 +210,8 @@ def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, An
 
 def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Tensor, rankings: dict[str, Ranking]) -> dict[str, Any]:
     """Student against teacher without labels, on the queries held out of training where there are any."""
-    if HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT and student.system is not None:
+    both_are_models = student.system is not None and not isinstance(evaluation.teacher, GivenVectors)
+    if both_are_models and HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT:
         evaluation = EvaluationSet(evaluation.source, HOLDOUT, evaluation.teacher)
         vectors = student.encode_queries(evaluation)
         teacher_rows = evaluation.rank_documents(TEACHER, evaluation.teacher_vectors).rows

@@ -16,6 +16,7 @@ from distill.evaluation.systems import System, open_system
 from distill.files.device import best_device
 from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput, Ranking
+from distill.teachers.function import as_float32
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.grading import grade_judged
 from distill.texts.ids import Ids
@@ -114,7 +115,7 @@ class GivenVectors:
     def query_vectors(self, split: str) -> Tensor:
         if split != self.split:
             raise BadInput(f"{split}: the given vectors are of the queries of {self.split}")
-        return torch.from_numpy(np.asarray(self.queries, np.float32))
+        return torch.from_numpy(self.queries)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -143,10 +144,11 @@ def open_teacher(teacher: Any, source: TextSource, split: str) -> tuple[TeacherV
     if isinstance(teacher, str | Path) and (Path(teacher) / "documents" / "plan.json").exists():
         teacher = TeacherStore(teacher)
     if isinstance(teacher, TeacherStore):
+        teacher.documents.verify()
         check_documents(teacher.documents, source)
         return StoredVectors(source, teacher), None
     if isinstance(teacher, tuple):
-        queries, documents = teacher
+        queries, documents = (as_float32(vectors) for vectors in teacher)
         _check_rows("teacher", queries, len(source.queries(split)), "queries")
         _check_rows("teacher", documents, len(source.documents()), "documents")
         return GivenVectors(source, split, queries, documents), None

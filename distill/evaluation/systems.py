@@ -15,9 +15,10 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, load_towers
 from distill.evaluation.latency import ServingPath, pytorch_path
+from distill.files.atomic import refuse_unreadable
 from distill.files.device import best_device
 from distill.files.progress import log
-from distill.records import BadInput
+from distill.records import BadInput, UnknownKind
 from distill.teachers.function import TextFunction, as_float32, text_functions
 
 
@@ -81,13 +82,14 @@ def open_system(model: Any) -> System:
 def _open_folder(name: str) -> System:
     try:
         return _of_towers(load_towers(name), name)
-    except BadInput as error:
-        if not (Path(name) / "modules.json").exists() or find_spec("sentence_transformers") is None:
+    except UnknownKind as error:
+        if find_spec("sentence_transformers") is None:
             raise
-        log.info(f"{name}: read by sentence-transformers ({error})")
+        log.warning(f"{name}: embedded by sentence-transformers, as distill does not know all of its modules ({error})")
     from sentence_transformers import SentenceTransformer
 
-    system = open_system(SentenceTransformer(name, device=str(best_device()), trust_remote_code=False))
+    with refuse_unreadable("a model that sentence-transformers loads", name):
+        system = open_system(SentenceTransformer(name, device=str(best_device()), trust_remote_code=False))
     return System(name, system.functions, system.params)
 
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from numbers import Integral, Real
@@ -57,6 +58,8 @@ def _named_arguments(init: Callable[..., None], *args: Any, **kwargs: Any) -> di
     named: dict[str, Any] = {}
     for parameter in parameters:
         value = bound.arguments[parameter.name]
+        if isinstance(value, list | dict | set):
+            value = copy(value)  # which its owner may change later
         if parameter.kind is parameter.VAR_KEYWORD:
             named.update(value)
         elif parameter.kind is not parameter.VAR_POSITIONAL:
@@ -91,6 +94,10 @@ def to_config(value: Any) -> Any:
         return {key: to_config(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_config(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(to_config(item) for item in value)
+    if hasattr(value, "tolist"):  # arrays and tensors, whose text leaves out most of their numbers
+        return to_config(value.tolist())
     return _plain_value(value)
 
 
@@ -98,6 +105,10 @@ def _describe(value: Configurable) -> dict[str, Any]:
     path = _dotted_path(type(value))
     if not hasattr(value, "init_args"):
         raise BadInput(f"{path}: made with arguments that have no names (*args): a configuration needs a name for each")
+    for name, argument in value.init_args.items():
+        now = getattr(value, name, argument)
+        if type(now) is type(argument) and isinstance(now, bool | int | float | str) and now != argument:
+            raise BadInput(f"{path}: {name} was {argument} when it was made and is {now} now: give the value when you make it")
     return {"class_path": path, "init_args": to_config(value.init_args)}
 
 

@@ -94,11 +94,16 @@ class StudentModule(ScheduledModule):
         self._check_documents(data)
         self._set_default_temperatures()
         self.best_by = self._choose_metric(data)
-        if not hasattr(self, "encoder"):
+        if not self.has_towers:
             self._build_towers(data.teacher_space)
             if load_start and self.start_from:
                 self._load_start_weights(self.start_from)
         data.connect(self.encoder, self.document_tower)
+
+    @property
+    def has_towers(self) -> bool:
+        """Whether the student has been built, which happens when it first meets its data."""
+        return hasattr(self, "encoder")
 
     @property
     def document_tower(self) -> Encoder | None:

@@ -226,7 +226,11 @@ def seconds_from_header(retry_after: str | None) -> float | None:
 
 
 def _check_address(address: str, path: str) -> None:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        httpx.URL(address)
+    except (httpx.InvalidURL, ValueError):
+        raise BadInput(f"{address!r}: not the address of a server: expected one as http://localhost:8080/v1") from None
     if parts.username or parts.password or parts.query:
         raise BadInput(f"{path}: an address holds no key or password: put the key into the environment as {KEY}")
     if not is_address(address) or not parts.hostname:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -53,6 +53,15 @@ def track_run(trainer: Trainer, module: LightningModule, run: RunFolder, config:
             wandb_run.finish(exit_code=exit_code)  # else wandb would add a later run of this process to this one
         if kind == "csv":
             write_csv(run.metrics, run.path / "metrics.csv")
+
+
+def claim_on_first_rank(
+    trainer: Trainer, run: RunFolder, config: dict[str, Any], fingerprints: dict[str, dict[str, str]], removed_from_train: int
+) -> AbstractContextManager[Any]:
+    """The lock of `RunFolder.claim` on the first rank; the others write nothing and lock nothing."""
+    if not trainer.is_global_zero:
+        return nullcontext()
+    return run.claim(config, str(trainer.precision), fingerprints, removed_from_train)
 
 
 def find_checkpoint(run: RunFolder, ckpt_path: str | None) -> str | None:

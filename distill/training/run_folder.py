@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,9 @@ class RunFolder:
         """Whether the result of the run exists; it is written last."""
         return (self.path / self.result).exists()
 
-    def claim(self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int) -> Any:
+    def claim(
+        self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int
+    ) -> AbstractContextManager[Any]:
         """Reserves the folder for a run with this configuration and these inputs; refuses the folder of another run.
 
         Args:
@@ -68,14 +71,14 @@ class RunFolder:
             removed_from_train: number of training queries that were left out, because another split has them too.
 
         Returns:
-            A lock: as long as a reference to it exists, no other process may write to the folder. None for a finished run.
+            A lock: until its `with` block ends no other process may write to the folder; for a finished run one that locks nothing.
         """
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
         inputs |= fingerprints
         self._refuse_other_inputs(inputs)
         if self.finished:
-            return None
+            return nullcontext()
         lock = lock_folder(self.path)
         self._refuse_other_inputs(inputs)  # again: another process may just have written it
         if not self.config.exists():

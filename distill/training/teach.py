@@ -10,7 +10,7 @@ from distill.data.judged_pairs import PairsData
 from distill.files.progress import log
 from distill.modules.start import read_checkpoint
 from distill.modules.teacher import TeacherModule
-from distill.training.fit import find_checkpoint, fit_to_end, load_best_weights, rewind_logs, track_run
+from distill.training.fit import claim_on_first_rank, find_checkpoint, fit_to_end, load_best_weights, rewind_logs, track_run
 from distill.training.run_folder import RunFolder
 from distill.training.settings import check_length
 
@@ -28,21 +28,20 @@ def train_teacher(
     data.setup("fit")
     module.prepare(run.start if run.start.exists() else None)
     data.connect(module)
-    if trainer.is_global_zero:
-        fingerprints = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
-        _lock = run.claim(config, str(trainer.precision), fingerprints, data.removed_from_train)
-        if not run.start.exists():
+    fingerprints = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
+    with claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train):
+        if trainer.is_global_zero and not run.start.exists():
             module.save(run.start)  # a checkpoint has only weights, and the model of start_from may move or change
-    if run.finished:
-        return log.info(f"{run.teacher}: done before")
-    checkpoint = find_checkpoint(run, ckpt_path)
-    step = rewind_logs(checkpoint, trainer)
-    if trainer.is_global_zero:
-        precedence = f"its weights and its place in the data win over model.start_from: {module.start_from}"
-        log.info(precedence if checkpoint else module.origin)
-    with track_run(trainer, module, run, config, step):
-        fit_to_end(trainer, module, data, checkpoint)
-    if trainer.is_global_zero:
-        weights = load_best_weights(module, run)
-        module.cpu().save(run.teacher)
-        log.info(f"{run.teacher}: the teacher of {weights}; next: distill {module.next_verb} {run.teacher}")
+        if run.finished:
+            return log.info(f"{run.teacher}: done before")
+        checkpoint = find_checkpoint(run, ckpt_path)
+        step = rewind_logs(checkpoint, trainer)
+        if trainer.is_global_zero:
+            precedence = f"its weights and its place in the data win over model.start_from: {module.start_from}"
+            log.info(precedence if checkpoint else module.origin)
+        with track_run(trainer, module, run, config, step):
+            fit_to_end(trainer, module, data, checkpoint)
+        if trainer.is_global_zero:
+            weights = load_best_weights(module, run)
+            module.cpu().save(run.teacher)
+            log.info(f"{run.teacher}: the teacher of {weights}; next: distill {module.next_verb} {run.teacher}")

@@ -12,7 +12,8 @@ from distill.data.datamodule import RetrievalData
 from distill.files.progress import log
 from distill.modules.start import read_checkpoint
 from distill.modules.student import StudentModule
-from distill.training.fit import find_checkpoint, fit_to_end, load_best_weights, rewind_logs, track_run
+from distill.records import BadInput
+from distill.training.fit import claim_on_first_rank, find_checkpoint, fit_to_end, load_best_weights, rewind_logs, track_run
 from distill.training.run_folder import RunFolder
 from distill.training.settings import check_length
 
@@ -36,21 +37,23 @@ def train_student(
     if ckpt_path:
         read_checkpoint(ckpt_path)
     checkpoint = find_checkpoint(run, ckpt_path)
+    if module.has_towers and checkpoint is None and not run.finished:
+        raise BadInput(f"{run.path}: this module was trained before: make a new StudentModule for a new run")
     data.setup("fit")
     module.prepare(data, load_start=checkpoint is None)
-    if trainer.is_global_zero:
-        _lock = run.claim(config, str(trainer.precision), {"vectors": data.vector_fingerprints()}, data.removed_from_train)
-    if run.finished:
-        return log.info(f"{run.student}: done before")
-    step = rewind_logs(checkpoint, trainer)
-    if module.start_from and trainer.is_global_zero:
-        log.info(_describe_start(module.start_from, checkpoint))
-    with track_run(trainer, module, run, config, step):
-        fit_to_end(trainer, module, data, checkpoint)
-        if trainer.is_global_zero:
-            weights = load_best_weights(module, run)
-            module.save(run.student)
-            log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
+    fingerprints = {"vectors": data.vector_fingerprints()}
+    with claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train):
+        if run.finished:
+            return log.info(f"{run.student}: done before")
+        step = rewind_logs(checkpoint, trainer)
+        if module.start_from and trainer.is_global_zero:
+            log.info(_describe_start(module.start_from, checkpoint))
+        with track_run(trainer, module, run, config, step):
+            fit_to_end(trainer, module, data, checkpoint)
+            if trainer.is_global_zero:
+                weights = load_best_weights(module, run)
+                module.save(run.student)
+                log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
         log.info(f"{run.student}: the student of {weights}; next: distill evaluate {run.path}")
 

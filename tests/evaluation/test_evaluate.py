@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +194,48 @@ def test_a_verdict_of_unjudged_queries_is_the_overlap():
     assert results.verdict == "finds 70.0% of the teacher's top 10 at 1/4 of the latency"
     slower = Results({**results.values, "systems": {"teacher": systems["student"], "student": systems["teacher"]}})
     assert slower.verdict.endswith("at 4 times the latency")
+
+
+def test_damaged_weights_are_refused_and_not_read_by_another_library(run_folder, store_folder, source_root, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    damaged = tmp_path / "student"
+    shutil.copytree(run_folder / "student", damaged)
+    weights = load_file(damaged / "model.safetensors")
+    save_file({name: tensor for name, tensor in weights.items() if "layer.1." not in name}, damaged / "model.safetensors")
+    with pytest.raises(BadInput, match="its weights lack"):
+        evaluate(damaged, store_folder, source_root)
+    (damaged / "model.safetensors").write_bytes((run_folder / "student" / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(BadInput, match="not a transformers model folder"):
+        evaluate(damaged, store_folder, source_root)
+
+
+def test_a_model_of_modules_unknown_here_is_read_by_sentence_transformers(run_folder, store_folder, source_root, tmp_path, caplog):
+    student = tmp_path / "student"
+    shutil.copytree(run_folder / "student", student)
+    pooling = student / "1_Pooling" / "config.json"
+    config = json.loads(pooling.read_text())
+    pooling.write_text(json.dumps({**config, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}))
+    logging.getLogger("distill").propagate = True
+    results = evaluate(student, store_folder, source_root)
+    assert "embedded by sentence-transformers" in caplog.text
+    assert results.systems["student"]["params"] > 0
+
+
+def test_a_store_whose_bytes_changed_is_refused(run_folder, store_folder, source_root, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(store_folder, store)
+    shard = store / "documents" / "00000.npy"
+    np.save(shard, np.load(shard)[::-1])
+    with pytest.raises(BadInput, match="its bytes changed since it was written"):
+        evaluate(run_folder / "student", store, source_root)
+
+
+def test_given_vectors_of_a_source_with_a_holdout(run_folder, teacher_folder, source_root):
+    source, towers = MsMarcoTsv(str(source_root), holdout=10), load_towers(str(teacher_folder))
+    queries, documents = towers.encode(list(source.queries("test")), "query"), towers.encode(list(source.documents()), "document")
+    # tensors of any kind are as good as arrays
+    results = evaluate(run_folder / "student", (queries.bfloat16(), documents.clone().requires_grad_()), source)
+    assert (results.agreement["split"], results.agreement["queries"]) == ("test", 12)
+    own = evaluate(run_folder / "student", towers, source)
+    assert (own.agreement["split"], own.agreement["queries"]) == ("holdout", 10)

@@ -147,3 +147,7 @@ def test_a_class_has_one_path(path):
 @pytest.mark.parametrize("path", ["QueryMatching", "planted.BreaksAt", "distill.texts.Gone", "distill.gone.Thing", "subprocess.Popen"])
 def test_other_paths_stay(path):
     assert current_class_path(path) == path
+
+
+def test_arrays_and_sets_become_whole_lists():
+    assert to_config({"array": np.arange(2000), "set": {"b", "a"}}) == {"array": list(range(2000)), "set": ["a", "b"]}
