@@ -25,17 +25,12 @@ if TYPE_CHECKING:
     from distill.evaluation.rerank import rerank
     from distill.evaluation.results import Results
     from distill.export.onnx_encoder import OnnxEncoder
-    from distill.losses import (
-        ContrastiveMatching,
-        DocumentMatching,
-        Loss,
-        MarginMSE,
-        OneHot,
-        QueryMatching,
-        ScoreDistillation,
-        ScoreMSE,
-        SimilarityMatching,
-    )
+    from distill.generate.generator import Generator
+    from distill.losses.base import Loss, LossInputs
+    from distill.losses.contrastive import OneHot
+    from distill.losses.embedding import DocumentMatching, QueryMatching
+    from distill.losses.geometry import ContrastiveMatching, SimilarityMatching
+    from distill.losses.score import MarginMSE, ScoreDistillation, ScoreMSE
     from distill.modules.student import StudentModule
     from distill.records import BadInput, Batch, Encoded
     from distill.run import Run, train
@@ -43,7 +38,9 @@ if TYPE_CHECKING:
     from distill.teachers.mining import mine
     from distill.teachers.teacher import Teacher
     from distill.texts import Beir, HfDataset, IrDatasets, MsMarcoTsv, PythonDocs, TextSource
+    from distill.texts.qrels import Qrels
     from distill.texts.texts import Texts
+    from distill.training.sweep import sweep
     from distill.vectors.import_vectors import import_vectors
     from distill.vectors.search import search
     from distill.vectors.store import TeacherStore, VectorStore
@@ -62,17 +59,12 @@ NAMES = {
     "evaluation.rerank": ["rerank"],
     "evaluation.results": ["Results"],
     "export.onnx_encoder": ["OnnxEncoder"],
-    "losses": [
-        "ContrastiveMatching",
-        "DocumentMatching",
-        "Loss",
-        "MarginMSE",
-        "OneHot",
-        "QueryMatching",
-        "ScoreDistillation",
-        "ScoreMSE",
-        "SimilarityMatching",
-    ],
+    "generate.generator": ["Generator"],
+    "losses.base": ["Loss", "LossInputs"],
+    "losses.contrastive": ["OneHot"],
+    "losses.embedding": ["DocumentMatching", "QueryMatching"],
+    "losses.geometry": ["ContrastiveMatching", "SimilarityMatching"],
+    "losses.score": ["MarginMSE", "ScoreDistillation", "ScoreMSE"],
     "modules.student": ["StudentModule"],
     "records": ["BadInput", "Batch", "Encoded"],
     "run": ["Run", "train"],
@@ -81,8 +73,10 @@ NAMES = {
     "teachers.teacher": ["Teacher"],
     "texts.hubs": ["HfDataset", "IrDatasets"],
     "texts.python_docs": ["PythonDocs"],
+    "texts.qrels": ["Qrels"],
     "texts.sources": ["Beir", "MsMarcoTsv", "TextSource"],
     "texts.texts": ["Texts"],
+    "training.sweep": ["sweep"],
     "vectors.import_vectors": ["import_vectors"],
     "vectors.search": ["search"],
     "vectors.store": ["TeacherStore", "VectorStore"],
@@ -104,4 +98,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*__all__, "__version__"]

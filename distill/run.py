@@ -19,7 +19,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.towers import Towers, load_towers
 from distill.evaluation.evaluate import embed_corpus, evaluate_run
 from distill.evaluation.results import Results
-from distill.files.configs import to_config
+from distill.files.configs import refuse_unknown_choices, to_config
 from distill.files.device import best_device
 from distill.modules.student import StudentModule
 from distill.records import BadInput, one_line
@@ -176,6 +176,7 @@ def train(
     Raises:
         BadInput: where options, texts and vectors do not fit, before anything is written.
     """
+    refuse_unknown_choices(train, {"tracking": tracking})
     quiet_lightning()
     check_installed(tracking)
     seed_everything(data.seed, verbose=False)
@@ -191,11 +192,15 @@ def train(
         "tracking": tracking,
         "checkpoint_every_n_steps": checkpoint_every_n_steps,
     }
-    settings = make_trainer_settings(Path(out), options, checkpoint_every_n_steps, RetrievalEval())
-    try:
-        lightning = Trainer(**{**options, **settings})
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        raise BadInput(f"trainer: {one_line(error)}") from None
+    lightning = _make_trainer(Path(out), options, checkpoint_every_n_steps)
     train_student(lightning, module, data, folder, config, ckpt_path)
     lightning.strategy.barrier()  # until the first rank has written the student
     return Run(out)
+
+
+def _make_trainer(out: Path, options: dict[str, Any], checkpoint_every_n_steps: int) -> Trainer:
+    settings = make_trainer_settings(out, options, checkpoint_every_n_steps, RetrievalEval())
+    try:
+        return Trainer(**{**options, **settings})
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise BadInput(f"trainer: {one_line(error)}") from None

@@ -31,7 +31,7 @@ from distill.teachers.open_stored import (
 from distill.teachers.stored import StoredPairs, StoredTeacher
 from distill.teachers.teacher import Teacher
 from distill.texts.qrels import Qrels, RelevantRows
-from distill.texts.text_source import TextSource, fingerprint_judgments
+from distill.texts.text_source import TextSource, fingerprint_judgments, require_source
 from distill.texts.tokens import TokenArrays, concatenate_tokens, load_or_tokenize
 from distill.vectors.source_documents import check_documents, text_rows
 from distill.vectors.store import TeacherStore, VectorStore
@@ -76,7 +76,7 @@ class RetrievalData(SplitDataModule):
         seed: int = 0,
     ):
         super().__init__(train, dev, batch_size, seed)
-        self.source, self.store_folder = source, store
+        self.source, self.store_folder = require_source(source), str(store)
         self.query_files = list(queries or [])
         self.query_shares = queries if isinstance(queries, dict) else {}
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0

@@ -32,7 +32,10 @@ class Pooling(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Vectors [B, D] of states [B, L, D]; `mask` [B, L] is 1 on real tokens."""
-        return states[:, 0] if self.mode == "cls" else mean_pool(states, mask)
+        if self.mode == "cls":
+            return states[:, 0]
+        assert self.mode == "mean"  # a new mode needs a line of its own here
+        return mean_pool(states, mask)
 
     def extra_repr(self) -> str:
         return repr(self.mode)

@@ -65,6 +65,10 @@ class StudentFromTeacher(StudentSpec):
     teacher: str | None = None
     max_length: int | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, list | tuple):
+            raise BadInput(f"layers: {self.layers!r}: list the layers to keep, counted from 0, e.g. [0, 5]")
+
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
         if encoder.width != teacher.width:

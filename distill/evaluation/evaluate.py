@@ -14,11 +14,12 @@ from torch import Tensor
 
 from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, is_available, load_maker, load_towers
-from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher, open_texts
+from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
 from distill.evaluation.latency import measure_query_latency
 from distill.evaluation.results import STUDENT, TEACHER, Results
 from distill.evaluation.systems import System, open_system
 from distill.files.atomic import write_atomically
+from distill.files.configs import refuse_unknown_choices
 from distill.files.device import best_device, resolve_precision
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
@@ -31,6 +32,7 @@ from distill.teachers.embedder import encode_set
 from distill.teachers.function import as_float32
 from distill.teachers.local import LocalTeacher
 from distill.texts.ids import Ids
+from distill.texts.sources import open_source
 from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
 from distill.vectors.source_documents import check_documents
@@ -65,8 +67,9 @@ def evaluate(
     Raises:
         BadInput: where vectors and texts do not belong together, or widths differ.
     """
+    refuse_unknown_choices(evaluate, {"documents": documents})
     check_names(baselines or {})
-    source = open_texts(texts)
+    source = open_source(texts)
     teacher_vectors, teacher_model = open_teacher(teacher, source, split)
     evaluation = EvaluationSet(source, split, teacher_vectors)
     subject = _Student()

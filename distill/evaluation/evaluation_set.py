@@ -20,7 +20,6 @@ from distill.teachers.function import as_float32
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.grading import grade_judged
 from distill.texts.ids import Ids
-from distill.texts.sources import Beir, MsMarcoTsv
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
@@ -120,18 +119,6 @@ class GivenVectors:
     @property
     def provenance(self) -> dict[str, Any]:
         return {"name": "given vectors", "fingerprint": None}
-
-
-def open_texts(texts: TextSource | str | Path) -> TextSource:
-    """A source as it is; a folder by its layout, BEIR (queries.jsonl) or MS MARCO (queries.SPLIT.tsv)."""
-    if isinstance(texts, TextSource):
-        return texts
-    folder = Path(texts)
-    if any((folder / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz")):
-        return Beir(str(folder))
-    if any(folder.glob("queries.*.tsv*")):
-        return MsMarcoTsv(str(folder))
-    raise BadInput(f"{texts}: neither queries.jsonl (BEIR) nor queries.SPLIT.tsv (MS MARCO) in it: name such a folder or give a source")
 
 
 def open_teacher(teacher: Any, source: TextSource, split: str) -> tuple[TeacherVectors, System | None]:

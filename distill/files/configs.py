@@ -10,7 +10,8 @@ from copy import copy
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from numbers import Integral, Real
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from distill.records import BadInput
 
@@ -47,7 +48,30 @@ class Configurable:
         with suppress(TypeError):
             # Not setattr, which an nn.Module refuses before its __init__.
             object.__setattr__(instance, "init_args", _named_arguments(cls.__init__, instance, *args, **kwargs))
+        refuse_unknown_choices(cls.__init__, getattr(instance, "init_args", {}))
         return instance
+
+
+def refuse_unknown_choices(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Refuses an argument that is none of the values its type hint, a Literal, lists; the command line's parser does so too.
+
+    >>> def cut(side: Literal["left", "right"] | None = None) -> None: ...
+    >>> refuse_unknown_choices(cut, {"side": "lef"})
+    Traceback (most recent call last):
+    distill.records.BadInput: side: 'lef' is none of left, right
+    """
+    try:
+        hints = get_type_hints(function)
+    except NameError:  # a name that only type checkers import
+        return
+    for name, value in arguments.items():
+        hint = hints.get(name)
+        kinds = [kind for kind in (get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]) if kind is not type(None)]
+        if value is None or not kinds or any(get_origin(kind) is not Literal for kind in kinds):
+            continue
+        choices = [choice for kind in kinds for choice in get_args(kind)]
+        if value not in choices:
+            raise BadInput(f"{name}: {value!r} is none of {', '.join(map(str, choices))}")
 
 
 def _named_arguments(init: Callable[..., None], *args: Any, **kwargs: Any) -> dict[str, Any]:

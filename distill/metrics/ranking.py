@@ -50,6 +50,7 @@ def ndcg(ranked_grades: Tensor, judged_grades: Tensor, k: int) -> Tensor:
 
 def ranking_metrics(ranked_grades: Tensor, judged_grades: Tensor, relevant_from: int) -> dict[str, Tensor]:
     """The metrics that every evaluation reports, [Q] each; MRR and recall count grades of `relevant_from` or more as relevant."""
+    # one more metric needs a class in query_means.py, for training, and a column in evaluation/results.py
     return {
         "mrr@10": reciprocal_rank(ranked_grades, 10, relevant_from),
         "ndcg@10": ndcg(ranked_grades, judged_grades, 10),

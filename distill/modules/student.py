@@ -270,7 +270,7 @@ class StudentModule(ScheduledModule):
 
 def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
     """Makes submodules of the losses, so that their parameters are trained and saved; refuses a name that a submodule cannot have."""
-    if not losses:
+    if not losses or not isinstance(losses, dict):
         raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
     modules = nn.ModuleDict()
     for name, loss in losses.items():

@@ -17,7 +17,7 @@ from distill.teachers.function import EncodesTexts, TextFunction
 from distill.teachers.options import TeacherOptions, check_options, open_embedder
 from distill.teachers.server import ServerTeacher
 from distill.texts.sources import QueryFile
-from distill.texts.text_source import TextSource
+from distill.texts.text_source import TextSource, require_source
 from distill.texts.texts import Texts
 from distill.vectors.store import TeacherStore, VectorStore
 from distill.vectors.store_plan import PLAN, read_plan, rows_written
@@ -69,6 +69,7 @@ def encode(
         budget: only for a server: nothing is sent when the estimated cost is above it.
         name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
     """
+    require_source(source)
     options = TeacherOptions(precision, pooling, normalize, prompts, model, requests_per_minute, price, name)
     kind = check_options(teacher, options, queries, candidates)
     if kind == "cross encoder":

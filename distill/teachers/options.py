@@ -9,6 +9,7 @@ from typing import Any, Literal
 from distill.encoders.cross_folder import is_cross_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.pooling import PoolingMode
+from distill.files.configs import refuse_unknown_choices
 from distill.files.device import Precision
 from distill.records import BadInput
 from distill.teachers.embedder import Embedder
@@ -36,6 +37,9 @@ class TeacherOptions:
     price: float | None = None
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        refuse_unknown_choices(type(self).__init__, vars(self))
+
     def list_changed(self) -> set[str]:
         """Returns the names of the options that differ from their defaults.
 
@@ -60,8 +64,10 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
     if kind == "server" and (not options.model or changed & FOLDER_OPTIONS):
         raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
-    if kind == "function" and (not options.name or changed & FOLDER_OPTIONS):
-        raise BadInput('a function as the teacher needs a name, as name="mine", and takes no pooling, normalize and precision')
+    if kind == "function" and not options.name:
+        raise BadInput('a function as the teacher needs a name, which the store keeps: give name="mine"')
+    if kind == "function" and changed & FOLDER_OPTIONS:
+        raise BadInput("a function as the teacher has its own pooling, normalize and precision: leave those out")
     return kind
 
 

@@ -167,3 +167,15 @@ def read_qrels_if_there(path: Path) -> Qrels | None:
 def _is_there(path: Path) -> bool:
     """Whether there is a file of texts of that name, gzipped or not."""
     return path.is_file() or path.with_name(f"{path.name}.gz").is_file()
+
+
+def open_source(texts: TextSource | str | Path) -> TextSource:
+    """Returns a source as it is; opens a folder by its layout, BEIR (queries.jsonl) or MS MARCO (queries.SPLIT.tsv)."""
+    if isinstance(texts, TextSource):
+        return texts
+    folder = Path(texts)
+    if any((folder / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz")):
+        return Beir(str(folder))
+    if any(folder.glob("queries.*.tsv*")):
+        return MsMarcoTsv(str(folder))
+    raise BadInput(f"{texts}: neither queries.jsonl (BEIR) nor queries.SPLIT.tsv (MS MARCO) in it: name such a folder or give a source")

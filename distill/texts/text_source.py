@@ -178,3 +178,10 @@ def fingerprint_judgments(source: TextSource, train: str, dev: str) -> dict[str,
     """Fingerprints of the labels that a training and its evaluation read, where there are any."""
     judgments = {f"judgments of {split}": source.qrels(split) for split in (train, dev)}
     return {name: fingerprint(qrels.judgments, source.relevant_from) for name, qrels in judgments.items() if qrels is not None}
+
+
+def require_source(value: Any) -> TextSource:
+    """Returns a source; refuses anything else, such as the folder that one would read."""
+    if not isinstance(value, TextSource):
+        raise BadInput(f"source: {value!r:.100}: no source of texts: give one, e.g. Beir({str(value)!r:.60})")
+    return value

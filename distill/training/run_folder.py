@@ -10,7 +10,7 @@ import yaml
 
 from distill.data.datamodule import RetrievalData
 from distill.files.atomic import read_json, write_atomically, write_json
-from distill.files.configs import from_config, with_current_class_paths
+from distill.files.configs import from_config, load_class, with_current_class_paths
 from distill.files.locks import lock_folder
 from distill.files.provenance import collect_provenance
 from distill.modules.start import START
@@ -149,10 +149,17 @@ class RunFolder:
 
     def require_student(self) -> Path:
         """Returns the folder of the student; refuses an unfinished run."""
-        self.settings()
+        self._import_student_class()
         if not self.finished:
             raise BadInput(f"{self.path}: no student in it yet: run distill train --out {self.path} to its end")
         return self.student
+
+    def _import_student_class(self) -> None:
+        """Imports the class that made the student: its package defines the modules that a folder of another package names."""
+        student = self.settings()["model"].get("student")
+        path = student.get("class_path") if isinstance(student, dict) else None
+        if isinstance(path, str) and not path.startswith("distill."):
+            load_class(path)
 
 
 def first_difference(before: Any, now: Any, key: str = "") -> str | None:

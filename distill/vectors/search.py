@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -77,12 +77,20 @@ def search(
     >>> rows.tolist(), scores.tolist()
     ([[1, 2]], [[2.0, 1.0]])
     """
+    _refuse_other_types(queries, documents)
     if isinstance(queries, np.ndarray):
         scores, rows = search(array_to_tensor(queries).to(best_device()), documents, k, chunk_documents, progress)
         return scores.cpu().numpy(), rows.cpu().numpy()
     if isinstance(documents, Index):
         return search_index(queries, documents, k)
     return search_exactly(queries, documents, k, chunk_documents, progress)
+
+
+def _refuse_other_types(queries: Any, documents: Any) -> None:
+    if len(getattr(queries, "shape", ())) != 2:
+        raise BadInput("queries: give vectors [Q, D], an array or a tensor, e.g. of encoder.encode_query(texts)")
+    if not hasattr(documents, "shape") and not isinstance(documents, Index):
+        raise BadInput("documents: give vectors [N, D], a VectorStore (the `documents` of a TeacherStore) or a faiss index")
 
 
 def search_exactly(queries: Tensor, documents: Vectors, k: int, chunk_documents: int | None, progress: bool) -> tuple[Tensor, Tensor]:

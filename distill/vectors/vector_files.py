@@ -19,7 +19,7 @@ ROWS_PER_BATCH = 8192
 
 @dataclass(frozen=True)
 class VectorFiles:
-    """Vectors [N, D] on disk with an id each.
+    """Vectors [N, D] on disk with an id each. One more format is a file beside npy_files.py and a line in open_vectors.py's READERS.
 
     Attributes:
         path: as the user named it.

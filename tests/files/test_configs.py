@@ -9,8 +9,10 @@ import pytest
 import torch
 import yaml
 
+import distill
 from distill.files.configs import Configurable, current_class_path, from_config, load_class, to_config, with_current_class_paths
 from distill.records import BadInput
+from distill.teachers.options import TeacherOptions
 
 
 class Shape(Configurable):
@@ -151,3 +153,27 @@ def test_other_paths_stay(path):
 
 def test_arrays_and_sets_become_whole_lists():
     assert to_config({"array": np.arange(2000), "set": {"b", "a"}}) == {"array": list(range(2000)), "set": ["a", "b"]}
+
+
+SPEC = distill.StudentFromTeacher([0, 3])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: distill.QueryMatching(distance="L2"), "distance: 'L2' is none of l2, squared_l2, cosine"),
+        (lambda: distill.StudentFromBackbone("x", projection="Linear"), "projection: 'Linear' is none of none, linear"),
+        (
+            lambda: distill.StudentModule(distill.StudentFromTeacher([0]), {"a": distill.QueryMatching()}, "sharde"),
+            "documents: 'sharde' is none of",
+        ),
+        (lambda: distill.evaluate("a", "b", "c", documents="studnet"), "documents: 'studnet' is none of teacher, student"),
+        (lambda: TeacherOptions(precision="fp16"), "precision: 'fp16' is none of auto, bf16, fp32"),
+        (lambda: distill.StudentFromTeacher(2), "layers: 2: list the layers to keep"),
+        (lambda: distill.StudentModule(SPEC, distill.QueryMatching()), "model.losses: name at least one loss"),
+        (lambda: distill.RetrievalData("texts", "store"), r"source: 'texts': no source of texts: give one, e.g. Beir\('texts'\)"),
+    ],
+)
+def test_python_is_as_strict_as_the_command_line(make, message):
+    with pytest.raises(BadInput, match=message):
+        make()

@@ -159,7 +159,7 @@ def test_what_is_no_vector_a_text_is_refused(function, words):
     ("teacher", "options", "words"),
     [
         (hashed_words, {}, "needs a name"),
-        (hashed_words, {"name": "mine", "precision": "bf16"}, "takes no pooling, normalize and precision"),
+        (hashed_words, {"name": "mine", "precision": "bf16"}, "its own pooling, normalize and precision"),
         (hashed_words, {"name": "mine", "model": "m"}, "only for a server"),
         (hashed_words, {"name": "mine", "candidates": "run.trec"}, "embeds single texts"),
         (3, {"name": "mine"}, "3: no model of texts"),

@@ -191,3 +191,10 @@ def test_vectors_so_alike_that_rounding_hides_their_order(together):
 def test_arrays_that_lie_in_memory_in_another_order(view):
     queries, documents = small_integers(5), small_integers(50, seed=1).numpy()
     assert torch.equal(search(queries, view(documents), 7)[1], by_full_sort(queries, torch.from_numpy(view(documents).copy()), 7)[1])
+
+
+def test_what_is_no_table_of_vectors_is_refused():
+    with pytest.raises(BadInput, match=r"queries: give vectors \[Q, D\]"):
+        search(np.zeros(4), np.zeros((2, 4)), 1)
+    with pytest.raises(BadInput, match=r"documents: give vectors .* `documents` of a TeacherStore"):
+        search(np.zeros((1, 4)), object(), 1)
