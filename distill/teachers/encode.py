@@ -45,16 +45,15 @@ def encode(
 ) -> TeacherStore | dict[str, VectorStore] | None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard, and returns it.
 
-    A cross encoder reads pairs: its stores hold the scores of each query's candidates, and its vectors where its head pools them. A
-    second call after a kill goes on with the missing shards. Under torchrun every rank encodes its own shards, and a rank that ends
-    before the others returns None.
+    A cross encoder reads pairs: its stores hold scores of each query's candidates, and vectors where its head pools them. A second call
+    after a kill goes on with the missing shards. Under torchrun every rank encodes its own shards; one that ends early returns None.
 
     Args:
         teacher: folder or hub name of the teacher, or the address of a server with OpenAI's embeddings interface, whose key is read from
             OPENAI_API_KEY; in Python also a function from texts to vectors, or an object with encode_query and encode_document.
         source: where documents and queries come from.
         out: store folder to write.
-        splits: splits whose queries to encode; all of the source's by default.
+        splits: splits whose queries to encode; all by default.
         queries: files of extra queries to encode too.
         precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
         pooling: only for a plain transformers folder, which does not record its pooling.
