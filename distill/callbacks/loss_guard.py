@@ -14,7 +14,7 @@ from distill.callbacks.diagnosis import Fault, read_query_ids
 from distill.callbacks.fault_log import FaultLog
 from distill.data.datamodule import RetrievalData
 from distill.files.atomic import write_json
-from distill.files.ranks import gather_rows, max_over_ranks
+from distill.files.ranks import gather_rows, leave_rank, max_over_ranks
 from distill.records import BadInput
 
 STEPS_BETWEEN_CHECKS = 20  # on a GPU or several ranks, where each check has to wait for them
@@ -73,7 +73,7 @@ class LossGuard:
         """Writes the ids of the queries in the batches of all ranks, and ends all ranks; the first rank reports the reason."""
         queries, queries_before = self._gather_ids(trainer, query_rows), self._gather_ids(trainer, rows_before)
         if not trainer.is_global_zero:
-            raise SystemExit(0)  # without an error: a launcher that sees one kills the first rank before it reports the reason
+            leave_rank()  # without an error: a launcher that sees one kills the first rank before it reports the reason
         path = self.folder / f"nan-step-{step}.json"
         write_json(path, {"step": step, "queries": queries, "batch_before": queries_before})
         message = f"step {step}: {reason}; the queries of that batch, and of the one before, are in {path}"

@@ -24,8 +24,6 @@ def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataMod
         with fp32_products(trainer.strategy.root_device):  # the products that mixed precision does not compute in bf16 are exact
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # the trainer raises it after a signal
-        if end.code == 0:
-            raise  # raised by LossGuard: the first rank reports the reason
         log.info(f"stopped at step {trainer.global_step}: the same command goes on")
         if isinstance(end, SIGTERMException):
             raise SystemExit(128 + signal.SIGTERM) from None
