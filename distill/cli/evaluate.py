@@ -71,9 +71,9 @@ def show(evaluation: Evaluation) -> int:
     print(f"\n{results}")
     if evaluation.path is not None:
         print(evaluation.path)
-    if evaluation.at_least is None or results.kept.value >= evaluation.at_least:
+    if evaluation.at_least is None or results.main_retention.value >= evaluation.at_least:
         return 0
-    print(f"{results.kept.value:.4f} of the teacher's {results.main_metric} is below --at_least {evaluation.at_least}")
+    print(f"{results.main_retention.value:.4f} of the teacher's {results.main_metric} is below --at_least {evaluation.at_least}")
     return 1
 
 

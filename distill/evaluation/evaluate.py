@@ -206,8 +206,8 @@ def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, An
     retention = {}
     for metric, teacher in values[TEACHER].items():
         if teacher.any():
-            kept = bootstrap_ratio(values[STUDENT][metric], teacher)
-            retention[metric] = {"value": kept.value, "ci95": [kept.low, kept.high]}
+            ratio = bootstrap_ratio(values[STUDENT][metric], teacher)
+            retention[metric] = {"value": ratio.value, "ci95": [ratio.low, ratio.high]}
     return retention
 
 

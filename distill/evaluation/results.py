@@ -84,7 +84,7 @@ class Results:
         return MAIN_METRIC if MAIN_METRIC in self.values["retention"] else OVERLAP
 
     @property
-    def kept(self) -> Interval:
+    def main_retention(self) -> Interval:
         """What the student keeps of the main metric; an overlap has no interval."""
         if self.main_metric in self.retention:
             return self.retention[self.main_metric]
@@ -102,11 +102,13 @@ class Results:
     @property
     def verdict(self) -> str:
         """One line: `keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`."""
-        kept, ratio = self.kept, self.latency_ratio
+        retention, ratio = self.main_retention, self.latency_ratio
         if self.main_metric == OVERLAP:
-            quality = f"finds {kept.value:.1%} of the teacher's top 10"
+            quality = f"finds {retention.value:.1%} of the teacher's top 10"
         else:
-            quality = f"keeps {kept.value:.1%} [{kept.low * 100:.1f}, {kept.high * 100:.1f}] of {COLUMNS[self.main_metric][0]}"
+            quality = (
+                f"keeps {retention.value:.1%} [{retention.low * 100:.1f}, {retention.high * 100:.1f}] of {COLUMNS[self.main_metric][0]}"
+            )
         if ratio is None:
             return quality
         cost = f"1/{ratio:.2g} of the latency" if ratio >= 1.05 else f"{1 / ratio:.2g} times the latency"
