@@ -101,6 +101,19 @@ def test_r_at_k_by_hand(checkout: Path, tmp_path: Path) -> None:
     assert namespace["recalls"](source, run) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
 
 
+def start_until_it_trains(checkout: Path, metrics: Path, **environment: str) -> subprocess.Popen[str]:
+    """Starts the job, and again where another process took the port that torchrun had found free, and waits for its first epoch."""
+    for _ in range(3):
+        job = started(checkout, ["bash", "experiments/msmarco/job.sbatch"], **environment)
+        while job.poll() is None and not (metrics.exists() and "dev/" in metrics.read_text()):
+            time.sleep(0.05)
+        if job.poll() is None:
+            return job
+        said, _ = job.communicate()
+        assert "address already in use" in said.lower(), said
+    raise AssertionError(said)
+
+
 @pytest.mark.slow
 def test_a_job_that_is_told_to_stop_is_queued_again(checkout: Path) -> None:
     """job.sbatch on two nodes of one process, with stand-ins for what a cluster has."""
@@ -121,11 +134,8 @@ def test_a_job_that_is_told_to_stop_is_queued_again(checkout: Path) -> None:
     cluster = {"SLURM_JOB_ID": job, "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here", "SLURM_GPUS_ON_NODE": "1"}
     path = {"PATH": f"{stands_in}:{checkout}/.venv/bin:{os.environ['PATH']}"}
 
-    first = started(checkout, ["bash", "experiments/msmarco/job.sbatch"], **cluster, **path)
-    metrics = out / "metrics.jsonl"
-    while first.poll() is None and not (metrics.exists() and "dev/" in metrics.read_text()):
-        time.sleep(0.05)
-    os.kill(first.pid, signal.SIGTERM)
+    first = start_until_it_trains(checkout, out / "metrics.jsonl", **cluster, **path)
+    first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
     assert first.returncode != 0 and (stands_in / "told").read_text() == f"requeue {job}\n", said
     assert not (out / "student").exists()
