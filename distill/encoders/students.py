@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ from distill.encoders.pooling import PoolingMode
 from distill.encoders.towers import load_maker
 from distill.encoders.transformer_folder import build_options
 from distill.files.configs import Configurable
+from distill.files.progress import log
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
@@ -53,7 +55,8 @@ class StudentFromTeacher(StudentSpec):
     """A student cut out of the teacher's own transformer.
 
     Args:
-        layers: which of the teacher's layers to keep, counted from 0, e.g. [0, 5]. Keep the last one: the head was trained on it.
+        layers: how many of the teacher's layers to keep, the first and the last among them; or their numbers, counted from 0, e.g.
+            [0, 5]. Keep the last one: the head was trained on it.
         teacher: folder or hub name to cut; by default the model that made the store.
         max_length: tokens of a text, special tokens included; by default as many as the teacher reads.
 
@@ -61,20 +64,29 @@ class StudentFromTeacher(StudentSpec):
     {'layers': [0, 5], 'teacher': None, 'max_length': 64}
     """
 
-    layers: list[int]
+    layers: int | list[int] = 2
     teacher: str | None = None
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, list | tuple):
-            raise BadInput(f"layers: {self.layers!r}: list the layers to keep, counted from 0, e.g. [0, 5]")
+        if isinstance(self.layers, bool) or not isinstance(self.layers, int | list | tuple):
+            raise BadInput(f"layers: {self.layers!r}: give how many layers to keep, e.g. 2, or list them, counted from 0, e.g. [0, 5]")
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
-        cut = Transformer(cut_layers(encoder.backbone, self.layers))
+        cut = Transformer(cut_layers(encoder.backbone, self._list_layers(encoder.backbone.config.num_hidden_layers)))
         return Encoder([cut, encoder.pooling, *encoder.head], encoder.tokenizer, encoder.settings)
+
+    def _list_layers(self, depth: int) -> list[int]:
+        """The numbers of the layers to keep of a teacher with `depth` layers."""
+        if isinstance(self.layers, int):
+            return choose_layers(self.layers, depth)
+        if self.layers and depth - 1 not in self.layers:
+            reason = f"leaves out the teacher's last layer, {depth - 1}, which its head was trained on: a student that keeps it is better"
+            log.warning(f"layers: {self.layers}: {reason}")
+        return list(self.layers)
 
 
 @dataclass
@@ -107,6 +119,22 @@ class StudentFromBackbone(StudentSpec):
             head.append(Normalize())
         backbone = Transformer(turn_off_dropout(encoder.backbone))
         return Encoder([backbone, encoder.pooling, *head], encoder.tokenizer, encoder.settings)
+
+
+def choose_layers(count: int, depth: int) -> list[int]:
+    """Chooses `count` of `depth` layers, evenly spaced, the first and the last among them; a single one is the last.
+
+    Raises BadInput where the model has not so many.
+
+    >>> choose_layers(2, depth=12), choose_layers(3, depth=6), choose_layers(1, depth=6)
+    ([0, 11], [0, 2, 5], [5])
+    """
+    if not 1 <= count <= depth:
+        raise BadInput(f"layers: {count}: the teacher has {depth}: keep from 1 to {depth} of them")
+    if count == 1:
+        return [depth - 1]
+    places = [number * (depth - 1) / (count - 1) for number in range(count)]
+    return [math.ceil(place - 0.5) for place in places]  # a half is rounded down
 
 
 def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
-from distill.encoders.students import StudentSpec, TeacherSpace
+from distill.encoders.students import StudentFromTeacher, StudentSpec, TeacherSpace
 from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.files.ranks import gather_batch
-from distill.losses import Loss, LossInputs
+from distill.losses import Loss, LossInputs, QueryMatching
 from distill.losses.base import default_temperature
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
@@ -44,8 +44,8 @@ class StudentModule(ScheduledModule):
     """A small query encoder that searches the teacher's frozen document vectors, or is trained together with a document tower.
 
     Args:
-        student: makes the student, e.g. StudentFromTeacher with the layers to keep.
-        losses: the terms of the objective by name; their weighted sum is minimised.
+        student: makes the student; by default StudentFromTeacher(), which keeps two of the teacher's layers.
+        losses: the terms of the objective by name; their weighted sum is minimised. By default QueryMatching alone.
         documents: inherited uses the teacher's stored vectors, so that the teacher's index can be searched; shared embeds documents with
             the student's own weights, separate with a second student of the same kind, teacher with a trained copy of the teacher's tower.
         ensemble: averages several teachers of data.teachers into one, for losses that compare scores.
@@ -56,8 +56,8 @@ class StudentModule(ScheduledModule):
 
     def __init__(
         self,
-        student: StudentSpec,
-        losses: dict[str, Loss],
+        student: StudentSpec | None = None,
+        losses: dict[str, Loss] | None = None,
         documents: Documents = "inherited",
         ensemble: EnsembleSettings | None = None,
         start_from: str | None = None,
@@ -65,6 +65,9 @@ class StudentModule(ScheduledModule):
         warmup: float = 0.05,
     ):
         super().__init__(learning_rate, warmup)
+        student = StudentFromTeacher() if student is None else student
+        losses = {"query_matching": QueryMatching()} if losses is None else losses
+        self._record_defaults(student=student, losses=losses)
         self.spec, self.documents, self.start_from = student, documents, start_from
         self.losses: dict[str, Loss] = register_losses(losses)  # type: ignore[assignment]
         self.ensemble = EnsembleTeacher(ensemble) if ensemble else None
@@ -232,6 +235,13 @@ class StudentModule(ScheduledModule):
             scores_alike = not teacher.reads_pairs and teacher.has_cosine_scores == store.has_cosine_scores
             teacher_temperature = None if scores_alike else default_temperature(teacher.has_cosine_scores)
             loss.set_default_temperatures(default_temperature(store.has_cosine_scores), teacher_temperature)
+
+    def _record_defaults(self, **values: Any) -> None:
+        """Puts values in the place of arguments that were None, so that the configuration of a run names the defaults too."""
+        arguments = getattr(self, "init_args", {})
+        for name, value in values.items():
+            if name in arguments and arguments[name] is None:
+                arguments[name] = value
 
     def _build_towers(self, space: TeacherSpace) -> None:
         self.encoder = self.spec.make_student(space)

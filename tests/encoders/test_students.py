@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
-from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, cut_layers, turn_off_dropout
+from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, choose_layers, cut_layers, turn_off_dropout
 from distill.files.configs import from_config, to_config
+from distill.files.progress import log
 from distill.records import BadInput
 
 TEXTS = ["what is the best river", "garden", " ".join(["small planet letter"] * 3)]
@@ -132,6 +134,59 @@ def test_a_student_from_the_teacher_keeps_its_head_and_settings(tmp_path):
     assert torch.equal(student.head[0].weight, teacher.head[0].weight)
     everything = StudentFromTeacher(layers=[0, 1, 2, 3]).build(make_space(folder, width=8))
     torch.testing.assert_close(everything.encode(TEXTS, "query"), teacher.encode(TEXTS, "query"), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "depth", "expected"),
+    [
+        (1, 1, [0]),
+        (1, 12, [11]),
+        (2, 2, [0, 1]),
+        (2, 6, [0, 5]),
+        (2, 12, [0, 11]),
+        (3, 6, [0, 2, 5]),
+        (3, 12, [0, 5, 11]),
+        (4, 12, [0, 4, 7, 11]),
+        (6, 12, [0, 2, 4, 7, 9, 11]),
+        (3, 4, [0, 1, 3]),
+        (6, 6, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_a_number_of_layers_is_spread_evenly_over_the_teacher(count, depth, expected):
+    assert choose_layers(count, depth) == expected
+
+
+def test_every_number_of_layers_gives_as_many_different_ones():
+    for depth in range(1, 49):
+        for count in range(2, depth + 1):
+            layers = choose_layers(count, depth)
+            gaps = [after - before for before, after in itertools.pairwise(layers)]
+            assert (layers[0], layers[-1], len(layers)) == (0, depth - 1, count)
+            assert min(gaps) >= 1 and max(gaps) - min(gaps) <= 1
+
+
+def test_a_student_of_so_many_layers_is_the_one_with_these_listed(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(log, "propagate", True)  # a verb of the command line may have run in this process
+    space = make_space(make_folder(tmp_path / "teacher", "bert"))
+    for count, layers in ((1, [3]), (2, [0, 3]), (3, [0, 1, 3])):
+        assert StudentFromTeacher(count).build(space).fingerprint() == StudentFromTeacher(layers).build(space).fingerprint()
+    assert StudentFromTeacher() == StudentFromTeacher(2)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("count", [0, -1, 5])
+def test_more_layers_than_the_teacher_has_are_refused(tmp_path, count):
+    space = make_space(make_folder(tmp_path / "teacher", "bert"))
+    with pytest.raises(BadInput, match=f"^layers: {count}: the teacher has 4: keep from 1 to 4 of them$"):
+        StudentFromTeacher(count).build(space)
+
+
+def test_a_list_without_the_last_layer_is_warned_of(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(log, "propagate", True)
+    space = make_space(make_folder(tmp_path / "teacher", "bert"))
+    assert StudentFromTeacher([0, 2]).build(space).backbone.config.num_hidden_layers == 2
+    (message,) = caplog.messages
+    assert message.startswith("layers: [0, 2]: leaves out the teacher's last layer, 3, ")
 
 
 def test_another_teacher_of_another_width_is_refused(tmp_path):

@@ -169,7 +169,7 @@ SPEC = distill.StudentFromTeacher([0, 3])
         ),
         (lambda: distill.evaluate("a", "b", "c", documents="studnet"), "documents: 'studnet' is none of teacher, student"),
         (lambda: TeacherOptions(precision="fp16"), "precision: 'fp16' is none of auto, bf16, fp32"),
-        (lambda: distill.StudentFromTeacher(2), "layers: 2: list the layers to keep"),
+        (lambda: distill.StudentFromTeacher("2"), "layers: '2': give how many layers to keep, e.g. 2, or list them"),
         (lambda: distill.StudentModule(SPEC, distill.QueryMatching()), "model.losses: name at least one loss"),
         (lambda: distill.RetrievalData("texts", "store"), r"source: 'texts': no source of texts: give one, e.g. Beir\('texts'\)"),
     ],
