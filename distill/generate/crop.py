@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from distill.generate.generator import Generator, Progress, check_shares
 from distill.generate.material import Material
+from distill.generate.statistics import Statistics
 
 KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets")
 DEFAULT_KINDS = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
@@ -56,7 +57,11 @@ class Crop(Generator):
         self.kinds = kinds
 
     def prepare(self, material: Material) -> None:
-        self._statistics = material.statistics
+        self.set_statistics(material.statistics)
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Sets the statistics that the queries follow."""
+        self._statistics = statistics
 
     def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
         cuts = {

@@ -12,7 +12,6 @@ import numpy as np
 
 from distill.files.fingerprints import hash_values
 from distill.records import BadInput
-from distill.texts.texts import Texts
 
 WORD = re.compile(r"[^\W_]+")
 # the reason why a planned query is not in the file
@@ -57,7 +56,7 @@ class RealQueries:
         known: queries of the training split.
     """
 
-    def __init__(self, evaluation: Iterable[Texts], known: Texts):
+    def __init__(self, evaluation: Iterable[Iterable[str]], known: Iterable[str]):
         evaluation_words = [split_words(text) for texts in evaluation for text in texts]
         self._evaluation = {sort_words(words) for words in evaluation_words} | {"".join(words) for words in evaluation_words}
         self._known = {" ".join(split_words(text)) for text in known}

@@ -15,6 +15,9 @@ from distill.texts.texts import Texts, evenly_spaced_rows
 TEXTS_COUNTED = 20_000  # size of the sample of texts; a larger one would hardly change the statistics
 OPENING_WORDS = 100  # the commonest among the first three words of real queries: what, is, how, to, ...
 LONGEST_OPENING = 4  # words
+# lengths and openings of the queries of a web search, for corpora of which no query is known
+ASSUMED_LENGTHS = [2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 10, 12, 15, 20]  # words
+ASSUMED_OPENINGS = ["what is", "what is the", "how to", "how do", "how does", "what are the", "where is", "who is", "when did", "why do"]
 WORD = re.compile(r"\w+(?:['\u2019.,-]\w+)*")
 
 
@@ -57,6 +60,12 @@ def measure_statistics(queries: Texts, documents: Texts) -> Statistics:
         idf=idf,
         unknown=unknown,
     )
+
+
+def assume_statistics(documents: Texts) -> Statistics:
+    """Returns the statistics of documents and of the queries of a web search, where no real query is known."""
+    idf, unknown = _measure_idf(documents)
+    return Statistics(ASSUMED_LENGTHS, ASSUMED_OPENINGS, lower=True, plain=True, idf=idf, unknown=unknown)
 
 
 def _find_openings(queries: Sequence[Sequence[str]]) -> list[str]:

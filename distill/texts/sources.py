@@ -87,6 +87,11 @@ class Beir(TextSource):
         rows = self._unjudged_rows if qrels is None else self._judged_rows(qrels)
         return self._all_queries.subset(rows, f"queries.{split}")
 
+    def load_unlabelled(self) -> Texts | None:
+        if TRAIN not in self._judged_splits or not len(self._unjudged_rows):
+            return None
+        return self._all_queries.subset(self._unjudged_rows, "queries.unlabelled")
+
     def load_qrels(self, split: str) -> Qrels | None:
         return read_qrels_if_there(self.root / "qrels" / f"{split}.tsv")
 
@@ -132,6 +137,9 @@ class BeirCopy(TextSource):
 
     def load_queries(self, split: str) -> Texts:
         return self.copy.load_queries(split)
+
+    def load_unlabelled(self) -> Texts | None:
+        return self.copy.load_unlabelled()
 
     def load_qrels(self, split: str) -> Qrels | None:
         return self.copy.load_qrels(split)

@@ -76,6 +76,10 @@ class TextSource(Configurable, ABC):
         """Loads the judgments of one split; None where it has none."""
         return None
 
+    def load_unlabelled(self) -> Texts | None:
+        """Loads queries that are in no split, beside judged ones that are in `train`; None where there are none."""
+        return None
+
     def has_documents(self) -> bool:
         """Whether the documents' texts can be read; a source whose vectors were imported may lack them."""
         return True

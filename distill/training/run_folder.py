@@ -18,6 +18,7 @@ from distill.records import BadInput, one_line
 from distill.texts.text_source import TextSource
 from distill.vectors.store import TeacherStore
 
+JOB = "shrink.json"  # file of a folder in which `shrink` puts texts, vectors and run together
 # trainer settings that change the result; others (devices, logging, progress) may differ when a run is continued
 LEARNING_SETTINGS = (
     "max_epochs",
@@ -97,6 +98,8 @@ class RunFolder:
                 raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
             return
         if not self.path.exists():
+            return
+        if (self.path / JOB).exists():
             return
         others = [path for path in self.path.iterdir() if path.name[0] != "." and path.name != "config.yaml"]
         if others:
