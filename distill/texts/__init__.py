@@ -1,8 +1,9 @@
 """Documents, queries and judgments, on disk or on a hub. The sources that a configuration can name are listed here."""
 
+from distill.texts.collection import Collection
 from distill.texts.hubs import HfDataset, IrDatasets
 from distill.texts.python_docs import PythonDocs
 from distill.texts.sources import Beir, MsMarcoTsv, QueryFile
 from distill.texts.text_source import TextSource
 
-__all__ = ["Beir", "HfDataset", "IrDatasets", "MsMarcoTsv", "PythonDocs", "QueryFile", "TextSource"]
+__all__ = ["Beir", "Collection", "HfDataset", "IrDatasets", "MsMarcoTsv", "PythonDocs", "QueryFile", "TextSource"]

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # names that a column of ids commonly has, likeliest first
 LONGEST_ID_BYTES = 512  # every id takes as many bytes as the longest one: a misplaced tab must not make that a whole text
 
 

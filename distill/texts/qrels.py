@@ -11,6 +11,8 @@ import numpy as np
 from distill.records import BadInput
 from distill.texts.ids import Ids
 
+GRADE_NAMES = ("score", "grade", "relevance", "rel", "label")  # names that the last column of a header may have
+
 
 @dataclass(frozen=True)
 class Qrels:
@@ -43,6 +45,14 @@ class Qrels:
         if len(unknown):
             others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
             raise BadInput(f"{self.name}: query {queries[unknown[0]]!r}{others} not in {name}: the two files must belong together")
+
+    def keep_known(self, known_queries: Ids, name: str) -> Qrels:
+        """The judgments of queries that are among `known_queries`, which the message calls `name`; refuses judgments of none of them."""
+        queries = list(self.judgments)
+        known = np.flatnonzero(known_queries.rows(queries) >= 0)
+        if not len(known):
+            raise BadInput(f"{self.name}: none of its queries, {queries[0]!r} for one, is in {name}: the two files must belong together")
+        return self.subset([queries[row] for row in known])
 
     def best_documents(self, query_ids: Sequence[str], corpus: Ids, relevant_from: int = 1) -> np.ndarray:
         """[Q] int64: for each query the row in `corpus` of its document of the highest grade, the first in the file between equals.
@@ -160,7 +170,7 @@ def read_qrels(path: str | Path) -> Qrels:
     """Reads a file of judgments.
 
     Args:
-        path: TREC lines (`query 0 document grade`), three columns (`query document grade`) or BEIR (three columns and a header).
+        path: TREC lines (`query 0 document grade`) or three columns (`query document grade`), with or without a header as in BEIR.
 
     Raises:
         BadInput: the file is missing or empty, or a line is no judgment or contradicts another.
@@ -202,7 +212,8 @@ def _split_columns(line: str) -> list[str]:
 
 
 def _is_header(fields: list[str]) -> bool:
-    return [field.lower() for field in fields] == ["query-id", "corpus-id", "score"]
+    """Whether a first line names its columns, as in BEIR (`query-id`, `corpus-id`, `score`) and in files of one's own."""
+    return fields[-1].lower() in GRADE_NAMES
 
 
 def _parse_grade(grade: str, path: str | Path, number: int) -> int:

@@ -8,6 +8,7 @@ import mmap
 import shutil
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,22 +50,22 @@ class TextFile:
         path = Path(path)
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
-        if _ending(path) not in TSV_ENDINGS + JSON_ENDINGS:
+        if file_ending(path) not in TSV_ENDINGS + JSON_ENDINGS:
             raise BadInput(f"{path}: the ending says neither TSV nor JSON lines: name it .tsv or .jsonl (.gz may follow)")
         plain_path = unpack_gzip(path) if path.suffix == ".gz" else path
-        file = cls(path, plain_path, join_title and _ending(path) in JSON_ENDINGS)
+        file = cls(path, plain_path, join_title and file_ending(path) in JSON_ENDINGS)
         if not plain_path.stat().st_size:
             raise BadInput(f"{path}: the file is empty: expected {file.expected_lines}")
         return file
 
     @property
     def is_json(self) -> bool:
-        return _ending(self.path) in JSON_ENDINGS
+        return file_ending(self.path) in JSON_ENDINGS
 
     @property
     def stem(self) -> str:
         """The file's name without its endings."""
-        return self.path.name.removesuffix(".gz").removesuffix(_ending(self.path))
+        return self.path.name.removesuffix(".gz").removesuffix(file_ending(self.path))
 
     @property
     def expected_lines(self) -> str:
@@ -152,11 +153,8 @@ def unpack_gzip(path: Path) -> Path:
     with wait_for_lock(plain_path):
         if plain_path.exists():
             return plain_path
-        try:
-            with write_atomically(plain_path) as temporary, gzip.open(path) as packed, open(temporary, "wb") as plain:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise BadInput(f"{path}: not a whole gzip file ({error}): fetch it again") from None
+        with refuse_broken_gzip(path), write_atomically(plain_path) as temporary, gzip.open(path) as packed, open(temporary, "wb") as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
     return plain_path
 
 
@@ -242,6 +240,19 @@ def replace_surrogates(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def _ending(path: Path) -> str:
-    """The ending of a file's name, `.gz` left out."""
+def file_ending(path: Path) -> str:
+    """The ending of a file's name, `.gz` left out.
+
+    >>> file_ending(Path("queries.tsv.gz"))
+    '.tsv'
+    """
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+@contextmanager
+def refuse_broken_gzip(path: Path) -> Iterator[None]:
+    """Turns an error of the block, which unpacks `path`, into a BadInput."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: not a whole gzip file ({error}): fetch it again") from None

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from distill.files.configs import Configurable
-from distill.files.fingerprints import fingerprint, hash_values
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 from distill.texts.qrels import Qrels, merge_qrels
-from distill.texts.texts import Texts, concatenate_texts
+from distill.texts.texts import Texts, concatenate_texts, split_rows
 
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -168,14 +168,9 @@ class TextSource(Configurable, ABC):
             raise BadInput(f"{self}: a holdout needs a split train and none called holdout: there are {', '.join(loaded)}")
         queries = self._loaded_queries(TRAIN)
         rows = np.flatnonzero(~queries.duplicate_mask(self._loaded_queries(split) for split in loaded if split != TRAIN))
-        if self.holdout and self.holdout >= len(rows):
-            raise BadInput(f"{self}: holdout of {self.holdout} leaves nothing of {len(rows)} train queries: ask for fewer")
-        # Sorted by a hash of their ids: a larger holdout contains a smaller one.
-        by_hash = np.argsort(hash_values(queries.ids.raw[rows].tolist()), kind="stable")
-        holdout = np.sort(rows[by_hash[: self.holdout]])
-        wordings = queries.wording_hashes
-        train = rows[~np.isin(wordings[rows], wordings[holdout])]
-        return train, holdout
+        ids, wordings = queries.ids.raw[rows], queries.wording_hashes[rows]
+        rest, holdout = split_rows(ids, wordings, self.holdout, str(self), "train queries")
+        return rows[rest], rows[holdout]
 
 
 def fingerprint_judgments(source: TextSource, train: str, dev: str) -> dict[str, str]:

@@ -137,7 +137,26 @@ class Texts:
     @cached_property
     def wording_hashes(self) -> np.ndarray:
         """[N] uint64, equal for texts that differ in whitespace and case alone."""
-        return hash_values(" ".join(text.split()).casefold().encode() for text in self)
+        return hash_wordings(self)
+
+    def split(self, holdout: int) -> tuple[Texts, Texts]:
+        """Sets some texts aside, the same ones every time: those whose ids have the lowest hashes.
+
+        Args:
+            holdout: number of texts to set aside; a larger number sets aside the same ones and more.
+
+        Returns:
+            the rest, without texts that have the wording of one that is set aside, and those set aside; both in the order they had.
+
+        Raises:
+            BadInput: nothing would be left.
+
+        >>> rest, held_out = Texts.from_lists(["a", "b", "c"], ["one", "two", "three"]).split(holdout=1)
+        >>> list(rest), list(held_out)
+        (['one', 'two'], ['three'])
+        """
+        rest, held_out = split_rows(self.ids.raw, self.wording_hashes, holdout, self.name)
+        return self.subset(rest), self.subset(held_out)
 
     def duplicate_mask(self, others: Iterable[Texts]) -> np.ndarray:
         """[N] bool: whether each text is also in one of the others; whitespace and case are ignored."""
@@ -154,6 +173,34 @@ class Texts:
         for row, text in enumerate(self):
             if not text.strip():
                 raise BadInput(f"{self.place(row)}: the text of {self.ids[row]!r} is empty: remove the line or give it words")
+
+
+def hash_wordings(texts: Iterable[str]) -> np.ndarray:
+    """[N] uint64: a hash of each text, equal for texts that differ in whitespace and case alone."""
+    return hash_values(" ".join(text.split()).casefold().encode(errors="replace") for text in texts)
+
+
+def split_rows(ids: np.ndarray, wordings: np.ndarray, holdout: int, name: str, what: str = "texts") -> tuple[np.ndarray, np.ndarray]:
+    """Chooses `holdout` of N texts by a hash of their ids, so that a larger holdout contains a smaller one.
+
+    Args:
+        ids: [N] UTF-8 bytes.
+        wordings: [N] hashes, equal for texts of the same wording.
+        holdout: number of texts to choose.
+        name: names the source of the texts in messages.
+        what: names the texts there.
+
+    Returns:
+        rows of the rest, without texts of a chosen wording, and the chosen rows; each ascending.
+    """
+    if holdout < 0:
+        raise BadInput(f"{name}: holdout is {holdout}: it is a number of {what} to set aside, 0 or more")
+    if holdout and holdout >= len(ids):
+        raise BadInput(f"{name}: holdout of {holdout} leaves nothing of {len(ids)} {what}: ask for fewer")
+    by_hash = np.argsort(hash_values(ids.tolist()), kind="stable")
+    held_out = np.sort(by_hash[:holdout])
+    rest = np.flatnonzero(~np.isin(wordings, wordings[held_out]))
+    return rest, held_out
 
 
 def evenly_spaced_rows(total: int, most: int) -> np.ndarray:

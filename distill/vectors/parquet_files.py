@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from distill.files.atomic import refuse_unreadable
+from distill.files.parquet import open_parquet_files, read_batches
 from distill.records import BadInput
-from distill.texts.ids import Ids, as_bytes
+from distill.texts.ids import ID_NAMES, Ids, as_bytes
 from distill.vectors.vector_files import VectorFiles
 
-ID_COLUMNS = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # names to look for where several columns could hold ids
 IDS_PER_BATCH = 65_536
 
 
@@ -25,7 +24,7 @@ def open_parquet(path: str, files: list[Path], id_column: str | None) -> VectorF
         files: the files, in the order of their rows.
         id_column: name of the column of ids; None finds it, where only one is possible.
     """
-    tables = _open_tables(path, files)
+    tables = open_parquet_files(path, files)
     id_column, vector_column = find_columns(path, tables[0].schema_arrow, id_column)
     for file, table in zip(files, tables, strict=True):
         missing = {id_column, vector_column} - set(table.schema_arrow.names)
@@ -41,18 +40,6 @@ def open_parquet(path: str, files: list[Path], id_column: str | None) -> VectorF
     return VectorFiles(path, rows, width, _read_ids(path, tables, id_column), read)
 
 
-def _open_tables(path: str, files: list[Path]) -> list[Any]:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise BadInput(f"{path}: parquet is read by pyarrow, which is not installed: pip install 'distill[parquet]'") from None
-    try:
-        with refuse_unreadable("a parquet file", path):
-            return [parquet.ParquetFile(file) for file in files]
-    except OSError as error:
-        raise BadInput(f"{path}: not a whole parquet file ({str(error).splitlines()[0]}): write it again") from None
-
-
 def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, str]:
     """Returns the names of the column of ids and of the column of vectors."""
     from pyarrow import types
@@ -65,7 +52,7 @@ def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, st
         if types.is_string(field.type) or types.is_large_string(field.type) or types.is_integer(field.type):
             possible.append(field.name)
     if id_column is None:
-        known = possible if len(possible) == 1 else [name for name in ID_COLUMNS if name in possible]
+        known = possible if len(possible) == 1 else [name for name in ID_NAMES if name in possible]
         id_column = known[0] if known else None
     if id_column is None or id_column not in possible:
         raise BadInput(f"{path}: which column holds the ids? Say --ids with one of {', '.join(possible) or 'none, as it has none'}")
@@ -73,11 +60,8 @@ def find_columns(path: str, schema: Any, id_column: str | None) -> tuple[str, st
 
 
 def _read_column(path: str, tables: list[Any], name: str, size: int) -> Iterator[Any]:
-    """Yields Arrow arrays of up to `size` values of a column, of every table in turn."""
-    with refuse_unreadable("a parquet file", path):
-        for table in tables:
-            for batch in table.iter_batches(size, columns=[name]):
-                yield batch.column(0)
+    """Returns Arrow arrays of up to `size` values of a column, of every table in turn."""
+    return (batch.column(0) for batch in read_batches(path, tables, [name], size))
 
 
 def _read_ids(path: str, tables: list[Any], column: str) -> Ids:
