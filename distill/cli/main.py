@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 # verb: what it does; distill/cli/VERB.py has the function whose signature is its options
 VERBS = {
+    "shrink": "the whole job: teacher and queries in, student, verdict, report and export out",
     "teach": "trains or fine-tunes a teacher on labels: a dual or a cross encoder, or a generator of queries",
     "encode": "a teacher's vectors of documents and queries, into a store",
     "import": "vectors that already exist, into a store; no model is needed",
