@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from distill.teachers.encode import encode
     from distill.teachers.mining import mine
     from distill.teachers.teacher import Teacher
-    from distill.texts import Beir, HfDataset, IrDatasets, MsMarcoTsv, PythonDocs, TextSource
+    from distill.texts import Beir, Collection, HfDataset, IrDatasets, MsMarcoTsv, PythonDocs, TextSource
     from distill.texts.qrels import Qrels
+    from distill.texts.tables import read_queries as queries
     from distill.texts.texts import Texts
     from distill.training.sweep import sweep
     from distill.vectors.import_vectors import import_vectors
@@ -71,16 +72,19 @@ NAMES = {
     "teachers.encode": ["encode"],
     "teachers.mining": ["mine"],
     "teachers.teacher": ["Teacher"],
+    "texts.collection": ["Collection"],
     "texts.hubs": ["HfDataset", "IrDatasets"],
     "texts.python_docs": ["PythonDocs"],
     "texts.qrels": ["Qrels"],
     "texts.sources": ["Beir", "MsMarcoTsv", "TextSource"],
+    "texts.tables": ["queries"],
     "texts.texts": ["Texts"],
     "training.sweep": ["sweep"],
     "vectors.import_vectors": ["import_vectors"],
     "vectors.search": ["search"],
     "vectors.store": ["TeacherStore", "VectorStore"],
 }
+RENAMED = {"queries": "read_queries"}  # public names that are functions of another name
 MODULE_OF = {name: module for module, names in NAMES.items() for name in names}
 __all__ = sorted(MODULE_OF)
 
@@ -92,7 +96,7 @@ def __getattr__(name: str) -> Any:
         return version("distill")
     if name not in MODULE_OF:
         raise AttributeError(f"module 'distill' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"distill.{MODULE_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"distill.{MODULE_OF[name]}"), RENAMED.get(name, name))
     globals()[name] = value
     return value
 

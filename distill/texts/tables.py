@@ -114,7 +114,7 @@ def read_queries(given: str | Path | Sequence[str], text_field: str | None = Non
 
     >>> queries = read_queries(["what is the Rhine", "", " What is the  Rhine", "how to bake"])
     >>> list(queries), list(queries.ids)
-    (['what is the Rhine', 'how to bake'], ['5fc9e5bdc8a9', '7a8e3b6a6dbb'])
+    (['what is the Rhine', 'how to bake'], ['077ea189dba1', '9323e179de62'])
     """
     given_fields = {role: name for role, name in (("text", text_field), ("id", id_field)) if name is not None}
     name, ids, texts, empty = "queries", [], [], 0

@@ -153,7 +153,7 @@ class Texts:
 
         >>> rest, held_out = Texts.from_lists(["a", "b", "c"], ["one", "two", "three"]).split(holdout=1)
         >>> list(rest), list(held_out)
-        (['one', 'two'], ['three'])
+        (['one', 'three'], ['two'])
         """
         rest, held_out = split_rows(self.ids.raw, self.wording_hashes, holdout, self.name)
         return self.subset(rest), self.subset(held_out)

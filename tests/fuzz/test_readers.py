@@ -40,6 +40,7 @@ from distill.teachers.negatives import JudgedQueries, MinedNegatives
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels, read_qrels
 from distill.texts.sources import MsMarcoTsv, QueryFile
+from distill.texts.tables import read_rows
 from distill.texts.texts import Texts
 from distill.texts.tokens import load_or_tokenize
 from distill.vectors.store import VectorStore
@@ -195,6 +196,30 @@ def test_texts(tmp_path: Path, name: str) -> None:
         read_texts(tmp_path / name)
 
     fuzzed(check)
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "rows.tsv", "rows.csv", "rows.jsonl", "rows.parquet"])
+def test_tables(tmp_path: Path, name: str) -> None:
+    def check(content: bytes) -> None:
+        (tmp_path / name).write_bytes(content)
+        for row in read_rows(tmp_path / name):
+            assert isinstance(row.text, str) and row.place.startswith(str(tmp_path / name))
+
+    fuzzed(check)
+
+
+def test_parquet_tables(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["one", "two"]}), path)
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        assert all(isinstance(row.text, str) for row in read_rows(path))
+
+    fuzzed(check, mutated(path.read_bytes()))
 
 
 def test_gzipped_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,20 @@ def written(path, content):
         "q1 \t0  d1\t2\nq1\t0 d2\t0\nq2 0 d1 1\n",
         "q1\td1\t2\nq1\td2\t0\nq2\td1\t1\n",
         "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td1\t1\n",
+        "Query\tDocument\tGrade\nq1\td1\t2\nq1\td2\t0\nq2\td1\t1\n",
+        "qid iter docid rel\nq1 0 d1 2\nq1 0 d2 0\nq2 0 d1 1\n",
         "\ufeffquery-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq1\td2\t0\nq2\td1\t1\n",
     ],
-    ids=["trec", "tabs and carriage returns", "mixed", "three columns", "beir", "byte order mark and a repeat"],
+    ids=[
+        "trec",
+        "tabs and carriage returns",
+        "mixed",
+        "three columns",
+        "beir",
+        "another header",
+        "trec with a header",
+        "byte order mark and a repeat",
+    ],
 )
 def test_every_form_reads_the_same(tmp_path, content):
     qrels = read_qrels(written(tmp_path / "qrels.tsv", content))
@@ -49,6 +60,13 @@ def test_ids_between_tabs_may_have_spaces_and_odd_separators(tmp_path):
 def test_bad_lines_are_named(tmp_path, content, message):
     with pytest.raises(BadInput, match=message):
         read_qrels(written(tmp_path / "q.tsv", content))
+
+
+def test_judgments_of_known_queries_are_kept():
+    qrels = Qrels(JUDGED, "q.tsv")
+    assert qrels.keep_known(Ids.of(["q0", "q2"]), "the queries").judgments == {"q2": {"d1": 1}}
+    with pytest.raises(BadInput, match=r"q\.tsv: none of its queries, 'q1' for one, is in the queries: the two files must belong together"):
+        qrels.keep_known(Ids.of(["q0"]), "the queries")
 
 
 def test_a_missing_file_is_named(tmp_path):
