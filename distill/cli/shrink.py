@@ -1,0 +1,30 @@
+"""`distill shrink`: the whole job."""
+
+from __future__ import annotations
+
+from distill.cli.search import show as show_answers
+from distill.run import Run
+from distill.shrinking.shrink import advise, open_job_texts, shrink
+
+EXAMPLES = 3  # searches to show
+
+
+def show(run: Run) -> None:
+    """Prints the verdict, some searches, what to do next, and how to load the student."""
+    texts = open_job_texts(run)
+    print(f"\n{run.results}")
+    queries = texts.source.queries(texts.summary["evaluated_on"])
+    if texts.source.has_documents():
+        show_answers((query, run.search(query, 3)) for query in queries.read(range(min(EXAMPLES, len(queries)))))
+    advice = advise(run, texts)
+    if advice:
+        print("\nnext:")
+        for line in advice:
+            print(f"  {line}")
+    print(f"\nreport: {run.path / 'report.html'}")
+    print("to use the student:\n")
+    print("    from sentence_transformers import SentenceTransformer")
+    print(f'    vectors = SentenceTransformer("{run.path / "student"}").encode(["..."])')
+
+
+FUNCTION = shrink

@@ -1,0 +1,104 @@
+"""How many epochs fit into the minutes that were given, by the rate at which this machine trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+
+from distill.callbacks.retrieval_eval import RetrievalEval
+from distill.data.datamodule import RetrievalData
+from distill.files.device import best_device, fp32_products
+from distill.files.progress import log
+from distill.modules.student import StudentModule
+from distill.records import BadInput
+from distill.training.settings import TRAINER_DEFAULTS, default_precision, quiet_lightning
+
+STEPS_TIMED, STEPS_OF_WARM_UP = 40, 10
+MOST_TEXTS = 400_000  # texts that a training reads at most: from there on a student of few layers hardly improves
+MOST_EPOCHS = 40
+ROUND_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # so that a little noise in the rate changes nothing
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The seconds that one epoch takes: its steps, and the evaluation at its end."""
+
+    texts: int  # read in an epoch
+    training: float
+    evaluation: float
+
+    @property
+    def epoch(self) -> float:
+        return self.training + self.evaluation
+
+
+def choose_epochs(rate: Rate, minutes: float) -> int:
+    """Chooses the number of epochs that fit into the time, but no more than a student profits from.
+
+    >>> choose_epochs(Rate(texts=20_000, training=25.0, evaluation=5.0), minutes=5)
+    10
+
+    Raises:
+        BadInput: the time is too short for one epoch.
+    """
+    fitting = math.floor(60 * minutes / rate.epoch)
+    if not fitting:
+        needed = math.ceil(rate.epoch / 6) / 10
+        raise BadInput(f"minutes: {minutes:g}: one epoch of {rate.texts} texts takes {needed:g} on this machine: give at least that")
+    most = min(fitting, MOST_EPOCHS, max(1, MOST_TEXTS // rate.texts))
+    return max(count for count in ROUND_EPOCHS if count <= most)
+
+
+def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[], RetrievalData]) -> Rate:
+    """Trains a student that is thrown away for some steps, and evaluates it once."""
+    quiet_lightning()
+    data, watch = make_data(), _Watch()
+    seed_everything(data.seed, verbose=False)
+    options: dict[str, Any] = {**TRAINER_DEFAULTS, "enable_progress_bar": False, "max_epochs": 1, "limit_train_batches": STEPS_TIMED}
+    device = "gpu" if best_device().type == "cuda" else "cpu"
+    trainer = Trainer(
+        **options,
+        accelerator=device,
+        devices=1,
+        precision=default_precision(device),  # type: ignore[arg-type]
+        callbacks=[RetrievalEval(), watch],
+        logger=False,
+        enable_checkpointing=False,
+    )
+    with fp32_products(trainer.strategy.root_device):
+        trainer.fit(make_module(), data)
+    rate = Rate(watch.steps * data.batch_size, watch.seconds_per_step * watch.steps, watch.evaluation_seconds)
+    log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here")
+    return rate
+
+
+class _Watch(Callback):
+    """Times the steps of a training, and its evaluation."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._start = self.evaluation_seconds = 0.0
+        self.steps = 0  # of a whole epoch
+
+    @property
+    def seconds_per_step(self) -> float:
+        first = min(STEPS_OF_WARM_UP, len(self._times) - 2)
+        times = self._times[max(0, first) :]
+        return (times[-1] - times[0]) / max(1, len(times) - 1)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.steps = len(trainer.train_dataloader)  # type: ignore[arg-type]
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._times.append(time.perf_counter())
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.evaluation_seconds = time.perf_counter() - self._start

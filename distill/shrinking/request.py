@@ -1,0 +1,158 @@
+"""What `shrink` was asked for, checked before anything is loaded or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.files.atomic import read_json, write_json
+from distill.files.configs import to_config
+from distill.files.fingerprints import file_fingerprint, fingerprint
+from distill.records import BadInput
+from distill.texts.sources import open_source
+from distill.texts.text_source import TextSource
+from distill.training.run_folder import JOB, first_difference
+
+CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection.tsv.gz")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `shrink`, which explains each of them."""
+
+    teacher: Any
+    queries: Any = None
+    documents: Any = None
+    judgments: str | None = None
+    out: Path = Path("runs/shrunk")
+    size: int | None = None
+    minutes: float = 10.0
+    vectors: str | None = None
+    ids: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    text_field: str | None = None
+    id_field: str | None = None
+    source: TextSource | None = None
+    model: str | None = None
+    backbone: str | None = None
+    continue_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < float("inf"):
+            raise BadInput(f"minutes: {self.minutes}: minutes of training, above 0")
+        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
+            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more")
+        if self.size is not None and self.backbone:
+            raise BadInput("size: a number of the teacher's layers, but the student begins from --backbone as it is: leave one out")
+        if self.source is not None and self.documents is not None:
+            raise BadInput("source: has documents of its own: leave --documents out")
+        if self.queries is None and self.documents is None and self.source is None:
+            raise BadInput("queries: nothing to learn from: give --queries, --documents, or both")
+        if self.judgments and self.queries is None:
+            raise BadInput("judgments: they judge the queries of --queries: give these too")
+        if self.vectors is None and self.ids is not None:
+            raise BadInput("ids: they name the rows of --vectors: give both")
+
+    @property
+    def text_source(self) -> TextSource | None:
+        """The source of texts that was given, as an object or as a folder in BEIR or MS MARCO layout; None where files were given."""
+        if self.source is not None:
+            return self.source
+        if isinstance(self.documents, str | Path) and Path(self.documents).is_dir() and find_corpus_file(Path(self.documents)) is None:
+            return open_source(self.documents)
+        return None
+
+    @property
+    def document_file(self) -> Any:
+        """The file or the list of the documents; None where they are in a source or nowhere."""
+        if self.documents is None or self.text_source is not None:
+            return None
+        if isinstance(self.documents, str | Path) and Path(self.documents).is_dir():
+            return find_corpus_file(Path(self.documents))
+        return self.documents
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what determines the result, as plain values; `minutes` does not once the number of epochs is chosen."""
+        return {
+            "teacher": _describe_teacher(self.teacher),
+            "queries": _describe_texts(self.queries),
+            "documents": _describe_texts(self.documents),
+            "judgments": _describe_texts(self.judgments),
+            "vectors": _describe_texts(self.vectors),
+            "ids": _describe_texts(self.ids),
+            "fields": self.fields,
+            "text_field": self.text_field,
+            "id_field": self.id_field,
+            "source": to_config(self.source),
+            "model": self.model,
+            "size": self.size,
+            "backbone": self.backbone,
+            "continue_from": self.continue_from and str(Path(self.continue_from).resolve()),
+        }
+
+
+def find_corpus_file(folder: Path) -> Path | None:
+    """Returns the file of documents in a folder that has no queries beside it; None where it has some, or no such file."""
+    if any(folder.glob("queries*")):
+        return None
+    return next((folder / name for name in CORPUS_FILES if (folder / name).is_file()), None)
+
+
+def _describe_teacher(teacher: Any) -> str:
+    if not isinstance(teacher, str | Path):
+        return type(teacher).__name__
+    return str(Path(teacher).resolve()) if Path(teacher).is_dir() else str(teacher)
+
+
+def _describe_texts(given: Any) -> str | None:
+    """Returns a fingerprint of the content of a file or list, the path of a folder, or None."""
+    if given is None:
+        return None
+    if not isinstance(given, str | Path):
+        return fingerprint(to_config(given)) if isinstance(given, list | tuple) else type(given).__name__
+    path = Path(given)
+    if path.is_dir():
+        return str(path.resolve())
+    file = path if path.is_file() else Path(str(given).rpartition(":")[0])  # log.csv:query
+    return file_fingerprint(file) if file.is_file() else str(given)
+
+
+class Job:
+    """The record of a job in its folder, `shrink.json`: what was asked for, and what was decided on the way.
+
+    Decisions, such as the number of epochs that fit into the time, are made once, so that a job that was killed goes on to the same
+    result.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / JOB
+
+    def claim(self, inputs: dict[str, Any]) -> None:
+        """Records the inputs; refuses a folder of other inputs, or of something else."""
+        if self.path.exists():
+            difference = first_difference(self._read()["inputs"], inputs)
+            if difference is not None:
+                raise BadInput(f"{self.path.parent}: made from other inputs: {difference}: choose another --out or delete it")
+            return
+        folder = self.path.parent
+        if folder.exists() and any(path.name[0] != "." for path in folder.iterdir()):
+            raise BadInput(f"{folder}: not empty, and no earlier call of shrink wrote it: choose another --out")
+        write_json(self.path, {"inputs": inputs, "decisions": {}})
+
+    def read(self, name: str) -> Any:
+        """Returns a decision; None where it is not made yet."""
+        return self._read()["decisions"].get(name)
+
+    def write(self, name: str, value: Any) -> Any:
+        """Records a decision and returns it."""
+        record = self._read()
+        record["decisions"][name] = value
+        write_json(self.path, record)
+        return value
+
+    def _read(self) -> dict[str, Any]:
+        record = read_json(self.path, "record of a shrink job")
+        if not isinstance(record, dict) or not isinstance(record.get("inputs"), dict) or not isinstance(record.get("decisions"), dict):
+            raise BadInput(f"{self.path}: not the record of a shrink job: restore it")
+        return record

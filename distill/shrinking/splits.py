@@ -1,0 +1,117 @@
+"""Which queries a student learns from, by which its best epoch is chosen, and on which it is measured; the three never share a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from distill.files.fingerprints import hash_values
+from distill.records import BadInput
+from distill.texts.qrels import Qrels
+from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
+from distill.texts.texts import Texts
+
+DEV, TEST = "dev", "test"
+LEAST_QUERIES = 20
+HOLDOUT_SHARE, MOST_HOLDOUT = 10, 1_000  # one query in ten is held out, at most so many
+DEV_SHARE, MOST_DEV = 20, 500
+MOST_JUDGED = 1_000  # judged queries that are kept from training to measure on
+
+
+@dataclass(frozen=True)
+class Split:
+    """Queries, and the judgments of them where there are any."""
+
+    queries: Texts
+    qrels: Qrels | None = None
+
+
+@dataclass
+class Pool:
+    """The queries that may be trained on, all different.
+
+    Args:
+        evaluation: sets of queries that are measured on: none of them enters the pool.
+    """
+
+    evaluation: Sequence[Texts] = ()
+    ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    removed: int = 0  # queries of which the pool or an evaluation set has the wording already
+
+    def __post_init__(self) -> None:
+        self._wordings = {int(wording) for texts in self.evaluation for wording in texts.wording_hashes}
+        self._known_ids = {id_ for texts in self.evaluation for id_ in texts.ids}
+
+    def add(self, queries: Texts) -> int:
+        """Adds queries that are not in it yet; an id that another query has gets a number. Returns how many were added."""
+        count = len(self.ids)
+        for id_, text, wording in zip(queries.ids, queries, queries.wording_hashes.tolist(), strict=True):
+            if wording in self._wordings:
+                self.removed += 1
+                continue
+            self._wordings.add(wording)
+            self.ids.append(self._make_id(id_))
+            self.texts.append(text)
+        return len(self.ids) - count
+
+    def _make_id(self, id_: str) -> str:
+        unique, number = id_, 1
+        while unique in self._known_ids:
+            number += 1
+            unique = f"{id_}#{number}"
+        self._known_ids.add(unique)
+        return unique
+
+    def divide(self, needs_dev: bool) -> dict[str, Split]:
+        """Divides the pool into train, holdout and, where there is no other, dev; a hash of its id decides where a query belongs."""
+        if len(self.ids) < LEAST_QUERIES:
+            fix = f"give {LEAST_QUERIES} or more, or documents without queries"
+            raise BadInput(f"queries: {len(self.ids)} usable ones to learn from ({self.removed} repeated or measured on): {fix}")
+        queries = Texts.from_lists(self.ids, self.texts, name="queries")
+        by_hash = np.argsort(hash_values(id_.encode() for id_ in self.ids), kind="stable")
+        holdout = min(MOST_HOLDOUT, max(1, len(by_hash) // HOLDOUT_SHARE))
+        dev = min(MOST_DEV, max(1, len(by_hash) // DEV_SHARE)) if needs_dev else 0
+        rows = {HOLDOUT: by_hash[:holdout], DEV: by_hash[holdout : holdout + dev], TRAIN: by_hash[holdout + dev :]}
+        return {name: Split(queries.subset(np.sort(part))) for name, part in rows.items() if len(part)}
+
+
+def choose_judged(queries: Texts, qrels: Qrels) -> Split:
+    """Chooses the judged queries to measure on: up to 1,000, and at most half of all queries, the same ones every time.
+
+    >>> queries = Texts.from_lists(["a", "b", "c", "d"], ["one", "two", "three", "four"])
+    >>> list(choose_judged(queries, Qrels({"b": {"d1": 1}})).queries.ids)
+    ['b']
+    """
+    judged = qrels.judged_positions(list(queries.ids))
+    if not len(judged):
+        query = next(iter(qrels.judgments))
+        raise BadInput(f"{qrels.name}: judges {query!r} and others, none of which is a query, as {queries.ids[0]!r} is: give their ids")
+    by_hash = np.argsort(hash_values(queries.ids.raw[judged].tolist()), kind="stable")
+    count = min(MOST_JUDGED, len(judged), max(1, len(queries) // 2))
+    chosen = queries.subset(np.sort(judged[by_hash[:count]]))
+    return Split(chosen, qrels.subset(chosen.ids))
+
+
+def judged_splits(source: TextSource) -> dict[str, Split]:
+    """Returns the judged splits of a source that students are measured on: all but train, and dev only where there is no other."""
+    splits = {}
+    for name in source.splits():
+        qrels = source.qrels(name)
+        if name != TRAIN and qrels is not None:
+            splits[name] = Split(source.queries(name), qrels)
+    if len(splits) > 1:
+        splits.pop(DEV, None)
+    return splits
+
+
+def sample_dev(source: TextSource, measured: Iterable[str]) -> Split | None:
+    """Returns up to 1,000 queries of the source's dev split; None where it has none, or where dev is what the student is measured on."""
+    if DEV not in source.splits() or DEV in measured:
+        return None
+    queries, qrels = source.queries(DEV), source.qrels(DEV)
+    by_hash = np.argsort(hash_values(queries.ids.raw.tolist()), kind="stable")
+    chosen = queries.subset(np.sort(by_hash[:MOST_HOLDOUT]))
+    return Split(chosen, None if qrels is None else qrels.subset(chosen.ids))

@@ -1,0 +1,191 @@
+"""Brings the texts of a job, in whatever files they come, into one folder of documents and splits of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.files.atomic import read_json, write_atomically, write_json
+from distill.files.progress import log
+from distill.records import BadInput
+from distill.shrinking.crops import FEW_QUERIES, make_crops
+from distill.shrinking.request import Request
+from distill.shrinking.splits import Pool, Split, choose_judged, judged_splits, sample_dev
+from distill.texts.collection import Collection, write_split
+from distill.texts.ids import Ids
+from distill.texts.qrels import read_qrels
+from distill.texts.tables import read_queries, read_rows, write_documents
+from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
+from distill.texts.texts import Texts
+from distill.vectors.vector_files import VectorFiles
+
+SUMMARY = "summary.json"
+CROPS = "crops"
+SAMPLE = "sample.jsonl"  # texts of a part of the documents whose vectors were given
+
+
+@dataclass(frozen=True)
+class JobTexts:
+    """The texts of a job, and what became of those that were given.
+
+    Attributes:
+        source: documents and splits of queries: train, dev, holdout, and the judged ones.
+        sample: texts of a part of the documents, where only their vectors are complete.
+        crops: file of crops to learn from beside real queries; None where there are enough of these.
+        summary: the counts of each, and `evaluated_on`, the split that the verdict is about.
+    """
+
+    source: TextSource
+    sample: Texts | None
+    crops: Path | None
+    summary: dict[str, Any]
+
+    @property
+    def material(self) -> Texts | None:
+        """Texts of documents: all of them, or those that are known; None where none is."""
+        if self.sample is not None:
+            return self.sample
+        return self.source.documents() if self.source.has_documents() else None
+
+
+def prepare_texts(request: Request, folder: Path, index: VectorFiles | None) -> JobTexts:
+    """Writes the texts of a job into its folder, whole or not at all; a second call opens what is there.
+
+    Args:
+        request: what the job was asked for.
+        folder: to write.
+        index: the vectors of the documents, where they were given.
+    """
+    if not folder.exists():
+        with write_atomically(folder) as temporary:
+            temporary.mkdir(parents=True)
+            write_json(temporary / SUMMARY, _write_texts(request, temporary, index))
+    summary = read_summary(folder)
+    given = request.text_source
+    documents = given if summary["documents"] == "source" else None
+    relevant_from = 1 if given is None else given.relevant_from
+    return open_texts(Collection(str(folder), documents, summary["documents"] == "queries", relevant_from), folder)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Reads the counts of the texts that an earlier call wrote."""
+    return read_json(folder / SUMMARY, "summary of a job's texts")
+
+
+def open_texts(source: TextSource, folder: Path) -> JobTexts:
+    """Opens the texts that an earlier call wrote."""
+    sample = Texts.open(folder / SAMPLE, join_title=True) if (folder / SAMPLE).exists() else None
+    crops = folder / f"{CROPS}.jsonl"
+    return JobTexts(source, sample, crops if crops.exists() else None, read_summary(folder))
+
+
+def _write_texts(request: Request, folder: Path, index: VectorFiles | None) -> dict[str, Any]:
+    """Writes documents, splits and crops, and returns the summary."""
+    kind = _write_documents(request, folder, index)
+    material = _open_material(request, folder, kind)
+    given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
+    measured, dev, pool, counts = _gather_queries(request, given)
+    if not pool.ids:
+        pool.add(_cut_crops(material, None, pool.evaluation))
+        counts["queries"] = "crops"
+    splits = {**pool.divide(needs_dev=dev is None), **measured, **({} if dev is None else {"dev": dev})}
+    for name, split in splits.items():
+        write_split(folder, name, split.queries, split.qrels)
+        counts[name] = len(split.queries)
+    if counts["queries"] == "given" and counts[TRAIN] < FEW_QUERIES and material is not None:
+        evaluation = [split.queries for name, split in splits.items() if name != TRAIN]
+        crops = _cut_crops(material, splits[TRAIN].queries, evaluation)
+        write_split(folder, CROPS, crops)
+        (folder / f"queries.{CROPS}.jsonl").rename(folder / f"{CROPS}.jsonl")  # no split: extra queries of train
+        counts[CROPS] = len(crops)
+    evaluated_on = "+".join(measured) or HOLDOUT
+    return {**counts, "documents": kind, "evaluated_on": evaluated_on, "removed": pool.removed}
+
+
+def _gather_queries(request: Request, given: Texts | None) -> tuple[dict[str, Split], Split | None, Pool, dict[str, Any]]:
+    """Returns the judged splits to measure on, the source's dev split, the queries to learn from, and how many of these came from where."""
+    source = request.text_source
+    measured = {} if source is None else judged_splits(source)
+    if given is not None and request.judgments:
+        measured["test"] = choose_judged(given, read_qrels(Path(request.judgments)))
+    dev = None if source is None else sample_dev(source, measured)
+    pool = Pool([split.queries for split in [*measured.values(), *([] if dev is None else [dev])]])
+    counts: dict[str, Any] = {"queries": "given"}
+    if source is not None and TRAIN in source.splits():
+        counts["of the source"] = pool.add(source.queries(TRAIN))
+    unlabelled = None if source is None else source.load_unlabelled()
+    if unlabelled is not None:
+        counts["unlabelled"] = pool.add(unlabelled)
+    if given is not None:
+        counts["of the file"] = pool.add(given)
+    return measured, dev, pool, counts
+
+
+def _cut_crops(material: Texts | None, queries: Texts | None, evaluation: Sequence[Texts]) -> Texts:
+    if material is None:
+        raise BadInput("queries: no usable one, and no text of a document to cut some from: give --queries or --documents")
+    crops = make_crops(material, queries, evaluation)
+    return Texts.from_lists([f"crop-{number}" for number in range(len(crops))], crops, name=CROPS)
+
+
+def _write_documents(request: Request, folder: Path, index: VectorFiles | None) -> str:
+    """Writes the file of the documents, or of a sample of them, and returns where documents are: file, source, queries or vectors."""
+    source = request.text_source
+    if source is not None and source.has_documents():
+        return "source"
+    if request.document_file is None:
+        return "queries" if index is None else "vectors"
+    path = folder / "corpus.jsonl"
+    write_documents(path, read_rows(request.document_file, request.fields))
+    if index is None or _has_all(Texts.open(path).ids, index.ids, request):
+        return "file"
+    path.rename(folder / SAMPLE)
+    return "vectors"
+
+
+def _has_all(texts: Ids, vectors: Ids, request: Request) -> bool:
+    """Whether there are texts of all vectors; refuses texts that have no vector, and ids that never meet."""
+    rows = np.concatenate([vectors.rows(chunk) for chunk in texts.chunks()])
+    unknown = int((rows < 0).sum())
+    if unknown == len(texts):
+        pair = f"{texts[0]!r} is an id of a document, {vectors[0]!r} of a vector"
+        raise BadInput(f"documents: none of them is among the vectors of {request.vectors}: {pair}: give the same ids in both")
+    if unknown:
+        id_ = texts[int(np.argmax(rows < 0))]
+        raise BadInput(f"documents: {unknown} of {len(texts)} have no vector in {request.vectors}, {id_!r} for one: mend either")
+    return len(texts) == len(vectors)
+
+
+def _open_material(request: Request, folder: Path, kind: str) -> Texts | None:
+    """Opens the texts that crops can be cut from."""
+    if kind == "source":
+        assert request.text_source is not None
+        return request.text_source.documents()
+    path = next((path for path in (folder / "corpus.jsonl", folder / SAMPLE) if path.exists()), None)
+    return None if path is None else Texts.open(path, join_title=True)
+
+
+def describe_texts(texts: JobTexts) -> list[str]:
+    """Says in a few lines what is learnt from, and what is measured."""
+    summary, lines = texts.summary, []
+    kind = "crops of documents" if summary["queries"] == "crops" else "queries"
+    lines.append(f"{summary[TRAIN]} {kind} to learn from, {summary['dev']} to choose the epoch by, {summary[HOLDOUT]} held out")
+    if summary.get("unlabelled"):
+        lines.append(f"{summary['unlabelled']} unlabelled queries beside the judged ones are learnt from too")
+    if summary.get(CROPS):
+        lines.append(f"few queries: {summary[CROPS]} crops of documents are mixed in")
+    if summary["removed"]:
+        lines.append(f"{summary['removed']} queries left out: repeated, or among those that are measured on")
+    if summary["documents"] == "queries":
+        lines.append("no documents: agreement is measured among the vectors of the queries")
+    return lines
+
+
+def log_texts(texts: JobTexts) -> None:
+    """Logs what `describe_texts` says."""
+    for line in describe_texts(texts):
+        log.info(line)

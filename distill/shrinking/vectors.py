@@ -1,0 +1,131 @@
+"""The teacher's vectors of a job: documents embedded, imported or taken from another store, and every set of queries embedded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill.callbacks.diagnosis import SAME_TEXT, diagnose_wrong_vectors
+from distill.encoders.towers import is_available
+from distill.files.progress import log
+from distill.records import BadInput
+from distill.shrinking.request import Request
+from distill.shrinking.texts import JobTexts
+from distill.teachers.embedder import Embedder
+from distill.teachers.encode import TextSet, encode_sets
+from distill.teachers.options import TeacherOptions, check_options, open_embedder
+from distill.texts.sources import QueryFile
+from distill.texts.text_source import TRAIN
+from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.vectors.import_vectors import write_store
+from distill.vectors.search import search
+from distill.vectors.store import TeacherStore, VectorStore
+from distill.vectors.store_writer import StoreWriter
+from distill.vectors.vector_files import VectorFiles
+
+TEXTS_COMPARED = 256  # documents that are embedded again to see whether vectors that were given are this teacher's
+LEAST_AGREEING = 0.9  # share of them that must agree; the rest may have been cut at another length
+
+
+def open_teacher_store(teacher: object) -> TeacherStore | None:
+    """Opens the store that was named as the teacher; None where it is a model."""
+    is_store = isinstance(teacher, str | Path) and (Path(teacher) / "documents").is_dir()
+    return TeacherStore(str(teacher)) if is_store else None
+
+
+def open_job_teacher(request: Request, store: TeacherStore | None) -> Embedder:
+    """Opens the model that embeds the queries of a job."""
+    teacher, options = request.teacher, TeacherOptions(model=request.model)
+    if store is not None:
+        maker = store.maker
+        if not is_available(maker):
+            origin = maker.describe_origin()
+            raise BadInput(f"{store.folder}: its vectors {origin}, their model is not here to embed queries: name it as --teacher")
+        teacher = maker.name
+        options = replace(options, pooling=maker.pooling, normalize=maker.normalize, prompts=maker.prompts)
+    if isinstance(teacher, Path):
+        teacher = str(teacher)
+    if not isinstance(teacher, str):
+        options = replace(options, name=getattr(teacher, "__name__", type(teacher).__name__))
+    kind = check_options(teacher, options, None, None)
+    if kind == "cross encoder":
+        raise BadInput(f"{teacher}: a cross encoder scores pairs and has no space of its own: see the docs, 'Cross encoders'")
+    return open_embedder(teacher, kind, options, None if store is None else store.documents.width)
+
+
+def prepare_vectors(request: Request, texts: JobTexts, folder: Path, index: VectorFiles | None) -> TeacherStore:
+    """Writes the store of a job; a second call goes on with what is missing.
+
+    Args:
+        request: what the job was asked for.
+        texts: its texts.
+        folder: store to write.
+        index: the vectors of the documents, where they were given.
+    """
+    store = open_teacher_store(request.teacher)
+    embedder = open_job_teacher(request, store)
+    sets = list_query_sets(texts)
+    if index is not None:
+        import_documents(index, embedder, folder / "documents")
+        compare_with_teacher(embedder, texts, VectorStore(folder / "documents"), request)
+    elif store is not None:
+        link_set(store.documents.folder.resolve(), folder / "documents")
+    elif texts.summary["documents"] == "queries":
+        link_set(Path(f"queries-{TRAIN}"), folder / "documents")  # they are the training queries
+    else:
+        sets.insert(0, ("documents", texts.source.documents(), "document"))
+    opened = encode_sets(embedder, sets, folder, price=None, budget=1.0)
+    assert opened is not None, "one process embeds all"
+    return opened
+
+
+def list_query_sets(texts: JobTexts) -> list[TextSet]:
+    """Lists all sets of queries of a job."""
+    sets: list[TextSet] = [(f"queries-{split}", texts.source.queries(split), "query") for split in texts.source.splits()]
+    if texts.crops is not None:
+        crops = QueryFile(str(texts.crops)).queries()
+        sets.append((f"queries-{crops.name}", crops, "query"))
+    return sets
+
+
+def link_set(target: Path, link: Path) -> None:
+    """Makes a set of vectors that is stored elsewhere part of a store, without copying it."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        os.symlink(target, link)
+
+
+def import_documents(index: VectorFiles, embedder: Embedder, folder: Path) -> None:
+    """Writes vectors that were given as those of the teacher's documents."""
+    if index.width != embedder.width:
+        raise BadInput(f"{index.path}: its vectors are {index.width} wide, {embedder.maker.name} writes {embedder.width}: not its vectors")
+    maker = replace(embedder.maker, role="document", precision=None, vectors=index.fingerprint())
+    write_store(index, StoreWriter(folder, index.ids, index.width, maker, texts=None))
+
+
+def compare_with_teacher(embedder: Embedder, texts: JobTexts, store: VectorStore, request: Request) -> None:
+    """Embeds a sample of the documents and refuses vectors that the teacher would not write; without texts it can only warn."""
+    material = texts.material
+    if material is None:
+        log.warning(f"{request.vectors}: nothing proves that they are the teacher's: give some of their texts as --documents")
+        return
+    rows = evenly_spaced_rows(len(material), TEXTS_COMPARED)
+    again = torch.from_numpy(embed(embedder, material, rows))  # [n, D]
+    stored = torch.from_numpy(store.take(store.ids.rows([material.ids[row] for row in rows]))).float()  # [n, D]
+    agreeing = float((torch.cosine_similarity(again, stored) >= SAME_TEXT).float().mean())
+    if agreeing < LEAST_AGREEING:
+        nearest = torch.from_numpy(store.take(search(again, store, 1)[1][:, 0].numpy())).float()
+        fault = diagnose_wrong_vectors(stored, again, nearest)
+        assert fault is not None
+        raise BadInput(f"{request.vectors}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {fault.message}")
+    log.info(f"{request.vectors}: {agreeing:.0%} of {len(rows)} sampled documents have the vector that the teacher writes")
+
+
+def embed(embedder: Embedder, texts: Texts, rows: np.ndarray) -> np.ndarray:
+    """Returns the vectors [n, D] float32 of the documents in `rows` [n]."""
+    prepared = embedder.prepare(texts.read(rows), "document")
+    return embedder.embed(prepared, "document", lambda _: None)
