@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu,onnx
 EXTRAS ?= demo,cpu,onnx
 
-.PHONY: setup demo test check faults bench clean
+.PHONY: setup demo test check docs faults bench clean
 
 setup: $(VENV)/.$(EXTRAS)
 
@@ -26,6 +26,10 @@ check: $(VENV)/.dev,cpu
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy distill
 
+# the pages of docs/, into site/; a broken link or a docstring that cannot be read is an error
+docs: $(VENV)/.docs,cpu
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # random kills and other accidents; the same results as ever must come out. FAULT_KILLS says how many
 faults: $(VENV)/.dev,cpu
 	FAULT_KILLS=$${FAULT_KILLS:-200} $(BIN)/python -m pytest tests/faults -s
@@ -35,4 +39,4 @@ bench: $(VENV)/.dev,cpu
 	experiments/speed/run.sh $(DATA)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -1,0 +1,64 @@
+"""Pages that are made while the site is built: the commands from their --help, and what the experiments measured."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+WIDTH = "100"  # characters of a line of help
+GROUPS = {"student": "--model", "teacher": "--model (of teach)", "data": "--data", "trainer": "--trainer"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the generated pages to those in docs/."""
+    files.append(File.generated(config, "cli.md", content=write_commands()))
+    for result in sorted((ROOT / "experiments").glob("*/RESULT.md")):
+        text = result.read_text(encoding="utf-8")
+        files.append(File.generated(config, f"measured/{result.parent.name}.md", content=text))
+    return files
+
+
+def write_commands() -> str:
+    """The page of all verbs, and of the configurations that come with the package."""
+    from distill.cli.main import VERBS
+
+    verbs = [f"## distill {verb}\n\n{text[0].upper()}{text[1:]}.\n\n```\n{read_help(verb)}\n```" for verb, text in VERBS.items()]
+    start = "# Commands\n\nWhat `distill VERB --help` says. Every option is also a key of a YAML file: `--config file.yaml`, which may be repeated."
+    return "\n\n".join([start, write_configurations(), *verbs])
+
+
+def write_configurations() -> str:
+    """The section of the files in conf/, with the comment at the head of each."""
+    rows = ["| option | name | is |", "|---|---|---|"]
+    for group, option in GROUPS.items():
+        for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
+            rows.append(f"| `{option}` | `{path.stem}` | {read_comment(path)} |")
+    start = "## Configurations\n\nFiles of `conf/`, which come with the package. A path to a file of your own works in their place."
+    return f"{start}\n\n" + "\n".join(rows)
+
+
+def read_comment(path: Path) -> str:
+    """The comment lines at the head of a YAML file, as one."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines).replace("|", "\\|")
+
+
+def read_help(verb: str) -> str:
+    """What `distill VERB --help` prints."""
+    from distill.cli.main import main
+
+    os.environ["COLUMNS"] = WIDTH
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        main([verb, "--help"])
+    return text.getvalue().strip()
