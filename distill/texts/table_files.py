@@ -11,12 +11,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from distill.files.parquet import open_parquet_files, read_batches
+from distill.files.parquet import open_parquet_files, read_records
 from distill.records import BadInput
 from distill.texts.text_files import file_ending, refuse_broken_gzip
 
 LONGEST_FIELD = 1 << 30  # characters of a field of a CSV file; Python's own limit is 131,072, less than a long document
-ROWS_PER_BATCH = 1024
 # names of the columns of a TSV file that has no header, by their number
 COLUMNS_WITHOUT_HEADER = {1: ["text"], 2: ["id", "text"]}
 EXPECTED_JSON = 'expected a record on every line, such as {"id": "7", "text": "..."}'
@@ -114,9 +113,7 @@ def _open_parquet(path: Path, header_names: Set[str]) -> Table:
     """Any columns, of which only the wanted ones are read."""
 
     def read(wanted: list[str]) -> Records:
-        batches = read_batches(path, open_parquet_files(path, [path]), wanted, ROWS_PER_BATCH)
-        records = chain.from_iterable(batch.to_pylist() for batch in batches)
-        return ((f"{path} row {row}", record) for row, record in enumerate(records, 1))
+        return ((f"{path} row {row}", record) for row, record in enumerate(read_records(path, wanted), 1))
 
     return Table(str(path), open_parquet_files(path, [path])[0].schema_arrow.names, read)
 

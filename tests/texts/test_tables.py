@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from distill.files import parquet
 from distill.records import BadInput
 from distill.texts.tables import Row, read_queries, read_rows, write_documents
 from distill.texts.texts import Texts
@@ -31,13 +32,13 @@ def json_lines(records):
 
 def write_parquet(path, **columns):
     pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+    from pyarrow.parquet import write_table
 
-    parquet.write_table(pyarrow.table(columns), path)
+    write_table(pyarrow.table(columns), path)
     return path
 
 
-def write_table(path, records, delimiter=","):
+def write_records(path, records, delimiter=","):
     """Writes records of one kind of file, with the standard library's or pyarrow's own writers."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
@@ -68,13 +69,13 @@ KINDS = ["a.tsv", "a.tsv.gz", "a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.n
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_file_reads_the_same(tmp_path, name):
-    assert parts(read_rows(write_table(tmp_path / name, RECORDS))) == EXPECTED
+    assert parts(read_rows(write_records(tmp_path / name, RECORDS))) == EXPECTED
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_fields_are_named(tmp_path, name):
     renamed = [{"article_id": r["id"], "headline": r["title"], "body": r["text"], "text": "not this one"} for r in RECORDS]
-    path = write_table(tmp_path / name, renamed)
+    path = write_records(tmp_path / name, renamed)
     assert parts(read_rows(path, {"id": "article_id", "title": "headline", "text": "body"})) == EXPECTED
     assert parts(read_rows(f"{path}:body")) == [(None, "", text) for _, _, text in EXPECTED]
     with pytest.raises(BadInput, match=rf"{name}: no field 'abstract': there are article_id, headline, body, text$"):
@@ -115,12 +116,12 @@ def test_csv_has_line_breaks_in_values_and_names_the_line_where_a_row_begins(tmp
 
 
 def test_csv_of_spreadsheets_that_separate_by_semicolons(tmp_path):
-    assert parts(read_rows(write_table(tmp_path / "a.csv", RECORDS, ";"))) == EXPECTED
+    assert parts(read_rows(write_records(tmp_path / "a.csv", RECORDS, ";"))) == EXPECTED
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.parquet"])
 def test_the_likeliest_field_is_the_text_and_depends_on_the_kind(tmp_path, name):
-    path = write_table(tmp_path / name, [{"qid": "1", "question": "q", "query": "p", "body": "b", "contents": "c"}])
+    path = write_records(tmp_path / name, [{"qid": "1", "question": "q", "query": "p", "body": "b", "contents": "c"}])
     assert texts_of(path, kind="queries") == ["p"]
     assert [row.id for row in read_rows(path, kind="queries")] == ["1"]
     assert texts_of(path, kind="documents") == ["c"]
@@ -128,9 +129,9 @@ def test_the_likeliest_field_is_the_text_and_depends_on_the_kind(tmp_path, name)
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_a_single_field_is_the_text(tmp_path, name):
-    assert texts_of(write_table(tmp_path / name, [{"Suchanfrage": "eins"}, {"Suchanfrage": "zwei"}])) == ["eins", "zwei"]
+    assert texts_of(write_records(tmp_path / name, [{"Suchanfrage": "eins"}, {"Suchanfrage": "zwei"}])) == ["eins", "zwei"]
     with pytest.raises(BadInput, match="which field is the text"):
-        read_rows(write_table(tmp_path / name, [{"id": "1"}]))
+        read_rows(write_records(tmp_path / name, [{"id": "1"}]))
 
 
 def test_numbers_are_ids_and_a_null_is_no_title(tmp_path):
@@ -141,10 +142,8 @@ def test_numbers_are_ids_and_a_null_is_no_title(tmp_path):
 def test_a_parquet_file_of_vectors_and_texts_is_read_without_its_vectors(tmp_path, monkeypatch):
     path = write_parquet(tmp_path / "a.parquet", id=[1, 2], text=["one", "two"], vector=[[0.5], [0.25]])
     wanted = []
-    from distill.texts import table_files
-
-    original = table_files.read_batches
-    monkeypatch.setattr(table_files, "read_batches", lambda *arguments: wanted.append(arguments[2]) or original(*arguments))
+    original = parquet.read_batches
+    monkeypatch.setattr(parquet, "read_batches", lambda *arguments: wanted.append(arguments[2]) or original(*arguments))
     assert parts(read_rows(path)) == [("1", "", "one"), ("2", "", "two")]
     assert wanted == [["id", "text"]]
 
@@ -268,7 +267,7 @@ def test_queries_are_set_aside():
 
 
 def test_documents_are_written_as_a_source_reads_them(tmp_path):
-    write_documents(tmp_path / "corpus.jsonl", read_rows(write_table(tmp_path / "a.csv", RECORDS)))
+    write_documents(tmp_path / "corpus.jsonl", read_rows(write_records(tmp_path / "a.csv", RECORDS)))
     texts = Texts.open(tmp_path / "corpus.jsonl", join_title=True)
     assert list(texts.ids) == ["7", "8", "9"]
     assert list(texts) == ['Rhine, the a "river", naïve 東京', "  spaces stay ", "Empty "]
