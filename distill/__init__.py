@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from distill.encoders.encoder import Encoder
     from distill.encoders.folder import load_encoder
     from distill.encoders.modules import Dense, EncoderModule, LayerNorm, Normalize, Transformer
+    from distill.encoders.onnx_encoder import OnnxEncoder
     from distill.encoders.pooling import Pooling
     from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
     from distill.encoders.towers import Towers, load_towers
     from distill.evaluation.evaluate import evaluate
     from distill.evaluation.rerank import rerank
     from distill.evaluation.results import Results
-    from distill.export.onnx_encoder import OnnxEncoder
     from distill.generate.generator import Generator
     from distill.losses.base import Loss, LossInputs
     from distill.losses.contrastive import OneHot
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from distill.modules.student import StudentModule
     from distill.records import BadInput, Batch, Encoded
     from distill.run import Run, train
+    from distill.shrinking.shrink import shrink
     from distill.teachers.encode import encode
     from distill.teachers.mining import mine
     from distill.teachers.teacher import Teacher
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from distill.texts.texts import Texts
     from distill.training.sweep import sweep
     from distill.vectors.import_vectors import import_vectors
+    from distill.vectors.index import Index
     from distill.vectors.search import search
     from distill.vectors.store import TeacherStore, VectorStore
 
@@ -53,13 +55,13 @@ NAMES = {
     "encoders.encoder": ["Encoder"],
     "encoders.folder": ["load_encoder"],
     "encoders.modules": ["Dense", "EncoderModule", "LayerNorm", "Normalize", "Transformer"],
+    "encoders.onnx_encoder": ["OnnxEncoder"],
     "encoders.pooling": ["Pooling"],
     "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
     "encoders.towers": ["Towers", "load_towers"],
     "evaluation.evaluate": ["evaluate"],
     "evaluation.rerank": ["rerank"],
     "evaluation.results": ["Results"],
-    "export.onnx_encoder": ["OnnxEncoder"],
     "generate.generator": ["Generator"],
     "losses.base": ["Loss", "LossInputs"],
     "losses.contrastive": ["OneHot"],
@@ -69,6 +71,7 @@ NAMES = {
     "modules.student": ["StudentModule"],
     "records": ["BadInput", "Batch", "Encoded"],
     "run": ["Run", "train"],
+    "shrinking.shrink": ["shrink"],
     "teachers.encode": ["encode"],
     "teachers.mining": ["mine"],
     "teachers.teacher": ["Teacher"],
@@ -81,6 +84,7 @@ NAMES = {
     "texts.texts": ["Texts"],
     "training.sweep": ["sweep"],
     "vectors.import_vectors": ["import_vectors"],
+    "vectors.index": ["Index"],
     "vectors.search": ["search"],
     "vectors.store": ["TeacherStore", "VectorStore"],
 }

@@ -1,4 +1,4 @@
-"""A training from Python, and the run it leaves: student, results, curves, report, search."""
+"""A training from Python, and the run it leaves: student, results, history, report, search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.callbacks.retrieval_eval import RetrievalEval
-from distill.callbacks.run_log import read_lines
 from distill.callbacks.tracking import Tracking, check_installed
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
@@ -24,6 +23,7 @@ from distill.files.device import best_device
 from distill.modules.student import StudentModule
 from distill.records import BadInput, one_line
 from distill.texts.text_source import TextSource
+from distill.training.history import History
 from distill.training.run_folder import RunFolder
 from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
 from distill.training.train import train_student
@@ -32,7 +32,9 @@ from distill.vectors.source_documents import check_documents
 from distill.vectors.store import VectorStore
 
 if TYPE_CHECKING:
+    from distill.export.export import Export
     from distill.report.report import Report
+    from distill.vectors.faiss_index import Kind
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ class Run:
         return self.towers.query
 
     @property
-    def curves(self) -> list[dict[str, float]]:
-        """What training logged: a mapping a step, e.g. `train/loss`, `dev/ndcg@10`."""
-        return read_lines(self.folder.metrics) if self.folder.metrics.exists() else []
+    def history(self) -> History:
+        """What training logged, by name: `run.history["dev/overlap@10"].values`, `run.history.plot("train/loss")`."""
+        return History.read(self.folder.metrics)
 
     @property
     def results(self) -> Results:
@@ -101,11 +103,11 @@ class Run:
 
         return report([str(self.path)], None if out is None else str(out))
 
-    def export(self, out: str | Path | None = None, index: Any = None) -> Any:
+    def export(self, out: str | Path | None = None, index: Kind | None = None, router: bool = False) -> Export:
         """Writes the student for other programs; see `distill.export.export.export`."""
         from distill.export.export import export
 
-        return export(str(self.path), None if out is None else str(out), index)
+        return export(str(self.path), None if out is None else str(out), index, router)
 
     def search(self, query: str, k: int = 5) -> list[Hit]:
         """The `k` documents that the student finds nearest to a query, best first."""

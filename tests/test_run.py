@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -78,7 +79,9 @@ def test_what_a_run_gives(run, capsys):
     assert repr(run) == f"Run({str(run.path)!r}, finished)"
     assert run.student.encode_query("what is the river").shape == (32,)
     assert run.student.encode_query(["what is the river", "bread"]).shape == (2, 32)
-    assert {"train/loss", "dev/overlap@10"} <= {name for line in run.curves for name in line}
+    assert {"train/loss", "dev/overlap@10"} <= set(run.history)
+    logged = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert run.history["train/loss"].values == [line["train/loss"] for line in logged if "train/loss" in line]
     hits = run.search("what is the old river", k=3)
     vectors = distill.VectorStore(Path(run.folder.settings()["data"]["store"]) / "documents")
     query = run.student.encode_query("what is the old river")

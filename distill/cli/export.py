@@ -20,22 +20,27 @@ def show(result: Export) -> None:
         print(f"{result.folder}: done before, the model card as of now")
     else:
         print(f"{result.student}: SentenceTransformer({str(result.student)!r}).encode(queries)")
-        if result.router is not None:
-            print(f"{result.router}: encode_query(...) is the student, encode_document(...) the teacher")
-        else:
-            origin = result.teacher.describe_origin()
-            print(f"{result.teacher.name}: its vectors {origin}, the model is not here: no router/ of student and teacher")
+    if result.router is not None:
+        print(f"{result.router}: encode_query(...) is the student, encode_document(...) the teacher")
+    elif result.teacher.is_loadable:
+        print("The teacher is not copied: --router adds router/, student and teacher as one model")
+    else:
+        origin = result.teacher.describe_origin()
+        print(f"{result.teacher.name}: its vectors {origin}, the model is not here: no router/ of student and teacher")
     if result.index is not None:
         done_before = "" if result.index.is_new else "done before, "
         print(f"{result.index.folder}: {done_before}{describe_index(result.index.measurements)}")
 
 
 def format_latency(latency: dict[str, Any]) -> str:
-    """A line for each way to serve the student, then which one to take."""
+    """A line for the teacher, where it is here, and for each way to serve the student; then which one to take."""
     lines = [
         f"One query at a time on one core, {latency['queries']} dev queries",
         f"{'':<10}  p50 ms  p95 ms  cosine to PyTorch: mean, min",
     ]
+    teacher = latency.get("teacher")  # releases before 0.2 did not measure it
+    if teacher is not None:
+        lines.append(f"{'teacher':<10}{teacher['query_latency_ms_p50']:8.2f}{teacher['query_latency_ms_p95']:8.2f}")
     for name, path in latency["paths"].items():
         times = f"{path['query_latency_ms_p50']:8.2f}{path['query_latency_ms_p95']:8.2f}"
         lines.append(f"{name:<10}{times}  {path['cosine_mean']:.4f}, {path['cosine_min']:.4f}")

@@ -30,9 +30,24 @@ MODULES = {"import": "import_vectors"}  # a file that Python cannot import under
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|can't start new thread", re.IGNORECASE)
 
 
+READER_IS_GONE = 141  # the exit code of a program that SIGPIPE ends
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; the exit code is 0, 2 after bad input, 130 after Ctrl-C."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs one verb; the exit code is 0, 2 after bad input, 130 after Ctrl-C, 141 where `head` closed the pipe."""
+    try:
+        try:
+            return answer(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # --help ends in SystemExit
+    except BrokenPipeError:
+        # at its end Python flushes once more, which must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_IS_GONE
+
+
+def answer(arguments: list[str]) -> int:
+    """Prints the overview or the version, or runs a verb; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(format_overview())
         return 0
@@ -61,6 +76,8 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         return print_refusal(f"{verb}: {error}")
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        raise
     except OSError as error:  # disk full, no permission
         return print_refusal(f"{verb}: {error.filename or ''}: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:

@@ -105,9 +105,11 @@ class Encoder(nn.Module):
         return pad_token_ids(token_ids, self.tokenizer.pad_token_id)
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], role: Role) -> Tensor:
-        """Vectors [N, D] float32 of a handful of texts, in one batch."""
-        return self(self.pad(self.token_ids(texts, role)).to(self.device)).float()
+    def encode(self, texts: str | Sequence[str], role: Role) -> Tensor:
+        """Vectors [N, D] float32 of a handful of texts, in one batch, or the vector [D] of a single text."""
+        batch = [texts] if isinstance(texts, str) else texts
+        vectors = self(self.pad(self.token_ids(batch, role)).to(self.device)).float()
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def encode_query(self, texts: str | Sequence[str]) -> np.ndarray:
         """Vectors of queries, each with the prompt of queries before it.

@@ -74,8 +74,8 @@ class Towers(nn.Module):
             tower.prepare_for(device)
         return self.eval()
 
-    def encode(self, texts: Sequence[str], role: Role) -> Tensor:
-        """Vectors [N, D] float32 of a handful of texts."""
+    def encode(self, texts: str | Sequence[str], role: Role) -> Tensor:
+        """Vectors [N, D] float32 of a handful of texts, or the vector [D] of a single text."""
         return self.tower(role).encode(texts, role)
 
     def encode_query(self, texts: str | Sequence[str]) -> np.ndarray:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, is_available, load_maker, load_towers
+from distill.evaluation.costs import Timing, open_exported
 from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
-from distill.evaluation.latency import measure_query_latency
+from distill.evaluation.latency import sample_queries
 from distill.evaluation.results import STUDENT, TEACHER, Results
 from distill.evaluation.systems import System, open_system
 from distill.files.atomic import write_atomically
@@ -37,8 +38,6 @@ from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
-
-LATENCY_QUERIES = 200  # at most
 
 
 def evaluate(
@@ -88,7 +87,8 @@ def evaluate(
         subject.documents = (embed_documents(subject.system, source), source.documents().ids)
     if teacher_model is None and isinstance(teacher_vectors, StoredVectors):
         teacher_model = open_maker(teacher_vectors.store)
-    return _measure(evaluation, subject, vectors, teacher_model, baselines or {})
+    timing = Timing(split, sample_queries(evaluation.queries))
+    return _measure(evaluation, subject, vectors, teacher_model, timing, baselines or {})
 
 
 def evaluate_run(
@@ -120,7 +120,9 @@ def evaluate_run(
     if not folder.inherits_documents:
         corpus = embed_corpus(folder, towers, texts)
         student.documents = (corpus, corpus.ids)
-    results = _measure(evaluation, student, student.encode_queries(evaluation), open_maker(opened), baselines or {}, folder.record())
+    timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
+    vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
+    results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
     destination = Path(out) if out else folder.path / "results.json"
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, split)
     results.save(destination)
@@ -156,6 +158,7 @@ def _measure(
     student: _Student,
     vectors: Tensor,
     teacher: System | None,
+    timing: Timing,
     baselines: dict[str, str],
     training: dict[str, Any] | None = None,
 ) -> Results:
@@ -168,7 +171,9 @@ def _measure(
         rankings[name] = _rank_baseline(name, path, evaluation)
     values = {name: evaluation.measure(ranking) for name, ranking in rankings.items()}
     systems = {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()}
-    for name, cost in _measure_costs(evaluation, student.system, teacher).items():
+    models = {name: system for name, system in ((STUDENT, student.system), (TEACHER, teacher)) if system is not None}
+    costs, latency = timing.measure_costs(models)
+    for name, cost in costs.items():
         systems[name] |= cost
     results = {
         "dataset": f"{evaluation.source.name}/{evaluation.split}",
@@ -177,6 +182,7 @@ def _measure(
         "systems": systems,
         "retention": _measure_retention(values),
         "agreement": _measure_agreement(evaluation, student, vectors, rankings),
+        "latency": latency,
         "provenance": _describe(evaluation, student) | ({} if training is None else {"training": training}),
     }
     return Results(results, rankings)
@@ -227,14 +233,13 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
     return {**agreement, "split": evaluation.split, "queries": len(vectors)}
 
 
-def _measure_costs(evaluation: EvaluationSet, student: System | None, teacher: System | None) -> dict[str, dict[str, Any]]:
-    """Parameters and batch-1 latency of those models that are here."""
-    models = {name: system for name, system in ((STUDENT, student), (TEACHER, teacher)) if system is not None}
-    if not models:
-        return {}
-    queries = evaluation.queries.read(np.arange(min(LATENCY_QUERIES, len(evaluation.queries))))
-    latency = measure_query_latency({name: system.encode_one for name, system in models.items()}, queries)
-    return {name: {**system.cost, **latency[name]} for name, system in models.items()}
+def _plan_timing(run: RunFolder, evaluation: EvaluationSet, towers: Towers, is_own: bool) -> Timing:
+    """Latency is measured on the run's dev queries, as `export` does; on the queries at hand where other texts are given."""
+    served = open_exported(run, towers.fingerprint())
+    if not is_own:
+        return Timing(evaluation.split, sample_queries(evaluation.queries), served)
+    data = run.data()
+    return Timing(data.dev_split, sample_queries(data.source.queries(data.dev_split)), served)
 
 
 def open_maker(store: TeacherStore) -> System | None:

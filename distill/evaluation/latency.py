@@ -1,17 +1,35 @@
-"""How long one query takes, as a user waits for it."""
+"""How long one query takes, as a user waits for it.
+
+The package has one figure of latency, and it means the same in results.json, in an export's latency.json, in a report and on a model
+card: milliseconds from a query's text to its vector, tokens included; one query at a time; on one core of the CPU, also where there is a
+GPU; for the teacher, for the student and for each of its ONNX models, which take turns on the same queries. `p50` is the median over
+these queries, `p95` what one in twenty exceeds. A model that runs elsewhere, as a Python function may, is measured where it runs.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill.encoders.encoder import Encoder
+from distill.encoders.onnx_encoder import OnnxEncoder
+from distill.texts.texts import Texts, evenly_spaced_rows
 
 ServingPath = Callable[[str], np.ndarray]  # from a query's text to its vector [1, D]
+
+QUERIES = 200  # at most
+MOST_SECONDS = 120.0  # of one measurement; a teacher of billions of parameters needs seconds for a query
+LEAST_ROUNDS = 20  # queries that are measured even if they take longer
+
+
+def sample_queries(queries: Texts) -> list[str]:
+    """Reads the queries to measure latency on, evenly spaced over a split."""
+    return queries.read(evenly_spaced_rows(len(queries), QUERIES))
 
 
 def pytorch_path(encoder: Encoder) -> ServingPath:
@@ -19,22 +37,40 @@ def pytorch_path(encoder: Encoder) -> ServingPath:
     return lambda text: encoder.encode([text], "query").cpu().numpy()
 
 
+def onnx_path(encoder: OnnxEncoder) -> ServingPath:
+    """ONNX Runtime, on as many threads as the encoder has."""
+    return lambda text: encoder.encode([text])
+
+
 def measure_query_latency(
-    paths: Mapping[str, ServingPath], queries: Sequence[str], rounds: int = 200, warm_up: int = 10
+    paths: Mapping[str, ServingPath], queries: Sequence[str], rounds: int = QUERIES, warm_up: int = 10
 ) -> dict[str, dict[str, float]]:
-    """Latency at batch 1 of each path, tokenizer included, as results name it: milliseconds that half, or 5%, of the queries exceed.
+    """Latency of each path as results name it; call it within `one_core`.
 
     The paths take turns on every query, so that a noisy machine disturbs them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in paths}
+    begin = time.perf_counter()
     for turn in range(warm_up + rounds):
         for name, path in paths.items():
             start = time.perf_counter()
             path(queries[turn % len(queries)])
             if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
+        if turn >= warm_up + LEAST_ROUNDS and time.perf_counter() - begin > MOST_SECONDS:
+            break
     milliseconds = {name: (1000 * np.percentile(times, [50, 95])).round(3).tolist() for name, times in seconds.items()}
     return {name: {"query_latency_ms_p50": p50, "query_latency_ms_p95": p95} for name, (p50, p95) in milliseconds.items()}
+
+
+@contextmanager
+def one_core(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Puts models on the CPU, and PyTorch on one core of it; after the block all is as before."""
+    with ExitStack() as stack:
+        stack.enter_context(torch_threads(1))
+        for model in models:
+            stack.enter_context(_on_cpu(model))
+        yield
 
 
 @contextmanager
@@ -46,3 +82,29 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _on_cpu(model: nn.Module) -> Iterator[None]:
+    """Moves a model to the CPU, with the attention that is fastest there, and back."""
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        yield
+        return
+    device, cpu = parameter.device, torch.device("cpu")
+    with _fast_attention(model, cpu) if isinstance(model, Encoder) else nullcontext():
+        model.to(cpu)
+        try:
+            yield
+        finally:
+            model.to(device)
+
+
+@contextmanager
+def _fast_attention(encoder: Encoder, device: torch.device) -> Iterator[None]:
+    before = encoder.backbone.config._attn_implementation
+    encoder.transformer.use_fastest_attention(device, encoder.settings.max_length)
+    try:
+        yield
+    finally:
+        encoder.backbone.set_attn_implementation(before or "eager")

@@ -34,7 +34,8 @@ class Results:
     """The figures of one evaluation; `repr` is the table of a terminal, a notebook shows it as HTML.
 
     Args:
-        values: the fields of results.json: dataset, queries, judged_queries, systems, retention, agreement, provenance.
+        values: the fields of results.json: dataset, queries, judged_queries, systems, retention, agreement, latency, provenance.
+            What the figures of latency mean is said in `distill.evaluation.latency`.
         rankings: the documents of each query by system, where they were computed just now; empty when read from a file.
 
     >>> systems = {"teacher": {"ndcg@10": 0.5}, "student": {"ndcg@10": 0.48}}
@@ -159,4 +160,9 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
     agreement = values["agreement"]
     cosine = f", cosine {agreement['cosine']:.3f}" if "cosine" in agreement else ""
     place = f"agreement on {agreement['queries']} {agreement['split']} queries"
-    return [*sentences, f"{place}: overlap@10 {agreement['overlap@10']:.3f}{cosine}"]
+    sentences.append(f"{place}: overlap@10 {agreement['overlap@10']:.3f}{cosine}")
+    served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
+    if served:
+        models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())
+        sentences.append(f"the student by {models} a query")
+    return sentences

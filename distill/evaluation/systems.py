@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from distill.encoders.batching import encode_texts
 from distill.encoders.encoder import Encoder
@@ -32,6 +33,7 @@ class System:
         params: number of its parameters; None where it has none that can be counted.
         fingerprint: of its weights and settings; None where it has none.
         serving_path: how a server would ask it for one query; by default as for many.
+        module: what embeds its queries, where that is a module of PyTorch, which can be moved to another device.
     """
 
     name: str
@@ -39,13 +41,15 @@ class System:
     params: int | None = None
     fingerprint: str | None = None
     serving_path: ServingPath | None = None
+    module: nn.Module | None = None
 
-    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        """Vectors [N, D] float32 of N texts."""
-        vectors = as_float32(self.functions[role](list(texts)))
-        if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise BadInput(f"{self.name}: gives an array of shape {vectors.shape} for {len(texts)} texts: expected one vector for each")
-        return vectors
+    def encode(self, texts: str | Sequence[str], role: Role) -> np.ndarray:
+        """Vectors [N, D] float32 of N texts, or the vector [D] of a single text."""
+        batch = [texts] if isinstance(texts, str) else list(texts)
+        vectors = as_float32(self.functions[role](batch))
+        if vectors.ndim != 2 or len(vectors) != len(batch):
+            raise BadInput(f"{self.name}: gives an array of shape {vectors.shape} for {len(batch)} texts: expected one vector for each")
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def encode_one(self, text: str) -> np.ndarray:
         """The vector [1, D] of one query, as a server would ask for it."""
@@ -76,7 +80,8 @@ def open_system(model: Any) -> System:
         model = Towers(model)
     if isinstance(model, Towers):
         return _of_towers(model, type(model.query).__name__)
-    return System(type(model).__name__, text_functions(model), _count_parameters(model))
+    module = model if isinstance(model, nn.Module) else None
+    return System(type(model).__name__, text_functions(model), _count_parameters(model), module=module)
 
 
 def _open_folder(name: str) -> System:
@@ -90,7 +95,7 @@ def _open_folder(name: str) -> System:
 
     with refuse_unreadable("a model that sentence-transformers loads", name):
         system = open_system(SentenceTransformer(name, device=str(best_device()), trust_remote_code=False))
-    return System(name, system.functions, system.params)
+    return System(name, system.functions, system.params, module=system.module)
 
 
 def _of_towers(towers: Towers, name: str) -> System:
@@ -100,7 +105,8 @@ def _of_towers(towers: Towers, name: str) -> System:
         return lambda texts: encode_texts(towers.tower(role), texts, role)
 
     functions: dict[Role, TextFunction] = {"query": encode("query"), "document": encode("document")}
-    return System(name, functions, towers.query.parameter_count(), towers.fingerprint(), pytorch_path(towers.query))
+    params, serving_path = towers.query.parameter_count(), pytorch_path(towers.query)
+    return System(name, functions, params, towers.fingerprint(), serving_path, towers.query)
 
 
 def _count_parameters(model: Any) -> int | None:

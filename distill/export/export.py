@@ -1,13 +1,14 @@
-"""`export`: writes the student for other programs: its folder, a router to student and teacher, ONNX models, an index, a model card."""
+"""`export`: writes the student for other programs: its folder, ONNX models, a model card, an index, a router to student and teacher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
-from distill.encoders.towers import Towers, load_maker
+from distill.encoders.towers import Towers, is_available, load_maker
 from distill.export.index import ExportedIndex, add_index
 from distill.export.model_card import write_card
 from distill.export.serving import Serving, add_serving
@@ -16,6 +17,7 @@ from distill.records import BadInput
 from distill.training.run_folder import RunFolder
 from distill.vectors.faiss_index import Kind, require_faiss
 
+ROUTER = "router"  # folder in an export
 INPUTS = "export.json"  # fingerprints of student and teacher; written last: if it exists, the export is complete
 
 
@@ -26,7 +28,7 @@ class Export:
     Attributes:
         folder: folder of the export.
         student: folder of the student, for sentence-transformers.
-        router: folder of a model with student and teacher; None if the teacher's model is not available, only its vectors.
+        router: folder of a model with student and teacher; None unless one was asked for.
         teacher: the model of the document vectors, and their origin.
         serving: ONNX models of the student and their measurements, or the reason why there are none.
         index: the faiss index; None unless one was asked for.
@@ -42,18 +44,22 @@ class Export:
     is_new: bool
 
 
-def export(run: str, out: str | None = None, index: Kind | None = None) -> Export:
-    """Writes the student and a router to student and teacher as sentence-transformers folders, and a model card.
+def export(run: str, out: str | None = None, index: Kind | None = None, router: bool = False) -> Export:
+    """Writes the student as a sentence-transformers folder, ONNX models of it, and a model card.
 
     `student/` embeds queries. If the extra `onnx` is installed, it contains ONNX models too, and `latency.json` recommends which model
-    to serve. `router/` embeds queries with the student (`encode_query`) and documents with the teacher (`encode_document`), each with
-    their own prompts; it is left out if only the teacher's vectors are available, not its model.
+    to serve.
 
     Args:
         run: run folder of `distill train`.
         out: folder to write; `export` in the run folder by default.
         index: also write a faiss index of the documents into `index/`, tuned and measured against exact search: flat compares a query
             with all documents, ivf and hnsw with some of them. Needs the extra `cpu` or `gpu`; may be added to an earlier export.
+        router: also write student and a copy of the teacher as one model into `router/`: `encode_query` is the student,
+            `encode_document` the teacher, each with their own prompts. May be added to an earlier export.
+
+    Raises:
+        BadInput: the folder has something else in it, or the teacher's model is not available for `router`.
     """
     if index:
         require_faiss()
@@ -63,25 +69,39 @@ def export(run: str, out: str | None = None, index: Kind | None = None) -> Expor
         raise BadInput(f"{run}: its student embeds documents itself: {whole} is the whole model, for sentence-transformers too")
     student = load_encoder(str(folder.require_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
-    teacher = load_maker(maker).document if maker.is_loadable else None
+    teacher = load_maker(maker) if is_available(maker) else None
+    if router and teacher is None:
+        raise BadInput(f"router: the model {maker.name} is not here, its vectors {maker.describe_origin()}: leave --router out")
     destination = Path(out) if out else folder.path / "export"
     inputs = {"student": student.fingerprint(), "teacher": maker.fingerprint}
-    is_new = not holds_export(destination, inputs)
-    if is_new:
-        with write_atomically(destination) as temporary:
-            temporary.mkdir(parents=True)
-            student.save_pretrained(temporary / "student")
-            if teacher is not None:
-                Towers(student, teacher).save_pretrained(temporary / "router")
-            serving = add_serving(student, folder, temporary)
-            write_card(temporary, folder, student, teacher, maker.name)
-            write_json(temporary / INPUTS, inputs)
-    else:
-        serving = add_serving(student, folder, destination)  # the extra may have been installed since
+    serving, is_new = write_export(destination, inputs, folder, student, teacher)
+    if router and teacher is not None and not (destination / ROUTER).exists():
+        Towers(student, teacher.document).save_pretrained(destination / ROUTER)
     exported_index = add_index(student, folder, destination, index) if index else None
-    write_card(destination, folder, student, teacher, maker.name)  # the student may have been evaluated or indexed since
-    router = destination / "router" if teacher is not None else None
-    return Export(destination, destination / "student", router, maker, serving, exported_index, is_new)
+    router_folder = destination / ROUTER if (destination / ROUTER).exists() else None
+    # the student may have been evaluated or indexed since
+    documents = None if teacher is None else teacher.document
+    write_card(destination, folder, student, documents, maker.name, has_router=router_folder is not None)
+    return Export(destination, destination / "student", router_folder, maker, serving, exported_index, is_new)
+
+
+def write_export(
+    destination: Path, inputs: dict[str, str], run: RunFolder, student: Encoder, teacher: Towers | None
+) -> tuple[Serving, bool]:
+    """Writes the student and what serves it, unless an earlier call did.
+
+    Returns:
+        The ONNX models, which are added to an earlier export without any; and whether the export is new.
+    """
+    queries = None if teacher is None else teacher.query
+    if holds_export(destination, inputs):
+        return add_serving(student, queries, run, destination), False  # the extra may have been installed since
+    with write_atomically(destination) as temporary:
+        temporary.mkdir(parents=True)
+        student.save_pretrained(temporary / "student")
+        serving = add_serving(student, queries, run, temporary)
+        write_json(temporary / INPUTS, inputs)
+    return serving, True
 
 
 def holds_export(folder: Path, inputs: dict[str, str]) -> bool:

@@ -24,7 +24,7 @@ from distill.records import BadInput
 from distill.texts.texts import evenly_spaced_rows
 from distill.training.run_folder import RunFolder
 from distill.vectors.faiss_index import TUNING_QUERIES, Kind, describe_settings, faiss_index, save_index
-from distill.vectors.search import Index, search
+from distill.vectors.search import FaissIndex, search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import VectorStore
 
@@ -94,7 +94,7 @@ def write_ids(store: VectorStore, path: Path) -> None:
             file.writelines(f"{id_}\n" for id_ in ids)
 
 
-def measure_index(index: Index, store: VectorStore, queries: Tensor) -> dict[str, Any]:
+def measure_index(index: FaissIndex, store: VectorStore, queries: Tensor) -> dict[str, Any]:
     """Measures the recall of an index against exact search for `queries` [Q, D], and the speed of both."""
     _, exact = search(queries, store, TOP)  # [Q, TOP]
     _, approximate = search(queries, index, TOP)  # [Q, TOP]
@@ -107,7 +107,7 @@ def measure_index(index: Index, store: VectorStore, queries: Tensor) -> dict[str
     }
 
 
-def measure_speed(queries: Tensor, documents: VectorStore | Index) -> dict[str, float]:
+def measure_speed(queries: Tensor, documents: VectorStore | FaissIndex) -> dict[str, float]:
     """Measures the queries per second for queries [Q, D]: all in one call, and one query in each call, as on a server."""
     singles = queries.split(1)
     together = len(queries) * count_per_second(lambda number: search(queries, documents, TOP))

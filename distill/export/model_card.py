@@ -17,11 +17,11 @@ TEMPLATE = "model_card.md.jinja"
 RETENTION_ROW = "kept, 95% interval"  # label of the last row of the table of results
 
 
-def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str) -> None:
+def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str, has_router: bool) -> None:
     """Writes README.md into the export in `folder`, unless the same text is there already."""
     latency = read_optional_measurements(folder / LATENCY)
     index = read_optional_measurements(folder / FOLDER / MEASUREMENTS)
-    card = render_card(run, student, teacher, teacher_name, latency, index)
+    card = render_card(run, student, teacher, teacher_name, has_router, latency, index)
     path = folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with write_atomically(path) as temporary:
@@ -38,6 +38,7 @@ def render_card(
     student: Encoder,
     teacher: Encoder | None,
     teacher_name: str,
+    has_router: bool = False,
     latency: dict[str, Any] | None = None,
     index: dict[str, Any] | None = None,
 ) -> str:
@@ -48,6 +49,7 @@ def render_card(
         student: the exported encoder.
         teacher: the teacher's encoder of documents; None if the model is not available.
         teacher_name: folder or hub name of the teacher.
+        has_router: whether the export has student and teacher as one model.
         latency: content of latency.json, if the export has ONNX models.
         index: content of index.json, if the export has an index.
     """
@@ -61,6 +63,7 @@ def render_card(
     return environment.get_template(TEMPLATE).render(
         teacher=public_name(teacher_name),
         teacher_millions=format_millions(teacher) if teacher else None,
+        has_router=has_router,
         student_millions=format_millions(student),
         width=student.width,
         max_length=student.settings.max_length,

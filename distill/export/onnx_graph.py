@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.encoders.encoder import Encoder
-from distill.export.onnx_encoder import OUTPUT, OnnxEncoder
+from distill.encoders.onnx_encoder import OUTPUT, OnnxEncoder
 from distill.records import Tokens
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")

@@ -1,4 +1,7 @@
-"""Writes ONNX models of an exported student, checks and times them, and recommends one model to serve."""
+"""Writes ONNX models of an exported student, checks and times them, and recommends one model to serve.
+
+`distill.evaluation.latency` says what the figures of latency mean.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import numpy as np
 import torch
 
 from distill.encoders.encoder import Encoder
-from distill.evaluation.latency import ServingPath, measure_query_latency, pytorch_path, torch_threads
-from distill.export.onnx_encoder import MODEL, OnnxEncoder
+from distill.encoders.onnx_encoder import MODEL, MODELS, QUANTISED, OnnxEncoder
+from distill.evaluation.latency import measure_query_latency, one_core, onnx_path, pytorch_path, sample_queries
+from distill.evaluation.results import TEACHER
 from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.provenance import collect_provenance
@@ -22,12 +26,9 @@ from distill.texts.texts import evenly_spaced_rows
 from distill.training.run_folder import RunFolder
 
 LATENCY = "latency.json"  # file in the folder of an export
-QUERIES = 200  # dev queries on which the models are compared
 CHECKED = 8  # dev queries on which ONNX Runtime has to equal PyTorch
 SAME = 0.999  # least mean cosine to the fp32 student at which a model is as good as the student
 PYTORCH = "PyTorch"
-QUANTISED = "onnx/model_qint8.onnx"
-ONNX_PATHS = {"ONNX fp32": MODEL, "ONNX int8": QUANTISED}  # files in the student's folder by the name of the model
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,29 @@ class Serving:
     is_new: bool = True
 
 
-def add_serving(student: Encoder, run: RunFolder, folder: Path) -> Serving:
-    """Adds the ONNX models and latency.json to the export in `folder`, unless it has them already."""
+def add_serving(student: Encoder, teacher: Encoder | None, run: RunFolder, folder: Path) -> Serving:
+    """Adds the ONNX models and latency.json to the export in `folder`, unless it has them already.
+
+    Args:
+        student: the exported encoder.
+        teacher: the teacher's encoder of queries, to be timed beside the student; None if the model is not available.
+        run: run folder, on whose dev queries the models are compared.
+        folder: folder of the export.
+    """
     if (folder / LATENCY).exists():
         return Serving(read_json(folder / LATENCY, "measurements"), is_new=False)
     missing = missing_packages()
     if missing:
         return Serving(reason=f"without {', '.join(missing)}: install the extra `onnx` and export again")
     try:
-        queries = sample_queries(run)
+        data = run.data()
+        queries = sample_queries(data.source.queries(data.dev_split))
         write_models(student, folder / "student", queries)
     except (NoGraph, BadInput) as error:
         return Serving(reason=str(error))
-    latency = measure_serving(student, folder / "student", queries)
+    latency = measure_serving(student, teacher, folder / "student", queries)
     write_json(folder / LATENCY, latency)  # written last: if it exists, the models are complete
     return Serving(latency)
-
-
-def sample_queries(run: RunFolder) -> list[str]:
-    """Reads a sample of the run's dev queries, evenly spaced over the split."""
-    data = run.data()
-    queries = data.source.queries(data.dev_split)
-    return queries.read(evenly_spaced_rows(len(queries), QUERIES))
 
 
 def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None:
@@ -85,19 +87,20 @@ def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None
         write_quantised(graph, temporary / Path(QUANTISED).name)
 
 
-def measure_serving(student: Encoder, folder: Path, queries: Sequence[str]) -> dict[str, Any]:
-    """Measures each model: its latency at batch size 1 on one core, and the cosine of its vectors to the student's."""
+def measure_serving(student: Encoder, teacher: Encoder | None, folder: Path, queries: Sequence[str]) -> dict[str, Any]:
+    """Measures each model of the student: its latency beside the teacher's, and the cosine of its vectors to the student's."""
     paths = {PYTORCH: pytorch_path(student)}
-    for name, file in ONNX_PATHS.items():
+    for name, file in MODELS.items():
         paths[name] = onnx_path(OnnxEncoder(folder, model=file))
-    with torch_threads(1):
-        latency = measure_query_latency(paths, queries)
+    teacher_path = {} if teacher is None else {TEACHER: pytorch_path(teacher)}
+    with one_core([student] if teacher is None else [student, teacher]):
+        latency = measure_query_latency({**teacher_path, **paths}, queries)
         vectors = {name: torch.from_numpy(np.concatenate([path(text) for text in queries])) for name, path in paths.items()}  # [Q, D]
     measured = {}
     for name in paths:
         agreement = cosine(vectors[PYTORCH], vectors[name])  # [Q]
         measured[name] = {
-            "file": f"student/{ONNX_PATHS.get(name, 'model.safetensors')}",
+            "file": f"student/{MODELS.get(name, 'model.safetensors')}",
             **latency[name],
             "cosine_mean": float(agreement.mean()),
             "cosine_min": float(agreement.min()),
@@ -106,6 +109,7 @@ def measure_serving(student: Encoder, folder: Path, queries: Sequence[str]) -> d
         "queries": len(queries),
         "threads": 1,
         "processor": collect_provenance()["processor"],
+        TEACHER: latency.get(TEACHER),
         "paths": measured,
         "serve": choose_path(measured),
     }
@@ -132,8 +136,3 @@ def describe_choice(latency: dict[str, Any]) -> str:
         if path["query_latency_ms_p50"] < choice["query_latency_ms_p50"]
     ]
     return f"Serve {latency['serve']} ({choice['file']}){''.join(reasons)}."
-
-
-def onnx_path(encoder: OnnxEncoder) -> ServingPath:
-    """Returns a function that encodes a text with ONNX Runtime, for `measure_query_latency`."""
-    return lambda text: encoder.encode([text])

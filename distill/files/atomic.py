@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written")
 @contextmanager
 def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
     """Yields a temporary path, which is renamed to `path` when the block ends without an error.
+
+    Others can read what was written, as far as the process's umask lets them, also where a library made a private temporary file of it.
 
     Args:
         path: file or folder to write; missing parents are made.
@@ -40,6 +44,7 @@ def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
     _remove(temporary)  # a killed process of the same id may have left it
     try:
         yield temporary
+        _let_others_read(temporary)
         if temporary.is_file():
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -58,6 +63,25 @@ def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
     finally:
         _remove(temporary)
         _remove(replaced)
+
+
+def _let_others_read(path: Path) -> None:
+    """Gives a file, or a folder and all in it, the rights that plain `open` and `mkdir` give; takes none away."""
+    for entry in [path, *path.rglob("*")]:
+        mode = entry.lstat().st_mode
+        usual = 0o777 if stat.S_ISDIR(mode) else 0o666
+        missing = usual & ~_umask() & ~mode
+        if missing and not stat.S_ISLNK(mode):
+            with suppress(PermissionError):  # a disk on which rights are fixed
+                entry.chmod(stat.S_IMODE(mode) | missing)
+
+
+@cache
+def _umask() -> int:
+    """The rights that new files of this process lack; it can only be read by setting it, so it is read once."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _rename_exclusively(temporary: Path, path: Path) -> None:

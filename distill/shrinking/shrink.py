@@ -9,8 +9,8 @@ from typing import Any
 from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
-from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
-from distill.encoders.towers import is_available
+from distill.encoders.pooling import PoolingMode
+from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec
 from distill.evaluation.results import Results
 from distill.export.export import export
 from distill.files.progress import log
@@ -22,10 +22,11 @@ from distill.shrinking.advice import list_advice
 from distill.shrinking.budget import choose_epochs, measure_rate
 from distill.shrinking.request import Job, Request
 from distill.shrinking.texts import JobTexts, log_texts, open_texts, prepare_texts
-from distill.shrinking.vectors import prepare_vectors
+from distill.shrinking.vectors import open_job_teacher, prepare_vectors
+from distill.teachers.embedder import Embedder
+from distill.teachers.local import LocalTeacher
 from distill.texts.text_source import TextSource
 from distill.vectors.open_vectors import open_vectors
-from distill.vectors.store import TeacherStore
 
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 16
@@ -81,27 +82,33 @@ def shrink(
     given = {name: value for name, value in locals().items() if value is not None}
     request = Request(**given | {"out": Path(out)})
     index = None if vectors is None else open_vectors(vectors, ids)
+    embedder = open_job_teacher(request)
+    student = choose_student(request, embedder)
     job = Job(request.out)
     job.claim(request.describe())
     texts = prepare_texts(request, request.out / TEXTS, index)
     log_texts(texts)
-    store = prepare_vectors(request, texts, request.out / STORE, index)
-    run = train_job(request, job, texts, choose_student(request, store))
+    prepare_vectors(request, embedder, texts, request.out / STORE, index)
+    run = train_job(request, job, texts, student)
     finish_job(run, texts)
     return run
 
 
-def choose_student(request: Request, store: TeacherStore) -> StudentSpec:
+def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
     """Chooses what the student is made from: layers of the teacher, or the backbone that was given."""
     if request.backbone is None:
-        if not is_available(store.maker):
+        if not isinstance(teacher, LocalTeacher):
             fix = "name a small encoder to begin from as --backbone, e.g. sentence-transformers/all-MiniLM-L6-v2"
-            raise BadInput(f"{store.maker.name}: its vectors {store.maker.describe_origin()}, so it cannot be cut: {fix}")
-        return StudentFromTeacher(request.size or DEFAULT_LAYERS)
-    pooling = None if has_module_list(local_folder(request.backbone)) else "mean"
+            raise BadInput(f"{teacher.maker.name}: its vectors {teacher.maker.describe_origin()}, so it cannot be cut: {fix}")
+        size = request.size or DEFAULT_LAYERS
+        depth = teacher.towers.query.backbone.config.num_hidden_layers
+        if size > depth:
+            raise BadInput(f"size: {size}: {teacher.maker.name} has {depth} layers: keep from 1 to {depth} of them")
+        return StudentFromTeacher(size)
+    pooling: PoolingMode | None = None if has_module_list(local_folder(request.backbone)) else "mean"
     width = load_encoder(request.backbone, pooling).width
-    projection = "none" if width == store.documents.width else "linear"
-    return StudentFromBackbone(request.backbone, projection, pooling)  # type: ignore[arg-type]
+    projection: Projection = "none" if width == teacher.width else "linear"
+    return StudentFromBackbone(request.backbone, projection, pooling)
 
 
 def train_job(request: Request, job: Job, texts: JobTexts, student: StudentSpec) -> Run:
@@ -145,5 +152,5 @@ def open_job_texts(run: Run) -> JobTexts:
 
 def advise(run: Run, texts: JobTexts) -> list[str]:
     """Lists what to do next."""
-    curve = [line["dev/overlap@10"] for line in run.curves if "dev/overlap@10" in line]
+    curve = run.history["dev/overlap@10"].values if "dev/overlap@10" in run.history else []
     return list_advice(texts, curve, run.results.values["agreement"])

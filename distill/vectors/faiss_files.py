@@ -9,17 +9,17 @@ import numpy as np
 
 from distill.records import BadInput
 from distill.texts.ids import Ids
-from distill.vectors.vector_files import VectorFiles, read_id_file
+from distill.vectors.vector_files import GivenIds, VectorFiles, read_ids
 
 LENGTHS_SAMPLED = 1000
 
 
-def open_flat_index(path: str, ids: str | None) -> VectorFiles:
+def open_flat_index(path: str, ids: GivenIds) -> VectorFiles:
     """Opens a flat faiss index.
 
     Args:
         path: as the user named it.
-        ids: text file with an id a line; an index with its own ids (IndexIDMap) needs none.
+        ids: text file with an id a line, or a list; an index with its own ids (IndexIDMap) needs none.
     """
     try:
         import faiss
@@ -38,7 +38,7 @@ def open_flat_index(path: str, ids: str | None) -> VectorFiles:
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         _refuse_unlike_lengths(path, index)
     use_own_ids = has_ids and ids is None
-    all_ids = _numbers_to_ids(faiss.vector_to_array(whole.id_map)) if use_own_ids else read_id_file(path, ids)
+    all_ids = _numbers_to_ids(faiss.vector_to_array(whole.id_map)) if use_own_ids else read_ids(path, ids)
 
     def read(size: int) -> Iterator[np.ndarray]:
         owner = whole  # keeps the memory of `index` alive, which belongs to it

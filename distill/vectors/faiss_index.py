@@ -13,7 +13,7 @@ from distill.files.device import best_device
 from distill.files.progress import progress_bar
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
-from distill.vectors.search import Index, search
+from distill.vectors.search import FaissIndex, search
 from distill.vectors.store_plan import HALF_MAX
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ TUNING_QUERIES = 500
 LEAST_EFFORT, MOST_EFFORT = 16, 2048
 
 
-def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = None, progress: bool = False) -> Index:
+def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = None, progress: bool = False) -> FaissIndex:
     """Builds an index of documents for `search`, on the GPU where faiss has one; row i of the documents has id i.
 
     `flat` compares a query with every document, in fp32; `ivf` with those of the nearest of 4 sqrt(N) clusters; `hnsw` with those met on

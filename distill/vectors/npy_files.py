@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from distill.records import BadInput, one_line
-from distill.vectors.vector_files import VectorFiles, read_id_file
+from distill.vectors.vector_files import GivenIds, VectorFiles, read_ids
 
 
-def open_npy(path: str, files: list[Path], ids: str | None) -> VectorFiles:
+def open_npy(path: str, files: list[Path], ids: GivenIds) -> VectorFiles:
     """Opens the `.npy` files in `path`, one after the other.
 
     Args:
         path: as the user named it.
         files: the files, in the order of their rows.
-        ids: text file with an id a line.
+        ids: text file with an id a line, or a list.
     """
-    all_ids = read_id_file(path, ids)
+    all_ids = read_ids(path, ids)
     arrays: list[np.ndarray] = []
     for file in files:
         arrays.append(_open_table(file, width=arrays[0].shape[1] if arrays else None))

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from distill.records import BadInput
 from distill.vectors.faiss_files import open_flat_index
 from distill.vectors.npy_files import open_npy
 from distill.vectors.parquet_files import open_parquet
-from distill.vectors.vector_files import VectorFiles
+from distill.vectors.vector_files import GivenIds, VectorFiles
 
-READERS = {".npy": open_npy, ".parquet": open_parquet}  # by the ending of a file; any other file is taken for a faiss index
+# by the ending of a file; any other file is taken for a faiss index
+READERS: dict[str, Callable[..., VectorFiles]] = {".npy": open_npy, ".parquet": open_parquet}
 
 
-def open_vectors(path: str, ids: str | None) -> VectorFiles:
+def open_vectors(path: str, ids: GivenIds) -> VectorFiles:
     """Opens `.npy` or `.parquet` files, one or a folder of them, or a faiss index.
 
     Args:
         path: file or folder.
-        ids: text file with an id a line; for parquet the name of the id column. An index with its own ids (IndexIDMap) needs none.
+        ids: text file with an id a line, or a list; for parquet the name of the id column. An index with its own ids (IndexIDMap) needs
+            none.
 
     Raises:
         BadInput: ids are missing, repeated, or not as many as vectors, or the file holds no table of floats.
     """
     files = list_files(Path(path))
     reader = READERS.get(files[0].suffix)
+    if reader is open_parquet and not isinstance(ids, str | None):
+        raise BadInput(f"{path}: parquet holds the ids of its vectors: give the name of their column instead of a list")
     vectors = open_flat_index(path, ids) if reader is None else reader(path, files, ids)
-    check_ids(vectors, ids)
+    check_ids(vectors, ids if isinstance(ids, str) else None)
     return vectors
 
 

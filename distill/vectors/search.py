@@ -26,7 +26,7 @@ INNER_PRODUCT = 0  # faiss's number of that metric
 
 
 @runtime_checkable
-class Index(Protocol):
+class FaissIndex(Protocol):
     """What `search` uses of a faiss index; `distill.vectors.faiss_index` builds them."""
 
     d: int
@@ -38,7 +38,7 @@ class Index(Protocol):
 
 if TYPE_CHECKING:
     Vectors = np.ndarray | Tensor | VectorStore
-    Documents = Vectors | Index
+    Documents = Vectors | FaissIndex
 
 
 @overload
@@ -81,7 +81,7 @@ def search(
     if isinstance(queries, np.ndarray):
         scores, rows = search(array_to_tensor(queries).to(best_device()), documents, k, chunk_documents, progress)
         return scores.cpu().numpy(), rows.cpu().numpy()
-    if isinstance(documents, Index):
+    if isinstance(documents, FaissIndex):
         return search_index(queries, documents, k)
     return search_exactly(queries, documents, k, chunk_documents, progress)
 
@@ -89,7 +89,7 @@ def search(
 def _refuse_other_types(queries: Any, documents: Any) -> None:
     if len(getattr(queries, "shape", ())) != 2:
         raise BadInput("queries: give vectors [Q, D], an array or a tensor, e.g. of encoder.encode_query(texts)")
-    if not hasattr(documents, "shape") and not isinstance(documents, Index):
+    if not hasattr(documents, "shape") and not isinstance(documents, FaissIndex):
         raise BadInput("documents: give vectors [N, D], a VectorStore (the `documents` of a TeacherStore) or a faiss index")
 
 
@@ -163,7 +163,7 @@ def split_evenly(total: int, most: int) -> int:
     return max(1, -(-total // (ROWS_PER_WORD * parts))) * ROWS_PER_WORD
 
 
-def search_index(queries: Tensor, index: Index, k: int) -> tuple[Tensor, Tensor]:
+def search_index(queries: Tensor, index: FaissIndex, k: int) -> tuple[Tensor, Tensor]:
     """Searches a faiss index; returns what `search` does."""
     check_shapes(queries, index.d, k)
     queries, device = queries.float(), queries.device

@@ -51,6 +51,9 @@ class VectorStore:
     def __len__(self) -> int:
         return self._plan.rows
 
+    def __repr__(self) -> str:
+        return f"VectorStore({str(self.folder)!r}: {len(self)} vectors, {self.width} wide, by {self.maker.name})"
+
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}  # a copy of an open memory map would hold its data
 
@@ -175,6 +178,11 @@ class TeacherStore:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.documents = VectorStore(self.folder / "documents")
+
+    def __repr__(self) -> str:
+        sets = ", ".join(sorted(self.query_sets())) or "none"
+        documents = f"{len(self.documents)} documents, {self.documents.width} wide, by {self.maker.name}"
+        return f"TeacherStore({str(self.folder)!r}: {documents}; queries: {sets})"
 
     @property
     def maker(self) -> Maker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from distill.texts.text_files import BYTE_ORDER_MARK, NEWLINE, TAB, cut_out, lin
 from distill.vectors.store_plan import HALF_MAX
 
 ROWS_PER_BATCH = 8192
+
+GivenIds = str | Sequence[str] | None  # a text file with an id a line, or a list of ids
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,27 @@ class VectorFiles:
         return digest.hexdigest()
 
 
-def read_id_file(path: str, ids: str | None) -> Ids:
-    """Reads the ids of the vectors in `path`, which has none of its own, from a text file with an id a line.
+def open_array(vectors: np.ndarray, ids: GivenIds) -> VectorFiles:
+    """An array [N, D] in memory as if it were in a file."""
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise BadInput(f"vectors: {array.dtype} of shape {array.shape}: expected an array of floats [N, D]")
 
-    Ids stay bytes: millions of Python strings would fill the memory.
+    def read(size: int) -> Iterator[np.ndarray]:
+        return (array[start : start + size] for start in range(0, len(array), size))
+
+    return VectorFiles("vectors", len(array), array.shape[1], read_ids("vectors", ids), read)
+
+
+def read_ids(path: str, ids: GivenIds) -> Ids:
+    """Reads the ids of the vectors in `path`, which has none of its own, from a text file with an id a line or from a list.
+
+    Those of a file stay bytes: millions of Python strings would fill the memory.
     """
     if ids is None:
         raise BadInput(f"{path}: has no ids of its own: give --ids, a text file with an id a line")
+    if not isinstance(ids, str):
+        return _list_to_ids([str(id_) for id_ in ids])
     if not Path(ids).is_file():
         raise BadInput(f"{ids}: no such file: --ids is a text file with an id a line")
     content = np.fromfile(ids, np.uint8)
@@ -87,6 +103,13 @@ def read_id_file(path: str, ids: str | None) -> Ids:
     lengths = ends - starts
     _refuse_bad_lines(ids, content, lengths)
     return Ids(cut_out(content, starts, lengths))
+
+
+def _list_to_ids(ids: list[str]) -> Ids:
+    for row, id_ in enumerate(ids):
+        if not 0 < len(id_.encode(errors="replace")) <= LONGEST_ID_BYTES:
+            raise BadInput(f"ids: the id of row {row} is {id_!r:.40}: expected 1 to {LONGEST_ID_BYTES} bytes")
+    return Ids.of(ids)
 
 
 def _refuse_bad_lines(ids: str, content: np.ndarray, lengths: np.ndarray) -> None:

@@ -14,9 +14,9 @@ from harness import arguments, report
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
-from distill.evaluation.latency import ServingPath, measure_query_latency, pytorch_path, torch_threads
-from distill.export.onnx_encoder import OnnxEncoder
-from distill.export.serving import ONNX_PATHS, PYTORCH, onnx_path, write_models
+from distill.encoders.onnx_encoder import MODELS, OnnxEncoder
+from distill.evaluation.latency import ServingPath, measure_query_latency, onnx_path, pytorch_path, torch_threads
+from distill.export.serving import PYTORCH, write_models
 from distill.texts.sources import QueryFile
 
 QUERIES = 300
@@ -49,7 +49,7 @@ def paths(encoder: Encoder, folder: Path, queries: list[str]) -> dict[str, Servi
         print(f"{COMPILED} left out: {str(error).splitlines()[0]}")
         del found[COMPILED]
     # as it ships: a query is answered by one core, however many there are, as two need longer to agree
-    return found | {name: onnx_path(OnnxEncoder(folder, model=file)) for name, file in ONNX_PATHS.items()}
+    return found | {name: onnx_path(OnnxEncoder(folder, model=file)) for name, file in MODELS.items()}
 
 
 def rows(model: str, found: dict[str, ServingPath], queries: list[str], threads: int, rounds: int) -> Iterator[dict[str, Any]]:

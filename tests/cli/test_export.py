@@ -21,10 +21,12 @@ def path(p50: float, mean: float, file: str = "student/f") -> dict:
 
 
 PATHS = {"PyTorch": path(4.0, 1.0), "ONNX fp32": path(2.0, 1.0, "student/onnx/model.onnx"), "ONNX int8": path(1.0, 0.9962)}
-LATENCY = {"queries": 3, "paths": PATHS, "serve": choose_path(PATHS)}
+TEACHER = {"query_latency_ms_p50": 9.0, "query_latency_ms_p95": 12.5}
+LATENCY = {"queries": 3, "teacher": TEACHER, "paths": PATHS, "serve": choose_path(PATHS)}
 TABLE = [
     "One query at a time on one core, 3 dev queries",
     "            p50 ms  p95 ms  cosine to PyTorch: mean, min",
+    "teacher       9.00   12.50",
     "PyTorch       4.00    8.00  1.0000, 0.9000",
     "ONNX fp32     2.00    4.00  1.0000, 0.9000",
     "ONNX int8     1.00    2.00  0.9962, 0.8962",
@@ -52,6 +54,15 @@ def test_a_new_export(capsys):
     ]
 
 
+def test_an_export_without_a_router_says_how_to_get_it(capsys):
+    maker = Maker("acme/teacher", "1f")
+    show(Export(Path("out"), Path("out/student"), None, maker, Serving(LATENCY, is_new=False), None, is_new=True))
+    assert capsys.readouterr().out.splitlines() == [
+        "out/student: SentenceTransformer('out/student').encode(queries)",
+        "The teacher is not copied: --router adds router/, student and teacher as one model",
+    ]
+
+
 def test_an_export_without_onnx_and_without_a_teacher(capsys):
     show(make_export(Serving(reason="without onnx: install the extra `onnx` and export again"), router=False))
     assert capsys.readouterr().out.splitlines() == [
@@ -65,5 +76,6 @@ def test_an_export_of_before(capsys):
     show(make_export(Serving(LATENCY, is_new=False), is_new=False, index=ExportedIndex(Path("out/index"), INDEX, is_new=False)))
     assert capsys.readouterr().out.splitlines() == [
         "out: done before, the model card as of now",
+        "out/router: encode_query(...) is the student, encode_document(...) the teacher",
         f"out/index: done before, {INDEX_LINE}",
     ]

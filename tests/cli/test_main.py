@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from commands import distill
@@ -79,6 +80,15 @@ def test_unknown_verb_names_those_there_are(capsys: pytest.CaptureFixture[str]) 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert distill("--version") == 0
     assert capsys.readouterr().out == version("distill") + "\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["search", "RUN", "old river"]], ids=" ".join)
+def test_a_closed_pipe_ends_it_quietly(arguments: list[str], run_folder: Path) -> None:
+    words = [str(run_folder) if word == "RUN" else word for word in arguments]
+    program = subprocess.Popen([sys.executable, "-m", "distill", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout is not None and program.stderr is not None
+    program.stdout.close()  # as `head` does when it has seen enough
+    assert (program.wait(timeout=300), program.stderr.read()) == (141, "")
 
 
 def test_module_and_command_are_the_same_program() -> None:

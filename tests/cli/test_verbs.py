@@ -21,8 +21,8 @@ import yaml
 from commands import distill, furthest, train_arguments
 from conftest import make_source
 
+from distill.encoders.onnx_encoder import OnnxEncoder
 from distill.evaluation.latency import measure_query_latency
-from distill.export.onnx_encoder import OnnxEncoder
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 ir_measures = pytest.importorskip("ir_measures")
@@ -62,7 +62,7 @@ class Left:
 @pytest.fixture(scope="module", autouse=True)
 def few_latency_rounds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.evaluation.evaluate.measure_query_latency", functools.partial(measure_query_latency, rounds=5, warm_up=1))
+        patch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=5, warm_up=1))
         yield
 
 
@@ -74,7 +74,7 @@ def left(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Left
     assert distill("encode", "--teacher", teacher_folder, *source, "--precision", "fp32", "--out", made.store) == 0
     assert distill(*train_arguments(made.source, made.store, made.run, "--trainer.max_epochs", EPOCHS)) == 0
     assert distill("evaluate", made.run) == 0
-    assert distill("export", made.run) == 0
+    assert distill("export", made.run, "--router") == 0
     return made
 
 
@@ -322,7 +322,7 @@ def test_export_without_the_extra_and_again_with_it(
     assert line in capsys.readouterr().out.splitlines()
     before = files(tmp_path / "out")
     assert not [name for name in before if "onnx" in name or name == "latency.json"]
-    assert "router/modules.json" in before and "student/modules.json" in before
+    assert "router/modules.json" not in before and "student/modules.json" in before
     assert distill("export", left.run, "--out", tmp_path / "out") == 0
     now = files(tmp_path / "out")
     assert now.keys() - before.keys() == {"student/onnx/model.onnx", "student/onnx/model_qint8.onnx", "latency.json"}

@@ -150,6 +150,9 @@ def test_many_texts_give_rows_and_one_text_a_vector(which, towers):
         np.testing.assert_allclose(encode(TEXTS[1]), vectors[1], atol=1e-6)
         assert encode(tuple(TEXTS[:1])).shape == (1, 16)
         assert encode([]).shape == (0, 16)
+    for role in ("query", "document"):
+        assert model.encode(TEXTS[0], role).shape == (model.width,)
+        torch.testing.assert_close(model.encode(TEXTS[0], role), model.encode(TEXTS[:1], role)[0])
     assert not np.allclose(model.encode_query(TEXTS), model.encode_document(TEXTS), atol=1e-2)
 
 

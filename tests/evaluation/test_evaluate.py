@@ -24,7 +24,7 @@ from distill.vectors.store import TeacherStore
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.evaluation.evaluate.measure_query_latency", functools.partial(measure_query_latency, rounds=3, warm_up=1))
+    monkeypatch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=3, warm_up=1))
 
 
 @pytest.fixture(scope="module")

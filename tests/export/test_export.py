@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from distill.encoders.folder import load_encoder
+from distill.encoders.onnx_encoder import OnnxEncoder
 from distill.encoders.towers import load_towers
 from distill.export.export import Export, export
-from distill.export.onnx_encoder import OnnxEncoder
 from distill.records import BadInput
 
 TEXTS = ["old river", "how to find a garden"]
@@ -21,7 +21,7 @@ TEXTS = ["old river", "how to find a garden"]
 @pytest.fixture(scope="module")
 def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
     pytest.importorskip("onnxruntime")
-    return export(str(run_folder), str(tmp_path_factory.mktemp("export") / "out"))
+    return export(str(run_folder), str(tmp_path_factory.mktemp("export") / "out"), router=True)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -38,6 +38,45 @@ def test_it_returns_what_it_wrote(exported, run_folder, teacher_folder):
     assert exported.teacher.name == str(teacher_folder)
     assert exported.serving.latency == json.loads((exported.folder / "latency.json").read_text())
     np.testing.assert_allclose(OnnxEncoder(exported.student).encode_query(TEXTS), student.encode_query(TEXTS), atol=1e-5)
+
+
+def test_the_teacher_is_copied_on_request_alone(run_folder, teacher_folder, tmp_path):
+    out = tmp_path / "out"
+    assert export(str(run_folder), str(out)).router is None
+    names = {name for name in files(out) if not name.startswith("student/")}
+    assert names == {"README.md", "export.json", "latency.json"}
+    assert "router" not in (out / "README.md").read_text()
+    before = files(out)
+    again = export(str(run_folder), str(out), router=True)
+    assert (again.router, again.is_new) == (out / "router", False)
+    assert load_towers(str(again.router)).document.fingerprint() == load_encoder(str(teacher_folder)).fingerprint()
+    assert 'SentenceTransformer("router")' in (out / "README.md").read_text()
+    assert {name for name, content in files(out).items() if not name.startswith("router/") and content != before[name]} == {"README.md"}
+
+
+def test_a_teacher_that_is_not_here_cannot_be_copied(run_folder, store_folder, teacher_folder, tmp_path):
+    run, store = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (run_folder, store_folder))
+    for path in (run / "config.yaml", *store.glob("*/*.json")):
+        path.write_text(path.read_text().replace(str(store_folder), str(store)).replace(str(teacher_folder), "gone/teacher"))
+    with pytest.raises(BadInput, match=r"router: the model gone/teacher is not here, its vectors were .*: leave --router out"):
+        export(str(run), str(tmp_path / "out"), router=True)
+    assert not (tmp_path / "out").exists()
+    exported = export(str(run), str(tmp_path / "out"))
+    assert exported.router is None and exported.serving.latency["teacher"] is None
+
+
+def test_others_can_read_every_file(exported, run_folder):
+    for folder in (exported.folder, run_folder):
+        modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+        assert modes == {0o644}  # under the usual umask
+        assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_dir()} == {0o755}
+
+
+def test_the_teacher_is_timed_beside_the_student(exported):
+    latency = exported.serving.latency
+    assert list(latency["paths"]) == ["PyTorch", "ONNX fp32", "ONNX int8"]
+    assert 0 < latency["teacher"]["query_latency_ms_p50"] <= latency["teacher"]["query_latency_ms_p95"]
+    assert f"| teacher, PyTorch | {latency['teacher']['query_latency_ms_p50']:.2f} |" in (exported.folder / "README.md").read_text()
 
 
 def test_again_it_writes_nothing(exported, run_folder):

@@ -39,7 +39,7 @@ def card(path: Path, teacher: bool = True, serve: str | None = None, index: dict
     student = make_encoder("bert", layers=1, prompts={"query": prompt, "document": ""})
     latency = {"processor": "a processor", "queries": 30, "paths": PATHS, "serve": serve} if serve else None
     run: Any = FakeRun(path)
-    return render_card(run, student, make_encoder("bert") if teacher else None, "acme/teacher", latency, index)
+    return render_card(run, student, make_encoder("bert") if teacher else None, "acme/teacher", teacher, latency, index)
 
 
 def test_results_are_a_table(tmp_path):

@@ -7,7 +7,7 @@ from families import make_dense, make_encoder
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.modules import EncoderModule, Normalize
-from distill.export.onnx_encoder import MODEL, OnnxEncoder
+from distill.encoders.onnx_encoder import MODEL, OnnxEncoder
 from distill.export.onnx_graph import NoGraph, check_equal, write_graph, write_quantised
 
 pytest.importorskip("onnxruntime")

@@ -57,6 +57,30 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
+def test_others_read_what_a_library_kept_private(tmp_path):
+    """0644 and 0755 under the usual umask, 0640 and 0750 under 027; rights that are there stay."""
+    code = """
+import os, sys
+from pathlib import Path
+from distill.files.atomic import write_atomically
+
+os.umask(int(sys.argv[1], 8))
+out = Path(sys.argv[2])
+with write_atomically(out / "folder") as temporary:
+    temporary.mkdir(mode=0o700)
+    (temporary / "inner").mkdir(mode=0o700)
+    os.close(os.open(temporary / "inner" / "weights", os.O_CREAT | os.O_WRONLY, 0o600))
+    os.close(os.open(temporary / "program", os.O_CREAT | os.O_WRONLY, 0o700))
+with write_atomically(out / "file") as temporary:
+    os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+"""
+    paths = ["folder", "folder/inner", "folder/inner/weights", "folder/program", "file"]
+    for umask, modes in {"022": [0o755, 0o755, 0o644, 0o744, 0o644], "027": [0o750, 0o750, 0o640, 0o740, 0o640]}.items():
+        out = tmp_path / umask
+        subprocess.run([sys.executable, "-c", code, umask, str(out)], check=True)
+        assert [(out / path).stat().st_mode & 0o777 for path in paths] == modes
+
+
 def test_the_remains_of_a_killed_process_with_our_number_are_cleared(tmp_path):
     remains = tmp_path / f".folder.{socket.gethostname()}.{os.getpid()}.tmp"
     remains.mkdir()

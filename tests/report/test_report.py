@@ -53,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> Path
     source = ["--source", "MsMarcoTsv", "--source.root", texts]
     assert distill("encode", "--teacher", teacher_folder, *source, "--precision", "fp32", "--out", root / "store") == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.evaluation.evaluate.measure_query_latency", functools.partial(measure_query_latency, rounds=3, warm_up=1))
+        patch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=3, warm_up=1))
         for name, epochs in (("one", 1), ("two", 3)):
             assert distill(*train_arguments(texts, root / "store", root / name, "--trainer.max_epochs", epochs)) == 0
             assert distill("evaluate", root / name, "--split", "test+more") == 0

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill.files.atomic import read_json
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MODEL = "onnx/model.onnx"  # sentence-transformers expects the same path
+QUANTISED = "onnx/model_qint8.onnx"
+MODELS = {"ONNX fp32": MODEL, "ONNX int8": QUANTISED}  # files in the folder of a student by the name that results have for them
 OUTPUT = "sentence_embedding"
 
 
@@ -27,7 +29,7 @@ class OnnxEncoder:
         model: file of the model in the folder.
 
     Raises:
-        BadInput: the folder has no such model.
+        BadInput: the folder has no such model, or ONNX Runtime cannot read it.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1, model: str = MODEL):
@@ -39,7 +41,10 @@ class OnnxEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else waiting threads would use the cores between queries
-        self.session = onnxruntime.InferenceSession(str(folder / model), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(folder / model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # errors of ONNX Runtime have no common class
+            raise BadInput(f"{folder / model}: ONNX Runtime cannot read it ({one_line(error)}): export again into another folder") from None
         self.tokenizer = load_tokenizer(folder)
         self.prompts: dict[str, str] = read_json(folder / "config_sentence_transformers.json", "prompts")["prompts"]
 

@@ -1,11 +1,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from families import make_folder
+from families import make_encoder, make_folder
 
 from distill.encoders.folder import load_encoder
-from distill.export.onnx_encoder import OnnxEncoder, load_tokenizer
+from distill.encoders.onnx_encoder import MODEL, OnnxEncoder, load_tokenizer
+from distill.export.onnx_graph import write_graph
 from distill.records import BadInput
 
 pytest.importorskip("onnxruntime")
@@ -21,6 +23,26 @@ def test_tokens_equal_those_of_the_encoder(family, tmp_path):
     assert [row.attention_mask for row in rows] == expected.attention_mask.tolist()
 
 
+def test_a_string_is_one_query(tmp_path):
+    encoder = make_encoder("bert", layers=1)
+    encoder.save_pretrained(tmp_path / "encoder")
+    (tmp_path / "encoder" / MODEL).parent.mkdir()
+    write_graph(encoder, tmp_path / "encoder" / MODEL)
+    served, text = OnnxEncoder(tmp_path / "encoder"), "what is the best river"
+    for encode in (served.encode, served.encode_query):
+        assert encode(text).shape == (encoder.width,)
+        np.testing.assert_array_equal(encode(text), encode([text])[0])
+        assert encode([text, "garden"]).shape == (2, encoder.width)
+
+
+def test_a_damaged_model_is_refused(tmp_path):
+    make_folder(tmp_path / "encoder", "bert")
+    (tmp_path / "encoder" / "onnx").mkdir()
+    (tmp_path / "encoder" / MODEL).write_bytes(b"half of a model")
+    with pytest.raises(BadInput, match=r"onnx/model\.onnx: ONNX Runtime cannot read it \(.*\): export again"):
+        OnnxEncoder(tmp_path / "encoder")
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     make_folder(tmp_path / "encoder", "bert")
     with pytest.raises(BadInput, match=r"onnx/model\.onnx: no ONNX model here: install the extra `onnx` and run distill export"):
@@ -29,5 +51,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_serving_imports_no_torch():
     heavy = "[name for name in ('torch', 'transformers') if name in sys.modules]"
-    code = f"import sys, onnxruntime, tokenizers, distill.export.onnx_encoder; print({heavy})"
+    code = f"import sys, onnxruntime, tokenizers, distill.encoders.onnx_encoder; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

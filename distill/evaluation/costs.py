@@ -1,0 +1,58 @@
+"""What each model of an evaluation costs: parameters and latency, of ONNX models too where `export` left some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from distill.encoders.onnx_encoder import MODELS, OnnxEncoder
+from distill.evaluation.latency import ServingPath, measure_query_latency, one_core, onnx_path
+from distill.evaluation.systems import System
+from distill.files.atomic import read_json
+from distill.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The queries that latency is measured on, and the student's ONNX models.
+
+    Args:
+        split: name of the queries.
+        queries: some of them.
+        served: by name, from a query's text to its vector [1, D].
+    """
+
+    split: str
+    queries: list[str]
+    served: Mapping[str, ServingPath] = field(default_factory=dict)
+
+    def measure_costs(self, systems: Mapping[str, System]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Measures every model at once, so that they wait for the same machine.
+
+        Returns:
+            Parameters and latency by system; and the field `latency` of results.json: what was measured how, and each ONNX model.
+        """
+        paths: dict[str, ServingPath] = {name: system.encode_one for name, system in systems.items()}
+        with one_core([system.module for system in systems.values() if system.module is not None]):
+            latency = measure_query_latency({**paths, **self.served}, self.queries)
+        costs = {name: {**system.cost, **latency[name]} for name, system in systems.items()}
+        served = {name: latency[name] for name in self.served}
+        return costs, {"split": self.split, "queries": len(self.queries), "threads": 1, "paths": served}
+
+
+def open_exported(run: RunFolder, fingerprint: str) -> dict[str, ServingPath]:
+    """Opens the ONNX models that `distill export` left in a run folder, by their names in results.
+
+    Args:
+        run: the run folder.
+        fingerprint: that of the student: an export of another one is passed over.
+    """
+    export = run.path / "export"
+    if find_spec("onnxruntime") is None or not (export / "export.json").exists():
+        return {}
+    if read_json(export / "export.json", "inputs of the export").get("student") != fingerprint:
+        return {}
+    student = export / "student"
+    return {name: onnx_path(OnnxEncoder(student, model=file)) for name, file in MODELS.items() if (student / file).is_file()}
