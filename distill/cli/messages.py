@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from distill.cli.arguments import class_names, suggest
+from distill.files.configs import Configurable
 
 OPTION = re.compile(r"^ +(?:-\w[^-]*)?--([\w.]*\w)", re.MULTILINE)  # in a help text
 QUOTED_NAME = re.compile(r"'([A-Za-z][\w.]*)'")
@@ -16,40 +19,51 @@ QUOTED_NAME = re.compile(r"'([A-Za-z][\w.]*)'")
 PLACES = re.compile(r"\s*Parser key \"([^\"]+)\"(?: element \d+)?:|\s*Problem with given class_path '[\w.]*?(\w+)':")
 # a text is tried as the path of a YAML file too, which nobody meant
 NOT_A_PATH = re.compile(r"\s*- Expected a path but .* either not accessible or invalid\n")
-# where a class or nothing is possible, the remark about nothing is left out
+# where a class, a mapping of classes, or nothing is possible, the remark about nothing is left out
 OR_NOTHING = re.compile(
-    r"Does not validate against any of the Union subtypes\s+Subtypes: \[<class 'distill\.[\w.]+'>, <class 'NoneType'>\]\s+"
-    r"Errors:\s+- (.*?)\s+- Expected a <class 'NoneType'>.*",
+    r"Does not validate against any of the Union subtypes\s+"
+    r"Subtypes: \[(?:<class 'distill\.[\w.]+'>|dict\[str, distill\.[\w.]+\]), <class 'NoneType'>\]\s+"
+    r"Errors:\s+- (.*?)\s+- Expected a <class 'NoneType'>(.*)",
     re.DOTALL,
 )
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "dict": "a mapping", "list": "a list", "str": "text"}
 
 
-def one_line(message: str) -> str:
+def one_line(message: str, classes: Callable[[], Mapping[str, Collection[str]]] = dict) -> str:
     """The keys of a parser's tree of remarks, then the remark.
+
+    Args:
+        message: what the parser says.
+        classes: returns the names of the classes that each option takes; it is only called where a class is unknown.
 
     >>> one_line('Parser key "data.batch_size":\\n  Expected a <class \\'int\\'>. Got value: many')
     "data.batch_size: 'many' is not a whole number"
     >>> one_line("Something that no rule knows\\n  about a value")
     'Something that no rule knows about a value'
     """
-    remarks = OR_NOTHING.sub(r"\1", NOT_A_PATH.sub("\n- ", message))
+    remarks = OR_NOTHING.sub(_without_nothing, NOT_A_PATH.sub("\n- ", message))
     places = list(dict.fromkeys(key or kind for key, kind in PLACES.findall(remarks)))
     remark = " ".join(PLACES.sub(" ", remarks).split()).lstrip("- ")
-    return ": ".join([*places, _reword(remark, places[0] if places else "")])
+    return ": ".join([*places, _reword(remark, places, classes)])
 
 
-def _reword(remark: str, key: str) -> str:
+def _without_nothing(remark: re.Match[str]) -> str:
+    lacks_value = remark[1].startswith("Expected a <class") and "value:" not in remark[1]
+    return remark[1] + remark[2] if lacks_value else remark[1]
+
+
+def _reword(remark: str, places: Sequence[str], classes: Callable[[], Mapping[str, Collection[str]]]) -> str:
     """A remark on a value's type, on an unknown class or on an abstract one, in plain words; any other as it is."""
-    value, expected = re.search(r"(?:Got|Given) value: (.*)$", remark), _expected_values(remark)
+    value, expected = re.search(r"(?:Got|Given) value: (.*?)(?: Given value.*)?$", remark), _expected_values(remark)
     if value and expected:
         relation = "none of" if len(expected) > 1 else "not"
         return f"{value[1]!r} is {relation} {', '.join(expected)}"
     unknown_class = re.match(r"Expected a dot import path string: (\S+)$", remark)
     if unknown_class:
-        return f"there is no class {unknown_class[1]!r}: --help lists what {key} can be"
+        known = classes().get(places[0], []) if len(places) == 1 else []
+        return f"there is no class {unknown_class[1]!r}: {suggest(unknown_class[1], known or class_names(Configurable))}"
     if re.match(r"Expected an instantiatable class, but \S+ is abstract$", remark):
-        return f"which one is not said: give --{key} NAME before its options; --help lists the names"
+        return f"which one is not said: give --{places[0]} NAME before its options; --help lists the names"
     return remark
 
 
@@ -58,6 +72,22 @@ def _expected_values(remark: str) -> list[str]:
     choices = [word.strip("' ") for match in re.findall(r"Expected a typing\.Literal\[(.*?)\]", remark) for word in match.split(",")]
     types = re.findall(r"Expected a <class '(?:[\w.]*\.)?(\w+)'>", remark)
     return list(dict.fromkeys([*choices, *(TYPES.get(name, name) for name in types if name != "NoneType")]))
+
+
+def list_classes(help_text: str) -> dict[str, list[str]]:
+    """The names of the classes that each option of a help text takes.
+
+    >>> list_classes("  --source SOURCE  Texts. (type: <class 'TextSource'>, known subclasses: distill.texts.Beir,\\n    mine.Notes)")
+    {'source': ['Beir', 'Notes']}
+    """
+    names = {}
+    options = list(OPTION.finditer(help_text))
+    ends = [option.start() for option in options[1:]] + [len(help_text)]
+    for option, end in zip(options, ends, strict=True):
+        listed = re.search(r"known\s+subclasses:\s+([^)]+)\)", help_text[option.end() : end])
+        if listed:
+            names[option[1]] = [re.sub(r"\s", "", path).rpartition(".")[2] for path in listed[1].split(",")]
+    return names
 
 
 def with_suggestion(message: str, help_text: Callable[[], str]) -> str:

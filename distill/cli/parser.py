@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile, ArgumentParser
 from pytorch_lightning.cli import LightningArgumentParser
 
-from distill.cli.messages import find_misspelt_option, one_line, with_suggestion
+from distill.cli.arguments import move_files_first, replace_class_names
+from distill.cli.messages import find_misspelt_option, list_classes, one_line, with_suggestion
 from distill.records import BadInput
 
 # arguments without a flag that are of any number, or stand beside options that must be given
@@ -33,7 +34,7 @@ def call_function(verb: str, function: Callable[..., Any], arguments: list[str])
     for name, options in positional.items():
         parser.add_argument(name, type=str, **options)
     parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=set(positional))
-    config = parser.instantiate_classes(parser.parse_args(arguments))
+    config = parser.instantiate_classes(parser.parse_args(move_files_first(arguments)))
     config.pop("config", None)
     return function(**config)
 
@@ -67,11 +68,16 @@ class _OneLine:
             if isinstance(ex, BadInput):
                 raise ex
             ex = ex.__cause__ or ex.__context__
-        raise BadInput(one_line(message))
+        raise BadInput(one_line(message, self._list_classes))
+
+    def _list_classes(self: Any) -> dict[str, list[str]]:
+        return list_classes(self.format_help())
 
     def parse_args(self: Any, args: Any = None, *rest: Any, **more: Any) -> Any:
         """Parses; an option that does not exist is refused before other errors, which may follow from it."""
         try:
+            if self.exit_on_error:
+                args = replace_class_names(args, self._list_classes)
             return super().parse_args(args, *rest, **more)  # type: ignore[misc]
         except BadInput as error:
             unknown = find_misspelt_option(list(args), self.format_help()) if self.exit_on_error else None

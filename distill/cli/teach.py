@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pytorch_lightning import Callback
 from pytorch_lightning.cli import LightningArgumentParser
@@ -40,6 +40,9 @@ def main(arguments: list[str]) -> None:
 
 class TeachCLI(TrainCLI):
     """The same for a teacher; `model` names its class."""
+
+    groups: ClassVar = {**TrainCLI.groups, "--model": "teacher"}
+    defaults: ClassVar[dict[str, Any]] = {}
 
     def make_evaluation(self) -> Callback:
         teacher: Any = self.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pytorch_lightning import Callback, Trainer
@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import read_lines
 from distill.callbacks.tracking import Tracking, check_installed
+from distill.cli.arguments import CONFIG_OPTIONS, move_files_first, replace_group_names, replace_loss_names
 from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
 from distill.data.datamodule import RetrievalData
 from distill.modules.student import StudentModule
@@ -57,11 +58,12 @@ def parse(
     """The objects that the arguments describe, and the whole configuration as plain values."""
     quiet_lightning()
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
+    files_first = move_files_first(arguments, (*CONFIG_OPTIONS, *kind.groups))
     cli = kind(
         module,
         data,
         run=False,
-        args=arguments,
+        args=replace_loss_names(replace_group_names(files_first, kind.groups)),
         save_config_callback=None,
         seed_everything_default=0,
         trainer_defaults=TRAINER_DEFAULTS,
@@ -82,6 +84,13 @@ def parse(
 class TrainCLI(LightningCLI):
     """`model`, `data` and `trainer` groups, plus the run folder; everything else is Lightning's."""
 
+    groups: ClassVar = {"--model": "student", "--data": "data", "--trainer": "trainer"}  # the folder in conf/ of each group's files
+    # those that StudentModule has too, so that an option may change a part of them
+    defaults: ClassVar[dict[str, Any]] = {
+        "model.student": {"class_path": "distill.encoders.students.StudentFromTeacher"},
+        "model.losses": {"query_matching": {"class_path": "distill.losses.QueryMatching"}},
+    }
+
     def make_evaluation(self) -> Callback:
         """The callback that measures on dev."""
         return RetrievalEval()
@@ -98,6 +107,7 @@ class TrainCLI(LightningCLI):
         steps = "steps between two writings of last.ckpt"
         parser.add_argument("--checkpoint_every_n_steps", type=int, default=CHECKPOINT_EVERY_N_STEPS, help=steps)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.set_defaults(self.defaults)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         check_installed(self.config.tracking)

@@ -49,8 +49,6 @@ def _load(name: str, pooling: PoolingMode | None, normalize: bool | None) -> Enc
         if pooling is not None or normalize is not None:
             raise BadInput(f"{name}: its modules.json says how it pools and normalises: leave pooling and normalize out")
         return Encoder(*read_modules(folder, read_module_list(folder)))
-    if (folder / "student" / "modules.json").exists():
-        raise BadInput(f"{name}: a run folder: its student is {folder / 'student'}")
     if pooling is None or normalize is None:
         raise BadInput(f"{name}: a plain transformers folder does not say how it pools: set pooling (cls or mean) and normalize")
     backbone, tokenizer = load_transformer(folder)

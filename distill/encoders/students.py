@@ -1,7 +1,6 @@
 """Students to train: a cut of the teacher's own layers, or any backbone."""
 
-from __future__ import annotations
-
+# no annotations from __future__: the command line reads the types of these dataclasses, which it cannot once they are texts
 import copy
 import math
 import re

@@ -49,7 +49,7 @@ class StudentModule(ScheduledModule):
         documents: inherited uses the teacher's stored vectors, so that the teacher's index can be searched; shared embeds documents with
             the student's own weights, separate with a second student of the same kind, teacher with a trained copy of the teacher's tower.
         ensemble: averages several teachers of data.teachers into one, for losses that compare scores.
-        start_from: weights to begin from: the folder or a checkpoint of a student of the same kind.
+        start_from: weights to begin from: a run folder, the folder of a student or a checkpoint, of a student of the same kind.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """

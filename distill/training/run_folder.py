@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from distill.files.provenance import collect_provenance
 from distill.modules.start import START
 from distill.records import BadInput, one_line
 from distill.texts.text_source import TextSource
+from distill.training.run_paths import find_moved_paths, with_absolute_paths
 from distill.vectors.store import TeacherStore
 
 JOB = "shrink.json"  # file of a folder in which `shrink` puts texts, vectors and run together
@@ -74,6 +76,7 @@ class RunFolder:
         Returns:
             A lock: until its `with` block ends no other process may write to the folder; for a finished run one that locks nothing.
         """
+        config = {**config, **with_absolute_paths({key: config[key] for key in ("model", "data")}), "out": os.path.abspath(self.path)}
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
         inputs["trainer"] = {key: config["trainer"].get(key) for key in LEARNING_SETTINGS} | {"precision": precision}
         inputs |= fingerprints
@@ -93,7 +96,8 @@ class RunFolder:
 
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
         if (self.path / "run.json").exists():
-            difference = first_difference(self.record()["inputs"], with_current_class_paths(inputs))
+            before = with_absolute_paths(self.record()["inputs"])  # release 0.1 recorded paths as they were given
+            difference = first_difference(before, with_current_class_paths(inputs))
             if difference is not None:
                 raise BadInput(f"{self.path}: made from other inputs: {difference}: choose another --out or delete it")
             return
@@ -111,7 +115,7 @@ class RunFolder:
         inputs = record.get("inputs") if isinstance(record, dict) else None
         if not isinstance(inputs, dict) or not isinstance(inputs.get("trainer"), dict):
             raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
-        return {**record, "inputs": with_current_class_paths(inputs)}
+        return {**record, "inputs": self._find_moved_paths(with_current_class_paths(inputs), self._read_config())}
 
     def teacher_store(self, folder: str) -> TeacherStore:
         """Opens the store in `folder`; refuses a store of another teacher than the student's."""
@@ -122,7 +126,11 @@ class RunFolder:
         return store
 
     def settings(self) -> dict[str, Any]:
-        """Reads the configuration of the run."""
+        """Reads the configuration of the run; its paths are those of now, also where the folder was moved."""
+        settings = self._read_config()
+        return self._find_moved_paths(with_current_class_paths(settings), settings)
+
+    def _read_config(self) -> dict[str, Any]:
         if not self.config.exists():
             raise BadInput(f"{self.path}: no run folder (it has no config.yaml): run distill train")
         try:
@@ -131,7 +139,11 @@ class RunFolder:
             raise BadInput(f"{self.config}: not valid YAML ({one_line(error)}): restore it") from None
         if not isinstance(settings, dict) or not all(isinstance(settings.get(part), dict) for part in ("model", "data")):
             raise BadInput(f"{self.config}: not the configuration of a run: restore it")
-        return with_current_class_paths(settings)
+        return settings
+
+    def _find_moved_paths(self, node: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        before = settings.get("out")
+        return find_moved_paths(node, before, self.path) if isinstance(before, str) else node
 
     def data(self) -> RetrievalData:
         """Makes the data module of the run."""
@@ -177,4 +189,9 @@ def first_difference(before: Any, now: Any, key: str = "") -> str | None:
             if difference is not None:
                 return difference
         return None
-    return None if before == now else f"{key} was {before}, now {now}"
+    return None if before == now or _is_same_path(before, now) else f"{key} was {before}, now {now}"
+
+
+def _is_same_path(before: Any, now: Any) -> bool:
+    """Whether two values are one path, one of them absolute; a file that is gone keeps the path that was given."""
+    return isinstance(before, str) and isinstance(now, str) and os.path.abspath(before) == os.path.abspath(now)
