@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from distill.encoders.tokenizing import Role
 from distill.files.progress import log, progress_bar
 from distill.files.ranks import launched_rank, launched_world_size
 from distill.teachers.candidates import PairTexts
+from distill.teachers.shard_size import choose_rows_per_shard
 from distill.texts.texts import Texts
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
@@ -55,7 +57,12 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
     Returns:
         The store; None where other processes still have shards to write.
     """
-    writer = StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), texts.fingerprint)
+
+    def embed_rows(rows: np.ndarray) -> None:
+        teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
+
+    choose_rows = partial(choose_rows_per_shard, embed_rows, len(texts))
+    writer = StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), texts.fingerprint, choose_rows)
     if writer.finished:
         writer.update_name()
         log.info(f"{folder}: done before, {len(texts)} vectors")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, StorePlan, read_plan, shard_name
 
-ROWS_PER_SHARD = 8192  # a kill loses one shard at most: about a minute of a small teacher on a laptop
+ROWS_PER_SHARD = 8192  # a kill loses one shard at most
 MOST_SHARDS = 256  # each open shard takes a file descriptor; a process commonly has 1,024
 
 
@@ -31,24 +33,34 @@ class StoreWriter:
         width: D.
         maker: the model that writes the vectors.
         texts: fingerprint of the texts; None where only their ids are known.
+        choose_rows: chooses the rows of a shard of a new store, given the most that it may have; None takes the most. An old store keeps
+            its own.
 
     Raises:
         BadInput: the folder holds something else, or a store of other inputs.
     """
 
-    def __init__(self, folder: str | Path, ids: Ids, width: int, maker: Maker, texts: str | None):
+    def __init__(
+        self,
+        folder: str | Path,
+        ids: Ids,
+        width: int,
+        maker: Maker,
+        texts: str | None,
+        choose_rows: Callable[[int], int] | None = None,
+    ):
         self.folder = Path(folder)
         self.ids = ids
-        rows_per_shard = max(ROWS_PER_SHARD, -(-len(ids) // MOST_SHARDS))
-        self.plan = StorePlan(len(ids), width, rows_per_shard, maker, xxhash.xxh3_64_hexdigest(ids.raw.tobytes()), texts)
-        self._write_plan()
+        plan = StorePlan(len(ids), width, ROWS_PER_SHARD, maker, xxhash.xxh3_64_hexdigest(ids.raw.tobytes()), texts)
+        self._write_plan(plan, choose_rows)
         before = read_plan(self.folder)
+        self.plan = replace(plan, rows_per_shard=before.rows_per_shard)
         if before.maker.fingerprint != maker.fingerprint:
             models = f"the model was {_describe_model(before.maker)}, now {_describe_model(maker)}"
             raise BadInput(f"{self.folder}: made from other inputs ({models}): choose another --out or delete it")
         refuse_other_inputs(self.folder, _flatten(before), _flatten(self.plan))
 
-    def _write_plan(self) -> None:
+    def _write_plan(self, plan: StorePlan, choose_rows: Callable[[int], int] | None) -> None:
         """Writes the plan of a new store; refuses a folder of anything else."""
         path = self.folder / PLAN
         had_files = has_files(self.folder)  # before the plan is looked for, as another rank may write it in between
@@ -56,8 +68,10 @@ class StoreWriter:
             return
         if had_files:
             raise BadInput(f"{self.folder}: not a vector store and not empty: choose another folder")
-        with suppress(FileExistsError):  # another rank was faster
-            write_json(path, self.plan.to_json(), exclusive=True)
+        rows_per_shard = choose_rows(ROWS_PER_SHARD) if choose_rows is not None else ROWS_PER_SHARD
+        plan = replace(plan, rows_per_shard=max(rows_per_shard, -(-plan.rows // MOST_SHARDS)))
+        with suppress(FileExistsError):  # another rank was faster: its plan counts for all
+            write_json(path, plan.to_json(), exclusive=True)
 
     @property
     def finished(self) -> bool:

@@ -237,11 +237,27 @@ def test_a_finished_store_of_the_release_before_keeps_its_manifest(folder):
     assert read_json(folder / "manifest.json", "manifest") == manifest
 
 
-def test_shards_of_another_size_are_refused(folder, monkeypatch):
+def test_a_store_keeps_the_size_of_its_shards(folder, monkeypatch):
+    (folder / "00001.npy").unlink()
+    (folder / "manifest.json").unlink()
     monkeypatch.setattr(store_writer, "ROWS_PER_SHARD", 8)
-    with pytest.raises(BadInput, match="rows_per_shard was 7, now 8"):
-        writer_in(folder)
-    np.testing.assert_array_equal(VectorStore(folder)[:], HALVES)  # reading goes by the manifest
+    writer = writer_in(folder, choose_rows=lambda most: pytest.fail("a store that exists has its plan"))
+    assert write_missing(writer) == [1]
+    writer.finish()
+    np.testing.assert_array_equal(VectorStore(folder)[:], HALVES)
+
+
+def test_the_rows_of_a_new_store_are_chosen_and_all_ranks_agree(tmp_path):
+    def slower_rank(most: int) -> int:
+        assert most == PER_SHARD
+        writer_in(tmp_path / "store", choose_rows=lambda most: 4)  # another rank writes its plan meanwhile
+        return 5
+
+    writer = writer_in(tmp_path / "store", choose_rows=slower_rank)
+    assert writer.plan.shard_sizes == [4, 4, 4, 4, 4, 3]
+    write_missing(writer)
+    writer.finish()
+    np.testing.assert_array_equal(VectorStore(tmp_path / "store")[:], HALVES)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -1,0 +1,63 @@
+"""How many texts a shard of a new store holds, so that a kill loses half a minute of a teacher's work at most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from distill.texts.texts import evenly_spaced_rows
+
+SECONDS_PER_SHARD = 20.0  # less than 30, as the texts of a shard may be longer than those that were measured
+SMALLEST_SHARD = 64
+SAMPLES = (2, 8, 32, 128, 512)  # texts that are embedded to measure the rate, one sample after the other until it is known
+FEWEST_TEXTS = 8  # with fewer a rate above what is needed may be chance
+ENOUGH_SECONDS = 0.5  # a sample that takes so long is large enough
+SMALLEST_SHARE = 50  # a sample is at most the 50th part of all texts, as it is embedded again with its shard
+
+
+def choose_rows_per_shard(embed: Callable[[np.ndarray], object], count: int, largest: int) -> int:
+    """Chooses the texts of a shard by the teacher's rate, which is measured on a few of them.
+
+    Args:
+        embed: embeds the texts in some rows.
+        count: number of all texts.
+        largest: texts of a shard of a fast teacher.
+
+    Returns:
+        `largest`, or for a slow teacher the power of two that it embeds in 10 to 20 seconds, at least 64.
+    """
+    needed = min(largest, count)
+    if needed <= SMALLEST_SHARD:
+        return largest
+    rows = SECONDS_PER_SHARD * measure_rate(embed, count, needed / SECONDS_PER_SHARD)
+    if rows >= needed:
+        return largest
+    return power_of_two_below(max(SMALLEST_SHARD, int(rows)))
+
+
+def measure_rate(embed: Callable[[np.ndarray], object], count: int, fast_enough: float) -> float:
+    """Measures how many texts are embedded in a second; where there are more than `fast_enough`, only that it is so."""
+    embed(np.zeros(1, np.int64))  # the first call is slower: kernels are loaded, a connection is opened
+    most = max(SAMPLES[0], count // SMALLEST_SHARE)
+    rate = 0.0
+    for size in SAMPLES:
+        if size > most:
+            break
+        start = time.perf_counter()
+        embed(evenly_spaced_rows(count, size))
+        seconds = time.perf_counter() - start
+        rate = size / max(seconds, 1e-9)
+        if seconds >= ENOUGH_SECONDS or (size >= FEWEST_TEXTS and rate >= fast_enough):
+            break
+    return rate
+
+
+def power_of_two_below(number: int) -> int:
+    """The largest power of two that is at most `number`, which is 1 or more.
+
+    >>> [power_of_two_below(number) for number in (1, 127, 128)]
+    [1, 64, 128]
+    """
+    return 1 << (number.bit_length() - 1)
