@@ -24,15 +24,7 @@ def fence_doctests(text: str) -> str:
 
 
 def fence_paragraph(paragraph: str) -> str:
-    """Puts a fence around the example at the end of a paragraph, where it has one.
-
-    >>> print(fence_paragraph("Example:\\n    >>> 1 + 1\\n    2").replace("`", "'"))
-    Example:
-        '''pycon
-        >>> 1 + 1
-        2
-        '''
-    """
+    """Puts a fence around the example at the end of a paragraph, where it has one."""
     lines = paragraph.split("\n")
     starts = [number for number, line in enumerate(lines) if line.lstrip().startswith(">>>")]
     if not starts:

@@ -12,6 +12,9 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 WIDTH = "100"  # characters of a line of help
+INTRODUCTION = """# Commands
+
+What `distill VERB --help` says. Every option is also a key of a YAML file: `--config file.yaml`, which may be repeated."""
 GROUPS = {"student": "--model", "teacher": "--model (of teach)", "data": "--data", "trainer": "--trainer"}
 
 
@@ -29,8 +32,7 @@ def write_commands() -> str:
     from distill.cli.main import VERBS
 
     verbs = [f"## distill {verb}\n\n{text[0].upper()}{text[1:]}.\n\n```\n{read_help(verb)}\n```" for verb, text in VERBS.items()]
-    start = "# Commands\n\nWhat `distill VERB --help` says. Every option is also a key of a YAML file: `--config file.yaml`, which may be repeated."
-    return "\n\n".join([start, write_configurations(), *verbs])
+    return "\n\n".join([INTRODUCTION, write_configurations(), *verbs])
 
 
 def write_configurations() -> str:
