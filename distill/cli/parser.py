@@ -19,6 +19,8 @@ POSITIONAL: dict[str, dict[str, Any]] = {
     "file": {"help": "YAML in the form of wandb's sweeps: command, method (grid or random), metric, parameters; nothing is sent to wandb"},
 }
 OPTIONAL_RUN: dict[str, Any] = {"nargs": "?", "default": None, "help": "run folder, as `distill train` leaves it"}
+# the end of the message where an argument is missing whose place another one has taken
+MISSING = {"query": 'the run folder comes first: distill search runs/mine "how long does a cold last"'}
 CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
 
 
@@ -34,6 +36,9 @@ def call_function(verb: str, function: Callable[..., Any], arguments: list[str])
     for name, options in positional.items():
         parser.add_argument(name, type=str, **options)
     parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=set(positional))
+    for action in parser._actions:
+        if action.default is False:  # `--router` alone is `--router true`
+            action.nargs, action.const = "?", True
     config = parser.instantiate_classes(parser.parse_args(move_files_first(arguments)))
     config.pop("config", None)
     return function(**config)
@@ -68,7 +73,9 @@ class _OneLine:
             if isinstance(ex, BadInput):
                 raise ex
             ex = ex.__cause__ or ex.__context__
-        raise BadInput(one_line(message, self._list_classes))
+        missing = message.rpartition("required: ")[2]
+        hint = f": {MISSING[missing]}" if missing in MISSING else ""
+        raise BadInput(one_line(message, self._list_classes) + hint)
 
     def _list_classes(self: Any) -> dict[str, list[str]]:
         return list_classes(self.format_help())
