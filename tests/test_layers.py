@@ -27,6 +27,7 @@ ROOMS = [
     "export",
     "report",
     "run",
+    "shrinking",
     "cli",
     "__main__",
 ]

@@ -129,6 +129,8 @@ def _cut_crops(material: Texts | None, queries: Texts | None, evaluation: Sequen
     if material is None:
         raise BadInput("queries: no usable one, and no text of a document to cut some from: give --queries or --documents")
     crops = make_crops(material, queries, evaluation)
+    if not crops:
+        raise BadInput("documents: no words in them to cut queries from: give texts, or --queries")
     return Texts.from_lists([f"crop-{number}" for number in range(len(crops))], crops, name=CROPS)
 
 

@@ -37,9 +37,10 @@ def open_teacher_store(teacher: object) -> TeacherStore | None:
     return TeacherStore(str(teacher)) if is_store else None
 
 
-def open_job_teacher(request: Request, store: TeacherStore | None) -> Embedder:
+def open_job_teacher(request: Request) -> Embedder:
     """Opens the model that embeds the queries of a job."""
     teacher, options = request.teacher, TeacherOptions(model=request.model)
+    store = open_teacher_store(teacher)
     if store is not None:
         maker = store.maker
         if not is_available(maker):
@@ -57,17 +58,17 @@ def open_job_teacher(request: Request, store: TeacherStore | None) -> Embedder:
     return open_embedder(teacher, kind, options, None if store is None else store.documents.width)
 
 
-def prepare_vectors(request: Request, texts: JobTexts, folder: Path, index: VectorFiles | None) -> TeacherStore:
+def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folder: Path, index: VectorFiles | None) -> TeacherStore:
     """Writes the store of a job; a second call goes on with what is missing.
 
     Args:
         request: what the job was asked for.
+        embedder: embeds the texts.
         texts: its texts.
         folder: store to write.
         index: the vectors of the documents, where they were given.
     """
     store = open_teacher_store(request.teacher)
-    embedder = open_job_teacher(request, store)
     sets = list_query_sets(texts)
     if index is not None:
         import_documents(index, embedder, folder / "documents")

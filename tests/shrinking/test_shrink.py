@@ -1,0 +1,187 @@
+"""shrink from every kind of input: texts and a teacher in; a finished run, its verdict and its report out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TOPICS, make_teacher, sentence
+from embeddings_server import serving
+
+import distill
+from distill.records import BadInput
+from distill.shrinking.shrink import open_job_texts
+
+
+def make_texts(count: int, longest: int, seed: int) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [sentence(random, TOPICS[i % len(TOPICS)], int(random.integers(2, longest))) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def query_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("given") / "queries.txt"
+    path.write_text("\n".join(make_texts(400, 9, seed=1)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def document_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("given") / "docs.jsonl"
+    rows = [{"id": f"d{i}", "title": f"About {i}", "text": text} for i, text in enumerate(make_texts(80, 25, seed=2))]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory, teacher_folder, query_file, document_file) -> distill.Run:
+    out = tmp_path_factory.mktemp("shrunk") / "run"
+    return distill.shrink(str(teacher_folder), queries=str(query_file), documents=str(document_file), out=str(out), minutes=0.2)
+
+
+def test_a_teacher_queries_and_documents_give_a_verdict(shrunk):
+    assert shrunk.verdict.startswith("finds ") and "of the teacher's top 10" in shrunk.verdict
+    assert shrunk.results.values["dataset"].endswith("/holdout")
+    assert (shrunk.path / "report.html").exists() and (shrunk.path / "export" / "student").exists()
+    hit = shrunk.search("what is the river", k=1)[0]
+    assert hit.title.startswith("About") and hit.id.startswith("d")
+
+
+def test_the_parts_of_the_queries_never_meet(shrunk):
+    texts = open_job_texts(shrunk)
+    parts = {name: set(texts.source.queries(name).wording_hashes.tolist()) for name in ("train", "dev", "holdout")}
+    total = sum(map(len, parts.values()))
+    assert total == len(set.union(*parts.values()))
+    assert len(parts["holdout"]) == total // 10 and len(parts["dev"]) == total // 20
+    crops = distill.Texts.open(texts.crops)
+    assert not crops.duplicate_mask([texts.source.queries("dev"), texts.source.queries("holdout")]).any()
+
+
+def test_the_same_call_again_is_done_at_once(shrunk, teacher_folder, query_file, document_file):
+    before = {path: path.stat().st_mtime_ns for path in shrunk.path.rglob("*.safetensors")}
+    again = distill.shrink(str(teacher_folder), queries=str(query_file), documents=str(document_file), out=str(shrunk.path), minutes=0.2)
+    assert again.results.values == shrunk.results.values
+    assert {path: path.stat().st_mtime_ns for path in again.path.rglob("*.safetensors")} == before
+
+
+def test_other_inputs_are_refused_in_the_same_folder(shrunk, teacher_folder, document_file):
+    with pytest.raises(BadInput, match="made from other inputs: queries was"):
+        distill.shrink(str(teacher_folder), queries=make_texts(50, 9, seed=5), documents=str(document_file), out=str(shrunk.path))
+
+
+def test_queries_alone_are_measured_among_themselves(tmp_path, teacher_folder):
+    run = distill.shrink(str(teacher_folder), queries=make_texts(200, 9, seed=1), out=str(tmp_path / "run"), minutes=0.2)
+    texts = open_job_texts(run)
+    assert texts.summary["documents"] == "queries"
+    store = distill.TeacherStore(run.path / "store")
+    assert set(store.documents.ids) == set(texts.source.queries("train").ids)
+    assert run.search("what is the river", k=1)[0].text in list(texts.source.queries("train"))
+
+
+def test_documents_alone_are_cut_into_queries(tmp_path, teacher_folder, document_file):
+    run = distill.shrink(str(teacher_folder), documents=str(document_file), out=str(tmp_path / "run"), minutes=0.2)
+    assert open_job_texts(run).summary["queries"] == "crops"
+    assert run.results.values["queries"] == open_job_texts(run).summary["holdout"] > 100
+
+
+def test_a_folder_of_judged_queries_gives_a_verdict_on_them(tmp_path, teacher_folder, source_root):
+    run = distill.shrink(str(teacher_folder), documents=str(source_root), out=str(tmp_path / "run"), minutes=0.2)
+    assert run.results.values["dataset"] == "texts/test"
+    assert "nDCG@10" in run.verdict
+    assert open_job_texts(run).summary["documents"] == "source"
+
+
+def test_judged_queries_of_a_file_are_measured_on(tmp_path, teacher_folder, document_file):
+    queries = make_texts(100, 9, seed=4)
+    (tmp_path / "q.csv").write_text("number,words\n" + "".join(f"q{i},{text}\n" for i, text in enumerate(queries)))
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i % 80}\t1\n" for i in range(30)))
+    run = distill.shrink(
+        str(teacher_folder),
+        queries=str(tmp_path / "q.csv"),
+        text_field="words",
+        id_field="number",
+        documents=str(document_file),
+        judgments=str(tmp_path / "qrels.tsv"),
+        out=str(tmp_path / "run"),
+        minutes=0.2,
+    )
+    texts = open_job_texts(run)
+    assert run.results.values["judged_queries"] == 30 and "nDCG@10" in run.verdict
+    assert not texts.source.queries("train").duplicate_mask([texts.source.queries("test")]).any()
+
+
+def write_index(folder: Path, teacher: Path, documents: Path) -> tuple[Path, Path]:
+    """The vectors of the documents as another program would have stored them."""
+    rows = [json.loads(line) for line in documents.read_text().splitlines()]
+    vectors = distill.load_encoder(str(teacher)).encode_document([f"{row['title']} {row['text']}" for row in rows])
+    np.save(folder / "docs.npy", vectors)
+    (folder / "ids.txt").write_text("\n".join(row["id"] for row in rows))
+    return folder / "docs.npy", folder / "ids.txt"
+
+
+def test_an_index_that_exists_and_its_model(tmp_path, teacher_folder, query_file, document_file):
+    vectors, ids = write_index(tmp_path, teacher_folder, document_file)
+    sample = tmp_path / "sample.jsonl"
+    sample.write_text("".join(f"{line}\n" for line in document_file.read_text().splitlines()[::4]))
+    run = distill.shrink(
+        str(teacher_folder),
+        queries=str(query_file),
+        documents=str(sample),
+        vectors=str(vectors),
+        ids=str(ids),
+        out=str(tmp_path / "run"),
+        minutes=0.2,
+    )
+    store = distill.TeacherStore(run.path / "store")
+    assert np.array_equal(store.documents[:], np.load(vectors).astype(np.float16))
+    assert store.maker.is_loadable and "query_latency_ms_p50" in run.results.systems["teacher"]
+    assert {hit.id for hit in run.search("what is the river", k=80)} == set(ids.read_text().split())
+
+
+def test_vectors_of_another_model_are_refused(tmp_path, query_file, document_file, teacher_folder):
+    vectors, ids = write_index(tmp_path, make_teacher(tmp_path / "other", seed=7), document_file)
+    given = {"queries": str(query_file), "documents": str(document_file), "vectors": str(vectors), "ids": str(ids)}
+    with pytest.raises(BadInput, match="not .*'s vectors of these texts"):
+        distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
+
+
+def test_a_store_is_used_where_it_lies(tmp_path, teacher_folder, store_folder, source_root):
+    run = distill.shrink(str(store_folder), documents=str(source_root), out=str(tmp_path / "run"), minutes=0.2)
+    assert (run.path / "store" / "documents").is_symlink()
+    assert "nDCG@10" in run.verdict
+
+
+def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, document_file):
+    with serving() as server:
+        given = {"queries": str(query_file), "documents": str(document_file), "model": "served", "minutes": 0.2}
+        with pytest.raises(BadInput, match="cannot be cut: name a small encoder"):
+            distill.shrink(server.address, **given, out=str(tmp_path / "none"))
+        run = distill.shrink(server.address, **given, backbone=str(teacher_folder), out=str(tmp_path / "run"))
+    assert run.student.encode_query("what is the river").shape == (8,)
+    assert run.results.values["queries"] == 40
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "nothing to learn from"),
+        ({"queries": ["one", "two"]}, "2 usable ones"),
+        ({"queries": make_texts(50, 9, seed=1), "size": 5}, "size|layers"),
+        ({"queries": make_texts(50, 9, seed=1), "minutes": 0}, "minutes: 0"),
+        ({"queries": "missing.txt"}, "no such file"),
+        ({"queries": make_texts(50, 9, seed=1), "ids": "ids.txt"}, "ids: they name the rows of --vectors"),
+        ({"documents": [""]}, "no words in them"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, teacher_folder, given, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        distill.shrink(str(teacher_folder), out=str(tmp_path / "run"), **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_minutes_for_one_epoch_say_how_many_are_needed(tmp_path, teacher_folder, query_file):
+    with pytest.raises(BadInput, match="give at least that"):
+        distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=1e-6)
+    distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=0.2)  # nothing was lost
