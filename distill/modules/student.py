@@ -17,6 +17,7 @@ from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.files.ranks import gather_batch
 from distill.losses import Loss, LossInputs, QueryMatching
 from distill.losses.base import default_temperature
+from distill.modules.loss_terms import compute_loss, register_losses
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
 from distill.modules.start import is_checkpoint, read_checkpoint
@@ -155,7 +156,7 @@ class StudentModule(ScheduledModule):
 
     def compute_losses(self, student: Encoded, teachers: dict[str, Encoded]) -> TrainingStep:
         """Computes each loss from the student's output and that of the teacher that the loss names."""
-        losses = {name: loss(student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()}
+        losses = {name: compute_loss(name, loss, student, teachers[loss.teacher or STORE]) for name, loss in self.losses.items()}
         return TrainingStep(student, teachers, losses)
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
@@ -276,19 +277,6 @@ class StudentModule(ScheduledModule):
     def _has_sparse_tables(self) -> bool:
         # on a GPU a dense update is fast, and PyTorch cannot clip sparse gradients
         return self.trainer.strategy.root_device.type == "cpu" and not self.trainer.gradient_clip_val
-
-
-def register_losses(losses: dict[str, Loss]) -> nn.ModuleDict:
-    """Makes submodules of the losses, so that their parameters are trained and saved; refuses a name that a submodule cannot have."""
-    if not losses or not isinstance(losses, dict):
-        raise BadInput("model.losses: name at least one loss, e.g. query_matching: QueryMatching")
-    modules = nn.ModuleDict()
-    for name, loss in losses.items():
-        try:
-            modules[name] = loss
-        except KeyError:
-            raise BadInput(f"model.losses.{name}: PyTorch cannot give this name to a module: choose another, without a dot") from None
-    return modules
 
 
 def rename_old_weights(_: nn.Module, weights: dict[str, Any], *__: Any) -> None:

@@ -120,3 +120,12 @@ def test_its_own_check_names_it(source_root: Path, store_folder: Path) -> None:
 def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match=rf"^model\.losses\.{name}: PyTorch cannot give this name"):
         StudentModule(StudentFromTeacher([0, 3]), {name: own_loss.Readout(32)})
+
+
+def test_a_layer_of_another_width_ends_in_one_line(source_root: Path, store_folder: Path, tmp_path: Path, capfd) -> None:
+    losses = json.dumps({"readout": {"class_path": "own_loss.Readout", "init_args": {"width": 16}}})
+    capfd.readouterr()
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "run", losses=losses)) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("distill train: model.losses.readout: does not fit the vectors (mat1 and mat2 shapes cannot be multiplied")
+    assert line.endswith("the student's query vectors are [16, 32], the teacher's [16, 32]: mend its width")

@@ -37,8 +37,8 @@ def begun(data: Any, start: Path | str, layers: list[int] | None = None, **more:
     return module
 
 
-@pytest.mark.parametrize("start", ["student", "checkpoints/best.ckpt"])
-def test_it_begins_from_a_folder_or_a_checkpoint(start, run_folder, two_towers, source_root, store_folder):
+@pytest.mark.parametrize("start", ["", "student", "checkpoints/best.ckpt"])
+def test_it_begins_from_a_run_a_folder_or_a_checkpoint(start, run_folder, two_towers, source_root, store_folder):
     data = data_of(source_root, store_folder)
     wanted = weights(run_folder / "checkpoints" / "best.ckpt")
     assert all(tensor.equal(wanted[name]) for name, tensor in begun(data, run_folder / start).state_dict().items())
@@ -46,6 +46,20 @@ def test_it_begins_from_a_folder_or_a_checkpoint(start, run_folder, two_towers, 
     assert both.state_dict().keys() == wanted.keys()
     assert all(tensor.equal(wanted[name]) for name, tensor in both.state_dict().items())
     assert not both.encoder.word_table.weight.equal(both.own_documents.word_table.weight)
+
+
+def test_a_run_folder_stands_for_its_model(run_folder, teacher_folder, tmp_path):
+    """Wherever a folder is taken; a shrink job keeps its store in `teacher`, which is no model."""
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "teacher" / "documents").mkdir(parents=True)
+    expected = load_towers(str(run_folder / "student")).fingerprint()
+    assert load_towers(str(tmp_path / "run")).fingerprint() == expected
+    shutil.rmtree(tmp_path / "run" / "student")
+    with pytest.raises(BadInput, match="run: a run folder without a student or teacher: run distill train or teach to its end"):
+        load_towers(str(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "teacher")
+    shutil.copytree(teacher_folder, tmp_path / "run" / "teacher")  # as distill teach leaves it
+    assert load_towers(str(tmp_path / "run")).fingerprint() == load_towers(str(teacher_folder)).fingerprint()
 
 
 def on_the_hub(folder: Path, cache: Path, name: str) -> None:
