@@ -68,7 +68,7 @@ class Texts:
         texts = cls([file], np.zeros(len(raw), np.uint8), starts, ends, ids, file.stem)
         texts._refuse_duplicates()
         if not allow_empty:
-            texts._refuse_empty()
+            texts.refuse_empty()
         return texts
 
     @classmethod
@@ -169,7 +169,8 @@ class Texts:
             first, second = rows
             raise BadInput(f"{self.place(second)}: id {self.ids[first]!r} is already taken by {self.place(first)}: ids must be unique")
 
-    def _refuse_empty(self) -> None:
+    def refuse_empty(self) -> None:
+        """Raises BadInput where a text is empty, which is a mistake among queries."""
         for row, text in enumerate(self):
             if not text.strip():
                 raise BadInput(f"{self.place(row)}: the text of {self.ids[row]!r} is empty: remove the line or give it words")

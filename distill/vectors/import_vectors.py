@@ -9,13 +9,22 @@ from pathlib import Path
 from distill.encoders.maker import Maker
 from distill.files.progress import log, progress_bar
 from distill.records import BadInput
+from distill.texts.text_source import TextSource
 from distill.vectors.open_vectors import open_vectors
+from distill.vectors.source_documents import check_document_ids, check_query_ids
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
 from distill.vectors.vector_files import VectorFiles
 
 
-def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | None = None, queries: str | None = None) -> VectorStore:
+def import_vectors(
+    vectors: str,
+    out: str,
+    ids: str | None = None,
+    name: str | None = None,
+    queries: str | None = None,
+    source: TextSource | None = None,
+) -> VectorStore:
     """Writes vectors that already exist into a store: the documents first, then each set of queries; the model itself is not needed.
 
     Everything is checked before anything is written. Run again after a kill it goes on with the missing shards.
@@ -26,6 +35,7 @@ def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | N
         ids: text file with an id a line, in the order of the vectors; for parquet the name of the id column, where several are possible.
         name: name of the model that made the vectors, as results show it, e.g. openai/text-embedding-3-small.
         queries: name of the query set, a split or the name of a file of extra queries without its ending; documents by default.
+        source: the texts of these vectors; what they lack is then refused now and not by the training. A file of extra queries is in none.
 
     Returns:
         The store of this set: `out/documents`, or `out/queries-NAME`.
@@ -40,6 +50,8 @@ def import_vectors(vectors: str, out: str, ids: str | None = None, name: str | N
     files = open_vectors(vectors, ids)
     if documents is not None and files.width != documents.width:
         raise BadInput(f"{vectors}: {files.width} wide, the documents of {out} are {documents.width}: import vectors of the same model")
+    if source is not None:
+        check_texts_of(files, source, queries)
     folder = Path(out) / (f"queries-{queries}" if queries else "documents")
     maker = make_maker(name, files.fingerprint(), documents)
     write_store(files, StoreWriter(folder, files.ids, files.width, maker, texts=None))
@@ -54,6 +66,16 @@ def open_imported_documents(out: Path, name: str | None) -> VectorStore:
     if name not in (None, documents.maker.name):
         raise BadInput(f"name: the documents of {out} are by {documents.maker.name}, not {name}: one store holds one model's vectors")
     return documents
+
+
+def check_texts_of(files: VectorFiles, source: TextSource, queries: str | None) -> None:
+    """Refuses vectors whose ids are not those of the source's documents or of one of its splits, and a split with an empty query."""
+    if queries is not None:
+        texts = source.queries(queries)
+        texts.refuse_empty()
+        check_query_ids(files.ids, texts, files.path)
+    elif source.has_documents():
+        check_document_ids(files.ids, source, files.path)
 
 
 def make_maker(name: str | None, vectors: str, documents: VectorStore | None) -> Maker:

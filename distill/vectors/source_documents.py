@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from distill.records import BadInput
+from distill.texts.ids import Ids
 from distill.texts.text_source import TextSource
+from distill.texts.texts import Texts
 from distill.vectors.store import VectorStore, check_texts
 
 
@@ -14,16 +16,28 @@ def check_documents(store: VectorStore, source: TextSource) -> None:
     if store.texts is not None:
         check_texts(store, source.documents().fingerprint, f"the documents of {source}")
         return
-    if not source.has_documents():
-        return
+    if source.has_documents():
+        check_document_ids(store.ids, source, str(store.folder))
+
+
+def check_document_ids(ids: Ids, source: TextSource, name: str) -> None:
+    """Refuses ids of vectors, those of the file or store `name`, that are not those of the source's documents, in whichever order."""
     texts = source.documents()
-    unknown = np.concatenate([texts.ids.rows(ids) < 0 for ids in store.ids.chunks()])  # [N]
+    unknown = np.concatenate([texts.ids.rows(part) < 0 for part in ids.chunks()])  # [N]
     if unknown.any():
-        id_ = store.ids[int(np.argmax(unknown))]
-        raise BadInput(f"{store.folder}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source}: mend either")
-    if len(store) < len(texts):
-        missing = len(texts) - len(store)
-        raise BadInput(f"{store.folder}: no vector of {missing} of the {len(texts)} documents of {source}: import all of them")
+        id_ = ids[int(np.argmax(unknown))]
+        raise BadInput(f"{name}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source}: mend either")
+    if len(ids) < len(texts):
+        missing = len(texts) - len(ids)
+        raise BadInput(f"{name}: no vector of {missing} of the {len(texts)} documents of {source}: import all of them")
+
+
+def check_query_ids(ids: Ids, texts: Texts, name: str) -> None:
+    """Refuses ids of vectors, those of the file `name`, that leave out a query; others may be among them."""
+    missing = np.concatenate([ids.rows(part) < 0 for part in texts.ids.chunks()])  # [Q]
+    if missing.any():
+        id_ = texts.ids[int(np.argmax(missing))]
+        raise BadInput(f"{name}: no vector of {int(missing.sum())} of {len(texts)} queries, {id_!r} for one: import all of them")
 
 
 def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.ndarray:

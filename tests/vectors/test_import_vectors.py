@@ -179,6 +179,31 @@ def test_a_query_without_a_vector_is_refused(store: Path, narrow: Path, source_r
     assert "no vector of 1 of 97 queries, 'new1' for one" in refused(capsys, *train_arguments(narrow, texts, store, tmp_path / "run"))
 
 
+@pytest.mark.parametrize("fault", ["split", "empty query", "query", "unknown document", "document"])
+def test_what_the_texts_lack_is_refused_at_once_where_they_are_named(
+    fault: str, files: dict[str, list[Any]], store: Path, source_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, out = Path(shutil.copytree(source_root, tmp_path / "texts")), Path(shutil.copytree(store, tmp_path / "store"))
+    shutil.rmtree(out / "queries-dev")
+    options = ["--out", out, "--source", "MsMarcoTsv", "--source.root", texts]
+    name, more = ("documents", ["--out", tmp_path / "new", "--name", NAME]) if "document" in fault else ("dev", ["--queries", "dev"])
+    changes = {
+        "split": ("queries.test.tsv", "", ["--queries", "devv"], "no split 'devv': there are dev, test, train"),
+        "empty query": ("queries.dev.tsv", "dev9999\t \n", more, "the text of 'dev9999' is empty"),
+        "query": ("queries.dev.tsv", "new\tan engine\n", more, "no vector of 1 of 13 queries, 'new' for one"),
+        "unknown document": ("collection.tsv", None, more, "1 of its ids, 'd0' for one, are no document of"),
+        "document": ("collection.tsv", "new\twords\n", more, "no vector of 1 of the 61 documents"),
+    }
+    file, line, more, words = changes[fault]
+    content = (texts / file).read_text()
+    (texts / file).write_text(content.partition("\n")[2] if line is None else content + line)
+    before = sorted(tmp_path.rglob("*"))
+    assert words in refused(capsys, "import", *files[name], *options, *more)
+    assert sorted(tmp_path.rglob("*")) == before
+    (texts / file).write_text(content)
+    assert distill("import", *files[name], *options, *(["--queries", "dev"] if fault == "split" else more)) == 0
+
+
 @pytest.mark.parametrize("fault", ["counts", "nan", "duplicate", "width", "name", "order", "unnamed", "set"])
 def test_nothing_is_written_of_what_is_refused(fault: str, files: dict[str, list[Any]], store: Path, tmp_path: Path, capsys) -> None:
     vectors, ids = (Path(shutil.copy(files["documents"][place], tmp_path)) for place in (1, 3))
