@@ -13,7 +13,7 @@ SECONDS_PER_SHARD = 20.0  # less than 30, as the texts of a shard may be longer 
 SMALLEST_SHARD = 64
 SAMPLES = (2, 8, 32, 128, 512)  # texts that are embedded to measure the rate, one sample after the other until it is known
 FEWEST_TEXTS = 8  # with fewer a rate above what is needed may be chance
-ENOUGH_SECONDS = 0.5  # a sample that takes so long is large enough
+ENOUGH_SECONDS = 1.0  # a sample that takes so long is large enough
 SMALLEST_SHARE = 50  # a sample is at most the 50th part of all texts, as it is embedded again with its shard
 
 
@@ -39,7 +39,7 @@ def choose_rows_per_shard(embed: Callable[[np.ndarray], object], count: int, lar
 
 def measure_rate(embed: Callable[[np.ndarray], object], count: int, fast_enough: float) -> float:
     """Measures how many texts are embedded in a second; where there are more than `fast_enough`, only that it is so."""
-    embed(np.zeros(1, np.int64))  # the first call is slower: kernels are loaded, a connection is opened
+    embed(evenly_spaced_rows(count, SAMPLES[0]))  # the first call is slower: kernels are loaded, a connection is opened
     most = max(SAMPLES[0], count // SMALLEST_SHARE)
     rate = 0.0
     for size in SAMPLES:
