@@ -235,6 +235,11 @@ def test_evaluate_twice(left: Left) -> None:
         for system in results["systems"].values():
             for name in LATENCY:
                 system.pop(name)
+    before["latency"].pop("paths")
+    served = now["latency"].pop("paths")
+    assert now["latency"] == {"split": "dev", "queries": 30, "threads": 1}
+    assert list(served) == ["ONNX fp32", "ONNX int8"]  # which `export` left in the run folder
+    assert all(0 < path["query_latency_ms_p50"] <= path["query_latency_ms_p95"] for path in served.values())
     assert now == before
 
 

@@ -108,6 +108,27 @@ def test_what_it_returns(root: Path, tmp_path: Path) -> None:
     assert result.verdict.startswith(f"two keeps {verdict:.1%} [") and str(result) == f"{result.verdict}\n{result.path}"
 
 
+@pytest.mark.parametrize("measured", ["export", "other processor", "evaluate", "before 0.2"])
+def test_latencies_are_those_of_one_core_and_one_machine(measured: str, root: Path, tmp_path: Path) -> None:
+    """The same figure of a model of the student: from the evaluation, else from an export on the same processor."""
+    run = Path(shutil.copytree(root / "two", tmp_path / "run"))
+    results = json.loads((run / "results.json").read_text())
+    systems = {name: system["query_latency_ms_p50"] for name, system in results["systems"].items()}
+    processor = "another" if measured == "other processor" else results["provenance"]["processor"]
+    paths = {name: {"query_latency_ms_p50": milliseconds} for name, milliseconds in (("PyTorch", 9.0), ("ONNX fp32", 7.0))}
+    (run / "export").mkdir()
+    (run / "export" / "latency.json").write_text(json.dumps({"processor": processor, "paths": paths}))
+    if measured == "evaluate":
+        results["latency"]["paths"] = {"ONNX fp32": {"query_latency_ms_p50": 5.0}}
+    if measured == "before 0.2":
+        del results["latency"]
+    (run / "results.json").write_text(json.dumps(results))
+    served = {"export": {"student, ONNX fp32": 7.0}, "evaluate": {"student, ONNX fp32": 5.0}}.get(measured, {})
+    assert RunEvidence(str(run)).latencies == systems | served
+    page = Words(report([str(run)]).path.read_text()).text
+    assert ("on one core of" in page) == (measured != "before 0.2")
+
+
 def test_texts_are_escaped(root: Path) -> None:
     page = (root / "two" / "report.html").read_text()
     found = Words(page)

@@ -90,7 +90,7 @@ def test_two_towers_make_a_store_that_a_student_learns_from(arguments, source_ro
     texts = ["--source", "MsMarcoTsv", "--source.root", source_root, "--precision", "fp32"]
     assert distill("encode", "--teacher", tmp_path / "two" / "teacher", *texts, "--out", tmp_path / "store") == 0
     assert distill(*train_arguments(source_root, tmp_path / "store", tmp_path / "run", "--trainer.max_epochs", 1)) == 0
-    assert distill("evaluate", tmp_path / "run") == 0 == distill("export", tmp_path / "run")
+    assert distill("evaluate", tmp_path / "run") == 0 == distill("export", tmp_path / "run", "--router")
     towers, router = load_towers(str(tmp_path / "two" / "teacher")), load_towers(str(tmp_path / "run" / "export" / "router"))
     assert not towers.shared and towers.document.fingerprint() == router.document.fingerprint()
 
