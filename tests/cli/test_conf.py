@@ -96,7 +96,7 @@ def test_fresh_crops_group_adds_to_another(here: Path, beir_store: str, tmp_path
     group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--data", "conf/data/fresh_crops.yaml"]
     run("train", *group, "--trainer", "conf/trainer/cpu.yaml", "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
     data = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]
-    assert data["fresh"]["class_path"].endswith("Crop") and data["source"]["init_args"]["root"] == "data/beir"
+    assert data["fresh"]["class_path"].endswith("Crop") and data["source"]["init_args"]["root"] == str(here / "data" / "beir")
 
 
 @pytest.mark.gpu
