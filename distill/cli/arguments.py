@@ -61,6 +61,19 @@ def map_values(arguments: Sequence[str], change: Callable[[str, str], str]) -> l
     return changed
 
 
+def replace_short_options(arguments: Sequence[str], options: Mapping[str, str]) -> list[str]:
+    """Replaces options by those that they are short for.
+
+    >>> replace_short_options(["--layers", "3", "--losses=OneHot"], {"--layers": "--model.student.layers", "--losses": "--model.losses"})
+    ['--model.student.layers', '3', '--model.losses=OneHot']
+    """
+    replaced = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        replaced.append(f"{options.get(option, option)}{equals}{value}")
+    return replaced
+
+
 def replace_group_names(arguments: Sequence[str], groups: Mapping[str, str]) -> list[str]:
     """Replaces the names of files in conf/ by their paths, so that `--model two_layers` works in every folder.
 
@@ -139,7 +152,7 @@ def class_names(base: type) -> list[str]:
     names: set[str] = set()
     waiting = [base]
     while waiting:
-        derived = waiting.pop().__subclasses__()
+        derived: list[type] = waiting.pop().__subclasses__()
         names.update(kind.__name__ for kind in derived)
         waiting += derived
     return sorted(names)

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import read_lines
 from distill.callbacks.tracking import Tracking, check_installed
-from distill.cli.arguments import CONFIG_OPTIONS, move_files_first, replace_group_names, replace_loss_names
+from distill.cli.arguments import CONFIG_OPTIONS, move_files_first, replace_group_names, replace_loss_names, replace_short_options
 from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
 from distill.data.datamodule import RetrievalData
 from distill.modules.student import StudentModule
@@ -25,12 +25,15 @@ from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS
 from distill.training.train import train_student
 
 TRACKING_HELP = "beside metrics.jsonl, to watch the run by; csv is written at the end, only wandb sends anything anywhere"
+SHORT_OPTIONS = {"--layers": "--model.student.layers", "--losses": "--model.losses"}
 TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", "log_likelihood")
 
 
 def main(arguments: list[str]) -> None:
     """Runs the verb."""
-    cli, config = parse(TrainCLI, StudentModule, RetrievalData, arguments, "train", first_line(train_student))
+    short = ", ".join(f"{option} is short for {long}" for option, long in SHORT_OPTIONS.items())
+    arguments = replace_short_options(arguments, SHORT_OPTIONS)
+    cli, config = parse(TrainCLI, StudentModule, RetrievalData, arguments, "train", f"{first_line(train_student)} {short}.")
     run = RunFolder(Path(cli.config.out))
     train_student(cli.trainer, cli.model, cli.datamodule, run, config, cli.config.ckpt_path)
     show_curves(run)

@@ -13,7 +13,9 @@ from commands import distill, train_arguments
 
 from distill.cli import arguments as words
 from distill.files.configs import with_current_class_paths
+from distill.generate import Crop
 from distill.records import BadInput
+from distill.texts.sources import Beir, MsMarcoTsv
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {"--model": "student", "--data": "data", "--trainer": "trainer"}
@@ -64,7 +66,7 @@ def test_an_unknown_name_is_refused(value: str, message: str, tmp_path: Path, mo
 
 def test_classes_are_only_looked_up_where_a_class_may_be() -> None:
     given = ["--out", "crop", "--source", "beir", "--data.fresh=CROP", "--source.root", "Beir"]
-    choices = {"source": ["Beir", "MsMarcoTsv"], "data.fresh": ["Crop"]}
+    choices = {"source": [Beir.__name__, MsMarcoTsv.__name__], "data.fresh": [Crop.__name__]}
     expected = ["--out", "crop", "--source", "Beir", "--data.fresh=Crop", "--source.root", "Beir"]
     assert words.replace_class_names(given, lambda: choices) == expected
 
@@ -99,7 +101,7 @@ def test_a_training_needs_texts_and_vectors_alone(source_root: Path, store_folde
 
 def test_an_option_changes_a_part_of_the_defaults(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     texts = ["--data.source", "MsMarcoTsv", "--data.source.root", source_root, "--data.store", store_folder]
-    given = ["--model.student.layers", 3, "--model.losses", "similaritymatching", "--trainer.max_epochs", 1]
+    given = ["--layers", 3, "--losses=similaritymatching", "--trainer.max_epochs", 1]
     assert distill("train", *texts, *given, "--out", tmp_path / "run") == 0
     model = config_of(tmp_path / "run")["model"]
     assert model["student"]["init_args"]["layers"] == 3
