@@ -13,7 +13,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.data.datamodule import RetrievalData
 from distill.files.device import best_device, fp32_products
-from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.training.settings import TRAINER_DEFAULTS, default_precision, quiet_lightning
@@ -37,7 +36,7 @@ class Rate:
         return self.training + self.evaluation
 
 
-def choose_epochs(rate: Rate, minutes: float) -> int:
+def choose_epochs(rate: Rate, minutes: float, most_texts: int = MOST_TEXTS) -> int:
     """Chooses the number of epochs that fit into the time, but no more than a student profits from.
 
     >>> choose_epochs(Rate(texts=20_000, training=25.0, evaluation=5.0), minutes=5)
@@ -50,7 +49,7 @@ def choose_epochs(rate: Rate, minutes: float) -> int:
     if not fitting:
         needed = math.ceil(rate.epoch / 6) / 10
         raise BadInput(f"minutes: {minutes:g}: one epoch of {rate.texts} texts takes {needed:g} on this machine: give at least that")
-    most = min(fitting, MOST_EPOCHS, max(1, MOST_TEXTS // rate.texts))
+    most = min(fitting, MOST_EPOCHS, max(1, most_texts // rate.texts))
     return max(count for count in ROUND_EPOCHS if count <= most)
 
 
@@ -72,9 +71,7 @@ def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[
     )
     with fp32_products(trainer.strategy.root_device):
         trainer.fit(make_module(), data)
-    rate = Rate(watch.steps * data.batch_size, watch.seconds_per_step * watch.steps, watch.evaluation_seconds)
-    log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here")
-    return rate
+    return Rate(watch.steps * data.batch_size, watch.seconds_per_step * watch.steps, watch.evaluation_seconds)
 
 
 class _Watch(Callback):

@@ -14,6 +14,7 @@ from distill.texts.sources import open_source
 from distill.texts.text_source import TextSource
 from distill.training.run_folder import JOB, first_difference
 
+TEXTS, STORE = "texts", "store"  # folders in the job's folder
 CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection.tsv.gz")
 
 
@@ -21,7 +22,7 @@ CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection
 class Request:
     """The arguments of `shrink`, which explains each of them."""
 
-    teacher: Any
+    teacher: Any = None
     queries: Any = None
     documents: Any = None
     judgments: str | None = None
@@ -39,6 +40,12 @@ class Request:
     continue_from: str | None = None
 
     def __post_init__(self) -> None:
+        if self.teacher is None and self.continue_from is None:
+            raise BadInput("teacher: give a hub name, a folder, a server's address or a store")
+        others = [name for name in ("documents", "judgments", "size", "vectors", "source", "backbone") if getattr(self, name) is not None]
+        if self.continue_from is not None and (others or self.queries is None):
+            reason = f"{others[0]} is that of the earlier job: leave it out" if others else "give the new queries as --queries"
+            raise BadInput(f"continue: {self.continue_from}: {reason}")
         if not 0 < self.minutes < float("inf"):
             raise BadInput(f"minutes: {self.minutes}: minutes of training, above 0")
         if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):

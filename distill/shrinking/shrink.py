@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distill.data.datamodule import RetrievalData
-from distill.encoders.folder import has_module_list, load_encoder
-from distill.encoders.hub import local_folder
-from distill.encoders.pooling import PoolingMode
-from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec
 from distill.evaluation.results import Results
 from distill.export.export import export
-from distill.files.progress import log
-from distill.losses.embedding import QueryMatching
-from distill.modules.student import StudentModule
-from distill.records import BadInput
-from distill.run import Run, train
+from distill.run import Run
 from distill.shrinking.advice import list_advice
-from distill.shrinking.budget import choose_epochs, measure_rate
-from distill.shrinking.request import Job, Request
+from distill.shrinking.continuing import (
+    compare_before_and_after,
+    continue_texts,
+    continue_training,
+    continue_vectors,
+    require_job,
+)
+from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.texts import JobTexts, log_texts, open_texts, prepare_texts
+from distill.shrinking.training import choose_student, train_job
 from distill.shrinking.vectors import open_job_teacher, prepare_vectors
-from distill.teachers.embedder import Embedder
-from distill.teachers.local import LocalTeacher
 from distill.texts.text_source import TextSource
 from distill.vectors.open_vectors import open_vectors
 
-TEXTS, STORE = "texts", "store"  # folders in the job's folder
-BATCH_SIZE, SMALL_BATCH_SIZE = 64, 16
-DEFAULT_LAYERS = 2
-
 
 def shrink(
-    teacher: Any,
+    teacher: Any = None,
     queries: Any = None,
     documents: Any = None,
     judgments: str | None = None,
@@ -49,6 +40,7 @@ def shrink(
     source: TextSource | None = None,
     model: str | None = None,
     backbone: str | None = None,
+    continue_from: str | None = None,
 ) -> Run:
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
@@ -72,6 +64,8 @@ def shrink(
         source: instead of documents: any source of texts.
         model: only for a server: its name for the model.
         backbone: encoder that the student begins from where the teacher cannot be cut, as that of a server.
+        continue_from: run folder of an earlier job, whose student goes on with new queries: it learns from old and new ones, and is kept
+            only where it became better. Teacher and documents are those of that job.
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
@@ -81,7 +75,12 @@ def shrink(
     """
     given = {name: value for name, value in locals().items() if value is not None}
     request = Request(**given | {"out": Path(out)})
-    index = None if vectors is None else open_vectors(vectors, ids)
+    return start_job(request) if request.continue_from is None else continue_job(request)
+
+
+def start_job(request: Request) -> Run:
+    """Makes a student from the start."""
+    index = None if request.vectors is None else open_vectors(request.vectors, request.ids)
     embedder = open_job_teacher(request)
     student = choose_student(request, embedder)
     job = Job(request.out)
@@ -94,45 +93,25 @@ def shrink(
     return run
 
 
-def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
-    """Chooses what the student is made from: layers of the teacher, or the backbone that was given."""
-    if request.backbone is None:
-        if not isinstance(teacher, LocalTeacher):
-            fix = "name a small encoder to begin from as --backbone, e.g. sentence-transformers/all-MiniLM-L6-v2"
-            raise BadInput(f"{teacher.maker.name}: its vectors {teacher.maker.describe_origin()}, so it cannot be cut: {fix}")
-        size = request.size or DEFAULT_LAYERS
-        depth = teacher.towers.query.backbone.config.num_hidden_layers
-        if size > depth:
-            raise BadInput(f"size: {size}: {teacher.maker.name} has {depth} layers: keep from 1 to {depth} of them")
-        return StudentFromTeacher(size)
-    pooling: PoolingMode | None = None if has_module_list(local_folder(request.backbone)) else "mean"
-    width = load_encoder(request.backbone, pooling).width
-    projection: Projection = "none" if width == teacher.width else "linear"
-    return StudentFromBackbone(request.backbone, projection, pooling)
+def continue_job(request: Request) -> Run:
+    """Goes on with the student of an earlier job."""
+    previous = require_job(str(request.continue_from))
+    embedder = open_job_teacher(request, previous.path / STORE)
+    job = Job(request.out)
+    job.claim(request.describe())
+    texts = continue_texts(request, previous, request.out / TEXTS)
+    log_texts(texts)
+    continue_vectors(embedder, texts, previous, request.out / STORE)
+    run = continue_training(request, job, texts, previous)
+    finish_job(run, texts)
+    if job.read("changes") is None:
+        job.write("changes", [str(change) for change in compare_before_and_after(run, texts, previous)])
+    return run
 
 
-def train_job(request: Request, job: Job, texts: JobTexts, student: StudentSpec) -> Run:
-    """Trains the student for as many epochs as fit into the time, which is decided once."""
-    count = texts.summary["train"] + texts.summary.get("crops", 0)
-    make_data = partial(
-        RetrievalData,
-        source=texts.source,
-        store=str(request.out / STORE),
-        queries=None if texts.crops is None else [str(texts.crops)],
-        batch_size=BATCH_SIZE if count >= 10 * BATCH_SIZE else SMALL_BATCH_SIZE,
-    )
-    make_module = partial(StudentModule, student)
-    epochs = job.read("epochs")
-    if epochs is None:
-        epochs = choose_epochs(measure_rate(lambda: make_module(make_losses()), make_data), request.minutes)
-        job.write("epochs", epochs)
-    log.info(f"{epochs} epochs")
-    return train(make_module(make_losses()), make_data(), request.out, max_epochs=epochs, devices=1)
-
-
-def make_losses() -> dict[str, Any]:
-    """Makes the losses of a job; a module trains losses of its own."""
-    return {"query_matching": QueryMatching()}
+def list_changes(run: Run) -> list[str]:
+    """Lists what became of the earlier student on each set of held-out queries; empty for a job that continues none."""
+    return Job(run.path).read("changes") or []
 
 
 def finish_job(run: Run, texts: JobTexts) -> Results:

@@ -37,9 +37,9 @@ def open_teacher_store(teacher: object) -> TeacherStore | None:
     return TeacherStore(str(teacher)) if is_store else None
 
 
-def open_job_teacher(request: Request) -> Embedder:
-    """Opens the model that embeds the queries of a job."""
-    teacher, options = request.teacher, TeacherOptions(model=request.model)
+def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
+    """Opens the model that embeds the queries of a job; `default` is the store of whose teacher it is where none was named."""
+    teacher, options = request.teacher or default, TeacherOptions(model=request.model)
     store = open_teacher_store(teacher)
     if store is not None:
         maker = store.maker

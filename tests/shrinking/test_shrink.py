@@ -7,17 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TOPICS, make_teacher, sentence
+from conftest import make_teacher
 from embeddings_server import serving
+from shrink_world import make_texts
 
 import distill
 from distill.records import BadInput
 from distill.shrinking.shrink import open_job_texts
-
-
-def make_texts(count: int, longest: int, seed: int) -> list[str]:
-    random = np.random.default_rng(seed)
-    return [sentence(random, TOPICS[i % len(TOPICS)], int(random.integers(2, longest))) for i in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +139,7 @@ def test_an_index_that_exists_and_its_model(tmp_path, teacher_folder, query_file
 def test_vectors_of_another_model_are_refused(tmp_path, query_file, document_file, teacher_folder):
     vectors, ids = write_index(tmp_path, make_teacher(tmp_path / "other", seed=7), document_file)
     given = {"queries": str(query_file), "documents": str(document_file), "vectors": str(vectors), "ids": str(ids)}
-    with pytest.raises(BadInput, match="not .*'s vectors of these texts"):
+    with pytest.raises(BadInput, match=r"not .*'s vectors of these texts"):
         distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
 
 

@@ -1,0 +1,160 @@
+"""Next month: the student of an earlier job goes on with new queries, and is kept only where it became better."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.results import STUDENT, TEACHER, Results
+from distill.files.atomic import write_atomically, write_json
+from distill.files.configs import from_config
+from distill.files.progress import log
+from distill.metrics.ranking import overlap
+from distill.metrics.retention import Interval, bootstrap_mean
+from distill.modules.student import StudentModule
+from distill.records import BadInput
+from distill.run import Run
+from distill.shrinking.request import STORE, TEXTS, Job, Request
+from distill.shrinking.splits import DEV, Pool
+from distill.shrinking.texts import CROPS, SUMMARY, JobTexts, open_texts
+from distill.shrinking.training import make_data, train_in_time
+from distill.shrinking.vectors import link_set, list_query_sets
+from distill.teachers.embedder import Embedder
+from distill.teachers.encode import encode_sets
+from distill.texts.collection import Collection, write_split
+from distill.texts.sources import QueryFile
+from distill.texts.tables import read_queries
+from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
+
+OWN_SPLITS = (TRAIN, DEV, HOLDOUT)  # of a job; those of the job before it are called train_1, dev_1, holdout_1
+LEARNING_RATE = 2e-4  # a fifth of that of a new student, so that it does not forget
+MOST_TEXTS = 200_000
+BEFORE = "before"  # the earlier student, as a system beside the new one
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a student on one set of queries, in overlap@10 with the teacher."""
+
+    split: str
+    before: float
+    after: float
+    difference: Interval
+
+    def __str__(self) -> str:
+        value, low, high = self.difference.value, self.difference.low, self.difference.high
+        return f"{self.split}: overlap@10 {self.before:.3f} before, {self.after:.3f} now ({value:+.3f} [{low:+.3f}, {high:+.3f}])"
+
+
+def earlier_name(split: str) -> str:
+    """Returns the name of an earlier job's split in the job that continues it.
+
+    >>> earlier_name("train"), earlier_name("train_1"), earlier_name("test")
+    ('train_1', 'train_2', 'test')
+    """
+    name, _, number = split.partition("_")
+    return f"{name}_{int(number or 0) + 1}" if name in OWN_SPLITS else split
+
+
+def split_parts(source: TextSource, name: str) -> str:
+    """Returns a job's own split and those of the jobs before it, joined: `train+train_1`."""
+    return "+".join(split for split in source.splits() if re.fullmatch(rf"{name}(_\d+)?", split))
+
+
+def continue_texts(request: Request, previous: Run, folder: Path) -> JobTexts:
+    """Writes the texts of a job that continues another one: the earlier splits under their new names, and the new queries."""
+    old = open_texts(previous.folder.data().source, previous.path / TEXTS)
+    documents = getattr(old.source, "document_source", None) or (old.source if old.source.has_documents() else None)
+    if not folder.exists():
+        with write_atomically(folder) as temporary:
+            temporary.mkdir(parents=True)
+            write_json(temporary / SUMMARY, _write_texts(request, old, previous.path / TEXTS, temporary))
+    return open_texts(Collection(str(folder), documents, relevant_from=old.source.relevant_from), folder)
+
+
+def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path) -> dict[str, Any]:
+    for split in old.source.splits():
+        for name in (f"queries.{split}.jsonl", f"qrels.{split}.tsv"):
+            if (old_folder / name).exists():
+                shutil.copyfile(old_folder / name, folder / name.replace(split, earlier_name(split)))
+    known = [old.source.queries(split) for split in old.source.splits()]
+    if old.crops is not None:
+        shutil.copyfile(old.crops, folder / f"{CROPS}.jsonl")
+        known.append(QueryFile(str(old.crops)).queries())
+    pool = Pool(known)
+    pool.add(read_queries(request.queries, request.text_field, request.id_field))
+    if pool.removed:
+        log.info(f"{pool.removed} of the new queries left out: the earlier job learnt from them or was measured on them")
+    counts = {}
+    for name, part in pool.divide(needs_dev=True).items():
+        write_split(folder, name, part.queries)
+        counts[name] = len(part.queries)
+    kept = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS) if name in old.summary}
+    return {**counts, **kept, "queries": "given", "removed": pool.removed}
+
+
+def continue_vectors(embedder: Embedder, texts: JobTexts, previous: Run, folder: Path) -> None:
+    """Links the vectors of the earlier job, and embeds the new queries."""
+    old_store = (previous.path / STORE).resolve()
+    link_set((old_store / "documents").resolve(), folder / "documents")
+    for path in sorted(old_store.glob("queries-*")):
+        name = earlier_name(path.name.removeprefix("queries-"))
+        link_set(path.resolve(), folder / f"queries-{name}")
+    new = [part for part in list_query_sets(texts) if not (folder / part[0]).is_symlink()]
+    encode_sets(embedder, new, folder, price=None, budget=1.0)
+
+
+def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run) -> Run:
+    """Trains the earlier student on old and new queries; where it became no better on dev, the earlier student is kept."""
+    source, store = texts.source, str(request.out / STORE)
+    dev = split_parts(source, DEV)
+    before = job.read("before")
+    if before is None:
+        results = evaluate(str(previous.folder.require_student()), store, source, dev)
+        before = job.write("before", results.values["agreement"]["overlap@10"])
+    log.info(f"the earlier student finds {before:.1%} of the teacher's top 10 for old and new dev queries")
+    spec = from_config(previous.folder.settings()["model"]["student"])
+    start = str(previous.folder.require_student())
+    module = partial(StudentModule, spec, start_from=start, learning_rate=LEARNING_RATE)
+    data = partial(make_data, request, texts, split_parts(source, TRAIN), dev)
+    run = train_in_time(request, job, module, data, MOST_TEXTS)
+    best = max(run.history["dev/overlap@10"].values)
+    if best < before and job.read("kept") is None:
+        log.info(f"it became no better (best {best:.1%}): the earlier student is kept")
+        with write_atomically(run.folder.student) as temporary:
+            shutil.copytree(previous.folder.student, temporary)
+        job.write("kept", BEFORE)
+    return run
+
+
+def compare_before_and_after(run: Run, texts: JobTexts, previous: Run) -> list[Change]:
+    """Measures both students on the held-out queries of each job, which neither was trained on."""
+    changes = []
+    for split in split_parts(texts.source, HOLDOUT).split("+"):
+        baselines = {BEFORE: str(previous.folder.student)}
+        results = evaluate(str(run.folder.student), str(run.path / STORE), texts.source, split, baselines=baselines)
+        changes.append(measure_change("new queries" if split == HOLDOUT else f"queries of {split}", results))
+    return changes
+
+
+def measure_change(name: str, results: Results) -> Change:
+    """Returns the overlap@10 of the earlier and the new student, and the paired interval of their difference."""
+    rows = {system: torch.from_numpy(ranking.rows) for system, ranking in results.rankings.items()}
+    after, before = (overlap(rows[TEACHER], rows[system], 10) for system in (STUDENT, BEFORE))  # [Q] each
+    return Change(name, float(before.mean()), float(after.mean()), bootstrap_mean((after - before).numpy()))
+
+
+def require_job(folder: str) -> Run:
+    """Opens the run of an earlier call of shrink; refuses any other folder."""
+    run = Run(folder)
+    run.folder.require_student()
+    if not (run.path / TEXTS / SUMMARY).exists():
+        raise BadInput(f"{folder}: no run of shrink: continue another run with distill train --model.start_from {folder}")
+    return run

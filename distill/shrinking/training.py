@@ -1,0 +1,77 @@
+"""What the student of a job is made from, and its training, which lasts as long as the user said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from distill.data.datamodule import RetrievalData
+from distill.encoders.folder import has_module_list, load_encoder
+from distill.encoders.hub import local_folder
+from distill.encoders.pooling import PoolingMode
+from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec
+from distill.files.progress import log
+from distill.modules.student import StudentModule
+from distill.records import BadInput
+from distill.run import Run, train
+from distill.shrinking.budget import MOST_TEXTS, choose_epochs, measure_rate
+from distill.shrinking.request import STORE, Job, Request
+from distill.shrinking.texts import CROPS, JobTexts
+from distill.teachers.embedder import Embedder
+from distill.teachers.local import LocalTeacher
+from distill.texts.text_source import TRAIN
+
+DEFAULT_LAYERS = 2
+BATCH_SIZE, SMALL_BATCH_SIZE = 64, 16
+BATCHES_AT_LEAST = 10  # of an epoch of full batches; fewer texts than that make small ones
+
+
+def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
+    """Chooses what the student is made from: layers of the teacher, or the backbone that was given."""
+    if request.backbone is None:
+        if not isinstance(teacher, LocalTeacher):
+            fix = "name a small encoder to begin from as --backbone, e.g. sentence-transformers/all-MiniLM-L6-v2"
+            raise BadInput(f"{teacher.maker.name}: its vectors {teacher.maker.describe_origin()}, so it cannot be cut: {fix}")
+        size = request.size or DEFAULT_LAYERS
+        depth = teacher.towers.query.backbone.config.num_hidden_layers
+        if size > depth:
+            raise BadInput(f"size: {size}: {teacher.maker.name} has {depth} layers: keep from 1 to {depth} of them")
+        return StudentFromTeacher(size)
+    pooling: PoolingMode | None = None if has_module_list(local_folder(request.backbone)) else "mean"
+    width = load_encoder(request.backbone, pooling).width
+    projection: Projection = "none" if width == teacher.width else "linear"
+    return StudentFromBackbone(request.backbone, projection, pooling)
+
+
+def train_job(request: Request, job: Job, texts: JobTexts, student: StudentSpec) -> Run:
+    """Trains the student for as many epochs as fit into the time."""
+    return train_in_time(request, job, partial(StudentModule, student), partial(make_data, request, texts))
+
+
+def make_data(request: Request, texts: JobTexts, train: str = TRAIN, dev: str = "dev") -> RetrievalData:
+    """Makes the data of a job: its splits, and crops where there are some."""
+    count = len(texts.source.queries(train)) + texts.summary.get(CROPS, 0)
+    return RetrievalData(
+        texts.source,
+        str(request.out / STORE),
+        train,
+        dev,
+        queries=None if texts.crops is None else [str(texts.crops)],
+        batch_size=BATCH_SIZE if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE,
+    )
+
+
+def train_in_time(
+    request: Request,
+    job: Job,
+    make_module: Callable[[], StudentModule],
+    make_data: Callable[[], RetrievalData],
+    most_texts: int = MOST_TEXTS,
+) -> Run:
+    """Trains for as many epochs as fit into the time, which are counted once: a job that was killed goes on to the same end."""
+    epochs = job.read("epochs")
+    if epochs is None:
+        rate = measure_rate(make_module, make_data)
+        epochs = job.write("epochs", choose_epochs(rate, request.minutes, most_texts))
+        log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here: {epochs} epochs")
+    return train(make_module(), make_data(), request.out, max_epochs=epochs, devices=1)

@@ -1,0 +1,97 @@
+"""The next month: an earlier student goes on with new queries."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from shrink_world import make_texts
+
+import distill
+from distill.records import BadInput
+from distill.shrinking.continuing import earlier_name
+from distill.shrinking.request import Job
+from distill.shrinking.shrink import list_changes, open_job_texts
+
+
+@pytest.fixture(scope="module")
+def june(tmp_path_factory, teacher_folder) -> distill.Run:
+    folder = tmp_path_factory.mktemp("june")
+    documents = folder / "docs.jsonl"
+    rows = [{"id": f"d{i}", "text": text} for i, text in enumerate(make_texts(80, 25, seed=2))]
+    documents.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return distill.shrink(
+        str(teacher_folder), queries=make_texts(300, 9, seed=1), documents=str(documents), out=str(folder / "run"), minutes=0.1
+    )
+
+
+@pytest.fixture(scope="module")
+def july(june) -> distill.Run:
+    new = [*make_texts(100, 15, seed=11), *list(open_job_texts(june).source.queries("train"))[:7]]
+    return distill.shrink(continue_from=str(june.path), queries=new, out=str(june.path.parent / "july"), minutes=0.1)
+
+
+def test_old_queries_are_replayed_and_none_is_learnt_and_measured_on(june, july):
+    texts, old = open_job_texts(july), open_job_texts(june)
+    assert list(texts.source.queries("train_1")) == list(old.source.queries("train"))
+    assert july.folder.settings()["data"]["train"] == "train+train_1"
+    trained = [texts.source.queries(name) for name in ("train", "train_1")]
+    for name in ("dev", "holdout", "dev_1", "holdout_1"):
+        assert not texts.source.queries(name).duplicate_mask(trained).any()
+    assert texts.summary["removed"] >= 7  # those of June's training among the new ones
+
+
+def test_nothing_is_embedded_twice(june, july):
+    for name in ("documents", "queries-train_1", "queries-holdout_1", "queries-crops"):
+        assert (july.path / "store" / name).is_symlink()
+    assert not (july.path / "store" / "queries-train").is_symlink()
+
+
+def test_both_students_are_measured_on_old_and_new_queries(july):
+    new, old = list_changes(july)
+    assert re.fullmatch(r"new queries: overlap@10 0\.\d{3} before, 0\.\d{3} now \([+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]\)", new)
+    assert old.startswith("queries of holdout_1: ")
+
+
+def test_a_third_month_goes_on_with_both(july):
+    august = distill.shrink(
+        continue_from=str(july.path), queries=make_texts(60, 9, seed=21), out=str(july.path.parent / "august"), minutes=0.1
+    )
+    assert august.folder.settings()["data"]["train"] == "train+train_1+train_2"
+    assert len(list_changes(august)) == 3
+
+
+def test_a_student_that_became_worse_is_not_kept(june, tmp_path):
+    """The job is told that the earlier student was perfect: no training can reach that."""
+    copy, out = tmp_path / "june", tmp_path / "july"
+    shutil.copytree(june.path, copy, symlinks=True)
+    given = {"continue_from": str(copy), "queries": make_texts(100, 15, seed=11), "out": str(out), "minutes": 1e-6}
+    with pytest.raises(BadInput, match="give at least that"):
+        distill.shrink(**given)
+    Job(out).write("before", 1.0)
+    run = distill.shrink(**{**given, "minutes": 0.1})
+    assert run.folder.student.exists() and Job(out).read("kept") == "before"
+    earlier, kept = (distill.load_encoder(str(folder / "student")).fingerprint() for folder in (copy, out))
+    assert earlier == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"queries": None}, "give the new queries"),
+        ({"size": 3}, "size is that of the earlier job"),
+        ({"continue_from": "nowhere"}, "no run folder"),
+    ],
+)
+def test_bad_input(june, tmp_path, given, message):
+    arguments = {"continue_from": str(june.path), "queries": make_texts(40, 9, seed=3), "out": str(tmp_path / "run")} | given
+    with pytest.raises(BadInput, match=message):
+        distill.shrink(**arguments)
+    assert not Path(arguments["out"]).exists()
+
+
+def test_names_of_earlier_splits():
+    assert [earlier_name(name) for name in ("train", "holdout_1", "dl19")] == ["train_1", "holdout_2", "dl19"]
