@@ -12,6 +12,7 @@ from commands import distill, train_arguments
 from distill import losses
 from distill.data.datamodule import RetrievalData
 from distill.encoders.students import StudentFromTeacher
+from distill.files.configs import to_config
 from distill.modules.student import StudentModule
 from distill.records import Batch
 from distill.teachers.ensemble import EnsembleSettings
@@ -66,3 +67,12 @@ def test_a_step_is_there_for_callbacks_until_its_backward_pass(source_root: Path
     torch.testing.assert_close(loss, step.losses["q"] + 3 * step.losses["s"])
     module.on_after_backward()
     assert not hasattr(module, "last_step")
+
+
+def test_a_module_without_arguments_keeps_two_layers_and_matches_queries() -> None:
+    """Its configuration says so, as that of a module whose arguments were given."""
+    given = StudentModule(StudentFromTeacher(2), {"query_matching": losses.QueryMatching()})
+    plain = StudentModule()
+    assert to_config(plain) == to_config(given)
+    assert to_config(plain)["init_args"]["student"]["init_args"]["layers"] == 2
+    assert plain.losses["query_matching"] is not StudentModule().losses["query_matching"]
