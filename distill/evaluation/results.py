@@ -164,5 +164,5 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
     served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
     if served:
         models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())
-        sentences.append(f"the student by {models} a query")
+        sentences.append(f"the student in ONNX Runtime: {models} a query")
     return sentences

@@ -109,7 +109,7 @@ def test_its_weights_count_in_the_fingerprint(student):
 def test_it_is_in_the_onnx_graph(student, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from distill.export.onnx_encoder import MODEL, OnnxEncoder
+    from distill.encoders.onnx_encoder import MODEL, OnnxEncoder
     from distill.export.onnx_graph import write_graph
 
     student.save_pretrained(tmp_path / "student")

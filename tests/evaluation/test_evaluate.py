@@ -13,12 +13,15 @@ import pytest
 from commands import distill, in_process
 
 from distill.encoders.towers import load_towers
+from distill.evaluation.costs import open_exported
 from distill.evaluation.evaluate import evaluate, evaluate_run
 from distill.evaluation.latency import measure_query_latency
 from distill.evaluation.results import Results
+from distill.evaluation.systems import open_system
 from distill.metrics.retention import Interval
 from distill.records import BadInput
 from distill.texts.sources import Beir, MsMarcoTsv
+from distill.training.run_folder import RunFolder
 from distill.vectors.store import TeacherStore
 
 
@@ -171,6 +174,31 @@ def test_exit_code_of_a_process(run_folder, store_folder, source_root):
     source = ["--source", "MsMarcoTsv", "--source.root", source_root]
     ended = in_process("evaluate", "--student", run_folder / "student", "--teacher", store_folder, *source, "--at_least", "1.9")
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_latency_is_measured_on_the_dev_queries_of_a_run_or_on_those_at_hand(expected, run_folder, store_folder, source_root, tmp_path):
+    on_dev = {"split": "dev", "queries": 12, "threads": 1, "paths": {}}
+    assert expected.values["latency"] == on_dev
+    other = evaluate_run(run_folder, source=MsMarcoTsv(str(source_root)), store=str(store_folder), out=tmp_path / "results.json")
+    assert other.values["latency"] == on_dev | {"split": "test"}
+    assert evaluate(run_folder / "student", store_folder, source_root).values["latency"] == on_dev | {"split": "test"}
+    served = {"ONNX fp32": {"query_latency_ms_p50": 1.234}}
+    shown = Results({**expected.values, "latency": on_dev | {"paths": served}})
+    assert repr(shown) == f"{expected}\nthe student in ONNX Runtime: ONNX fp32 1.23 ms a query"
+
+
+def test_an_export_of_another_student_is_not_timed(run_folder, tmp_path):
+    run = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    (run / "export").mkdir()
+    (run / "export" / "export.json").write_text('{"student": "another"}')
+    assert open_exported(RunFolder(run), load_towers(str(run / "student")).fingerprint()) == {}
+
+
+def test_a_string_is_one_text(run_folder):
+    system = open_system(lambda texts: [[len(text), 1.0] for text in texts])
+    assert system.encode("three", "query").tolist() == [5, 1]
+    assert system.encode(["three"], "query").tolist() == [[5, 1]]
+    assert open_system(str(run_folder / "student")).encode("old river", "query").shape == (32,)
 
 
 def test_results_as_a_notebook_uses_them(expected):

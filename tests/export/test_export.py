@@ -65,8 +65,8 @@ def test_a_teacher_that_is_not_here_cannot_be_copied(run_folder, store_folder, t
     assert exported.router is None and exported.serving.latency["teacher"] is None
 
 
-def test_others_can_read_every_file(exported, run_folder):
-    for folder in (exported.folder, run_folder):
+def test_others_can_read_every_file(exported, run_folder, store_folder):
+    for folder in (exported.folder, run_folder, store_folder):
         modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
         assert modes == {0o644}  # under the usual umask
         assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_dir()} == {0o755}
