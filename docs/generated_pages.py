@@ -18,13 +18,35 @@ What `distill VERB --help` says. Every option is also a key of a YAML file: `--c
 GROUPS = {"student": "--model", "teacher": "--model (of teach)", "data": "--data", "trainer": "--trainer"}
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Adds a page to the navigation for each experiment."""
+    pages = [{read_title(result): page_of(result)} for result in list_results()]
+    config.nav = [*(config.nav or []), {"Measured": pages}]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to those in docs/."""
     files.append(File.generated(config, "cli.md", content=write_commands()))
-    for result in sorted((ROOT / "experiments").glob("*/RESULT.md")):
-        text = result.read_text(encoding="utf-8")
-        files.append(File.generated(config, f"measured/{result.parent.name}.md", content=text))
+    for result in list_results():
+        files.append(File.generated(config, page_of(result), content=result.read_text(encoding="utf-8")))
     return files
+
+
+def list_results() -> list[Path]:
+    """The files that say what an experiment measured."""
+    return sorted((ROOT / "experiments").glob("*/RESULT.md"))
+
+
+def page_of(result: Path) -> str:
+    """The place of an experiment's page in the site."""
+    return f"measured/{result.parent.name}.md"
+
+
+def read_title(result: Path) -> str:
+    """The heading of a page, up to its first colon."""
+    first = result.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").partition(":")[0].strip()
 
 
 def write_commands() -> str:
