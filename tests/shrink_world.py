@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from conftest import TOPICS, sentence
 
+MINUTES = 0.03  # a second or two of training
+
 
 def make_texts(count: int, longest: int, seed: int) -> list[str]:
     random = np.random.default_rng(seed)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distill.files.atomic import read_json, write_json
 from distill.files.configs import to_config
@@ -13,6 +16,7 @@ from distill.records import BadInput
 from distill.texts.sources import open_source
 from distill.texts.text_source import TextSource
 from distill.training.run_folder import JOB, first_difference
+from distill.vectors.index import Index
 
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
 CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection.tsv.gz")
@@ -29,7 +33,7 @@ class Request:
     out: Path = Path("runs/shrunk")
     size: int | None = None
     minutes: float = 10.0
-    vectors: str | None = None
+    vectors: str | np.ndarray | Index | None = None
     ids: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
     text_field: str | None = None
@@ -40,7 +44,7 @@ class Request:
     continue_from: str | None = None
 
     def __post_init__(self) -> None:
-        if self.teacher is None and self.continue_from is None:
+        if self.known_teacher is None and self.continue_from is None:
             raise BadInput("teacher: give a hub name, a folder, a server's address or a store")
         others = [name for name in ("documents", "judgments", "size", "vectors", "source", "backbone") if getattr(self, name) is not None]
         if self.continue_from is not None and (others or self.queries is None):
@@ -61,6 +65,22 @@ class Request:
         if self.vectors is None and self.ids is not None:
             raise BadInput("ids: they name the rows of --vectors: give both")
 
+    @cached_property
+    def index(self) -> Index | None:
+        """The vectors of the documents, where they were given: as `vectors`, or as an Index in place of the documents."""
+        if isinstance(self.vectors, Index):
+            return self.vectors
+        if self.vectors is not None:
+            return Index(self.vectors, self.ids)
+        return self.documents if isinstance(self.documents, Index) else None
+
+    @property
+    def known_teacher(self) -> Any:
+        """The teacher that was given, by itself or with the index."""
+        if self.teacher is not None:
+            return self.teacher
+        return None if self.index is None else self.index.teacher
+
     @property
     def text_source(self) -> TextSource | None:
         """The source of texts that was given, as an object or as a folder in BEIR or MS MARCO layout; None where files were given."""
@@ -73,7 +93,7 @@ class Request:
     @property
     def document_file(self) -> Any:
         """The file or the list of the documents; None where they are in a source or nowhere."""
-        if self.documents is None or self.text_source is not None:
+        if self.documents is None or isinstance(self.documents, Index) or self.text_source is not None:
             return None
         if isinstance(self.documents, str | Path) and Path(self.documents).is_dir():
             return find_corpus_file(Path(self.documents))
@@ -82,12 +102,11 @@ class Request:
     def describe(self) -> dict[str, Any]:
         """Returns what determines the result, as plain values; `minutes` does not once the number of epochs is chosen."""
         return {
-            "teacher": _describe_teacher(self.teacher),
+            "teacher": _describe_teacher(self.known_teacher),
+            "index": self.index and self.index.files.fingerprint(),
             "queries": _describe_texts(self.queries),
             "documents": _describe_texts(self.documents),
             "judgments": _describe_texts(self.judgments),
-            "vectors": _describe_texts(self.vectors),
-            "ids": _describe_texts(self.ids),
             "fields": self.fields,
             "text_field": self.text_field,
             "id_field": self.id_field,

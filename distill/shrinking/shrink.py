@@ -21,7 +21,6 @@ from distill.shrinking.texts import JobTexts, log_texts, open_texts, prepare_tex
 from distill.shrinking.training import choose_student, train_job
 from distill.shrinking.vectors import open_job_teacher, prepare_vectors
 from distill.texts.text_source import TextSource
-from distill.vectors.open_vectors import open_vectors
 
 
 def shrink(
@@ -44,14 +43,15 @@ def shrink(
 ) -> Run:
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
-    Everything lands in one run folder, with which every other verb goes on. A call that was killed is started again by the same call.
+    Everything lands in one run folder, with which every other verb goes on. The same call goes on with a job that was killed. Inputs that
+    do not fit together, and a folder of something else, raise BadInput.
 
     Args:
         teacher: folder or hub name of the teacher, the address of a server with OpenAI's embeddings interface, or a store.
         queries: texts to learn from: a list, or a file (.txt, .tsv, .csv, .jsonl, .parquet, gzipped too); `log.csv:query` names its field.
             Without any, crops of the documents take their place.
         documents: texts of the index: a file of these kinds, a list, or a folder in BEIR or MS MARCO layout, whose judged queries are then
-            used. Without any, students are compared with the teacher among the queries alone.
+            used. Without any, student and teacher are compared among the queries alone.
         judgments: file of judgments of the queries, as TREC or BEIR write them: query, document, grade.
         out: run folder to write.
         size: number of the teacher's layers that the student keeps; 2 by default.
@@ -69,9 +69,6 @@ def shrink(
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
-
-    Raises:
-        BadInput: the inputs do not fit together, or the folder holds something else.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     request = Request(**given | {"out": Path(out)})
@@ -80,14 +77,13 @@ def shrink(
 
 def start_job(request: Request) -> Run:
     """Makes a student from the start."""
-    index = None if request.vectors is None else open_vectors(request.vectors, request.ids)
     embedder = open_job_teacher(request)
     student = choose_student(request, embedder)
     job = Job(request.out)
     job.claim(request.describe())
-    texts = prepare_texts(request, request.out / TEXTS, index)
+    texts = prepare_texts(request, request.out / TEXTS)
     log_texts(texts)
-    prepare_vectors(request, embedder, texts, request.out / STORE, index)
+    prepare_vectors(request, embedder, texts, request.out / STORE)
     run = train_job(request, job, texts, student)
     finish_job(run, texts)
     return run

@@ -85,10 +85,8 @@ def choose_judged(queries: Texts, qrels: Qrels) -> Split:
     >>> list(choose_judged(queries, Qrels({"b": {"d1": 1}})).queries.ids)
     ['b']
     """
+    qrels = qrels.keep_known(queries.ids, "the queries")
     judged = qrels.judged_positions(list(queries.ids))
-    if not len(judged):
-        query = next(iter(qrels.judgments))
-        raise BadInput(f"{qrels.name}: judges {query!r} and others, none of which is a query, as {queries.ids[0]!r} is: give their ids")
     by_hash = np.argsort(hash_values(queries.ids.raw[judged].tolist()), kind="stable")
     count = min(MOST_JUDGED, len(judged), max(1, len(queries) // 2))
     chosen = queries.subset(np.sort(judged[by_hash[:count]]))

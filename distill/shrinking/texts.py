@@ -21,7 +21,7 @@ from distill.texts.qrels import read_qrels
 from distill.texts.tables import read_queries, read_rows, write_documents
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
 from distill.texts.texts import Texts
-from distill.vectors.vector_files import VectorFiles
+from distill.vectors.index import Index
 
 SUMMARY = "summary.json"
 CROPS = "crops"
@@ -52,18 +52,17 @@ class JobTexts:
         return self.source.documents() if self.source.has_documents() else None
 
 
-def prepare_texts(request: Request, folder: Path, index: VectorFiles | None) -> JobTexts:
+def prepare_texts(request: Request, folder: Path) -> JobTexts:
     """Writes the texts of a job into its folder, whole or not at all; a second call opens what is there.
 
     Args:
         request: what the job was asked for.
         folder: to write.
-        index: the vectors of the documents, where they were given.
     """
     if not folder.exists():
         with write_atomically(folder) as temporary:
             temporary.mkdir(parents=True)
-            write_json(temporary / SUMMARY, _write_texts(request, temporary, index))
+            write_json(temporary / SUMMARY, _write_texts(request, temporary))
     summary = read_summary(folder)
     given = request.text_source
     documents = given if summary["documents"] == "source" else None
@@ -83,9 +82,9 @@ def open_texts(source: TextSource, folder: Path) -> JobTexts:
     return JobTexts(source, sample, crops if crops.exists() else None, read_summary(folder))
 
 
-def _write_texts(request: Request, folder: Path, index: VectorFiles | None) -> dict[str, Any]:
+def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     """Writes documents, splits and crops, and returns the summary."""
-    kind = _write_documents(request, folder, index)
+    kind = _write_documents(request, folder)
     material = _open_material(request, folder, kind)
     given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
     measured, dev, pool, counts = _gather_queries(request, given)
@@ -134,31 +133,32 @@ def _cut_crops(material: Texts | None, queries: Texts | None, evaluation: Sequen
     return Texts.from_lists([f"crop-{number}" for number in range(len(crops))], crops, name=CROPS)
 
 
-def _write_documents(request: Request, folder: Path, index: VectorFiles | None) -> str:
+def _write_documents(request: Request, folder: Path) -> str:
     """Writes the file of the documents, or of a sample of them, and returns where documents are: file, source, queries or vectors."""
     source = request.text_source
     if source is not None and source.has_documents():
         return "source"
     if request.document_file is None:
-        return "queries" if index is None else "vectors"
+        return "queries" if request.index is None else "vectors"
     path = folder / "corpus.jsonl"
     write_documents(path, read_rows(request.document_file, request.fields))
-    if index is None or _has_all(Texts.open(path).ids, index.ids, request):
+    if request.index is None or _has_all(Texts.open(path).ids, request.index):
         return "file"
     path.rename(folder / SAMPLE)
     return "vectors"
 
 
-def _has_all(texts: Ids, vectors: Ids, request: Request) -> bool:
+def _has_all(texts: Ids, index: Index) -> bool:
     """Whether there are texts of all vectors; refuses texts that have no vector, and ids that never meet."""
+    vectors, path = index.ids, index.files.path
     rows = np.concatenate([vectors.rows(chunk) for chunk in texts.chunks()])
     unknown = int((rows < 0).sum())
     if unknown == len(texts):
         pair = f"{texts[0]!r} is an id of a document, {vectors[0]!r} of a vector"
-        raise BadInput(f"documents: none of them is among the vectors of {request.vectors}: {pair}: give the same ids in both")
+        raise BadInput(f"documents: none of them is among the vectors of {path}: {pair}: give the same ids in both")
     if unknown:
         id_ = texts[int(np.argmax(rows < 0))]
-        raise BadInput(f"documents: {unknown} of {len(texts)} have no vector in {request.vectors}, {id_!r} for one: mend either")
+        raise BadInput(f"documents: {unknown} of {len(texts)} have no vector in {path}, {id_!r} for one: mend either")
     return len(texts) == len(vectors)
 
 

@@ -39,7 +39,7 @@ def open_teacher_store(teacher: object) -> TeacherStore | None:
 
 def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
     """Opens the model that embeds the queries of a job; `default` is the store of whose teacher it is where none was named."""
-    teacher, options = request.teacher or default, TeacherOptions(model=request.model)
+    teacher, options = request.known_teacher or default, TeacherOptions(model=request.model)
     store = open_teacher_store(teacher)
     if store is not None:
         maker = store.maker
@@ -58,7 +58,7 @@ def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
     return open_embedder(teacher, kind, options, None if store is None else store.documents.width)
 
 
-def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folder: Path, index: VectorFiles | None) -> TeacherStore:
+def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folder: Path) -> TeacherStore:
     """Writes the store of a job; a second call goes on with what is missing.
 
     Args:
@@ -66,13 +66,12 @@ def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folde
         embedder: embeds the texts.
         texts: its texts.
         folder: store to write.
-        index: the vectors of the documents, where they were given.
     """
-    store = open_teacher_store(request.teacher)
+    store = open_teacher_store(request.known_teacher)
     sets = list_query_sets(texts)
-    if index is not None:
-        import_documents(index, embedder, folder / "documents")
-        compare_with_teacher(embedder, texts, VectorStore(folder / "documents"), request)
+    if request.index is not None:
+        import_documents(request.index.files, embedder, folder / "documents")
+        compare_with_teacher(embedder, texts, VectorStore(folder / "documents"), request.index.files.path)
     elif store is not None:
         link_set(store.documents.folder.resolve(), folder / "documents")
     elif texts.summary["documents"] == "queries":
@@ -108,11 +107,11 @@ def import_documents(index: VectorFiles, embedder: Embedder, folder: Path) -> No
     write_store(index, StoreWriter(folder, index.ids, index.width, maker, texts=None))
 
 
-def compare_with_teacher(embedder: Embedder, texts: JobTexts, store: VectorStore, request: Request) -> None:
+def compare_with_teacher(embedder: Embedder, texts: JobTexts, store: VectorStore, path: str) -> None:
     """Embeds a sample of the documents and refuses vectors that the teacher would not write; without texts it can only warn."""
     material = texts.material
     if material is None:
-        log.warning(f"{request.vectors}: nothing proves that they are the teacher's: give some of their texts as --documents")
+        log.warning(f"{path}: nothing proves that they are the teacher's: give some of their texts as --documents")
         return
     rows = evenly_spaced_rows(len(material), TEXTS_COMPARED)
     again = torch.from_numpy(embed(embedder, material, rows))  # [n, D]
@@ -122,8 +121,8 @@ def compare_with_teacher(embedder: Embedder, texts: JobTexts, store: VectorStore
         nearest = torch.from_numpy(store.take(search(again, store, 1)[1][:, 0].numpy())).float()
         fault = diagnose_wrong_vectors(stored, again, nearest)
         assert fault is not None
-        raise BadInput(f"{request.vectors}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {fault.message}")
-    log.info(f"{request.vectors}: {agreeing:.0%} of {len(rows)} sampled documents have the vector that the teacher writes")
+        raise BadInput(f"{path}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {fault.message}")
+    log.info(f"{path}: {agreeing:.0%} of {len(rows)} sampled documents have the vector that the teacher writes")
 
 
 def embed(embedder: Embedder, texts: Texts, rows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 from distill.texts.texts import evenly_spaced_rows
 
 SECONDS_PER_SHARD = 20.0  # less than 30, as the texts of a shard may be longer than those that were measured
-SMALLEST_SHARD = 64
+# far apart, so that a rate that is measured a little differently gives the same size, and the same vectors to the last bit
+SHARD_SIZES = (64, 512, 4096)
 SAMPLES = (2, 8, 32, 128, 512)  # texts that are embedded to measure the rate, one sample after the other until it is known
 FEWEST_TEXTS = 8  # with fewer a rate above what is needed may be chance
 ENOUGH_SECONDS = 1.0  # a sample that takes so long is large enough
@@ -26,15 +27,15 @@ def choose_rows_per_shard(embed: Callable[[np.ndarray], object], count: int, lar
         largest: texts of a shard of a fast teacher.
 
     Returns:
-        `largest`, or for a slow teacher the power of two that it embeds in 10 to 20 seconds, at least 64.
+        `largest`, or for a slow teacher 4096, 512 or 64 texts, whatever it embeds in 20 seconds; at least 64.
     """
     needed = min(largest, count)
-    if needed <= SMALLEST_SHARD:
+    if needed <= SHARD_SIZES[0]:
         return largest
     rows = SECONDS_PER_SHARD * measure_rate(embed, count, needed / SECONDS_PER_SHARD)
     if rows >= needed:
         return largest
-    return power_of_two_below(max(SMALLEST_SHARD, int(rows)))
+    return max((size for size in SHARD_SIZES if size <= rows), default=SHARD_SIZES[0])
 
 
 def measure_rate(embed: Callable[[np.ndarray], object], count: int, fast_enough: float) -> float:
@@ -52,12 +53,3 @@ def measure_rate(embed: Callable[[np.ndarray], object], count: int, fast_enough:
         if seconds >= ENOUGH_SECONDS or (size >= FEWEST_TEXTS and rate >= fast_enough):
             break
     return rate
-
-
-def power_of_two_below(number: int) -> int:
-    """The largest power of two that is at most `number`, which is 1 or more.
-
-    >>> [power_of_two_below(number) for number in (1, 127, 128)]
-    [1, 64, 128]
-    """
-    return 1 << (number.bit_length() - 1)

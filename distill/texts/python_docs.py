@@ -38,16 +38,19 @@ class PythonDocs(BeirCopy):
     Args:
         root: Folder to keep the corpus in.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
-        limit: Most documents to keep; the same ones are kept every time.
+        limit: Most pairs to keep; the same ones are kept every time.
+        documents: Most documents to keep, those that answer test and dev queries first; by default one for each pair. Queries whose
+            document is left out stay, unlabelled.
         packages: Folders to read, each holding packages; the standard library and site-packages by default.
     """
 
     root: Path
 
-    def __init__(self, root: str, holdout: int = 0, limit: int = 20000, packages: list[str] | None = None):
+    def __init__(self, root: str, holdout: int = 0, limit: int = 20000, documents: int | None = None, packages: list[str] | None = None):
         super().__init__(root, holdout)
         self.name = "python-docs"
         self.limit = limit
+        self.most_documents = documents
         self.packages = packages or [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
         if self.root.exists():
             self._check_manifest()
@@ -55,7 +58,7 @@ class PythonDocs(BeirCopy):
     def write_copy(self) -> Beir:
         with wait_for_lock(cache_folder() / "python-docs" / fingerprint(str(self.root.resolve()))):
             if not self.root.exists():
-                _write_corpus(self.root, self.packages, self.limit)
+                _write_corpus(self.root, self.packages, self.limit, self.most_documents)
         # The title of a docstring is its name, which would give the answer away.
         return Beir(str(self.root), join_title=False)
 
@@ -64,8 +67,9 @@ class PythonDocs(BeirCopy):
         manifest = read_json(path, "corpus of docstrings") if path.exists() else {}
         if manifest.get("kind") != "python-docs":
             raise BadInput(f"{self.root}: exists and is no corpus of docstrings: name a folder that does not exist")
-        if manifest.get("limit") != self.limit:
-            raise BadInput(f"{self.root}: made with limit: {manifest.get('limit')}, not {self.limit}: set that or name another folder")
+        for name, value in {"limit": self.limit, "most_documents": self.most_documents}.items():
+            if manifest.get(name) != value:
+                raise BadInput(f"{self.root}: made with {name}: {manifest.get(name)}, not {value}: set that or name another folder")
 
 
 class Docstring(NamedTuple):
@@ -158,7 +162,7 @@ def _remove_ambiguous(pairs: Sequence[Docstring]) -> list[Docstring]:
     return sorted(pair for pair in pairs if summaries[pair.summary.casefold()] == 1)
 
 
-def _write_corpus(root: Path, roots: Sequence[str], limit: int) -> None:
+def _write_corpus(root: Path, roots: Sequence[str], limit: int, most_documents: int | None) -> None:
     """Writes the pairs in BEIR layout; the folder appears when it is whole."""
     pairs = _remove_ambiguous(_read_packages(roots))
     if not pairs:
@@ -167,16 +171,30 @@ def _write_corpus(root: Path, roots: Sequence[str], limit: int) -> None:
     rows = np.sort(np.argsort(name_hashes, kind="stable")[:limit])
     splits = np.array(([TRAIN] * 8) + ["dev", "test"])[name_hashes[rows] % 10]
     pairs = [pairs[row] for row in rows]
+    kept = _choose_documents(splits, most_documents)
     with write_atomically(root) as folder:
         (folder / "qrels").mkdir(parents=True)
-        _write_lines(folder / "corpus.jsonl", [json.dumps({"_id": name, "title": name, "text": rest}) for name, _, rest in pairs])
+        _write_lines(
+            folder / "corpus.jsonl",
+            [json.dumps({"_id": name, "title": name, "text": rest}) for name, _, rest in (pairs[row] for row in kept)],
+        )
         # BEIR tools drop a document that has its query's id, hence the q-
         _write_lines(folder / "queries.jsonl", [json.dumps({"_id": f"q-{name}", "text": summary}) for name, summary, _ in pairs])
         for split in sorted(set(splits)):
-            names = [pairs[row].name for row in np.flatnonzero(splits == split)]
+            names = [pairs[row].name for row in kept if splits[row] == split]
             judgments = [f"q-{name}\t{name}\t1" for name in names]
             _write_lines(folder / "qrels" / f"{split}.tsv", ["query-id\tcorpus-id\tscore", *judgments])
-        write_json(folder / "manifest.json", _make_manifest(pairs, splits, limit))
+        write_json(folder / "manifest.json", {**_make_manifest(pairs, splits, limit), "most_documents": most_documents})
+
+
+def _choose_documents(splits: np.ndarray, most: int | None) -> np.ndarray:
+    """Rows of the pairs whose documents are kept, ascending: those of test and dev first.
+
+    >>> _choose_documents(np.array(["train", "test", "train", "dev"]), 3).tolist()
+    [0, 1, 3]
+    """
+    priority = np.array([{"test": 0, "dev": 1}.get(split, 2) for split in splits])
+    return np.sort(np.argsort(priority, kind="stable")[:most])
 
 
 def _make_manifest(pairs: Sequence[Docstring], splits: np.ndarray, limit: int) -> dict[str, Any]:

