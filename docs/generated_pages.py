@@ -1,4 +1,4 @@
-"""Pages that are made while the site is built: the commands from their --help, and what the experiments measured."""
+"""Files that are made while the site is built: the commands from their --help, what the experiments measured, and the picture of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "experiments" / "picture" / "retention.svg"
 WIDTH = "100"  # characters of a line of help
 INTRODUCTION = """# Commands
 
@@ -28,6 +29,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to those in docs/."""
     files.append(File.generated(config, "cli.md", content=write_commands()))
+    files.append(File.generated(config, "images/retention.svg", abs_src_path=str(PICTURE)))
     for result in list_results():
         files.append(File.generated(config, page_of(result), content=result.read_text(encoding="utf-8")))
     return files

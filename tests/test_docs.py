@@ -22,7 +22,7 @@ from distill.cli.main import VERBS, main
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FIRST = ["steps.md", "quickstart.md"]  # what other pages go on from
-GENERATED = {"cli.md", *(f"measured/{path.parent.name}.md" for path in (ROOT / "experiments").glob("*/RESULT.md"))}
+GENERATED = {"cli.md", "images/retention.svg", *(f"measured/{path.parent.name}.md" for path in (ROOT / "experiments").glob("*/RESULT.md"))}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
