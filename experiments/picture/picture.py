@@ -139,10 +139,11 @@ def draw_point(point: Point, x: Scale, y: Scale) -> list[str]:
     kind = "teacher" if point.name == "teacher" else "student"
     label = point.name if kind == "teacher" else f"{point.name}: {point.kept:.1%}"
     side, anchor = (-10, "end") if across > WIDTH * 0.75 else (10, "start")
+    below = 20 if kind == "teacher" else -8  # the title is above the teacher's line
     return [
         f'<path class="{kind}" stroke-width="2" d="M{across:.1f} {y.place(point.low):.1f}V{y.place(point.high):.1f}"/>',
         f'<circle class="{kind}" cx="{across:.1f}" cy="{up:.1f}" r="6"/>',
-        f'<text x="{across + side:.1f}" y="{up - 8:.1f}" text-anchor="{anchor}">{escape(label)}</text>',
+        f'<text x="{across + side:.1f}" y="{up + below:.1f}" text-anchor="{anchor}">{escape(label)}</text>',
     ]
 
 
