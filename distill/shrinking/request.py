@@ -35,7 +35,7 @@ class Request:
     minutes: float = 10.0
     vectors: str | np.ndarray | Index | None = None
     ids: str | None = None
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] | str = field(default_factory=dict)
     text_field: str | None = None
     id_field: str | None = None
     source: TextSource | None = None
@@ -75,6 +75,16 @@ class Request:
         return self.documents if isinstance(self.documents, Index) else None
 
     @property
+    def field_names(self) -> dict[str, str]:
+        """The fields of the documents' file by what they hold, e.g. {"text": "body"}."""
+        if isinstance(self.fields, dict):
+            return self.fields
+        pairs = [part.partition("=") for part in self.fields.split(",")]
+        if not all(name and field for name, _, field in pairs):
+            raise BadInput(f"fields: {self.fields!r}: say which field is what, e.g. id=article_id,title=headline,text=body")
+        return {name.strip(): field.strip() for name, _, field in pairs}
+
+    @property
     def known_teacher(self) -> Any:
         """The teacher that was given, by itself or with the index."""
         if self.teacher is not None:
@@ -107,7 +117,7 @@ class Request:
             "queries": _describe_texts(self.queries),
             "documents": _describe_texts(self.documents),
             "judgments": _describe_texts(self.judgments),
-            "fields": self.fields,
+            "fields": self.field_names,
             "text_field": self.text_field,
             "id_field": self.id_field,
             "source": to_config(self.source),

@@ -33,7 +33,7 @@ def shrink(
     minutes: float = 10.0,
     vectors: str | None = None,
     ids: str | None = None,
-    fields: dict[str, str] | None = None,
+    fields: dict[str, str] | str | None = None,
     text_field: str | None = None,
     id_field: str | None = None,
     source: TextSource | None = None,
@@ -58,7 +58,7 @@ def shrink(
         minutes: time to train for.
         vectors: the documents' vectors, where they exist: .npy, .parquet, or a flat faiss index. Then a part of the documents is enough.
         ids: text file with the id of each vector, one a line.
-        fields: names of the fields of the documents' file, e.g. {id: article_id, title: headline, text: body}.
+        fields: names of the fields of the documents' file, e.g. id=article_id,title=headline,text=body; in Python also a mapping.
         text_field: field of the queries' file that has the query.
         id_field: field of the queries' file that has its id.
         source: instead of documents: any source of texts.

@@ -141,7 +141,7 @@ def _write_documents(request: Request, folder: Path) -> str:
     if request.document_file is None:
         return "queries" if request.index is None else "vectors"
     path = folder / "corpus.jsonl"
-    write_documents(path, read_rows(request.document_file, request.fields))
+    write_documents(path, read_rows(request.document_file, request.field_names))
     if request.index is None or _has_all(Texts.open(path).ids, request.index):
         return "file"
     path.rename(folder / SAMPLE)

@@ -83,7 +83,7 @@ class Bench:
     def of_store(self, folder: Path) -> dict[str, Values]:
         """Both ways, of a dual encoder that embedded queries and corpus."""
         store = TeacherStore(folder)
-        queries = store.queries(self.split, self.queries.fingerprint)
+        queries = store.queries(self.split, self.queries.fingerprints("query"))
         return self.of_vectors(queries.take(queries.ids.rows(self.query_ids)).astype(np.float32), store.documents)
 
     def of_run(self, path: Path) -> dict[str, Values]:
