@@ -91,13 +91,13 @@ def select_training_queries(
         if scored:
             texts = keep_scored_queries(texts, part, scored[part], candidates)
         named = texts.subset(np.arange(len(texts)), name=part)  # its vectors are stored under the name of the split
-        splits.append(QuerySet(named, all_texts.fingerprint))
+        splits.append(QuerySet(named, all_texts.fingerprints("query")))
     for path in files:
         all_texts = QueryFile(path).queries()
         texts = source.remove_leaked(all_texts, parts)
         if is_leader():
             log.info(f"{path}: {len(texts)} queries, {len(all_texts) - len(texts)} more left out, because another split has them too")
-        extra.append(QuerySet(texts, all_texts.fingerprint))
+        extra.append(QuerySet(texts, all_texts.fingerprints("query")))
     refuse_shared_names([*splits, *extra])
     return TrainingQueries(splits, extra, removed)
 

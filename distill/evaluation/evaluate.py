@@ -196,7 +196,7 @@ def _describe(evaluation: EvaluationSet, student: _Student) -> dict[str, Any]:
         "teacher": evaluation.teacher.provenance,
         "student": student.system and (student.system.fingerprint or student.system.name),
         "documents": evaluation.source.documents().fingerprint if evaluation.source.has_documents() else None,
-        "texts": evaluation.queries.fingerprint,
+        "texts": evaluation.queries.content_fingerprint,
     }
 
 

@@ -72,7 +72,7 @@ def rerank(
             "teacher": {"name": teacher, "fingerprint": model.fingerprint()},
             "first_stage": {"name": first_stage, "fingerprint": fingerprint_first_stage(first_stage)},
             "documents": corpus.fingerprint,
-            "texts": queries.fingerprint,
+            "texts": queries.content_fingerprint,
         },
     }
     write_json(Path(out) / "results.json", results)

@@ -107,12 +107,17 @@ class RunEvidence:
         """The texts; None if they are gone or are not those of the results any more."""
         try:
             source = self.folder.data().source
-            if source.queries(self.split).fingerprint != self.provenance.get("texts"):
+            if self.provenance.get("texts") not in source.queries(self.split).fingerprints("query"):
                 raise BadInput(f"{self._results_path}: of other queries than {source} has now")
             return source
         except (BadInput, ImportError, AttributeError, TypeError) as error:  # moved texts, or a class of another version
             self.missing.append(str(error))
             return None
+
+    @cached_property
+    def queries_fingerprint(self) -> str | None:
+        """Fingerprint of the queries of the results: of the texts where they are here, as releases up to 0.2 recorded another one."""
+        return self.provenance.get("texts") if self.source is None else self.source.queries(self.split).content_fingerprint
 
     @cached_property
     def queries(self) -> QueryResults | None:

@@ -93,7 +93,7 @@ def _compare_runs(runs: Sequence[RunEvidence]) -> dict[str, Any]:
 
 
 def _check_same_queries(run: RunEvidence, first: RunEvidence) -> None:
-    is_same_split = run.dataset == first.dataset and run.provenance.get("texts") == first.provenance.get("texts")
+    is_same_split = run.dataset == first.dataset and run.queries_fingerprint == first.queries_fingerprint
     if not is_same_split:
         raise BadInput(f"{run.folder.path}: measured on other queries than {first.folder.path}: run distill evaluate on the same split")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.encoders.tokenizing import Role
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 from distill.teachers.first_stage import retrieve_first_stage
@@ -51,9 +52,9 @@ class PairTexts:
     def __len__(self) -> int:
         return len(self.query_rows)
 
-    @property
-    def fingerprint(self) -> str:
-        return pairs_fingerprint(self.queries, self.documents)
+    def fingerprints(self, role: Role) -> tuple[str, ...]:
+        """Returns the fingerprints by which a store may know these pairs, the one to record first; they have one role only."""
+        return pairs_fingerprints(self.queries, self.documents)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, str]]:
         """Reads the query and the document of several pairs."""
@@ -68,9 +69,9 @@ def _refuse_tabs(ids: np.ndarray) -> None:
         raise BadInput(f"candidates: the id {Ids(ids)[int(np.argmax(has_tab))]!r} has a tab in it: rename it")
 
 
-def pairs_fingerprint(queries: Texts, documents: Texts) -> str:
-    """Returns the fingerprint of the texts of pairs. A store records the fingerprint of the ids separately."""
-    return fingerprint(queries.fingerprint, documents.fingerprint)
+def pairs_fingerprints(queries: Texts, documents: Texts) -> tuple[str, ...]:
+    """Returns the fingerprints of the texts of pairs, the one to record first. A store records the fingerprint of the ids separately."""
+    return tuple(fingerprint(name, documents.fingerprint) for name in queries.fingerprints("query"))
 
 
 def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.ndarray:
@@ -148,7 +149,7 @@ def open_pair_stores(folder: str, source: TextSource, split: str) -> list[Vector
         store = VectorStore(Path(folder) / f"pairs-{part}")
         if store.width % 2 == 0:
             raise BadInput(f"{store.folder}: {store.width} numbers a pair: not a score, or a score and two vectors: encode it again")
-        check_texts(store, pairs_fingerprint(source.queries(part), source.documents()), f"the pairs of {part!r}")
+        check_texts(store, pairs_fingerprints(source.queries(part), source.documents()), f"the pairs of {part!r}")
         stores.append(store)
         if store.maker.fingerprint != stores[0].maker.fingerprint:
             raise BadInput(f"{store.folder}: by another cross encoder than {stores[0].folder}: encode one of them into another --out")

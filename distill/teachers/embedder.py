@@ -62,7 +62,8 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
         teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
 
     choose_rows = partial(choose_rows_per_shard, embed_rows, len(texts))
-    writer = StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), texts.fingerprint, choose_rows)
+    recorded, *earlier = texts.fingerprints(role)
+    writer = StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), recorded, choose_rows, earlier)
     if writer.finished:
         writer.update_name()
         log.info(f"{folder}: done before, {len(texts)} vectors")

@@ -41,7 +41,7 @@ def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Te
     """Finds the rows [Q, k] of each query's top documents by exact search over a dual encoder's store; a repeated search is cached."""
     store = TeacherStore(folder)
     check_documents(store.documents, source)
-    parts = [store.queries(part, source.queries(part).fingerprint) for part in split.split("+")]
+    parts = [store.queries(part, source.queries(part).fingerprints("query")) for part in split.split("+")]
     key = fingerprint([part.checksums for part in [store.documents, *parts]], queries.fingerprint, k)
 
     def search_top() -> list[np.ndarray]:

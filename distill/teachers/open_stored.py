@@ -25,12 +25,12 @@ class QuerySet(NamedTuple):
     """Queries to look up in a store, all or some of an encoded set."""
 
     texts: Texts
-    fingerprint: str  # of the whole encoded set
+    fingerprints: tuple[str, ...]  # of the whole encoded set, as `Texts.fingerprints` returns them
 
 
 def open_stored_teacher(store: TeacherStore, sets: Sequence[QuerySet]) -> StoredTeacher:
     """Opens a dual encoder's vectors of sets of queries and of the corpus."""
-    stores = [store.queries(texts.name, set_fingerprint) for texts, set_fingerprint in sets]
+    stores = [store.queries(texts.name, fingerprints) for texts, fingerprints in sets]
     rows = [find_vector_rows(part, texts) for part, (texts, _) in zip(stores, sets, strict=True)]
     return StoredTeacher(StoredQueries(stores, rows), store.documents)
 
@@ -75,7 +75,7 @@ def load_or_search_top(teacher: StoredTeacher, sets: Sequence[QuerySet], k: int)
 def open_evaluation_queries(source: TextSource, store: TeacherStore, split: str) -> tuple[Texts, StoredQueries]:
     """Opens the queries of a split and the teacher's vectors of them; for `dl19+dl20` those of dl19 come first."""
     parts = [(part, source.queries(part)) for part in split.split("+")]
-    stores = [store.queries(part, texts.fingerprint) for part, texts in parts]
+    stores = [store.queries(part, texts.fingerprints("query")) for part, texts in parts]
     rows = [find_vector_rows(part, texts) for part, (_, texts) in zip(stores, parts, strict=True)]
     return concatenate_texts([texts for _, texts in parts]), StoredQueries(stores, rows)
 

@@ -82,6 +82,15 @@ class Ids:
         place = repeats[np.argmin(self.order[repeats + 1])]
         return int(self.order[place]), int(self.order[place + 1])
 
+    def in_fewest_bytes(self) -> Ids:
+        """The same ids, none wider than the longest of them: those of a subset are as wide as the longest of all rows.
+
+        >>> Ids(Ids.of(["a", "longer"]).raw[:1]).in_fewest_bytes().raw
+        array([b'a'], dtype='|S1')
+        """
+        width = max(1, int(np.char.str_len(self.raw).max(initial=1)))
+        return self if width == self.raw.dtype.itemsize else Ids(self.raw.astype(f"S{width}"))
+
     def with_numbered_repeats(self) -> Ids:
         """Makes all ids unique: the second row of `a` becomes `a#2`, the third `a#3`."""
         in_order = self.raw[self.order]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import xxhash
@@ -133,6 +134,20 @@ class Texts:
         """16 hex digits over the containers' content, the selected rows and whether titles are joined; not over paths or names."""
         rows = [xxhash.xxh3_64_hexdigest(np.ascontiguousarray(array).data) for array in (self.container_of, self.starts)]
         return fingerprint([container.fingerprint for container in self.containers], rows)
+
+    @cached_property
+    def content_fingerprint(self) -> str:
+        """16 hex digits over the ids and the texts in their order, whatever else their file holds. Reads every text."""
+        ids, texts = hash_values(self.ids.raw.tolist()), hash_values(map(str.encode, self))  # [N] uint64 each
+        return xxhash.xxh3_64_hexdigest(np.stack([ids, texts]).tobytes())
+
+    def fingerprints(self, role: Literal["query", "document"]) -> tuple[str, ...]:
+        """Returns the fingerprints by which a store may know these texts: the one to record, then the one of releases up to 0.2.
+
+        Queries are known by their content, so that queries of other splits can be added to their file; documents, which may be many
+        millions, by the bytes of their file.
+        """
+        return (self.fingerprint,) if role == "document" else (self.content_fingerprint, self.fingerprint)
 
     @cached_property
     def wording_hashes(self) -> np.ndarray:

@@ -188,15 +188,15 @@ class TeacherStore:
     def maker(self) -> Maker:
         return self.documents.maker
 
-    def queries(self, name: str, texts_fingerprint: str) -> VectorStore:
-        """Opens the vectors of the query set `name`; refuses vectors of other texts or by another teacher."""
+    def queries(self, name: str, fingerprints: tuple[str, ...]) -> VectorStore:
+        """Opens the vectors of the query set `name`; refuses vectors of other texts than `fingerprints` name, or by another teacher."""
         folder = self.folder / f"queries-{name}"
         if not folder.exists():
             known = ", ".join(sorted(self.query_sets())) or "none"
             verb = "import" if self.maker.origin == "import" else "encode"
             raise BadInput(f"{self.folder}: no vectors of the queries {name!r} (there are: {known}): run distill {verb} for them")
         store = VectorStore(folder)
-        check_texts(store, texts_fingerprint, f"the queries {name!r}")
+        check_texts(store, fingerprints, f"the queries {name!r}")
         if store.maker.fingerprint != self.maker.fingerprint:
             raise BadInput(f"{folder}: made by {store.maker.name}, but documents by another teacher ({self.maker.name})")
         return store
@@ -206,7 +206,8 @@ class TeacherStore:
         return (path.name.removeprefix("queries-") for path in self.folder.glob("queries-*"))
 
 
-def check_texts(store: VectorStore, fingerprint: str, what: str) -> None:
-    """Refuses a store whose vectors are of other texts than those with this fingerprint, which are `what`."""
-    if store.texts is not None and store.texts != fingerprint:
-        raise BadInput(f"{store.folder}: its vectors are not of {what} as they are now: encode them into another --out")
+def check_texts(store: VectorStore, fingerprints: tuple[str, ...], what: str) -> None:
+    """Refuses a store whose vectors are of other texts than those with one of these fingerprints, which are `what`."""
+    if store.texts is not None and store.texts not in fingerprints:
+        fix = f"delete {store.folder} and encode again, or name the store of these"
+        raise BadInput(f"{store.folder}: its vectors are not of {what} as they are now: {fix}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ class StoreWriter:
         texts: fingerprint of the texts; None where only their ids are known.
         choose_rows: chooses the rows of a shard of a new store, given the most that it may have; None takes the most. An old store keeps
             its own.
+        earlier_texts: fingerprints of the same texts that earlier releases recorded; an old store keeps its own.
 
     Raises:
         BadInput: the folder holds something else, or a store of other inputs.
@@ -48,13 +49,18 @@ class StoreWriter:
         maker: Maker,
         texts: str | None,
         choose_rows: Callable[[int], int] | None = None,
+        earlier_texts: Collection[str] = (),
     ):
         self.folder = Path(folder)
-        self.ids = ids
-        plan = StorePlan(len(ids), width, ROWS_PER_SHARD, maker, xxhash.xxh3_64_hexdigest(ids.raw.tobytes()), texts)
+        self.ids = ids.in_fewest_bytes()
+        plan = StorePlan(len(ids), width, ROWS_PER_SHARD, maker, _fingerprint_ids(self.ids), texts)
         self._write_plan(plan, choose_rows)
         before = read_plan(self.folder)
         self.plan = replace(plan, rows_per_shard=before.rows_per_shard)
+        if before.texts in earlier_texts:
+            self.plan = replace(self.plan, texts=before.texts)
+        if before.ids == _fingerprint_ids(ids):  # earlier releases wrote them as wide as they were given
+            self.plan = replace(self.plan, ids=before.ids)
         if before.maker.fingerprint != maker.fingerprint:
             models = f"the model was {_describe_model(before.maker)}, now {_describe_model(maker)}"
             raise BadInput(f"{self.folder}: made from other inputs ({models}): choose another --out or delete it")
@@ -119,6 +125,10 @@ class StoreWriter:
     def _save(self, name: str, array: np.ndarray) -> None:
         with write_atomically(self.folder / name) as temporary, open(temporary, "wb") as file:
             np.save(file, array, allow_pickle=False)
+
+
+def _fingerprint_ids(ids: Ids) -> str:
+    return xxhash.xxh3_64_hexdigest(ids.raw.tobytes())
 
 
 def _describe_model(maker: Maker) -> str:

@@ -185,16 +185,16 @@ def test_no_store(world: World, refused: Callable) -> None:
 
 def test_store_of_other_queries(world: World, refused: Callable) -> None:
     replace(world.source / "queries.dev.tsv", "dev3\t", "dev3\tnew ")
-    refused(world.train(), "queries-dev", "not of the queries", "encode them")
-    refused(world.evaluate("--split", "dev"), "queries-dev", "not of the queries", "encode them")
+    refused(world.train(), "queries-dev", "not of the queries", "encode again")
+    refused(world.evaluate("--split", "dev"), "queries-dev", "not of the queries", "encode again")
 
 
 def test_store_of_other_documents(world: World, refused: Callable) -> None:
     replace(world.source / "collection.tsv", "d3\t", "d3\tnew ")
-    refused(world.evaluate(), "documents", "not of the documents", "encode them")
+    refused(world.evaluate(), "documents", "not of the documents", "encode again")
     run = world.run / "config.yaml"
     run.write_text(run.read_text().replace(str(_root_in(run)), str(world.source)))
-    refused(["search", world.run, "river"], "documents", "not of the documents", "encode them")
+    refused(["search", world.run, "river"], "documents", "not of the documents", "encode again")
 
 
 def _root_in(config: Path) -> str:

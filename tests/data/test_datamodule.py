@@ -171,7 +171,7 @@ def test_a_query_file_without_vectors_is_refused(source_root, store_folder, tmp_
 def test_a_query_without_a_vector_is_named(source_root, store_folder):
     source = MsMarcoTsv(str(source_root))
     with pytest.raises(BadInput, match=r"no vector of 12 of 12 queries, 'dev0' for one"):
-        find_vector_rows(TeacherStore(store_folder).queries("train", source.queries("train").fingerprint), source.queries("dev"))
+        find_vector_rows(TeacherStore(store_folder).queries("train", source.queries("train").fingerprints("query")), source.queries("dev"))
 
 
 def test_texts_that_changed_are_refused(source_root, store_folder, tmp_path):
@@ -179,7 +179,7 @@ def test_texts_that_changed_are_refused(source_root, store_folder, tmp_path):
     shutil.copytree(source_root, root)
     with open(root / "queries.dev.tsv", "a") as file:
         file.write("dev99\tone more\n")
-    with pytest.raises(BadInput, match="its vectors are not of the queries 'dev' as they are now"):
+    with pytest.raises(BadInput, match=r"not of the queries 'dev' as they are now: delete \S+queries-dev and encode again"):
         RetrievalData(MsMarcoTsv(str(root)), str(store_folder)).setup("fit")
 
 

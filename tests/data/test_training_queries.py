@@ -15,7 +15,7 @@ from distill.texts.texts import Texts
 def queries_of(name: str, *ids: str) -> QuerySet:
     """A set whose texts are `ID words`."""
     texts = Texts.from_lists(list(ids), [f"{id_} words" for id_ in ids], name)
-    return QuerySet(texts, texts.fingerprint)
+    return QuerySet(texts, texts.fingerprints("query"))
 
 
 QUERIES = TrainingQueries([queries_of("one", "a", "b"), queries_of("two", "c")], [queries_of("more", "d", "e", "f")], removed=0)
@@ -34,7 +34,7 @@ def test_a_share_is_of_the_queries_of_the_splits():
 
 def test_a_file_of_which_nothing_is_left_is_not_drawn_from():
     whole = queries_of("more", "d")
-    nothing = TrainingQueries(QUERIES.splits, [QuerySet(whole.texts.subset([]), whole.fingerprint)], removed=1)
+    nothing = TrainingQueries(QUERIES.splits, [QuerySet(whole.texts.subset([]), whole.fingerprints)], removed=1)
     assert nothing.count_draws({"more.tsv": 1.0}, ["more.tsv"])[-1] == Draw(0, 0)
 
 

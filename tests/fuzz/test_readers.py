@@ -34,7 +34,7 @@ from distill.generate import Generator
 from distill.metrics.trec_runs import read_trec
 from distill.modules.start import read_checkpoint
 from distill.records import BadInput
-from distill.teachers.candidates import find_pair_rows, open_pair_stores, pairs_fingerprint, read_scored_candidates
+from distill.teachers.candidates import find_pair_rows, open_pair_stores, pairs_fingerprints, read_scored_candidates
 from distill.teachers.mined import read_negatives
 from distill.teachers.negatives import JudgedQueries, MinedNegatives
 from distill.texts.ids import Ids
@@ -379,7 +379,7 @@ IDS = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["q0\td1", "q0\td2
 
 def test_stores_of_pairs(source: MsMarcoTsv, tmp_path: Path) -> None:
     """Whatever ids it holds and however wide it is."""
-    texts = pairs_fingerprint(source.queries("train"), source.documents())
+    texts, *_ = pairs_fingerprints(source.queries("train"), source.documents())
 
     def check(example: tuple[list[str], int]) -> None:
         folder = tmp_path / "pairs" / "pairs-train"

@@ -234,6 +234,18 @@ def test_other_results_leave_a_run_its_rankings(root: Path, teacher_folder: Path
     assert distill("report", run) == 0
 
 
+def test_runs_that_different_releases_measured_are_compared(root: Path, tmp_path: Path) -> None:
+    """Releases up to 0.2 recorded another fingerprint of the queries, which is accepted as long as their file is the same."""
+    texts = RunEvidence(str(root / "two")).source.queries("test+more")
+    old = Path(shutil.copytree(root / "two", tmp_path / "old"))
+    results = json.loads((old / "results.json").read_text())
+    assert results["provenance"]["texts"] == texts.content_fingerprint != texts.fingerprint
+    results["provenance"]["texts"] = texts.fingerprint
+    (old / "results.json").write_text(json.dumps(results))
+    assert RunEvidence(str(old)).queries is not None
+    assert distill("report", root / "one", old, "--out", tmp_path / "both.html") == 0
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="install the extra `dev`")

@@ -39,7 +39,7 @@ def test_top_negatives_are_the_stored_teachers_ranking(source_root, store_folder
     judged = labelled(source_root)
     examples = TopNegatives(str(store_folder), skip=2, depth=12).select_pairs(judged)
     store = TeacherStore(store_folder)
-    queries = store.queries("train", judged.source.queries("train").fingerprint)
+    queries = store.queries("train", judged.source.queries("train").fingerprints("query"))
     vectors = queries.take(queries.ids.rows(list(judged.queries.ids))).astype(np.float64)
     ranked = np.argsort(-(vectors @ store.documents[:].astype(np.float64).T), axis=1, kind="stable")
     assert examples.pools.shape[1] == 10

@@ -121,6 +121,26 @@ def test_fingerprint_is_of_content_and_rows_not_of_the_path(tmp_path):
     assert len({texts.fingerprint, *(other.fingerprint for other in different)}) == 5
 
 
+def test_content_fingerprint_is_of_ids_and_texts_in_order(tmp_path):
+    few = Texts.from_lists(["a", "é"], ["1", "T 2"], titles=["shown", ""])
+    content = '{"_id": "long-id", "text": "3"}\n{"text": "1", "_id": "a", "more": 4}\n{"_id": "é", "title": "T", "text": "2"}\n'
+    file = Texts.open(written(tmp_path / "t.jsonl", content), join_title=True)
+    table = Texts.open(written(tmp_path / "t.tsv", "a\t1\né\tT 2\n"))
+    same = [few, file.subset([1, 2]), table, concatenate_texts([file.subset([1]), table.subset([1])])]
+    assert len({texts.content_fingerprint for texts in same}) == 1 and len({texts.fingerprint for texts in same}) == 4
+    different = [
+        Texts.from_lists(["a", "é"], ["1", "T 3"]),
+        Texts.from_lists(["a", "e"], ["1", "T 2"]),
+        Texts.from_lists(["a", "é"], ["T 2", "1"]),
+        few.subset([1, 0]),
+        few.subset([0]),
+        few.subset([]),
+    ]
+    assert len({few.content_fingerprint, *(texts.content_fingerprint for texts in different)}) == 7
+    assert file.fingerprints("query") == (file.content_fingerprint, file.fingerprint)
+    assert file.fingerprints("document") == (file.fingerprint,)
+
+
 def test_pickling_takes_no_text_along(tmp_path):
     texts = Texts.open(written(tmp_path / "t.tsv", "a\t" + "x" * 100_000 + "\nb\t2\n"))
     assert texts[1] == "2"

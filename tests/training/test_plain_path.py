@@ -26,7 +26,7 @@ def plain_losses(source: Path, store: TeacherStore) -> list[float]:
     encoder = StudentFromTeacher([0, 3]).build(TeacherSpace(documents.maker, documents.width, True))
     encoder.backbone.set_attn_implementation("sdpa")
     token_ids = encoder.token_ids(list(texts), "query")
-    queries = store.queries("train", texts.fingerprint)
+    queries = store.queries("train", texts.fingerprints("query"))
     targets = torch.from_numpy(queries.take(queries.ids.rows(list(texts.ids)))).float()
     lengths = torch.tensor([len(ids) for ids in token_ids]).numpy()
 

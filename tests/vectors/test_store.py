@@ -344,35 +344,35 @@ def test_query_sets_by_name(teacher_store):
     store = TeacherStore(teacher_store)
     assert store.maker == MAKER
     assert sorted(store.query_sets()) == ["dev", "train"]
-    np.testing.assert_array_equal(store.queries("dev", "dev texts")[:], HALVES)
+    np.testing.assert_array_equal(store.queries("dev", ("now", "dev texts"))[:], HALVES)
 
 
 def test_an_unknown_query_set_lists_the_known_ones(teacher_store):
     with pytest.raises(BadInput, match=r"no vectors of the queries 'test' \(there are: dev, train\)"):
-        TeacherStore(teacher_store).queries("test", "test texts")
+        TeacherStore(teacher_store).queries("test", ("test texts",))
 
 
 def test_no_query_set_says_none(teacher_store):
     for name in ("dev", "train"):
         shutil.rmtree(teacher_store / f"queries-{name}")
     with pytest.raises(BadInput, match=r"there are: none"):
-        TeacherStore(teacher_store).queries("dev", "dev texts")
+        TeacherStore(teacher_store).queries("dev", ("dev texts",))
 
 
 def test_vectors_of_other_texts_are_refused(teacher_store):
     with pytest.raises(BadInput, match="its vectors are not of the queries 'dev' as they are now"):
-        TeacherStore(teacher_store).queries("dev", "edited texts")
+        TeacherStore(teacher_store).queries("dev", ("edited texts", "of before"))
     store = TeacherStore(teacher_store).documents
-    check_texts(store, "docs", "the documents")
+    check_texts(store, ("docs",), "the documents")
     with pytest.raises(BadInput, match="not of the documents as they are now"):
-        check_texts(store, "edited", "the documents")
+        check_texts(store, ("edited",), "the documents")
 
 
 def test_ids_without_texts_cannot_be_compared(tmp_path):
     writer = writer_in(tmp_path / "imported", texts=None)
     write_missing(writer)
     writer.finish()
-    check_texts(VectorStore(tmp_path / "imported"), "anything", "the documents")
+    check_texts(VectorStore(tmp_path / "imported"), ("anything",), "the documents")
 
 
 def test_queries_by_another_teacher_are_refused(teacher_store):
@@ -381,7 +381,7 @@ def test_queries_by_another_teacher_are_refused(teacher_store):
     write_missing(writer)
     writer.finish()
     with pytest.raises(BadInput, match=r"made by stranger, but documents by another teacher \(teacher\)"):
-        TeacherStore(teacher_store).queries("dev", "dev texts")
+        TeacherStore(teacher_store).queries("dev", ("dev texts",))
 
 
 def test_no_documents_no_teacher_store(tmp_path):
