@@ -39,6 +39,8 @@ class Collection(TextSource):
     def __init__(self, root: str, documents: TextSource | None = None, searches_queries: bool = False, relevant_from: int = 1):
         super().__init__(root, 0, relevant_from)
         self.document_source = documents
+        if documents is not None:
+            self.name = documents.name
         self.searches_queries = searches_queries
         if documents is not None and searches_queries:
             raise BadInput(f"{root}: searches_queries is on and documents are given: choose one of the two")
