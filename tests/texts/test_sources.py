@@ -168,7 +168,7 @@ def test_a_configuration_describes_a_source(marco, beir, tmp_path):
         assert (again.root, again.holdout, again.relevant_from) == (source.root, source.holdout, source.relevant_from)
     assert config == {
         "class_path": "distill.texts.python_docs.PythonDocs",
-        "init_args": {"root": str(tmp_path / "docs"), "holdout": 0, "limit": 20000, "packages": ["here"]},
+        "init_args": {"root": str(tmp_path / "docs"), "holdout": 0, "limit": 20000, "documents": None, "packages": ["here"]},
     }
     assert from_config(to_config(Beir(str(beir), join_title=False))).documents()[0] == "one"
 
