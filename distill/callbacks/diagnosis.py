@@ -156,7 +156,8 @@ def find_wrong_vectors(data: RetrievalData) -> Fault | None:
 def list_stored_sets(data: RetrievalData) -> Iterator[StoredSet]:
     """Yields the sets of documents, training queries and dev queries whose texts are available."""
     if data.source.has_documents():
-        yield StoredSet("document", data.store.documents, data.source.documents())
+        documents = data.store.documents
+        yield StoredSet(documents.maker.role or "document", documents, data.source.documents())
     for store, queries in zip(data.teacher.queries.stores, data.train_sets, strict=True):
         yield StoredSet("query", store, queries.texts)
     for number, store in enumerate(data.dev_vectors.stores):

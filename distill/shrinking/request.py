@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,17 +167,32 @@ class Job:
     def __init__(self, folder: Path):
         self.path = folder / JOB
 
-    def claim(self, inputs: dict[str, Any]) -> None:
-        """Records the inputs; refuses a folder of other inputs, or of something else."""
+    @contextmanager
+    def claim(self, inputs: dict[str, Any]) -> Iterator[None]:
+        """Records the inputs while the block prepares the texts; where it refuses them, the folder is left as it was found.
+
+        Raises:
+            BadInput: the folder is that of other inputs, or of something else.
+        """
+        folder = self.path.parent
         if self.path.exists():
             difference = first_difference(self._read()["inputs"], inputs)
             if difference is not None:
-                raise BadInput(f"{self.path.parent}: made from other inputs: {difference}: choose another --out or delete it")
-            return
-        folder = self.path.parent
-        if folder.exists() and any(path.name[0] != "." for path in folder.iterdir()):
+                raise BadInput(f"{folder}: made from other inputs: {difference}: choose another --out or delete it")
+        elif folder.exists() and any(path.name[0] != "." for path in folder.iterdir()):
             raise BadInput(f"{folder}: not empty, and no earlier call of shrink wrote it: choose another --out")
-        write_json(self.path, {"inputs": inputs, "decisions": {}})
+        is_new = not (folder / STORE).exists()
+        if not self.path.exists():
+            write_json(self.path, {"inputs": inputs, "decisions": {}})
+        try:
+            yield
+        except BadInput:
+            if is_new:
+                shutil.rmtree(folder / TEXTS, ignore_errors=True)
+                self.path.unlink()
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
+            raise
 
     def read(self, name: str) -> Any:
         """Returns a decision; None where it is not made yet."""

@@ -19,7 +19,7 @@ from distill.shrinking.continuing import (
 from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.texts import JobTexts, log_texts, open_texts, prepare_texts
 from distill.shrinking.training import choose_student, train_job
-from distill.shrinking.vectors import open_job_teacher, prepare_vectors
+from distill.shrinking.vectors import compare_with_teacher, open_job_teacher, prepare_vectors
 from distill.texts.text_source import TextSource
 
 
@@ -80,8 +80,10 @@ def start_job(request: Request) -> Run:
     embedder = open_job_teacher(request)
     student = choose_student(request, embedder)
     job = Job(request.out)
-    job.claim(request.describe())
-    texts = prepare_texts(request, request.out / TEXTS)
+    with job.claim(request.describe()):
+        texts = prepare_texts(request, request.out / TEXTS)
+        if request.index is not None:
+            compare_with_teacher(embedder, texts, request.index)
     log_texts(texts)
     prepare_vectors(request, embedder, texts, request.out / STORE)
     run = train_job(request, job, texts, student)
@@ -94,8 +96,8 @@ def continue_job(request: Request) -> Run:
     previous = require_job(str(request.continue_from))
     embedder = open_job_teacher(request, previous.path / STORE)
     job = Job(request.out)
-    job.claim(request.describe())
-    texts = continue_texts(request, previous, request.out / TEXTS)
+    with job.claim(request.describe()):
+        texts = continue_texts(request, previous, request.out / TEXTS)
     log_texts(texts)
     continue_vectors(embedder, texts, previous, request.out / STORE)
     run = continue_training(request, job, texts, previous)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distill.callbacks.diagnosis import SAME_TEXT, diagnose_wrong_vectors
 from distill.encoders.towers import is_available
@@ -20,12 +22,12 @@ from distill.teachers.encode import TextSet, encode_sets
 from distill.teachers.options import TeacherOptions, check_options, open_embedder
 from distill.texts.sources import QueryFile
 from distill.texts.text_source import TRAIN
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import evenly_spaced_rows
 from distill.vectors.import_vectors import write_store
-from distill.vectors.search import search
-from distill.vectors.store import TeacherStore, VectorStore
+from distill.vectors.index import Index
+from distill.vectors.store import TeacherStore
 from distill.vectors.store_writer import StoreWriter
-from distill.vectors.vector_files import VectorFiles
+from distill.vectors.vector_files import ROWS_PER_BATCH, VectorFiles
 
 TEXTS_COMPARED = 256  # documents that are embedded again to see whether vectors that were given are this teacher's
 LEAST_AGREEING = 0.9  # share of them that must agree; the rest may have been cut at another length
@@ -71,7 +73,6 @@ def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folde
     sets = list_query_sets(texts)
     if request.index is not None:
         import_documents(request.index.files, embedder, folder / "documents")
-        compare_with_teacher(embedder, texts, VectorStore(folder / "documents"), request.index.files.path)
     elif store is not None:
         link_set(store.documents.folder.resolve(), folder / "documents")
     elif texts.summary["documents"] == "queries":
@@ -101,31 +102,37 @@ def link_set(target: Path, link: Path) -> None:
 
 def import_documents(index: VectorFiles, embedder: Embedder, folder: Path) -> None:
     """Writes vectors that were given as those of the teacher's documents."""
-    if index.width != embedder.width:
-        raise BadInput(f"{index.path}: its vectors are {index.width} wide, {embedder.maker.name} writes {embedder.width}: not its vectors")
     maker = replace(embedder.maker, role="document", precision=None, vectors=index.fingerprint())
     write_store(index, StoreWriter(folder, index.ids, index.width, maker, texts=None))
 
 
-def compare_with_teacher(embedder: Embedder, texts: JobTexts, store: VectorStore, path: str) -> None:
+def compare_with_teacher(embedder: Embedder, texts: JobTexts, index: Index) -> None:
     """Embeds a sample of the documents and refuses vectors that the teacher would not write; without texts it can only warn."""
-    material = texts.material
+    path, material = index.files.path, texts.material
+    if index.width != embedder.width:
+        raise BadInput(f"{path}: its vectors are {index.width} wide, {embedder.maker.name} writes {embedder.width}: not its vectors")
     if material is None:
         log.warning(f"{path}: nothing proves that they are the teacher's: give some of their texts as --documents")
         return
     rows = evenly_spaced_rows(len(material), TEXTS_COMPARED)
-    again = torch.from_numpy(embed(embedder, material, rows))  # [n, D]
-    stored = torch.from_numpy(store.take(store.ids.rows([material.ids[row] for row in rows]))).float()  # [n, D]
+    prepared = embedder.prepare(material.read(rows), "document")
+    again = torch.from_numpy(embedder.embed(prepared, "document", lambda _: None))  # [n, D]
+    stored = take_vectors(index, [material.ids[row] for row in rows])  # [n, D]
     agreeing = float((torch.cosine_similarity(again, stored) >= SAME_TEXT).float().mean())
     if agreeing < LEAST_AGREEING:
-        nearest = torch.from_numpy(store.take(search(again, store, 1)[1][:, 0].numpy())).float()
-        fault = diagnose_wrong_vectors(stored, again, nearest)
+        _, nearest = index.search(again.numpy(), 1)
+        fault = diagnose_wrong_vectors(stored, again, take_vectors(index, [ids[0] for ids in nearest]))
         assert fault is not None
         raise BadInput(f"{path}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {fault.message}")
     log.info(f"{path}: {agreeing:.0%} of {len(rows)} sampled documents have the vector that the teacher writes")
 
 
-def embed(embedder: Embedder, texts: Texts, rows: np.ndarray) -> np.ndarray:
-    """Returns the vectors [n, D] float32 of the documents in `rows` [n]."""
-    prepared = embedder.prepare(texts.read(rows), "document")
-    return embedder.embed(prepared, "document", lambda _: None)
+def take_vectors(index: Index, ids: Sequence[str]) -> Tensor:
+    """Looks up the vectors [n, D] float32 of n documents of an index, in one pass over its files."""
+    rows = index.ids.rows(list(ids))
+    vectors, start = np.empty((len(rows), index.width), np.float32), 0
+    for batch in index.files.batches(ROWS_PER_BATCH):
+        here = (rows >= start) & (rows < start + len(batch))
+        vectors[here] = batch[rows[here] - start]
+        start += len(batch)
+    return torch.from_numpy(vectors)

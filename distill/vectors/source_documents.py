@@ -14,7 +14,8 @@ from distill.vectors.store import VectorStore, check_texts
 def check_documents(store: VectorStore, source: TextSource) -> None:
     """Refuses a store whose documents are not the source's; compares ids where the texts are unknown, as of imported vectors."""
     if store.texts is not None:
-        check_texts(store, source.documents().fingerprints("document"), f"the documents of {source}")
+        role = store.maker.role or "document"  # queries, where a collection without documents searches these
+        check_texts(store, source.documents().fingerprints(role), f"the documents of {source}")
         return
     if source.has_documents():
         check_document_ids(store.ids, source, str(store.folder))

@@ -155,6 +155,7 @@ def test_vectors_of_another_model_are_refused(tmp_path, query_file, document_fil
     given = {"queries": str(query_file), "documents": str(document_file), "vectors": str(vectors), "ids": str(ids)}
     with pytest.raises(BadInput, match=r"not .*'s vectors of these texts"):
         distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_store_is_used_where_it_lies(tmp_path, store_folder, source_root):
@@ -192,6 +193,7 @@ def test_bad_input_is_one_line(tmp_path, teacher_folder, given, message):
     with pytest.raises(BadInput, match=message) as caught:
         distill.shrink(str(teacher_folder), out=str(tmp_path / "run"), **given)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_few_minutes_for_one_epoch_say_how_many_are_needed(tmp_path, teacher_folder, query_file):
