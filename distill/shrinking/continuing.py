@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.results import STUDENT, TEACHER, Results
@@ -56,11 +57,11 @@ class Change:
 def earlier_name(split: str) -> str:
     """Returns the name of an earlier job's split in the job that continues it.
 
-    >>> earlier_name("train"), earlier_name("train_1"), earlier_name("test")
-    ('train_1', 'train_2', 'test')
+    >>> earlier_name("train"), earlier_name("train_1"), earlier_name("dev_small")
+    ('train_1', 'train_2', 'dev_small')
     """
-    name, _, number = split.partition("_")
-    return f"{name}_{int(number or 0) + 1}" if name in OWN_SPLITS else split
+    parts = re.fullmatch(rf"({'|'.join(OWN_SPLITS)})(?:_(\d+))?", split)
+    return split if parts is None else f"{parts[1]}_{int(parts[2] or 0) + 1}"
 
 
 def split_parts(source: TextSource, name: str) -> str:
@@ -118,7 +119,7 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     before = job.read("before")
     if before is None:
         results = evaluate(str(previous.folder.require_student()), store, source, dev)
-        before = job.write("before", results.values["agreement"]["overlap@10"])
+        before = job.write("before", float(measure_overlap(results, STUDENT).mean()))
     log.info(f"the earlier student finds {before:.1%} of the teacher's top 10 for old and new dev queries")
     spec = from_config(previous.folder.settings()["model"]["student"])
     start = str(previous.folder.require_student())
@@ -146,9 +147,14 @@ def compare_before_and_after(run: Run, texts: JobTexts, previous: Run) -> list[C
 
 def measure_change(name: str, results: Results) -> Change:
     """Returns the overlap@10 of the earlier and the new student, and the paired interval of their difference."""
-    rows = {system: torch.from_numpy(ranking.rows) for system, ranking in results.rankings.items()}
-    after, before = (overlap(rows[TEACHER], rows[system], 10) for system in (STUDENT, BEFORE))  # [Q] each
+    after, before = (measure_overlap(results, system) for system in (STUDENT, BEFORE))  # [Q] each
     return Change(name, float(before.mean()), float(after.mean()), bootstrap_mean((after - before).numpy()))
+
+
+def measure_overlap(results: Results, system: str) -> Tensor:
+    """Returns the overlap@10 [Q] with the teacher on the very queries that were measured; the field `agreement` is of the holdout."""
+    teacher, other = (torch.from_numpy(results.rankings[name].rows) for name in (TEACHER, system))
+    return overlap(teacher, other, 10)
 
 
 def require_job(folder: str) -> Run:

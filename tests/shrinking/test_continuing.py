@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from shrink_world import MINUTES, make_texts
 
@@ -48,6 +49,16 @@ def test_nothing_is_embedded_twice(june, july):
     for name in ("documents", "queries-train_1", "queries-holdout_1", "queries-crops"):
         assert (july.path / "store" / name).is_symlink()
     assert not (july.path / "store" / "queries-train").is_symlink()
+
+
+def test_the_earlier_student_is_judged_on_the_queries_that_choose_the_epoch(june, july, teacher_folder):
+    """Both students meet on dev; on the holdout, which must not choose anything, they are only compared."""
+    dev = open_job_texts(july).source.queries("dev+dev_1")
+    documents = distill.TeacherStore(june.path / "store").documents[:].astype(np.float32)
+    vectors = [distill.load_encoder(str(folder)).encode_query(list(dev)) for folder in (teacher_folder, june.path / "student")]
+    teacher, student = (np.argsort(-(part @ documents.T), axis=1)[:, :10] for part in vectors)
+    shared = [len(set(one) & set(other)) / 10 for one, other in zip(teacher, student, strict=True)]
+    assert Job(july.path).read("before") == pytest.approx(np.mean(shared), abs=0.02)  # the teacher's stored vectors are halves
 
 
 def test_both_students_are_measured_on_old_and_new_queries(july):
@@ -94,4 +105,5 @@ def test_bad_input(june, tmp_path, given, message):
 
 
 def test_names_of_earlier_splits():
-    assert [earlier_name(name) for name in ("train", "holdout_1", "dl19")] == ["train_1", "holdout_2", "dl19"]
+    names = {"train": "train_1", "holdout_1": "holdout_2", "dl19": "dl19", "dev_small": "dev_small"}
+    assert {name: earlier_name(name) for name in names} == names
