@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from distill.files.fingerprints import hash_values
+from distill.files.progress import log
 from distill.records import BadInput
+from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
 from distill.texts.texts import Texts
 
 DEV, TEST = "dev", "test"
+JUDGED = "judged"  # the queries of --judgments beside a source that has a split test of its own
 LEAST_QUERIES = 20
 HOLDOUT_SHARE, MOST_HOLDOUT = 10, 1_000  # one query in ten is held out, at most so many
 DEV_SHARE, MOST_DEV = 20, 500
@@ -85,7 +88,12 @@ def choose_judged(queries: Texts, qrels: Qrels) -> Split:
     >>> list(choose_judged(queries, Qrels({"b": {"d1": 1}})).queries.ids)
     ['b']
     """
+    judged_before = len(qrels)
     qrels = qrels.keep_known(queries.ids, "the queries")
+    if len(qrels) < judged_before:
+        log.info(
+            f"{qrels.name}: {judged_before - len(qrels)} of {judged_before} judged queries are not among the queries given, or repeat one"
+        )
     judged = qrels.judged_positions(list(queries.ids))
     by_hash = np.argsort(hash_values(queries.ids.raw[judged].tolist()), kind="stable")
     count = min(MOST_JUDGED, len(judged), max(1, len(queries) // 2))
@@ -94,22 +102,54 @@ def choose_judged(queries: Texts, qrels: Qrels) -> Split:
 
 
 def judged_splits(source: TextSource) -> dict[str, Split]:
-    """Returns the judged splits of a source that students are measured on: all but train, and dev only where there is no other."""
-    splits = {}
+    """Returns the judged splits of a source that students are measured on: all but train and dev, no query in two of them.
+
+    Where only dev is judged, the student is measured on it, under the name `test`: the epoch is then chosen by other queries.
+    """
+    splits: dict[str, Split] = {}
     for name in source.splits():
         qrels = source.qrels(name)
-        if name != TRAIN and qrels is not None:
-            splits[name] = Split(source.queries(name), qrels)
-    if len(splits) > 1:
-        splits.pop(DEV, None)
-    return splits
+        if name not in (TRAIN, DEV) and qrels is not None:
+            splits[name] = leave_out(Split(source.queries(name), qrels), [split.queries for split in splits.values()])
+    if not splits and DEV in source.splits():
+        splits[TEST] = Split(source.queries(DEV), source.qrels(DEV))
+    return {name: split for name, split in splits.items() if split.qrels and len(split.queries)}
 
 
-def sample_dev(source: TextSource, measured: Iterable[str]) -> Split | None:
-    """Returns up to 1,000 queries of the source's dev split; None where it has none, or where dev is what the student is measured on."""
-    if DEV not in source.splits() or DEV in measured:
+def leave_out(split: Split, others: Sequence[Texts]) -> Split:
+    """Returns the queries of a split that no other set has, neither by their wording nor by their id."""
+    queries, qrels = split.queries, split.qrels
+    is_known = queries.duplicate_mask(others)
+    for other in others:
+        is_known |= np.isin(queries.ids.raw, other.ids.raw)
+    kept = queries.subset(np.flatnonzero(~is_known))
+    if len(kept) < len(queries):
+        count = f"{len(queries) - len(kept)} of {len(queries)}"
+        log.info(f"{queries.name}: {count} left out: others that are measured on have their id or wording")
+    return Split(kept, None if qrels is None else qrels.subset(kept.ids))
+
+
+def check_judged_documents(split: Split, known: Ids | None) -> None:
+    """Refuses judgments that name none of the documents, and says how many judged documents are unknown."""
+    assert split.qrels is not None, "a split that is measured on has judgments"
+    judged = sorted({document for grades in split.qrels.judgments.values() for document in grades})
+    if known is None:
+        raise BadInput(f"{split.qrels.name}: judgments are about documents, of which there are none: give --documents or --vectors")
+    unknown = int((known.rows(judged) < 0).sum())
+    if unknown == len(judged):
+        pair = f"{judged[0]!r} is judged, {known[0]!r} is an id of a document"
+        raise BadInput(f"{split.qrels.name}: none of its documents is known: {pair}: give the same ids in both")
+    if unknown:
+        log.info(f"{split.qrels.name}: {unknown} of {len(judged)} judged documents are unknown: no system can find them")
+
+
+def sample_dev(source: TextSource, measured: Mapping[str, Split]) -> Split | None:
+    """Returns up to 1,000 queries of the source's dev split; None where it has none beside those that the student is measured on."""
+    if DEV not in source.splits():
         return None
-    queries, qrels = source.queries(DEV), source.qrels(DEV)
-    by_hash = np.argsort(hash_values(queries.ids.raw.tolist()), kind="stable")
-    chosen = queries.subset(np.sort(by_hash[:MOST_HOLDOUT]))
-    return Split(chosen, None if qrels is None else qrels.subset(chosen.ids))
+    rest = leave_out(Split(source.queries(DEV), source.qrels(DEV)), [split.queries for split in measured.values()])
+    if not len(rest.queries):
+        return None
+    by_hash = np.argsort(hash_values(rest.queries.ids.raw.tolist()), kind="stable")
+    chosen = rest.queries.subset(np.sort(by_hash[:MOST_HOLDOUT]))
+    return Split(chosen, None if rest.qrels is None else rest.qrels.subset(chosen.ids))

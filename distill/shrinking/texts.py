@@ -14,7 +14,7 @@ from distill.files.progress import log
 from distill.records import BadInput
 from distill.shrinking.crops import FEW_QUERIES, make_crops
 from distill.shrinking.request import Request
-from distill.shrinking.splits import Pool, Split, choose_judged, judged_splits, sample_dev
+from distill.shrinking.splits import JUDGED, TEST, Pool, Split, check_judged_documents, choose_judged, judged_splits, leave_out, sample_dev
 from distill.texts.collection import Collection, write_split
 from distill.texts.ids import Ids
 from distill.texts.qrels import read_qrels
@@ -87,7 +87,10 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     kind = _write_documents(request, folder)
     material = _open_material(request, folder, kind)
     given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
-    measured, dev, pool, counts = _gather_queries(request, given)
+    measured, dev, pool, counts = _gather_queries(request, given, kind)
+    known = request.index.ids if request.index is not None else None if material is None else material.ids
+    for split in measured.values():
+        check_judged_documents(split, known)
     if not pool.ids:
         pool.add(_cut_crops(material, None, pool.evaluation))
         counts["queries"] = "crops"
@@ -105,12 +108,15 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     return {**counts, "documents": kind, "evaluated_on": evaluated_on, "removed": pool.removed}
 
 
-def _gather_queries(request: Request, given: Texts | None) -> tuple[dict[str, Split], Split | None, Pool, dict[str, Any]]:
+def _gather_queries(request: Request, given: Texts | None, kind: str) -> tuple[dict[str, Split], Split | None, Pool, dict[str, Any]]:
     """Returns the judged splits to measure on, the source's dev split, the queries to learn from, and how many of these came from where."""
     source = request.text_source
-    measured = {} if source is None else judged_splits(source)
+    has_documents = kind != "queries"  # else there is nothing that judgments could be about
+    measured = judged_splits(source) if source is not None and has_documents else {}
     if given is not None and request.judgments:
-        measured["test"] = choose_judged(given, read_qrels(Path(request.judgments)))
+        judged = choose_judged(given, read_qrels(Path(request.judgments)))
+        name = JUDGED if TEST in measured else TEST
+        measured[name] = leave_out(judged, [split.queries for split in measured.values()])
     dev = None if source is None else sample_dev(source, measured)
     pool = Pool([split.queries for split in [*measured.values(), *([] if dev is None else [dev])]])
     counts: dict[str, Any] = {"queries": "given"}

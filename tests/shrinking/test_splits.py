@@ -1,0 +1,95 @@
+"""Which queries are learnt from and which are measured on, where a source has splits of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from shrink_world import make_texts
+
+from distill.records import BadInput
+from distill.shrinking.request import Request
+from distill.shrinking.texts import JobTexts, prepare_texts
+
+DOCUMENTS = 20
+
+
+def write_judgments(path: Path, prefix: str, queries: Iterable[int], document: str = "d{}") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{prefix}{i}\t{document.format(i % DOCUMENTS)}\t1\n" for i in queries]
+    path.write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+    return path
+
+
+def prepare(folder: Path, judged: dict[str, range], **given: object) -> JobTexts:
+    """A folder in BEIR layout of 200 queries, of which some are judged."""
+    rows = {"corpus": make_texts(DOCUMENTS, 25, seed=2), "queries": make_texts(200, 9, seed=1)}
+    (folder / "beir").mkdir()
+    for name, texts in rows.items():
+        lines = [json.dumps({"_id": f"{name[0].replace('c', 'd')}{i}", "text": text}) for i, text in enumerate(texts)]
+        (folder / "beir" / f"{name}.jsonl").write_text("\n".join(lines))
+    for split, queries in judged.items():
+        write_judgments(folder / "beir" / "qrels" / f"{split}.tsv", "q", queries)
+    return prepare_texts(Request("a teacher", documents=str(folder / "beir"), **given), folder / "texts")
+
+
+def refuse_shared(texts: JobTexts) -> None:
+    splits = texts.source.splits()
+    wordings = [set(texts.source.queries(split).wording_hashes.tolist()) for split in splits]
+    assert sum(map(len, wordings)) == len(set.union(*wordings))
+
+
+def test_a_source_judged_on_dev_alone_is_measured_on_it_and_has_another_dev(tmp_path):
+    texts = prepare(tmp_path, {"dev": range(30)})
+    assert texts.summary["evaluated_on"] == "test" and set(texts.source.queries("test").ids) == {f"q{i}" for i in range(30)}
+    assert 0 < len(texts.source.queries("dev")) < 30
+    refuse_shared(texts)
+
+
+def test_queries_of_test_are_not_in_dev(tmp_path):
+    texts = prepare(tmp_path, {"dev": range(30), "test": range(20, 50)})
+    assert len(texts.source.queries("test")) == 30 and set(texts.source.queries("dev").ids) == {f"q{i}" for i in range(20)}
+    refuse_shared(texts)
+
+
+def test_two_judged_splits_that_share_queries_are_measured_together(tmp_path):
+    texts = prepare(tmp_path, {"test": range(30), "test2": range(20, 50)})
+    assert len(texts.source.queries(texts.summary["evaluated_on"])) == 50
+    refuse_shared(texts)
+
+
+def test_judgments_of_the_queries_stand_beside_those_of_the_source(tmp_path):
+    queries = tmp_path / "q.tsv"
+    queries.write_text("".join(f"z{i}\t{text}\n" for i, text in enumerate(make_texts(100, 9, seed=7))))
+    judgments = write_judgments(tmp_path / "qrels.tsv", "z", range(20))
+    texts = prepare(tmp_path, {"test": range(30)}, queries=str(queries), judgments=str(judgments))
+    assert texts.summary["evaluated_on"] == "test+judged"
+    assert len(texts.source.queries("test")) == 30 and len(texts.source.queries("judged")) == 20
+    refuse_shared(texts)
+
+
+@pytest.mark.parametrize(
+    ("given", "document", "message"),
+    [
+        ({"documents": make_texts(DOCUMENTS, 25, seed=2)}, "other{}", "none of its documents is known"),
+        ({}, "{}", "of which there are none"),
+    ],
+)
+def test_judgments_of_no_known_document_are_refused(tmp_path, given, document, message):
+    judgments = write_judgments(tmp_path / "qrels.tsv", "", range(20), document)
+    queries = [{"id": str(i), "text": text} for i, text in enumerate(make_texts(60, 9, seed=7))]
+    with pytest.raises(BadInput, match=message):
+        prepare_texts(Request("a teacher", queries=queries, judgments=str(judgments), **given), tmp_path / "texts")
+
+
+def test_unknown_queries_and_documents_are_counted(tmp_path, caplog):
+    judgments = write_judgments(tmp_path / "qrels.tsv", "", range(20))
+    judgments.write_text(judgments.read_text().replace("d", "") + "nobody\t1\t1\n3\tnowhere\t1\n")
+    queries = [{"id": str(i), "text": text} for i, text in enumerate(make_texts(60, 9, seed=7))]
+    request = Request("a teacher", queries=queries, judgments=str(judgments), documents=make_texts(DOCUMENTS, 25, seed=2))
+    with caplog.at_level("INFO", logger="distill"):
+        prepare_texts(request, tmp_path / "texts")
+    assert "1 of 21 judged queries are not among the queries" in caplog.text
+    assert "1 of 21 judged documents are unknown" in caplog.text
