@@ -18,10 +18,14 @@ from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.records import BadInput
 from distill.texts.sources import open_source
 from distill.texts.text_source import TextSource
+from distill.texts.texts import Texts
 from distill.training.run_folder import JOB, first_difference
 from distill.vectors.index import Index
+from distill.vectors.store import TeacherStore
 
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
+# files of a folder of texts whose content is part of what was asked for; that of the documents is compared with their vectors
+SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
 CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection.tsv.gz")
 
 
@@ -53,6 +57,9 @@ class Request:
         if self.continue_from is not None and (others or self.queries is None):
             reason = f"{others[0]} is that of the earlier job: leave it out" if others else "give the new queries as --queries"
             raise BadInput(f"continue: {self.continue_from}: {reason}")
+        refuse_other_kinds("queries", self.queries)
+        if not isinstance(self.documents, Index):
+            refuse_other_kinds("documents", self.documents)
         if not 0 < self.minutes < float("inf"):
             raise BadInput(f"minutes: {self.minutes}: minutes of training, above 0")
         if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
@@ -76,6 +83,18 @@ class Request:
         if self.vectors is not None:
             return Index(self.vectors, self.ids)
         return self.documents if isinstance(self.documents, Index) else None
+
+    @cached_property
+    def store(self) -> TeacherStore | None:
+        """The store that was named as the teacher; None where it is a model."""
+        return open_teacher_store(self.known_teacher)
+
+    @cached_property
+    def known_vectors(self) -> Index | None:
+        """The vectors of the documents that exist: those of the index, or of the store that was named as the teacher."""
+        if self.index is not None or self.store is None:
+            return self.index
+        return Index(self.store.documents)
 
     @property
     def field_names(self) -> dict[str, str]:
@@ -118,12 +137,13 @@ class Request:
             "teacher": _describe_teacher(self.known_teacher),
             "index": self.index and self.index.files.fingerprint(),
             "queries": _describe_texts(self.queries),
-            "documents": _describe_texts(self.documents),
+            "documents": _describe_texts(self.documents if self.document_file is None else self.document_file),
             "judgments": _describe_texts(self.judgments),
             "fields": self.field_names,
             "text_field": self.text_field,
             "id_field": self.id_field,
             "source": to_config(self.source),
+            "texts of the source": _describe_texts(self.source and self.source.root),
             "model": self.model,
             "size": self.size,
             "backbone": self.backbone,
@@ -138,6 +158,18 @@ def find_corpus_file(folder: Path) -> Path | None:
     return next((folder / name for name in CORPUS_FILES if (folder / name).is_file()), None)
 
 
+def open_teacher_store(teacher: object) -> TeacherStore | None:
+    """Opens the store that was named as the teacher; None where it is a model."""
+    is_store = isinstance(teacher, str | Path) and (Path(teacher) / "documents").is_dir()
+    return TeacherStore(str(teacher)) if is_store else None
+
+
+def refuse_other_kinds(name: str, given: Any) -> None:
+    """Refuses what is neither a file nor a list of texts: a generator, for one, is empty after its first use."""
+    if given is not None and (not isinstance(given, str | Path | list | tuple | Texts) or given == ""):
+        raise BadInput(f"{name}: {given!r:.40} of type {type(given).__name__}: give a file or a list of texts")
+
+
 def _describe_teacher(teacher: Any) -> str:
     if not isinstance(teacher, str | Path):
         return type(teacher).__name__
@@ -145,14 +177,17 @@ def _describe_teacher(teacher: Any) -> str:
 
 
 def _describe_texts(given: Any) -> str | None:
-    """Returns a fingerprint of the content of a file or list, the path of a folder, or None."""
+    """Returns a fingerprint of the content of a file, a list or a folder, in which large files of documents are left out; or None."""
     if given is None:
         return None
+    if isinstance(given, Texts):
+        return given.content_fingerprint
     if not isinstance(given, str | Path):
         return fingerprint(to_config(given)) if isinstance(given, list | tuple) else type(given).__name__
     path = Path(given)
     if path.is_dir():
-        return str(path.resolve())
+        files = sorted({file for pattern in SMALL_FILES for file in path.glob(pattern) if file.name not in CORPUS_FILES})
+        return fingerprint([(file.name, file_fingerprint(file)) for file in files])
     file = path if path.is_file() else Path(str(given).rpartition(":")[0])  # log.csv:query
     return file_fingerprint(file) if file.is_file() else str(given)
 

@@ -82,8 +82,8 @@ def start_job(request: Request) -> Run:
     job = Job(request.out)
     with job.claim(request.describe()):
         texts = prepare_texts(request, request.out / TEXTS)
-        if request.index is not None:
-            compare_with_teacher(embedder, texts, request.index)
+        if request.known_vectors is not None and not (request.index is None and texts.material is None):
+            compare_with_teacher(embedder, texts, request.known_vectors)
     log_texts(texts)
     prepare_vectors(request, embedder, texts, request.out / STORE)
     run = train_job(request, job, texts, student)

@@ -22,6 +22,7 @@ from distill.texts.tables import read_queries, read_rows, write_documents
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
 from distill.texts.texts import Texts
 from distill.vectors.index import Index
+from distill.vectors.source_documents import check_document_ids, check_documents
 
 SUMMARY = "summary.json"
 CROPS = "crops"
@@ -88,7 +89,7 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     material = _open_material(request, folder, kind)
     given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
     measured, dev, pool, counts = _gather_queries(request, given, kind)
-    known = request.index.ids if request.index is not None else None if material is None else material.ids
+    known = request.known_vectors.ids if request.known_vectors is not None else None if material is None else material.ids
     for split in measured.values():
         check_judged_documents(split, known)
     if not pool.ids:
@@ -141,14 +142,19 @@ def _cut_crops(material: Texts | None, queries: Texts | None, evaluation: Sequen
 
 def _write_documents(request: Request, folder: Path) -> str:
     """Writes the file of the documents, or of a sample of them, and returns where documents are: file, source, queries or vectors."""
-    source = request.text_source
+    source, vectors = request.text_source, request.known_vectors
     if source is not None and source.has_documents():
+        if request.index is not None:
+            check_document_ids(request.index.ids, source, request.index.files.path)
+        elif request.store is not None:
+            check_documents(request.store.documents, source)
         return "source"
     if request.document_file is None:
-        return "queries" if request.index is None else "vectors"
+        return "queries" if vectors is None else "vectors"
     path = folder / "corpus.jsonl"
     write_documents(path, read_rows(request.document_file, request.field_names))
-    if request.index is None or _has_all(Texts.open(path).ids, request.index):
+    has_all = vectors is None or _has_all(Texts.open(path).ids, vectors)
+    if has_all and (vectors is request.index or request.store is None or request.store.documents.texts is None):
         return "file"
     path.rename(folder / SAMPLE)
     return "vectors"

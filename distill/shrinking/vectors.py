@@ -15,7 +15,7 @@ from distill.callbacks.diagnosis import SAME_TEXT, diagnose_wrong_vectors
 from distill.encoders.towers import is_available
 from distill.files.progress import log
 from distill.records import BadInput
-from distill.shrinking.request import Request
+from distill.shrinking.request import Request, open_teacher_store
 from distill.shrinking.texts import JobTexts
 from distill.teachers.embedder import Embedder
 from distill.teachers.encode import TextSet, encode_sets
@@ -31,12 +31,6 @@ from distill.vectors.vector_files import ROWS_PER_BATCH, VectorFiles
 
 TEXTS_COMPARED = 256  # documents that are embedded again to see whether vectors that were given are this teacher's
 LEAST_AGREEING = 0.9  # share of them that must agree; the rest may have been cut at another length
-
-
-def open_teacher_store(teacher: object) -> TeacherStore | None:
-    """Opens the store that was named as the teacher; None where it is a model."""
-    is_store = isinstance(teacher, str | Path) and (Path(teacher) / "documents").is_dir()
-    return TeacherStore(str(teacher)) if is_store else None
 
 
 def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
@@ -69,7 +63,7 @@ def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folde
         texts: its texts.
         folder: store to write.
     """
-    store = open_teacher_store(request.known_teacher)
+    store = request.store
     sets = list_query_sets(texts)
     if request.index is not None:
         import_documents(request.index.files, embedder, folder / "documents")

@@ -54,7 +54,7 @@ class Fields:
 
 
 def read_rows(
-    given: str | Path | Sequence[str | Mapping[str, Any]], fields: Mapping[str, str] | None = None, kind: Kind = "documents"
+    given: str | Path | Sequence[str | Mapping[str, Any]] | Texts, fields: Mapping[str, str] | None = None, kind: Kind = "documents"
 ) -> Iterator[Row]:
     """Reads documents or queries one after the other.
 
@@ -95,14 +95,14 @@ def read_rows(
     return (_make_row(record, names, place) for table, names in chosen for place, record in table.read(names.names))
 
 
-def read_queries(given: str | Path | Sequence[str], text_field: str | None = None, id_field: str | None = None) -> Texts:
+def read_queries(given: str | Path | Sequence[str] | Texts, text_field: str | None = None, id_field: str | None = None) -> Texts:
     """Reads queries into memory, each wording once; in the package's front it is called `distill.queries`.
 
     Whitespace at the ends of a query is removed. Where there are no ids, an id is a hash of the wording, so that it stays the same
     when queries are added. Of queries that differ in whitespace and case alone the first one is kept.
 
     Args:
-        given: a list of queries, or a file of them as `read_rows` takes it.
+        given: a list of queries, a part of queries that were read before, or a file of them as `read_rows` takes it.
         text_field: name of the field that holds the queries.
         id_field: name of the field that holds their ids.
 
@@ -187,10 +187,12 @@ def _list_files(path: Path) -> list[Path]:
     return files
 
 
-def _open_list(given: Sequence[str | Mapping[str, Any]], kind: Kind) -> Table:
-    """Texts or mappings that are in memory, as a table."""
+def _open_list(given: Sequence[str | Mapping[str, Any]] | Texts, kind: Kind) -> Table:
+    """Texts or mappings that are in memory, or a part of texts that were read before, as a table."""
 
     def read(wanted: list[str]) -> Records:
+        if isinstance(given, Texts):
+            return ((given.place(i), {"id": id_, "text": text}) for i, (id_, text) in enumerate(zip(given.ids, given, strict=True)))
         return ((f"{kind}[{i}]", item if isinstance(item, Mapping) else {"text": item}) for i, item in enumerate(given))
 
     _, first = next(read([]))

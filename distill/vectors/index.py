@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from distill.texts.ids import Ids
 from distill.vectors.open_vectors import check_ids, open_vectors
 from distill.vectors.search import search
+from distill.vectors.store import VectorStore
 from distill.vectors.vector_files import GivenIds, VectorFiles, open_array
 
 ROWS_PER_BATCH = 65_536
@@ -21,7 +22,7 @@ class Index:
     Vectors in files stay there: a search reads them batch by batch.
 
     Args:
-        vectors: an array [N, D]; or a `.npy` or `.parquet` file, a folder of either, or a flat faiss index.
+        vectors: an array [N, D]; or a `.npy` or `.parquet` file, a folder of either, or a flat faiss index; or a store, which has ids.
         ids: N ids, in the order of the vectors: a list, or a text file with an id a line; for parquet the name of the id column. A faiss
             index with ids of its own (IndexIDMap) needs none.
         teacher: folder or hub name of the model that made the vectors, where it is known.
@@ -39,7 +40,9 @@ class Index:
     [['b', 'c']]
     """
 
-    def __init__(self, vectors: np.ndarray | str | Path, ids: Sequence[str] | str | Path | None = None, teacher: str | None = None):
+    def __init__(
+        self, vectors: np.ndarray | str | Path | VectorStore, ids: Sequence[str] | str | Path | None = None, teacher: str | None = None
+    ):
         self.files = _open(vectors, str(ids) if isinstance(ids, Path) else ids)
         self.teacher = teacher
 
@@ -89,9 +92,18 @@ class Index:
         return f"Index({len(self)} vectors, {self.width} wide{teacher})"
 
 
-def _open(vectors: np.ndarray | str | Path, ids: GivenIds) -> VectorFiles:
+def _open(vectors: np.ndarray | str | Path | VectorStore, ids: GivenIds) -> VectorFiles:
+    if isinstance(vectors, VectorStore):
+        return _open_store(vectors)
     if isinstance(vectors, str | Path):
         return open_vectors(str(vectors), ids)
     files = open_array(vectors, ids)
     check_ids(files, ids if isinstance(ids, str) else None)
     return files
+
+
+def _open_store(store: VectorStore) -> VectorFiles:
+    def read(size: int) -> Iterator[np.ndarray]:
+        return (store[start : start + size] for start in range(0, len(store), size))
+
+    return VectorFiles(str(store.folder), len(store), store.width, store.ids, read)

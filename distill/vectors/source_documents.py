@@ -13,12 +13,13 @@ from distill.vectors.store import VectorStore, check_texts
 
 def check_documents(store: VectorStore, source: TextSource) -> None:
     """Refuses a store whose documents are not the source's; compares ids where the texts are unknown, as of imported vectors."""
+    if not source.has_documents():
+        return
     if store.texts is not None:
         role = store.maker.role or "document"  # queries, where a collection without documents searches these
         check_texts(store, source.documents().fingerprints(role), f"the documents of {source}")
         return
-    if source.has_documents():
-        check_document_ids(store.ids, source, str(store.folder))
+    check_document_ids(store.ids, source, str(store.folder))
 
 
 def check_document_ids(ids: Ids, source: TextSource, name: str) -> None:

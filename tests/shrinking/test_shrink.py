@@ -167,6 +167,48 @@ def test_a_store_is_used_where_it_lies(tmp_path, store_folder, source_root):
     assert set(store.query_sets()) == {"train", "dev", "holdout", "test", "crops"}
 
 
+def test_a_store_and_queries_alone_are_measured_among_its_documents(tmp_path, store_folder):
+    run = distill.shrink(str(store_folder), queries=make_texts(200, 9, seed=1), out=str(tmp_path / "run"), minutes=MINUTES)
+    assert open_job_texts(run).summary["documents"] == "vectors"
+    assert {hit.id for hit in run.search("what is the river", k=60)} == set(distill.TeacherStore(store_folder).documents.ids)
+
+
+def test_a_store_and_texts_of_some_of_its_documents(tmp_path, store_folder, source_root):
+    lines = (source_root / "collection.tsv").read_text().splitlines()
+    (tmp_path / "some.tsv").write_text("\n".join(lines[::2]))
+    given = {"queries": make_texts(200, 9, seed=1), "documents": str(tmp_path / "some.tsv"), "minutes": MINUTES}
+    run = distill.shrink(str(store_folder), **given, out=str(tmp_path / "run"))
+    assert open_job_texts(run).summary["crops"] > 100
+    ids = [line.split("\t")[0] for line in lines]
+    texts = [line.split("\t")[1] for line in lines]
+    (tmp_path / "some.tsv").write_text("\n".join(f"{id_}\t{text}" for id_, text in zip(ids, texts[1:] + texts[:1], strict=True)))
+    with pytest.raises(BadInput, match="belong to other texts"):
+        distill.shrink(str(store_folder), **given, out=str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(("ids", "message"), [(range(100, 160), "60 of its ids"), (range(30), "no vector of 30 of the 60 documents")])
+def test_an_index_of_other_documents_than_the_source_has(tmp_path, source_root, teacher_folder, ids, message):
+    index = distill.Index(np.ones((len(ids), 32), np.float32), [f"d{i}" for i in ids], teacher=str(teacher_folder))
+    with pytest.raises(BadInput, match=message):
+        distill.shrink(vectors=index, documents=str(source_root), out=str(tmp_path / "run"), minutes=MINUTES)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_whose_queries_changed_is_another_input(tmp_path):
+    (tmp_path / "1.jsonl").write_text('{"query": "one"}')
+    before = Request("a teacher", queries=str(tmp_path)).describe()
+    (tmp_path / "2.jsonl").write_text('{"query": "two"}')
+    assert Request("a teacher", queries=str(tmp_path)).describe() != before
+
+
+def test_queries_that_were_read_before_keep_their_ids(tmp_path):
+    queries = distill.Texts.from_lists([f"u{i}" for i in range(60)], make_texts(60, 9, seed=1))
+    rest, _ = queries.split(holdout=10)
+    texts = prepare_texts(Request("a teacher", queries=rest), tmp_path / "texts")
+    assert set(texts.source.queries("train").ids) < set(rest.ids)
+    assert Request("a teacher", queries=rest).describe() != Request("a teacher", queries=queries).describe()
+
+
 def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, document_file):
     with serving() as server:
         given = {"queries": str(query_file), "documents": str(document_file), "model": "served", "minutes": MINUTES}
@@ -187,6 +229,9 @@ def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, documen
         ({"queries": "missing.txt"}, "no such file"),
         ({"queries": make_texts(50, 9, seed=1), "ids": "ids.txt"}, "ids: they name the rows of --vectors"),
         ({"documents": [""]}, "no words in them"),
+        ({"queries": 2024}, "queries: 2024 of type int: give a file or a list"),
+        ({"queries": iter(["one", "two"])}, "of type list_iterator: give a file or a list"),
+        ({"documents": ""}, "documents: '' of type str: give a file or a list"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, teacher_folder, given, message):
