@@ -31,11 +31,13 @@ class Table:
         name: the file, as messages call it.
         fields: names of the fields; in JSON lines those of the first record.
         read: takes the names of the fields that are wanted, and yields all records with at least these.
+        may_have_more: whether later records may have fields that the first one lacks.
     """
 
     name: str
     fields: list[str]
     read: Callable[[list[str]], Records]
+    may_have_more: bool = False
 
 
 def open_table(path: Path, header_names: Set[str]) -> Table:
@@ -106,7 +108,7 @@ def _open_json_lines(path: Path, header_names: Set[str]) -> Table:
         return ((_place(path, number), _parse_json(path, number, line)) for number, line in _read_filled_lines(path))
 
     _, first = next(read([]), ("", {}))
-    return Table(str(path), list(first), read)
+    return Table(str(path), list(first), read, may_have_more=True)
 
 
 def _open_parquet(path: Path, header_names: Set[str]) -> Table:
@@ -150,7 +152,8 @@ def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(LONGEST_FIELD)
     lines = (line for _, line in _read_lines(path))
     first = next(lines, "")
-    delimiter = ";" if ";" in first and "," not in first else ","  # as spreadsheets write it where the comma is a decimal point
+    # spreadsheets write semicolons where the comma is a decimal point, and tabs where one asks for them
+    delimiter = next((mark for mark in ",;\t" if mark in first), ",")
     rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     number = 1
     try:

@@ -196,7 +196,7 @@ def _open_list(given: Sequence[str | Mapping[str, Any]] | Texts, kind: Kind) -> 
         return ((f"{kind}[{i}]", item if isinstance(item, Mapping) else {"text": item}) for i, item in enumerate(given))
 
     _, first = next(read([]))
-    return Table(kind, list(first), read)
+    return Table(kind, list(first), read, may_have_more=True)
 
 
 def _choose_fields(table: Table, given: Mapping[str, str], kind: Kind) -> Fields:
@@ -208,6 +208,8 @@ def _choose_fields(table: Table, given: Mapping[str, str], kind: Kind) -> Fields
     chosen: dict[str, str | None] = {}
     for role, known in (("id", ID_NAMES), ("title", ("title",)), ("text", TEXT_NAMES[kind])):
         chosen[role] = given.get(role) or next((by_lower_case[name] for name in known if name in by_lower_case), None)
+    if table.may_have_more and chosen["title"] is None:
+        chosen["title"] = "title"  # of those records that have one
     text = chosen["text"]
     if text is None and len(table.fields) == 1 and not chosen["id"]:
         text = table.fields[0]

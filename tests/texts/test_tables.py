@@ -117,6 +117,7 @@ def test_csv_has_line_breaks_in_values_and_names_the_line_where_a_row_begins(tmp
 
 def test_csv_of_spreadsheets_that_separate_by_semicolons(tmp_path):
     assert parts(read_rows(write_records(tmp_path / "a.csv", RECORDS, ";"))) == EXPECTED
+    assert parts(read_rows(write_records(tmp_path / "b.csv", RECORDS, "\t"))) == EXPECTED
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.parquet"])
@@ -283,3 +284,10 @@ def test_repeated_ids_of_documents_leave_no_file(tmp_path):
     with pytest.raises(BadInput, match="documents: there are none"):
         write_documents(tmp_path / "corpus.jsonl", [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_title_that_the_first_record_lacks_is_read(tmp_path):
+    records = [{"text": "one"}, {"title": "Two", "text": "two"}]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    for given in (records, tmp_path / "a.jsonl"):
+        assert [row.title for row in read_rows(given)] == ["", "Two"]
