@@ -15,6 +15,7 @@ import numpy as np
 from distill.files.atomic import read_json, write_json
 from distill.files.configs import to_config
 from distill.files.fingerprints import file_fingerprint, fingerprint
+from distill.files.locks import lock_folder
 from distill.records import BadInput
 from distill.texts.sources import open_source
 from distill.texts.text_source import TextSource
@@ -24,6 +25,7 @@ from distill.vectors.index import Index
 from distill.vectors.store import TeacherStore
 
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
+LOCKED = ".job"  # folder whose lock a running job has; training has that of the job's folder
 # files of a folder of texts whose content is part of what was asked for; that of the documents is compared with their vectors
 SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
 CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection.tsv.gz")
@@ -201,13 +203,16 @@ class Job:
 
     def __init__(self, folder: Path):
         self.path = folder / JOB
+        self._lock: Any = None  # of the folder, from `claim` until nothing refers to the job any more
 
     @contextmanager
     def claim(self, inputs: dict[str, Any]) -> Iterator[None]:
         """Records the inputs while the block prepares the texts; where it refuses them, the folder is left as it was found.
 
+        No other process can work on the job until this one ends.
+
         Raises:
-            BadInput: the folder is that of other inputs, or of something else.
+            BadInput: the folder is that of other inputs, of something else, or of a job that is running.
         """
         folder = self.path.parent
         if self.path.exists():
@@ -216,6 +221,7 @@ class Job:
                 raise BadInput(f"{folder}: made from other inputs: {difference}: choose another --out or delete it")
         elif folder.exists() and any(path.name[0] != "." for path in folder.iterdir()):
             raise BadInput(f"{folder}: not empty, and no earlier call of shrink wrote it: choose another --out")
+        self._lock = lock_folder(folder / LOCKED)
         is_new = not (folder / STORE).exists()
         if not self.path.exists():
             write_json(self.path, {"inputs": inputs, "decisions": {}})
@@ -225,6 +231,7 @@ class Job:
             if is_new:
                 shutil.rmtree(folder / TEXTS, ignore_errors=True)
                 self.path.unlink()
+                shutil.rmtree(folder / LOCKED, ignore_errors=True)
                 with suppress(OSError):  # not empty
                     folder.rmdir()
             raise

@@ -13,7 +13,7 @@ from shrink_world import MINUTES, make_texts
 
 import distill
 from distill.records import BadInput
-from distill.shrinking.request import Request
+from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import open_job_texts
 from distill.shrinking.texts import prepare_texts
 from distill.shrinking.vectors import open_job_teacher, prepare_vectors
@@ -65,6 +65,18 @@ def test_the_same_call_again_is_done_at_once(shrunk, teacher_folder, query_file,
     )
     assert again.results.values == shrunk.results.values
     assert {path: path.stat().st_mtime_ns for path in again.path.rglob("*.safetensors")} == before
+
+
+def test_a_job_that_is_running_is_not_run_twice(tmp_path):
+    running = Job(tmp_path / "run")
+    with running.claim({"queries": "some"}):
+        with pytest.raises(BadInput, match="another process is writing it"), Job(tmp_path / "run").claim({"queries": "some"}):
+            pass
+        assert running.read("epochs") is None  # its record is still there
+    del running
+    with pytest.raises(BadInput, match="refused"), Job(tmp_path / "run").claim({"queries": "some"}):
+        raise BadInput("refused")
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_inputs_are_refused_in_the_same_folder(shrunk, teacher_folder, document_file):
