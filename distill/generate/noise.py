@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from distill.generate.generator import Generator, Progress, check_setting, check_shares
 from distill.generate.material import Material
+from distill.generate.statistics import Statistics
 
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in KEYBOARD for i in range(len(row))}  # keys beside a key
@@ -37,7 +38,11 @@ class Noise(Generator):
         self.kinds, self.rate, self.most_changes = kinds, rate, most_changes
 
     def prepare(self, material: Material) -> None:
-        self._corpus_words, self._corpus_weights = material.statistics.vocabulary
+        self.set_statistics(material.statistics)
+
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Sets the statistics whose words are put in."""
+        self._corpus_words, self._corpus_weights = statistics.vocabulary
 
     def write(self, texts: Sequence[str], counts: Sequence[int], rng: random.Random, progress: Progress) -> list[list[str]]:
         changes = {

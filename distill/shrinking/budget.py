@@ -36,7 +36,7 @@ class Rate:
         return self.training + self.evaluation
 
 
-def choose_epochs(rate: Rate, minutes: float, most_texts: int = MOST_TEXTS) -> int:
+def choose_epochs(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) -> int:
     """Chooses the number of epochs that fit into the time, but no more than a student profits from.
 
     >>> choose_epochs(Rate(texts=20_000, training=25.0, evaluation=5.0), minutes=5)
@@ -49,7 +49,7 @@ def choose_epochs(rate: Rate, minutes: float, most_texts: int = MOST_TEXTS) -> i
     if not fitting:
         needed = math.ceil(rate.epoch / 6) / 10
         raise BadInput(f"minutes: {minutes:g}: one epoch of {rate.texts} texts takes {needed:g} on this machine: give at least that")
-    most = min(fitting, MOST_EPOCHS, max(1, most_texts // rate.texts))
+    most = min(fitting, most_epochs, max(1, MOST_TEXTS // rate.texts))
     return max(count for count in ROUND_EPOCHS if count <= most)
 
 

@@ -22,9 +22,10 @@ from distill.metrics.retention import Interval, bootstrap_mean
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.run import Run
+from distill.shrinking.replay import choose_shares, make_noise
 from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.splits import DEV, Pool
-from distill.shrinking.texts import CROPS, SUMMARY, JobTexts, open_texts
+from distill.shrinking.texts import CROPS, NOISE, SUMMARY, JobTexts, open_texts, write_extra
 from distill.shrinking.training import make_data, train_in_time
 from distill.shrinking.vectors import link_set, list_query_sets
 from distill.teachers.embedder import Embedder
@@ -33,10 +34,11 @@ from distill.texts.collection import Collection, write_split
 from distill.texts.sources import QueryFile
 from distill.texts.tables import read_queries
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
+from distill.texts.texts import Texts
 
 OWN_SPLITS = (TRAIN, DEV, HOLDOUT)  # of a job; those of the job before it are called train_1, dev_1, holdout_1
 LEARNING_RATE = 2e-4  # a fifth of that of a new student, so that it does not forget
-MOST_TEXTS = 200_000
+MOST_EPOCHS = 5
 BEFORE = "before"  # the earlier student, as a system beside the new one
 
 
@@ -64,6 +66,17 @@ def earlier_name(split: str) -> str:
     return split if parts is None else f"{parts[1]}_{int(parts[2] or 0) + 1}"
 
 
+def earlier_file(name: str) -> str:
+    """Returns the name, in the job that continues it, of a file of an earlier job's texts: its training queries become no split.
+
+    >>> earlier_file("queries.train.jsonl"), earlier_file("train_1.jsonl"), earlier_file("queries.dev.jsonl")
+    ('train_1.jsonl', 'train_2.jsonl', 'queries.dev_1.jsonl')
+    """
+    *kind, split, ending = name.split(".")
+    renamed = earlier_name(split)
+    return f"{renamed}.{ending}" if renamed.startswith(f"{TRAIN}_") else ".".join([*kind, renamed, ending])
+
+
 def split_parts(source: TextSource, name: str) -> str:
     """Returns a job's own split and those of the jobs before it, joined: `train+train_1`."""
     return "+".join(split for split in source.splits() if re.fullmatch(rf"{name}(_\d+)?", split))
@@ -81,22 +94,21 @@ def continue_texts(request: Request, previous: Run, folder: Path) -> JobTexts:
 
 
 def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path) -> dict[str, Any]:
-    for split in old.source.splits():
-        for name in (f"queries.{split}.jsonl", f"qrels.{split}.tsv"):
-            if (old_folder / name).exists():
-                shutil.copyfile(old_folder / name, folder / name.replace(split, earlier_name(split)))
-    known = [old.source.queries(split) for split in old.source.splits()]
-    if old.crops is not None:
-        shutil.copyfile(old.crops, folder / f"{CROPS}.jsonl")
-        known.append(QueryFile(str(old.crops)).queries())
+    extra = [path for path in old.extra if path.stem != NOISE]
+    for path in [*old_folder.glob("queries.*.jsonl"), *old_folder.glob("qrels.*.tsv"), *extra]:
+        shutil.copyfile(path, folder / earlier_file(path.name))
+    known = [*(old.source.queries(split) for split in old.source.splits()), *(QueryFile(str(path)).queries() for path in extra)]
     pool = Pool(known)
     pool.add(read_queries(request.queries, request.text_field, request.id_field))
     if pool.removed:
         log.info(f"{pool.removed} of the new queries left out: the earlier job learnt from them or was measured on them")
-    counts = {}
-    for name, part in pool.divide(needs_dev=True).items():
-        write_split(folder, name, part.queries)
-        counts[name] = len(part.queries)
+    parts = {name: part.queries for name, part in pool.divide(needs_dev=True).items()}
+    for name, queries in parts.items():
+        write_split(folder, name, queries)
+    evaluation = [parts[HOLDOUT], parts[DEV], *(old.source.queries(split) for split in old.source.splits() if split != TRAIN)]
+    noise = make_noise(parts[TRAIN], old.material or parts[TRAIN], evaluation)
+    write_extra(folder, NOISE, Texts.from_lists([f"noise-{number}" for number in range(len(noise))], noise, name=NOISE))
+    counts = {**{name: len(queries) for name, queries in parts.items()}, NOISE: len(noise)}
     kept = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS) if name in old.summary}
     return {**counts, **kept, "queries": "given", "removed": pool.removed}
 
@@ -107,7 +119,8 @@ def continue_vectors(embedder: Embedder, texts: JobTexts, previous: Run, folder:
     link_set((old_store / "documents").resolve(), folder / "documents")
     for path in sorted(old_store.glob("queries-*")):
         name = earlier_name(path.name.removeprefix("queries-"))
-        link_set(path.resolve(), folder / f"queries-{name}")
+        if name != NOISE:
+            link_set(path.resolve(), folder / f"queries-{name}")
     new = [part for part in list_query_sets(texts) if not (folder / part[0]).is_symlink()]
     encode_sets(embedder, new, folder, price=None, budget=1.0)
 
@@ -124,8 +137,7 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     spec = from_config(previous.folder.settings()["model"]["student"])
     start = str(previous.folder.require_student())
     module = partial(StudentModule, spec, start_from=start, learning_rate=LEARNING_RATE)
-    data = partial(make_data, request, texts, split_parts(source, TRAIN), dev)
-    run = train_in_time(request, job, module, data, MOST_TEXTS)
+    run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
     best = max(run.history["dev/overlap@10"].values)
     if best < before and job.read("kept") is None:
         log.info(f"it became no better (best {best:.1%}): the earlier student is kept")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -40,6 +40,11 @@ def make_crops(documents: Texts, queries: Texts | None, evaluation: Sequence[Tex
     crops = generator.write(documents.read(rows), counts.tolist(), random.Random(seed), lambda _: None)
     candidates = [crop for of_document in crops for crop in of_document if crop.strip()]
     random.Random(seed).shuffle(candidates)  # else the cut below would drop the last documents
-    reasons, keys = find_drop_reasons(candidates, Filters(), RealQueries(evaluation, queries or []))
+    return drop_repeated(candidates, evaluation, queries or [])[:count]
+
+
+def drop_repeated(candidates: Sequence[str], evaluation: Sequence[Texts], queries: Iterable[str]) -> list[str]:
+    """Returns the candidates once each, without those that have the words of an evaluation query, or are one of the real queries."""
+    reasons, keys = find_drop_reasons(candidates, Filters(), RealQueries(evaluation, queries))
     kept = {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
-    return list(kept.values())[:count]
+    return list(kept.values())

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.evaluation.results import Results
 from distill.export.export import export
+from distill.records import BadInput
 from distill.run import Run
 from distill.shrinking.advice import list_advice
 from distill.shrinking.continuing import (
@@ -82,6 +83,7 @@ def start_job(request: Request) -> Run:
     job = Job(request.out)
     with job.claim(request.describe()):
         texts = prepare_texts(request, request.out / TEXTS)
+        refuse_ids_of_words(request, texts)
         if request.known_vectors is not None and not (request.index is None and texts.material is None):
             compare_with_teacher(embedder, texts, request.known_vectors)
     log_texts(texts)
@@ -105,6 +107,19 @@ def continue_job(request: Request) -> Run:
     if job.read("changes") is None:
         job.write("changes", [str(change) for change in compare_before_and_after(run, texts, previous)])
     return run
+
+
+def refuse_ids_of_words(request: Request, texts: JobTexts) -> None:
+    """Refuses ids with white space before hours are spent: the files of rankings, which end the job, cannot hold them."""
+    sets = {f"queries.{split}": texts.source.queries(split).ids for split in texts.source.splits()}
+    if request.known_vectors is not None:
+        sets[request.known_vectors.files.path] = request.known_vectors.ids
+    elif texts.material is not None:
+        sets["documents"] = texts.material.ids
+    for name, ids in sets.items():
+        id_ = ids.first_with_white_space()
+        if id_ is not None:
+            raise BadInput(f"{name}: the id {id_!r} has white space, which separates the columns of run files: rename it")
 
 
 def list_changes(run: Run) -> list[str]:

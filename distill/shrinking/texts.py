@@ -25,7 +25,8 @@ from distill.vectors.index import Index
 from distill.vectors.source_documents import check_document_ids, check_documents
 
 SUMMARY = "summary.json"
-CROPS = "crops"
+CROPS, NOISE = "crops", "noise"
+CORPUS = "corpus.jsonl"
 SAMPLE = "sample.jsonl"  # texts of a part of the documents whose vectors were given
 
 
@@ -36,14 +37,19 @@ class JobTexts:
     Attributes:
         source: documents and splits of queries: train, dev, holdout, and the judged ones.
         sample: texts of a part of the documents, where only their vectors are complete.
-        crops: file of crops to learn from beside real queries; None where there are enough of these.
+        extra: files of more queries to learn from: crops where there are few real ones, and what a continued job replays.
         summary: the counts of each, and `evaluated_on`, the split that the verdict is about.
     """
 
     source: TextSource
     sample: Texts | None
-    crops: Path | None
+    extra: tuple[Path, ...]
     summary: dict[str, Any]
+
+    @property
+    def crops(self) -> Path | None:
+        """The file of crops; None where there are enough real queries."""
+        return next((path for path in self.extra if path.stem == CROPS), None)
 
     @property
     def material(self) -> Texts | None:
@@ -79,8 +85,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def open_texts(source: TextSource, folder: Path) -> JobTexts:
     """Opens the texts that an earlier call wrote."""
     sample = Texts.open(folder / SAMPLE, join_title=True) if (folder / SAMPLE).exists() else None
-    crops = folder / f"{CROPS}.jsonl"
-    return JobTexts(source, sample, crops if crops.exists() else None, read_summary(folder))
+    others = [path for path in sorted(folder.glob("*.jsonl")) if path.name not in (CORPUS, SAMPLE) and not path.name.startswith("queries.")]
+    return JobTexts(source, sample, tuple(others), read_summary(folder))
+
+
+def write_extra(folder: Path, name: str, queries: Texts) -> None:
+    """Writes a file of queries to learn from that is no split."""
+    write_split(folder, name, queries)
+    (folder / f"queries.{name}.jsonl").rename(folder / f"{name}.jsonl")
 
 
 def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
@@ -102,8 +114,7 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     if counts["queries"] == "given" and counts[TRAIN] < FEW_QUERIES and material is not None:
         evaluation = [split.queries for name, split in splits.items() if name != TRAIN]
         crops = _cut_crops(material, splits[TRAIN].queries, evaluation)
-        write_split(folder, CROPS, crops)
-        (folder / f"queries.{CROPS}.jsonl").rename(folder / f"{CROPS}.jsonl")  # no split: extra queries of train
+        write_extra(folder, CROPS, crops)
         counts[CROPS] = len(crops)
     evaluated_on = "+".join(measured) or HOLDOUT
     return {**counts, "documents": kind, "evaluated_on": evaluated_on, "removed": pool.removed}
@@ -151,7 +162,7 @@ def _write_documents(request: Request, folder: Path) -> str:
         return "source"
     if request.document_file is None:
         return "queries" if vectors is None else "vectors"
-    path = folder / "corpus.jsonl"
+    path = folder / CORPUS
     write_documents(path, read_rows(request.document_file, request.field_names))
     has_all = vectors is None or _has_all(Texts.open(path).ids, vectors)
     if has_all and (vectors is request.index or request.store is None or request.store.documents.texts is None):
@@ -179,7 +190,7 @@ def _open_material(request: Request, folder: Path, kind: str) -> Texts | None:
     if kind == "source":
         assert request.text_source is not None
         return request.text_source.documents()
-    path = next((path for path in (folder / "corpus.jsonl", folder / SAMPLE) if path.exists()), None)
+    path = next((path for path in (folder / CORPUS, folder / SAMPLE) if path.exists()), None)
     return None if path is None else Texts.open(path, join_title=True)
 
 
@@ -192,6 +203,8 @@ def describe_texts(texts: JobTexts) -> list[str]:
         lines.append(f"{summary['unlabelled']} unlabelled queries beside the judged ones are learnt from too")
     if summary.get(CROPS):
         lines.append(f"few queries: {summary[CROPS]} crops of documents are mixed in")
+    if summary.get(NOISE):
+        lines.append(f"beside them: {summary[NOISE]} noisy copies of them, and queries of the earlier jobs")
     if summary["removed"]:
         lines.append(f"{summary['removed']} queries left out: repeated, or among those that are measured on")
     if summary["documents"] == "queries":

@@ -14,12 +14,14 @@ from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.run import Run, train
-from distill.shrinking.budget import MOST_TEXTS, choose_epochs, measure_rate
+from distill.shrinking.budget import MOST_EPOCHS, choose_epochs, measure_rate
 from distill.shrinking.request import STORE, Job, Request
-from distill.shrinking.texts import CROPS, JobTexts
+from distill.shrinking.splits import DEV
+from distill.shrinking.texts import JobTexts
 from distill.teachers.embedder import Embedder
 from distill.teachers.local import LocalTeacher
 from distill.texts.text_source import TRAIN
+from distill.texts.texts import Texts
 
 DEFAULT_LAYERS = 2
 BATCH_SIZE, SMALL_BATCH_SIZE = 64, 16
@@ -48,15 +50,15 @@ def train_job(request: Request, job: Job, texts: JobTexts, student: StudentSpec)
     return train_in_time(request, job, partial(StudentModule, student), partial(make_data, request, texts))
 
 
-def make_data(request: Request, texts: JobTexts, train: str = TRAIN, dev: str = "dev") -> RetrievalData:
-    """Makes the data of a job: its splits, and crops where there are some."""
-    count = len(texts.source.queries(train)) + texts.summary.get(CROPS, 0)
+def make_data(request: Request, texts: JobTexts, dev: str = DEV, shares: dict[str, float] | None = None) -> RetrievalData:
+    """Makes the data of a job: its splits, and the extra files of queries, whole or in shares of the training split's size."""
+    count = len(texts.source.queries(TRAIN)) + sum(len(Texts.open(path)) for path in texts.extra)
     return RetrievalData(
         texts.source,
         str(request.out / STORE),
-        train,
+        TRAIN,
         dev,
-        queries=None if texts.crops is None else [str(texts.crops)],
+        queries=shares or list(map(str, texts.extra)),
         batch_size=BATCH_SIZE if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE,
     )
 
@@ -66,12 +68,12 @@ def train_in_time(
     job: Job,
     make_module: Callable[[], StudentModule],
     make_data: Callable[[], RetrievalData],
-    most_texts: int = MOST_TEXTS,
+    most_epochs: int = MOST_EPOCHS,
 ) -> Run:
     """Trains for as many epochs as fit into the time, which are counted once: a job that was killed goes on to the same end."""
     epochs = job.read("epochs")
     if epochs is None:
         rate = measure_rate(make_module, make_data)
-        epochs = job.write("epochs", choose_epochs(rate, request.minutes, most_texts))
+        epochs = job.write("epochs", choose_epochs(rate, request.minutes, most_epochs))
         log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here: {epochs} epochs")
     return train(make_module(), make_data(), request.out, max_epochs=epochs, devices=1)

@@ -81,9 +81,9 @@ def prepare_vectors(request: Request, embedder: Embedder, texts: JobTexts, folde
 def list_query_sets(texts: JobTexts) -> list[TextSet]:
     """Lists all sets of queries of a job."""
     sets: list[TextSet] = [(f"queries-{split}", texts.source.queries(split), "query") for split in texts.source.splits()]
-    if texts.crops is not None:
-        crops = QueryFile(str(texts.crops)).queries()
-        sets.append((f"queries-{crops.name}", crops, "query"))
+    for path in texts.extra:
+        queries = QueryFile(str(path)).queries()
+        sets.append((f"queries-{queries.name}", queries, "query"))
     return sets
 
 

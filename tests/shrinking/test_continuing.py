@@ -37,9 +37,9 @@ def july(june) -> distill.Run:
 
 def test_old_queries_are_replayed_and_none_is_learnt_and_measured_on(june, july):
     texts, old = open_job_texts(july), open_job_texts(june)
-    assert list(texts.source.queries("train_1")) == list(old.source.queries("train"))
-    assert july.folder.settings()["data"]["train"] == "train+train_1"
-    trained = [texts.source.queries(name) for name in ("train", "train_1")]
+    extra = {path.stem: distill.Texts.open(path) for path in texts.extra}
+    assert list(extra["train_1"]) == list(old.source.queries("train")) and set(extra) == {"train_1", "crops", "noise"}
+    trained = [texts.source.queries("train"), *extra.values()]
     for name in ("dev", "holdout", "dev_1", "holdout_1"):
         assert not texts.source.queries(name).duplicate_mask(trained).any()
     assert texts.summary["removed"] >= 7  # those of June's training among the new ones
@@ -71,7 +71,11 @@ def test_a_third_month_goes_on_with_both(july):
     august = distill.shrink(
         continue_from=str(july.path), queries=make_texts(60, 9, seed=21), out=str(july.path.parent / "august"), minutes=MINUTES
     )
-    assert august.folder.settings()["data"]["train"] == "train+train_1+train_2"
+    assert {path.stem for path in open_job_texts(august).extra} == {"train_1", "train_2", "crops", "noise"}
+    shares = august.folder.settings()["data"]["queries"]
+    new = open_job_texts(august).summary["train"]
+    drawn = {Path(path).stem: share * new for path, share in shares.items()}
+    assert drawn["train_1"] + drawn["train_2"] <= 8.01 * new
     assert len(list_changes(august)) == 3
 
 
