@@ -100,6 +100,7 @@ def continue_job(request: Request) -> Run:
     job = Job(request.out)
     with job.claim(request.describe()):
         texts = continue_texts(request, previous, request.out / TEXTS)
+        refuse_ids_of_words(request, texts)
     log_texts(texts)
     continue_vectors(embedder, texts, previous, request.out / STORE)
     run = continue_training(request, job, texts, previous)

@@ -82,6 +82,14 @@ class Ids:
         place = repeats[np.argmin(self.order[repeats + 1])]
         return int(self.order[place]), int(self.order[place + 1])
 
+    def first_with_white_space(self) -> str | None:
+        """The first id that is not one word, which files of rankings cannot hold; None where all are.
+
+        >>> Ids.of(["a", "two words"]).first_with_white_space()
+        'two words'
+        """
+        return next((id_ for part in self.chunks() for id_ in part if id_.split() != [id_]), None)
+
     def in_fewest_bytes(self) -> Ids:
         """The same ids, none wider than the longest of them: those of a subset are as wide as the longest of all rows.
 
