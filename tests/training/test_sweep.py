@@ -95,6 +95,10 @@ def test_a_sweep(source_root: Path, store_folder: Path, tmp_path: Path, capsys: 
     before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert distill("sweep", plan, "--out", tmp_path / "out") == 0  # trains nothing again
     assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    plan = written(tmp_path / "plan.yaml", command=command, parameters={"model.learning_rate": {"values": [-1.0]}})
+    capsys.readouterr()
+    assert distill("sweep", plan, "--out", tmp_path / "out") == 1
+    assert "No training ended with a value of dev/overlap@10: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
