@@ -31,10 +31,15 @@ def move_files_first(arguments: Sequence[str], options: Collection[str] = CONFIG
     end, place = _count_options(arguments), 0
     while place < end:
         length = 2 if arguments[place] in options else 1
-        names_file = arguments[place].partition("=")[0] in options
+        names_file = arguments[place].partition("=")[0] in options or _is_joined(arguments[place])
         (files if names_file else others).extend(arguments[place : place + length])
         place += length
     return [*files, *others, *arguments[place:]]
+
+
+def _is_joined(word: str) -> bool:
+    """Whether a word is `-c` and its file in one, as in `-ca.yaml`."""
+    return len(word) > 2 and word.startswith("-c")
 
 
 def _count_options(arguments: Sequence[str]) -> int:

@@ -39,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return answer(list(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()  # --help ends in SystemExit
-    except BrokenPipeError:
+            if sys.stdout is not None:  # as it is where the shell closed it: `>&-`
+                sys.stdout.flush()  # --help ends in SystemExit
+    except OSError as error:  # of standard output: verbs report their own
         # at its end Python flushes once more, which must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_IS_GONE
+        return READER_IS_GONE if isinstance(error, BrokenPipeError) else print_refusal(f"cannot print: {error.strerror}")
 
 
 def answer(arguments: list[str]) -> int:

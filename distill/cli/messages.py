@@ -54,14 +54,16 @@ def _without_nothing(remark: re.Match[str]) -> str:
 
 def _reword(remark: str, places: Sequence[str], classes: Callable[[], Mapping[str, Collection[str]]]) -> str:
     """A remark on a value's type, on an unknown class or on an abstract one, in plain words; any other as it is."""
-    value, expected = re.search(r"(?:Got|Given) value: (.*?)(?: Given value.*)?$", remark), _expected_values(remark)
+    value, expected = re.search(r"(?:Got|Given) value: (.*?)(?: Given value.*| - Expected.*)?$", remark), _expected_values(remark)
     if value and expected:
         relation = "none of" if len(expected) > 1 else "not"
         return f"{value[1]!r} is {relation} {', '.join(expected)}"
-    unknown_class = re.match(r"Expected a dot import path string: (\S+)$", remark)
+    unknown_class = re.match(r"(?:Unable to load config '(.*)' - )?Expected a dot import path string: (\S+)$", remark)
     if unknown_class:
-        known = classes().get(places[0], []) if len(places) == 1 else []
-        return f"there is no class {unknown_class[1]!r}: {suggest(unknown_class[1], known or class_names(Configurable))}"
+        file, name = unknown_class.groups()
+        known = classes().get(places[-1], []) if len(places) == 1 or file else []
+        start = f"{file}: " if file else ""
+        return f"{start}there is no class {name!r}: {suggest(name, known or class_names(Configurable))}"
     if re.match(r"Expected an instantiatable class, but \S+ is abstract$", remark):
         return f"which one is not said: give --{places[0]} NAME before its options; --help lists the names"
     return remark

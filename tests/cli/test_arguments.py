@@ -26,6 +26,7 @@ def test_files_come_first_in_their_own_order() -> None:
     expected = ["--data", "beir", "-c", "b.yaml", "--config=a.yaml", "--out", "x", "--data.batch_size", "3", "--", "--config", "c"]
     assert words.move_files_first(given, ("--config", "-c", "--data")) == expected
     assert words.move_files_first(["--k", "3", "--config"]) == ["--config", "--k", "3"]
+    assert words.move_files_first(["--k", "3", "-ca.yaml"]) == ["-ca.yaml", "--k", "3"]
 
 
 def test_every_name_in_conf_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +127,10 @@ def test_a_file_undoes_no_option_before_it(source_root: Path, store_folder: Path
         (["encode", "--source", "biir"], "encode: source: there is no class 'biir': did you mean Beir?"),
         (["train", "--model.losses", "querymatchin"], "train: model.losses: there is no class 'querymatchin': did you mean QueryMatching?"),
         (["search", "river"], "search: the following arguments are required: query: the run folder comes first: distill search runs/mine"),
+        (
+            ["train", "--layers", "true", "--data", "beir", "--out", "x"],
+            "train: model.student: StudentFromTeacher: layers: 'True' is none of a",
+        ),
         (["train", "--model", "nofile.yaml"], "train: model: nofile.yaml: no such file: there are four_layers, "),
     ],
 )
@@ -139,6 +144,9 @@ def test_an_unknown_class_in_a_file_is_suggested_too(tmp_path: Path, capsys: pyt
     file.write_text("model:\n  losses:\n    a:\n      class_path: QueryMaching\n")
     assert distill("train", "--config", file) == 2
     assert "model.losses: there is no class 'QueryMaching': did you mean QueryMatching?" in capsys.readouterr().err
+    file.write_text("losses:\n  a:\n    class_path: QueryMaching\n")
+    assert distill("train", "--model", file) == 2
+    assert f"{file}: there is no class 'QueryMaching': did you mean QueryMatching?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["StudentFromTeacher", "StudentFromBackbone"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -90,6 +91,19 @@ def test_a_closed_pipe_ends_it_quietly(arguments: list[str], code: int, run_fold
     assert program.stdout is not None and program.stderr is not None
     program.stdout.close()  # as `head` does when it has seen enough
     assert (program.wait(timeout=300), program.stderr.read()) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "message"), [("&-", 0, ""), ("/dev/full", 2, "distill cannot print: No space left on device\n")]
+)
+def test_nowhere_to_print(output: str, code: int, message: str) -> None:
+    found = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m distill --version >{output}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    assert (found.returncode, found.stderr) == (code, message)
 
 
 def test_module_and_command_are_the_same_program() -> None:
