@@ -22,7 +22,7 @@ def show(result: Export) -> None:
         print(f"{result.student}: SentenceTransformer({str(result.student)!r}).encode(queries)")
     if result.router is not None:
         print(f"{result.router}: encode_query(...) is the student, encode_document(...) the teacher")
-    elif result.teacher.is_loadable:
+    elif result.teacher_is_here:
         print("The teacher is not copied: --router adds router/, student and teacher as one model")
     else:
         origin = result.teacher.describe_origin()

@@ -30,6 +30,7 @@ class Export:
         student: folder of the student, for sentence-transformers.
         router: folder of a model with student and teacher; None unless one was asked for.
         teacher: the model of the document vectors, and their origin.
+        teacher_is_here: whether that model could be loaded, so that a router can be had.
         serving: ONNX models of the student and their measurements, or the reason why there are none.
         index: the faiss index; None unless one was asked for.
         is_new: whether this call wrote the export; False if an earlier call exported the same student into this folder.
@@ -39,6 +40,7 @@ class Export:
     student: Path
     router: Path | None
     teacher: Maker
+    teacher_is_here: bool
     serving: Serving
     index: ExportedIndex | None
     is_new: bool
@@ -82,7 +84,7 @@ def export(run: str, out: str | None = None, index: Kind | None = None, router: 
     # the student may have been evaluated or indexed since
     documents = None if teacher is None else teacher.document
     write_card(destination, folder, student, documents, maker.name, has_router=router_folder is not None)
-    return Export(destination, destination / "student", router_folder, maker, serving, exported_index, is_new)
+    return Export(destination, destination / "student", router_folder, maker, teacher is not None, serving, exported_index, is_new)
 
 
 def write_export(

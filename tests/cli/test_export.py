@@ -37,7 +37,7 @@ TABLE = [
 def make_export(serving: Serving, is_new: bool = True, router: bool = True, index: ExportedIndex | None = None) -> Export:
     maker = Maker("acme/teacher", "1f", "model" if router else "import")
     folder = Path("out")
-    return Export(folder, folder / "student", folder / "router" if router else None, maker, serving, index, is_new)
+    return Export(folder, folder / "student", folder / "router" if router else None, maker, router, serving, index, is_new)
 
 
 def test_the_table_of_ways_to_serve():
@@ -56,11 +56,12 @@ def test_a_new_export(capsys):
 
 def test_an_export_without_a_router_says_how_to_get_it(capsys):
     maker = Maker("acme/teacher", "1f")
-    show(Export(Path("out"), Path("out/student"), None, maker, Serving(LATENCY, is_new=False), None, is_new=True))
-    assert capsys.readouterr().out.splitlines() == [
-        "out/student: SentenceTransformer('out/student').encode(queries)",
-        "The teacher is not copied: --router adds router/, student and teacher as one model",
-    ]
+    for is_here, line in (
+        (True, "The teacher is not copied: --router adds router/, student and teacher as one model"),
+        (False, "acme/teacher: its vectors were written by a model, the model is not here: no router/ of student and teacher"),
+    ):
+        show(Export(Path("out"), Path("out/student"), None, maker, is_here, Serving(LATENCY, is_new=False), None, is_new=True))
+        assert capsys.readouterr().out.splitlines() == ["out/student: SentenceTransformer('out/student').encode(queries)", line]
 
 
 def test_an_export_without_onnx_and_without_a_teacher(capsys):
