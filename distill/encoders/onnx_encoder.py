@@ -52,6 +52,8 @@ class OnnxEncoder:
         """Encodes a few texts in one batch: [N, D] float32, or [D] for a single text."""
         prompt = self.prompts.get(role, "")
         batch = [texts] if isinstance(texts, str) else texts
+        if not len(batch):
+            return np.empty((0, self.session.get_outputs()[0].shape[-1]), np.float32)
         rows = self.tokenizer.encode_batch([prompt + text for text in batch])
         ids = np.array([row.ids for row in rows], np.int64)  # [N, L]
         mask = np.array([row.attention_mask for row in rows], np.int64)  # [N, L]

@@ -33,6 +33,7 @@ def test_a_string_is_one_query(tmp_path):
         assert encode(text).shape == (encoder.width,)
         np.testing.assert_array_equal(encode(text), encode([text])[0])
         assert encode([text, "garden"]).shape == (2, encoder.width)
+        assert encode([]).shape == encoder.encode_query([]).shape == (0, encoder.width)
 
 
 def test_a_damaged_model_is_refused(tmp_path):
