@@ -74,7 +74,7 @@ def earlier_file(name: str) -> str:
     """
     *kind, split, ending = name.split(".")
     renamed = earlier_name(split)
-    return f"{renamed}.{ending}" if renamed.startswith(f"{TRAIN}_") else ".".join([*kind, renamed, ending])
+    return f"{renamed}.{ending}" if renamed != split and renamed.startswith(f"{TRAIN}_") else ".".join([*kind, renamed, ending])
 
 
 def split_parts(source: TextSource, name: str) -> str:

@@ -13,7 +13,7 @@ from shrink_world import MINUTES, make_texts
 
 import distill
 from distill.records import BadInput
-from distill.shrinking.continuing import earlier_name
+from distill.shrinking.continuing import earlier_file, earlier_name
 from distill.shrinking.request import Job
 from distill.shrinking.shrink import list_changes, open_job_texts
 
@@ -111,3 +111,8 @@ def test_bad_input(june, tmp_path, given, message):
 def test_names_of_earlier_splits():
     names = {"train": "train_1", "holdout_1": "holdout_2", "dl19": "dl19", "dev_small": "dev_small"}
     assert {name: earlier_name(name) for name in names} == names
+
+
+def test_a_judged_split_that_is_called_like_train_is_not_learnt_from():
+    assert earlier_file("queries.train_small.jsonl") == "queries.train_small.jsonl"
+    assert earlier_file("queries.train.jsonl") == "train_1.jsonl" and earlier_file("train_1.jsonl") == "train_2.jsonl"
