@@ -26,7 +26,7 @@ from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine, overlap
-from distill.metrics.retention import bootstrap_ratio
+from distill.metrics.retention import bootstrap_mean, bootstrap_ratio
 from distill.metrics.trec_runs import write_trec
 from distill.records import BadInput, Ranking
 from distill.teachers.embedder import encode_set
@@ -227,7 +227,8 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
         student_rows = student.rank_documents(evaluation, vectors).rows
     else:
         teacher_rows, student_rows = rankings[TEACHER].rows, rankings[STUDENT].rows
-    agreement = {"overlap@10": float(overlap(torch.from_numpy(teacher_rows), torch.from_numpy(student_rows), 10).mean())}
+    overlaps = bootstrap_mean(overlap(torch.from_numpy(teacher_rows), torch.from_numpy(student_rows), 10).numpy())
+    agreement: dict[str, Any] = {"overlap@10": overlaps.value, "overlap@10_ci95": [overlaps.low, overlaps.high]}
     if vectors.shape == evaluation.teacher_vectors.shape:  # else they are of two spaces, which have no angles between them
         agreement["cosine"] = float(cosine(evaluation.teacher_vectors, vectors).mean())
     return {**agreement, "split": evaluation.split, "queries": len(vectors)}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEACHER, STUDENT = "teacher", "student"
 MAIN_METRIC = "ndcg@10"  # the one that a verdict is about; unjudged queries have only the overlap
-OVERLAP = "overlap@10"
+OVERLAP, OVERLAP_INTERVAL = "overlap@10", "overlap@10_ci95"
 
 # field of a system: (heading, how it is written)
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -86,11 +86,11 @@ class Results:
 
     @property
     def main_retention(self) -> Interval:
-        """What the student keeps of the main metric; an overlap has no interval."""
+        """What the student keeps of the main metric; an overlap that an earlier release measured has no interval."""
         if self.main_metric in self.retention:
             return self.retention[self.main_metric]
         overlap = self.agreement[OVERLAP]
-        return Interval(overlap, overlap, overlap)
+        return Interval(overlap, *self.agreement.get(OVERLAP_INTERVAL, [overlap, overlap]))
 
     @property
     def latency_ratio(self) -> float | None:
@@ -104,12 +104,11 @@ class Results:
     def verdict(self) -> str:
         """One line: `keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`."""
         retention, ratio = self.main_retention, self.latency_ratio
+        interval = f"[{retention.low * 100:.1f}, {retention.high * 100:.1f}]"
         if self.main_metric == OVERLAP:
-            quality = f"finds {retention.value:.1%} of the teacher's top 10"
+            quality = f"finds {retention.value:.1%} {interval} of the teacher's top 10"
         else:
-            quality = (
-                f"keeps {retention.value:.1%} [{retention.low * 100:.1f}, {retention.high * 100:.1f}] of {COLUMNS[self.main_metric][0]}"
-            )
+            quality = f"keeps {retention.value:.1%} {interval} of {COLUMNS[self.main_metric][0]}"
         if ratio is None:
             return quality
         cost = f"1/{ratio:.2g} of the latency" if ratio >= 1.05 else f"{1 / ratio:.2g} times the latency"
@@ -160,7 +159,8 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
     agreement = values["agreement"]
     cosine = f", cosine {agreement['cosine']:.3f}" if "cosine" in agreement else ""
     place = f"agreement on {agreement['queries']} {agreement['split']} queries"
-    sentences.append(f"{place}: overlap@10 {agreement['overlap@10']:.3f}{cosine}")
+    interval = "[{:.3f}, {:.3f}]".format(*agreement[OVERLAP_INTERVAL]) if OVERLAP_INTERVAL in agreement else ""
+    sentences.append(f"{place}: overlap@10 {agreement[OVERLAP]:.3f} {interval}".rstrip() + cosine)
     served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
     if served:
         models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())

@@ -30,6 +30,7 @@ from distill.vectors.store_writer import StoreWriter
 from distill.vectors.vector_files import ROWS_PER_BATCH, VectorFiles
 
 TEXTS_COMPARED = 256  # documents that are embedded again to see whether vectors that were given are this teacher's
+SAME_LENGTH = 0.02  # most that two vectors of one text may differ in length, as a share of it, beside a scale that all have
 LEAST_AGREEING = 0.9  # share of them that must agree; the rest may have been cut at another length
 
 
@@ -112,7 +113,9 @@ def compare_with_teacher(embedder: Embedder, texts: JobTexts, index: Index) -> N
     prepared = embedder.prepare(material.read(rows), "document")
     again = torch.from_numpy(embedder.embed(prepared, "document", lambda _: None))  # [n, D]
     stored = take_vectors(index, [material.ids[row] for row in rows])  # [n, D]
-    agreeing = float((torch.cosine_similarity(again, stored) >= SAME_TEXT).float().mean())
+    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)  # [n], all alike where only the scale differs
+    same_length = (lengths / lengths.median() - 1).abs() < SAME_LENGTH
+    agreeing = float(((torch.cosine_similarity(again, stored) >= SAME_TEXT) & same_length).float().mean())
     if agreeing < LEAST_AGREEING:
         _, nearest = index.search(again.numpy(), 1)
         fault = diagnose_wrong_vectors(stored, again, take_vectors(index, [ids[0] for ids in nearest]))

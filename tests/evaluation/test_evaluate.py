@@ -219,7 +219,9 @@ def test_a_verdict_of_unjudged_queries_is_the_overlap():
     systems = {"teacher": {"query_latency_ms_p50": 8.0}, "student": {"query_latency_ms_p50": 2.0}}
     results = Results({"dataset": "x/holdout", "queries": 5, "systems": systems, "retention": {}, "agreement": agreement})
     assert (results.main_metric, results.main_retention.value) == ("overlap@10", 0.7)
-    assert results.verdict == "finds 70.0% of the teacher's top 10 at 1/4 of the latency"
+    assert results.verdict == "finds 70.0% [70.0, 70.0] of the teacher's top 10 at 1/4 of the latency"  # an earlier release: no interval
+    agreement["overlap@10_ci95"] = [0.66, 0.74]
+    assert results.verdict.startswith("finds 70.0% [66.0, 74.0] of") and "overlap@10 0.700 [0.660, 0.740], cosine 0.900" in repr(results)
     slower = Results({**results.values, "systems": {"teacher": systems["student"], "student": systems["teacher"]}})
     assert slower.verdict.endswith("at 4 times the latency")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,25 @@ def test_vectors_of_another_model_are_refused(tmp_path, query_file, document_fil
     with pytest.raises(BadInput, match=r"not .*'s vectors of these texts"):
         distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_vectors_of_other_lengths_are_refused(tmp_path, query_file, document_file, teacher_folder):
+    vectors, ids = write_index(tmp_path, teacher_folder, document_file)
+    scale = np.random.default_rng(0).uniform(0.3, 3, (20, 1)).astype(np.float32)
+    np.save(vectors, np.load(vectors) * scale)
+    given = {"queries": str(query_file), "documents": str(document_file), "vectors": str(vectors), "ids": str(ids)}
+    with pytest.raises(BadInput, match="normalisation is another"):
+        distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
+
+
+def test_figures_of_another_split_are_measured_again(shrunk, tmp_path, teacher_folder, query_file, document_file):
+    copy = tmp_path / "run"
+    shutil.copytree(shrunk.path, copy, symlinks=True)
+    distill.Run(copy).evaluate("dev")
+    given = {"queries": str(query_file), "documents": str(document_file), "minutes": MINUTES}
+    again = distill.shrink(str(teacher_folder), out=str(copy), **given)
+    assert again.results.values["dataset"].endswith("/holdout")
+    assert again.results.agreement == shrunk.results.agreement
 
 
 def test_a_store_is_used_where_it_lies(tmp_path, store_folder, source_root):
