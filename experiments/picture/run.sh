@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE=1
 
 for layers in 1 2 3 4; do
     distill shrink --teacher runs/quickstart/store --source PythonDocs --source.root runs/python_docs/corpus --source.limit 10000 \
-        --source.documents 3000 --size $layers --minutes 4 --out runs/picture/layers-$layers
+        --source.documents 3000 --size $layers --minutes 2 --out runs/picture/layers-$layers
 done
 python experiments/picture/picture.py collect runs/picture/layers-{1,2,3,4}
 python experiments/picture/picture.py draw
