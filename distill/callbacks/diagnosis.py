@@ -202,9 +202,11 @@ def diagnose_wrong_vectors(stored: Tensor, again: Tensor, nearest: Tensor) -> Fa
     if misplaced.sum() > wrong.sum() / 2:
         message = f"{int(misplaced.sum())} belong to other texts (mean cosine {cosines.mean():.3f}): encode or import them again"
         return Fault("misalignment", message)
-    length = float((again.norm(dim=1) / stored.norm(dim=1)).mean())
+    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)  # [n]
+    differs, length = wrong | ((lengths - 1).abs() >= 0.02), float(lengths.mean())
     measured = f"mean cosine {cosines.mean():.3f}, length {length:.3g} times"
-    message = f"none but differs from what the teacher writes now ({measured}): its prompt, pooling or normalisation is another"
+    fault = "it is another model, or its prompt, pooling or normalisation is another"
+    message = f"{int(differs.sum())} differ from what the teacher writes now ({measured}): {fault}"
     return Fault("teacher", message)
 
 

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
 def show(run: Run) -> None:
     """Prints the verdict, some searches, what to do next, and how to load the student."""
     texts = open_job_texts(run)
-    print(f"\n{run.results}")
+    print(f"\n{run.results}\nthe student {run.verdict}")
     for change in list_changes(run):
         print(change)
     queries = texts.source.queries(texts.summary["evaluated_on"])
@@ -33,5 +33,5 @@ def show(run: Run) -> None:
             print(f"  {line}")
     print(f"\nreport: {run.path / 'report.html'}")
     print("to use the student:\n")
-    print("    from sentence_transformers import SentenceTransformer")
-    print(f'    vectors = SentenceTransformer("{run.path / "student"}").encode(["..."])')
+    print("    import distill")
+    print(f'    vector = distill.load_encoder("{run.path / "student"}").encode_query("how long does a cold last")')

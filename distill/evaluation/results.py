@@ -156,13 +156,18 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
     for metric, kept in values["retention"].items():
         low, high = kept["ci95"]
         sentences.append(f"the student keeps {kept['value']:.1%} [{low:.1%}, {high:.1%}] of the teacher's {COLUMNS[metric][0]}")
-    agreement = values["agreement"]
-    cosine = f", cosine {agreement['cosine']:.3f}" if "cosine" in agreement else ""
-    place = f"agreement on {agreement['queries']} {agreement['split']} queries"
-    interval = "[{:.3f}, {:.3f}]".format(*agreement[OVERLAP_INTERVAL]) if OVERLAP_INTERVAL in agreement else ""
-    sentences.append(f"{place}: overlap@10 {agreement[OVERLAP]:.3f} {interval}".rstrip() + cosine)
+    sentences.append(format_agreement(values))
     served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
     if served:
         models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())
         sentences.append(f"the student in ONNX Runtime: {models} a query")
     return sentences
+
+
+def format_agreement(values: dict[str, Any]) -> str:
+    """The agreement of student and teacher in a sentence."""
+    agreement = values["agreement"]
+    interval = " [{:.3f}, {:.3f}]".format(*agreement[OVERLAP_INTERVAL]) if OVERLAP_INTERVAL in agreement else ""
+    cosine = f", cosine {agreement['cosine']:.3f}" if "cosine" in agreement else ""
+    place = f"agreement on {agreement['queries']} {agreement['split']} queries"
+    return f"{place}: overlap@10 {agreement[OVERLAP]:.3f}{interval}{cosine}"

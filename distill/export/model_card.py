@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.encoders.encoder import Encoder
+from distill.evaluation.results import format_agreement
 from distill.export.index import FOLDER, MEASUREMENTS, describe_index
 from distill.export.serving import LATENCY, PYTORCH, describe_choice
 from distill.files.atomic import read_json, write_atomically
@@ -75,6 +76,7 @@ def render_card(
         index_description=describe_index(index) if index else None,
         results=results,
         metrics=list(results["retention"]) if results else [],
+        agreement=format_agreement(results) if results else None,
         rows=make_rows(results) if results else {},
         run=run.path,
         settings=json.dumps(run.settings()["model"], indent=1),

@@ -12,6 +12,7 @@ from distill.texts.text_source import TRAIN
 from distill.texts.texts import Texts, evenly_spaced_rows
 
 STILL_IMPROVING = 0.003  # overlap@10 that the last fifth of a training has to add
+FEW = 1_000  # queries, below which more of them help most
 LONGER = 1.5  # times as many words as the texts that were learnt from
 WEAK_OVERLAP = 0.6
 TEXTS_COUNTED = 1_000
@@ -32,6 +33,9 @@ def list_advice(texts: JobTexts, curve: Sequence[float], agreement: dict[str, An
         advice.append("no real queries: it learnt from crops of documents alone; queries of your users teach it more, a thousand help")
     elif texts.summary.get(CROPS):
         advice.append(f"few queries: {texts.summary[CROPS]} crops of documents were added; more queries of your users teach it more")
+    elif texts.summary[TRAIN] < FEW and texts.material is None:
+        more = "a thousand or more teach it better, and so do texts of documents, to cut some from"
+        advice.append(f"few queries: {texts.summary[TRAIN]} were learnt from: {more}")
     ratio = measure_length_ratio(texts)
     if ratio >= LONGER:
         longer = f"the queries it was measured on are {ratio:.1f} times as long as the texts it learnt from"

@@ -13,7 +13,7 @@ from distill.generate.statistics import assume_statistics, measure_statistics
 from distill.texts.texts import Texts
 
 FEW_QUERIES = 5_000  # with fewer real queries than this, crops are mixed in: experiments/generation/RESULT.md
-MOST_CROPS = 15_000
+MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
 SPARE = 1.4  # crops made for each one kept, as duplicates are dropped
 # texts longer than queries help on queries that are unlike those at home
@@ -30,7 +30,7 @@ def make_crops(documents: Texts, queries: Texts | None, evaluation: Sequence[Tex
         seed: seed of every random choice.
 
     Returns:
-        up to 15,000 texts, fewer of few documents.
+        up to 12,000 texts, fewer of few documents.
     """
     count = min(MOST_CROPS, CROPS_PER_DOCUMENT * len(documents))
     generator = Crop(KINDS)

@@ -65,8 +65,8 @@ def shrink(
         source: instead of documents: any source of texts.
         model: only for a server: its name for the model.
         backbone: encoder that the student begins from where the teacher cannot be cut, as that of a server.
-        continue_from: run folder of an earlier job, whose student goes on with new queries: it learns from old and new ones, and is kept
-            only where it became better. Teacher and documents are those of that job.
+        continue_from: (--continue) run folder of an earlier job, whose student learns from new queries and old ones, and is kept only where
+            it became better. Teacher and documents are those of that job.
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
@@ -129,12 +129,13 @@ def list_changes(run: Run) -> list[str]:
 
 
 def finish_job(run: Run, texts: JobTexts) -> Results:
-    """Measures the student, and writes report and export, unless an earlier call did."""
+    """Exports and measures the student, and writes the report, unless an earlier call did."""
     split = texts.summary["evaluated_on"]
+    export(str(run.path))  # first, as its ONNX models are timed beside the others
     # another split may have been evaluated since
     if not (run.path / "results.json").exists() or not run.results.values["dataset"].endswith(f"/{split}"):
         run.evaluate(split)
-    export(str(run.path))
+        export(str(run.path))  # again: the model card has the figures now
     if not (run.path / "report.html").exists():
         run.report()
     return run.results
