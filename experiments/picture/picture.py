@@ -134,16 +134,18 @@ def draw_grid(x: Scale, y: Scale, lowest: int, highest: int) -> list[str]:
 
 
 def draw_point(point: Point, x: Scale, y: Scale) -> list[str]:
-    """A dot, the interval as a vertical line, and the name beside it."""
+    """A dot, the interval as a vertical line, and below it the name."""
     across, up = x.place(point.milliseconds), y.place(point.kept)
     kind = "teacher" if point.name == "teacher" else "student"
-    label = point.name if kind == "teacher" else f"{point.name}: {point.kept:.1%}"
-    side, anchor = (-10, "end") if across > WIDTH * 0.75 else (10, "start")
-    below = 20 if kind == "teacher" else -8  # the title is above the teacher's line
+    lines = [point.name] if kind == "teacher" else [point.name, f"{point.kept:.1%}"]
+    bottom = y.place(point.low) + 22
+    texts = [
+        f'<text x="{across:.1f}" y="{bottom + 17 * row:.1f}" text-anchor="middle">{escape(line)}</text>' for row, line in enumerate(lines)
+    ]
     return [
         f'<path class="{kind}" stroke-width="2" d="M{across:.1f} {y.place(point.low):.1f}V{y.place(point.high):.1f}"/>',
         f'<circle class="{kind}" cx="{across:.1f}" cy="{up:.1f}" r="6"/>',
-        f'<text x="{across + side:.1f}" y="{up + below:.1f}" text-anchor="{anchor}">{escape(label)}</text>',
+        *texts,
     ]
 
 
