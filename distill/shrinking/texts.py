@@ -101,9 +101,9 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     material = _open_material(request, folder, kind)
     given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
     measured, dev, pool, counts = _gather_queries(request, given, kind)
-    known = request.known_vectors.ids if request.known_vectors is not None else None if material is None else material.ids
+    searched = material if request.known_vectors is None else request.known_vectors
     for split in measured.values():
-        check_judged_documents(split, known)
+        check_judged_documents(split, None if searched is None else searched.ids)
     if not pool.ids:
         pool.add(_cut_crops(material, None, pool.evaluation))
         counts["queries"] = "crops"

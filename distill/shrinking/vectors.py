@@ -119,8 +119,8 @@ def compare_with_teacher(embedder: Embedder, texts: JobTexts, index: Index) -> N
     if agreeing < LEAST_AGREEING:
         _, nearest = index.search(again.numpy(), 1)
         fault = diagnose_wrong_vectors(stored, again, take_vectors(index, [ids[0] for ids in nearest]))
-        assert fault is not None
-        raise BadInput(f"{path}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {fault.message}")
+        reason = "their lengths differ from those that it writes" if fault is None else fault.message
+        raise BadInput(f"{path}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {reason}")
     log.info(f"{path}: {agreeing:.0%} of {len(rows)} sampled documents have the vector that the teacher writes")
 
 
