@@ -19,7 +19,7 @@ demo: setup
 	experiments/quickstart/run.sh
 
 test: $(VENV)/.dev,cpu check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev,cpu
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ SMALL = [
     (r"--count 1000\b", "--count 50"),
     (r"\[0, 11\]", "[0, 5]"),
     (r"(--minutes |minutes=)\d+", r"\g<1>0.1"),
+    (r"(distill\.shrink\((?![^\n]*minutes=)[^\n]+)\)\n", r"\1, minutes=0.1)\n"),  # ten by default
 ]
 LEFT_TO_THE_READER = ("pip install ", "python3 -m venv ", "make ")  # the first two are not ours, targets are tested elsewhere
 
@@ -100,6 +101,8 @@ def run_page(path: Path) -> dict[str, Any]:
 
 def run_commands(snippet: Snippet) -> None:
     for words in snippet.commands:
+        if words[:2] == ["distill", "shrink"] and "--minutes" not in words:
+            words += ["--minutes", "0.1"]
         if words[0] == "distill":
             assert main(words[1:]) == 0, f"{snippet}: {shlex.join(words)}"
         else:

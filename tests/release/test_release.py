@@ -77,7 +77,7 @@ def test_a_run_is_measured_as_before(world):
     results = evaluate_run("run", out="again/results.json")
     for system in ("teacher", "student"):
         assert {m: results.systems[system][m] for m in METRICS} == pytest.approx({m: before.systems[system][m] for m in METRICS}, abs=1e-9)
-    assert results.agreement == pytest.approx(before.agreement)
+    assert {name: results.agreement[name] for name in before.agreement} == pytest.approx(before.agreement)
     assert results.values["provenance"]["student"] == before.values["provenance"]["student"]
     for metric, kept in before.retention.items():
         assert results.retention[metric].value == pytest.approx(kept.value)

@@ -21,7 +21,7 @@ import distill
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("given")
-    (folder / "q.txt").write_text("\n".join(make_texts(200, 9, seed=1)))
+    (folder / "q.txt").write_text("\n".join(make_texts(120, 9, seed=1)))
     rows = [{"id": f"d{i}", "text": text} for i, text in enumerate(make_texts(8, 25, seed=2))]
     (folder / "docs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return folder / "q.txt", folder / "docs.jsonl"
