@@ -86,9 +86,9 @@ def list_classes(help_text: str) -> dict[str, list[str]]:
     options = list(OPTION.finditer(help_text))
     ends = [option.start() for option in options[1:]] + [len(help_text)]
     for option, end in zip(options, ends, strict=True):
-        listed = re.search(r"known\s+subclasses:\s+([^)]+)\)", help_text[option.end() : end])
-        if listed:
-            names[option[1]] = [re.sub(r"\s", "", path).rpartition(".")[2] for path in listed[1].split(",")]
+        subclasses = re.search(r"known\s+subclasses:\s+([^)]+)\)", help_text[option.end() : end])
+        if subclasses:
+            names[option[1]] = [re.sub(r"\s", "", path).rpartition(".")[2] for path in subclasses[1].split(",")]
     return names
 
 

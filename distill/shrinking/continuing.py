@@ -107,10 +107,11 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
         write_split(folder, name, queries)
     evaluation = [parts[HOLDOUT], parts[DEV], *(old.source.queries(split) for split in old.source.splits() if split != TRAIN)]
     noise = make_noise(parts[TRAIN], old.material or parts[TRAIN], evaluation)
-    write_extra(folder, NOISE, Texts.from_lists([f"noise-{number}" for number in range(len(noise))], noise, name=NOISE))
+    if noise:  # many new queries need none
+        write_extra(folder, NOISE, Texts.from_lists([f"noise-{number}" for number in range(len(noise))], noise, name=NOISE))
     counts = {**{name: len(queries) for name, queries in parts.items()}, NOISE: len(noise)}
-    kept = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS) if name in old.summary}
-    return {**counts, **kept, "queries": "given", "removed": pool.removed}
+    unchanged = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS) if name in old.summary}
+    return {**counts, **unchanged, "queries": "given", "removed": pool.removed}
 
 
 def continue_vectors(embedder: Embedder, texts: JobTexts, previous: Run, folder: Path) -> None:

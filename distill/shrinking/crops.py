@@ -46,5 +46,5 @@ def make_crops(documents: Texts, queries: Texts | None, evaluation: Sequence[Tex
 def drop_repeated(candidates: Sequence[str], evaluation: Sequence[Texts], queries: Iterable[str]) -> list[str]:
     """Returns the candidates once each, without those that have the words of an evaluation query, or are one of the real queries."""
     reasons, keys = find_drop_reasons(candidates, Filters(), RealQueries(evaluation, queries))
-    kept = {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
-    return list(kept.values())
+    text_by_key = {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
+    return list(text_by_key.values())

@@ -122,11 +122,11 @@ def leave_out(split: Split, others: Sequence[Texts]) -> Split:
     is_known = queries.duplicate_mask(others)
     for other in others:
         is_known |= np.isin(queries.ids.raw, other.ids.raw)
-    kept = queries.subset(np.flatnonzero(~is_known))
-    if len(kept) < len(queries):
-        count = f"{len(queries) - len(kept)} of {len(queries)}"
+    remaining = queries.subset(np.flatnonzero(~is_known))
+    if len(remaining) < len(queries):
+        count = f"{len(queries) - len(remaining)} of {len(queries)}"
         log.info(f"{queries.name}: {count} left out: others that are measured on have their id or wording")
-    return Split(kept, None if qrels is None else qrels.subset(kept.ids))
+    return Split(remaining, None if qrels is None else qrels.subset(remaining.ids))
 
 
 def check_judged_documents(split: Split, known: Ids | None) -> None:

@@ -171,17 +171,17 @@ def _write_corpus(root: Path, roots: Sequence[str], limit: int, most_documents: 
     rows = np.sort(np.argsort(name_hashes, kind="stable")[:limit])
     splits = np.array(([TRAIN] * 8) + ["dev", "test"])[name_hashes[rows] % 10]
     pairs = [pairs[row] for row in rows]
-    kept = _choose_documents(splits, most_documents)
+    document_rows = _choose_documents(splits, most_documents)
     with write_atomically(root) as folder:
         (folder / "qrels").mkdir(parents=True)
         _write_lines(
             folder / "corpus.jsonl",
-            [json.dumps({"_id": name, "title": name, "text": rest}) for name, _, rest in (pairs[row] for row in kept)],
+            [json.dumps({"_id": name, "title": name, "text": rest}) for name, _, rest in (pairs[row] for row in document_rows)],
         )
         # BEIR tools drop a document that has its query's id, hence the q-
         _write_lines(folder / "queries.jsonl", [json.dumps({"_id": f"q-{name}", "text": summary}) for name, summary, _ in pairs])
         for split in sorted(set(splits)):
-            names = [pairs[row].name for row in kept if splits[row] == split]
+            names = [pairs[row].name for row in document_rows if splits[row] == split]
             judgments = [f"q-{name}\t{name}\t1" for name in names]
             _write_lines(folder / "qrels" / f"{split}.tsv", ["query-id\tcorpus-id\tscore", *judgments])
         write_json(folder / "manifest.json", {**_make_manifest(pairs, splits, limit), "most_documents": most_documents})

@@ -130,11 +130,11 @@ def read_queries(given: str | Path | Sequence[str] | Texts, text_field: str | No
     if not texts:
         raise BadInput(f"{given if isinstance(given, str | Path) else name}: no query in it: give at least one text that is not empty")
     hashes = hash_wordings(texts)
-    kept = np.sort(np.unique(hashes, return_index=True)[1])
-    if empty or len(kept) < len(texts):
-        log.info(f"{name}: {len(kept)} queries; left out: {empty} empty ones and {len(texts) - len(kept)} repeats of a wording")
-    kept_ids = Ids.of([ids[i] or f"{hashes[i]:016x}"[:HASH_DIGITS] for i in kept])
-    return Texts.from_lists(list(kept_ids.with_numbered_repeats()), [texts[i] for i in kept], name)
+    first_rows = np.sort(np.unique(hashes, return_index=True)[1])
+    if empty or len(first_rows) < len(texts):
+        log.info(f"{name}: {len(first_rows)} queries; left out: {empty} empty ones and {len(texts) - len(first_rows)} repeats of a wording")
+    first_ids = Ids.of([ids[i] or f"{hashes[i]:016x}"[:HASH_DIGITS] for i in first_rows])
+    return Texts.from_lists(list(first_ids.with_numbered_repeats()), [texts[i] for i in first_rows], name)
 
 
 def write_documents(path: str | Path, rows: Iterable[Row]) -> None:

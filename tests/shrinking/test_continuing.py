@@ -13,8 +13,9 @@ from shrink_world import MINUTES, make_texts
 
 import distill
 from distill.records import BadInput
-from distill.shrinking.continuing import earlier_file, earlier_name
-from distill.shrinking.request import Job
+from distill.shrinking.continuing import continue_texts, earlier_file, earlier_name
+from distill.shrinking.replay import choose_shares
+from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import list_changes, open_job_texts
 
 
@@ -116,3 +117,10 @@ def test_names_of_earlier_splits():
 def test_a_judged_split_that_is_called_like_train_is_not_learnt_from():
     assert earlier_file("queries.train_small.jsonl") == "queries.train_small.jsonl"
     assert earlier_file("queries.train.jsonl") == "train_1.jsonl" and earlier_file("train_1.jsonl") == "train_2.jsonl"
+
+
+def test_many_new_queries_need_no_noise(june, tmp_path):
+    many = [f"{text} {number}" for number, text in enumerate(make_texts(12_000, 9, seed=31))]
+    texts = continue_texts(Request(continue_from=str(june.path), queries=many), june, tmp_path / "texts")
+    assert {path.stem for path in texts.extra} == {"train_1", "crops"} and texts.summary["noise"] == 0
+    assert choose_shares(texts)[str(tmp_path / "texts" / "train_1.jsonl")] < 1
