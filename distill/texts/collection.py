@@ -25,6 +25,7 @@ class Collection(TextSource):
         documents: Another source, whose documents are searched.
         searches_queries: Whether the train queries are searched as documents, for lack of these.
         relevant_from: Lowest grade that MRR and recall count as relevant; 2 in TREC DL.
+        keep_own_documents: Whether a document that has a query's id may be found for it; if not, only where it is judged relevant to it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -36,8 +37,15 @@ class Collection(TextSource):
 
     root: Path
 
-    def __init__(self, root: str, documents: TextSource | None = None, searches_queries: bool = False, relevant_from: int = 1):
-        super().__init__(root, 0, relevant_from)
+    def __init__(
+        self,
+        root: str,
+        documents: TextSource | None = None,
+        searches_queries: bool = False,
+        relevant_from: int = 1,
+        keep_own_documents: bool = False,
+    ):
+        super().__init__(root, 0, relevant_from, keep_own_documents)
         self.document_source = documents
         if documents is not None:
             self.name = documents.name

@@ -34,10 +34,11 @@ class IrDatasets(TextSource):
         splits: Id that has the queries and, where there are any, the judgments of each split, e.g. {dev: msmarco-passage/dev/small}.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
         relevant_from: Lowest grade that MRR and recall count as relevant; 2 in TREC DL.
+        keep_own_documents: Whether a document that has a query's id may be found for it; if not, only where it is judged relevant to it.
     """
 
-    def __init__(self, corpus: str, splits: dict[str, str], holdout: int = 0, relevant_from: int = 1):
-        super().__init__(None, holdout, relevant_from)
+    def __init__(self, corpus: str, splits: dict[str, str], holdout: int = 0, relevant_from: int = 1, keep_own_documents: bool = False):
+        super().__init__(None, holdout, relevant_from, keep_own_documents)
         self.name = self.corpus = corpus
         self.ids = splits
         self.folder = data_set_folder(corpus, splits)
@@ -89,6 +90,7 @@ class HfDataset(BeirCopy):
         judgments: Another data set that has the judgments, e.g. BeIR/nq-qrels.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
         relevant_from: Lowest grade that MRR and recall count as relevant.
+        keep_own_documents: Whether a document that has a query's id may be found for it; if not, only where it is judged relevant to it.
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class HfDataset(BeirCopy):
         judgments: str | None = None,
         holdout: int = 0,
         relevant_from: int = 1,
+        keep_own_documents: bool = False,
     ):
-        super().__init__(None, holdout, relevant_from)
+        super().__init__(None, holdout, relevant_from, keep_own_documents)
         self.name = self.path = path
         self.judged_splits = splits
         self.revision = revision

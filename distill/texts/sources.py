@@ -25,12 +25,13 @@ class MsMarcoTsv(TextSource):
         root: Folder that holds the files.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
         relevant_from: Lowest grade that MRR and recall count as relevant; 2 in TREC DL.
+        keep_own_documents: Whether a document that has a query's id may be found for it; if not, only where it is judged relevant to it.
     """
 
     root: Path
 
-    def __init__(self, root: str, holdout: int = 0, relevant_from: int = 1):
-        super().__init__(root, holdout, relevant_from)
+    def __init__(self, root: str, holdout: int = 0, relevant_from: int = 1, keep_own_documents: bool = False):
+        super().__init__(root, holdout, relevant_from, keep_own_documents)
         if not any(self.root.glob("queries.*.tsv*")):
             find_text_file(self.root / "collection.tsv")  # raises where the documents are missing too
 
@@ -62,12 +63,13 @@ class Beir(TextSource):
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
         join_title: Whether a document's text is its title and its text, as in BEIR's published results.
         relevant_from: Lowest grade that MRR and recall count as relevant; 2 in TREC DL.
+        keep_own_documents: Whether a document that has a query's id may be found for it; if not, only where it is judged relevant to it.
     """
 
     root: Path
 
-    def __init__(self, root: str, holdout: int = 0, join_title: bool = True, relevant_from: int = 1):
-        super().__init__(root, holdout, relevant_from)
+    def __init__(self, root: str, holdout: int = 0, join_title: bool = True, relevant_from: int = 1, keep_own_documents: bool = False):
+        super().__init__(root, holdout, relevant_from, keep_own_documents)
         self.join_title = join_title
         find_text_file(self.root / "queries.jsonl")
 

@@ -30,6 +30,7 @@ class TextSource(Configurable, ABC):
         root: Folder of the source's files; None where there is none.
         holdout: Number of train queries set aside as the split `holdout`, the same ones every time.
         relevant_from: Lowest grade that MRR and recall count as relevant.
+        keep_own_documents: Whether a document that has a query's id may be found for it; if not, only where it is judged relevant to it.
 
     >>> class Notes(TextSource):
     ...     def load_documents(self):
@@ -45,16 +46,20 @@ class TextSource(Configurable, ABC):
     (['train', 'dev'], 'what is the rhine', {'q1': {'d2': 1}})
     """
 
-    def __init__(self, root: str | Path | None = None, holdout: int = 0, relevant_from: int = 1):
+    def __init__(self, root: str | Path | None = None, holdout: int = 0, relevant_from: int = 1, keep_own_documents: bool = False):
         self.root = None if root is None else Path(root)
         self.name = type(self).__name__ if self.root is None else self.root.resolve().name
         self.holdout = holdout
         self.relevant_from = relevant_from
+        self.keep_own_documents = keep_own_documents
+        self.places_logged: set[str] = set()  # where own documents were left out, each of which is logged once
         self._loaded: dict[tuple[str, ...], Any] = {}
         if not isinstance(holdout, int) or holdout < 0:
             raise BadInput(f"{self}: holdout is {holdout}: it is a number of train queries to set aside, 0 or more")
         if not isinstance(relevant_from, int) or relevant_from < 1:
             raise BadInput(f"{self}: relevant_from is {relevant_from}: it is the lowest grade that counts as relevant, 1 or more")
+        if not isinstance(keep_own_documents, bool):
+            raise BadInput(f"{self}: keep_own_documents is {keep_own_documents!r}: it is true or false")
 
     def __str__(self) -> str:
         """Names the source in messages: its folder, or its name where it has none."""
