@@ -9,7 +9,12 @@ from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.data.loaders import Collate, EvaluationLoader, TrainingLoader
 from distill.files.configs import Configurable
+from distill.files.ranks import is_leader
 from distill.records import BadInput
+from distill.texts.ids import Ids
+from distill.texts.matching_ids import check_judged_documents
+from distill.texts.qrels import Qrels
+from distill.texts.text_source import TextSource
 
 
 class SplitDataModule(Configurable, LightningDataModule):
@@ -21,6 +26,8 @@ class SplitDataModule(Configurable, LightningDataModule):
         batch_size: examples per rank and step.
         seed: seed of the order of the examples.
     """
+
+    source: TextSource
 
     def __init__(self, train: str, dev: str, batch_size: int, seed: int):
         super().__init__()
@@ -37,6 +44,17 @@ class SplitDataModule(Configurable, LightningDataModule):
         if shared:
             raise BadInput(f"data.dev: {', '.join(shared)} is trained on too: evaluate on another split")
         return parts
+
+    def open_qrels(self, split: str, corpus: Ids) -> Qrels | None:
+        """Returns the judgments of a split, None where it has none; refuses judgments of none of the documents.
+
+        Args:
+            split: name of the split.
+            corpus: ids of the documents.
+        """
+        if is_leader():
+            check_judged_documents(self.source, split, corpus)
+        return self.source.qrels(split)
 
     def make_training_loader(self, collate: Collate, lengths: np.ndarray, **options: Any) -> TrainingLoader:
         """Makes the training loader of this rank, which starts at the position of the checkpoint.
@@ -59,11 +77,16 @@ class SplitDataModule(Configurable, LightningDataModule):
             **options,
         )
         if not len(loader):
-            raise BadInput(f"{len(lengths)} training {loader.examples} are too few for {trainer.world_size} ranks: add some or use fewer")
+            raise BadInput(self._describe_too_few(len(lengths), loader.examples, trainer.world_size))
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
         self._loader = loader
         return loader
+
+    def _describe_too_few(self, count: int, examples: str, ranks: int) -> str:
+        removed = getattr(self, "removed_from_train", 0)
+        cause = f", as {removed} more of {self.train_split} are left out, which another split asks too" if removed else ""
+        return f"{count} training {examples} are too few for {ranks} ranks{cause}: add some or use fewer"
 
     def make_dev_loader(self, collate: Collate, lengths: np.ndarray, batch_size: int) -> EvaluationLoader:
         """Makes the dev loader of this rank; over all ranks every query comes once."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +29,7 @@ SCHEMA = {
 RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "queries", "strict": True, "schema": SCHEMA}}
 UNREADABLE = 3  # answers after which a document is left without queries, as each further request costs money
 TIMEOUT = 600.0  # seconds; without a stream the server sends nothing until the whole answer is ready
+LONGEST_PROMPT = 1 << 20  # characters; a device would be read without end
 TOKENS_PER_QUERY = 16  # to estimate the cost
 
 Message = dict[str, str]  # role and content
@@ -162,6 +162,12 @@ class Llm(Generator):
 
 def _read_prompt(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, encoding="utf-8-sig") as file:
+            prompt = file.read(LONGEST_PROMPT + 1)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file: generator.prompt is one with what the model is told") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    if len(prompt) > LONGEST_PROMPT:
+        raise BadInput(f"{path}: longer than {LONGEST_PROMPT} characters: generator.prompt is a file with what the model is told")
+    return prompt

@@ -15,6 +15,10 @@ from numpy.typing import ArrayLike
 
 from distill.records import BadInput
 
+NOTHING_TO_RETAIN = (
+    "the teacher scores 0 on every query, so there is nothing to retain: do the judgments belong to these queries and documents, "
+    "and does a grade say that one is relevant?"
+)
 VALUES_AT_ONCE = 1 << 22  # resampled values in memory at once: 32 MB of float64
 
 
@@ -61,7 +65,7 @@ def bootstrap_ratio(student: ArrayLike, teacher: ArrayLike, resamples: int = 10_
     """
     values = _to_rows(student, teacher)
     if values[1].mean() == 0:
-        raise BadInput("the teacher scores 0 on every query: nothing to retain; do the judgements belong to these queries and documents?")
+        raise BadInput(NOTHING_TO_RETAIN)
     return _bootstrap(values, _ratio_of_sums, resamples, seed)
 
 

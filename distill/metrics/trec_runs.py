@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.files.atomic import write_atomically
+from distill.files.text_lines import read_lines
 from distill.records import BadInput, Ranking
 
 
@@ -74,11 +75,11 @@ def make_strictly_decreasing(scores: np.ndarray) -> np.ndarray:
 def _read_lines(path: Path) -> Iterator[tuple[str, str, str, float]]:
     """(file and line for messages, query id, document id, score) of each line."""
     try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _parse_line(line.split(), f"{path}:{number}")
-    except (OSError, UnicodeDecodeError) as error:
+        for number, line in read_lines(path):
+            words = line.removeprefix("\ufeff").split()  # files that begin with a byte order mark may have been joined
+            if words:
+                yield _parse_line(words, f"{path}:{number}")
+    except OSError as error:
         raise BadInput(f"{path}: not a readable run file ({error})") from None
 
 
@@ -91,7 +92,8 @@ def _parse_line(words: list[str], place: str) -> tuple[str, str, str, float]:
     except ValueError:
         score = math.nan
     if math.isnan(score):
-        raise BadInput(f"{place}: score {written_score!r} is not a number")
+        fix = "remove the header" if place.endswith(":1") else "mend the line"
+        raise BadInput(f"{place}: score {written_score!r} is not a number: {fix}")
     return place, query_id, document_id, score
 
 

@@ -132,15 +132,9 @@ def leave_out(split: Split, others: Sequence[Texts]) -> Split:
 def check_judged_documents(split: Split, known: Ids | None) -> None:
     """Refuses judgments that name none of the documents, and says how many judged documents are unknown."""
     assert split.qrels is not None, "a split that is measured on has judgments"
-    judged = sorted({document for grades in split.qrels.judgments.values() for document in grades})
     if known is None:
         raise BadInput(f"{split.qrels.name}: judgments are about documents, of which there are none: give --documents or --vectors")
-    unknown = int((known.rows(judged) < 0).sum())
-    if unknown == len(judged):
-        pair = f"{judged[0]!r} is judged, {known[0]!r} is an id of a document"
-        raise BadInput(f"{split.qrels.name}: none of its documents is known: {pair}: give the same ids in both")
-    if unknown:
-        log.info(f"{split.qrels.name}: {unknown} of {len(judged)} judged documents are unknown: no system can find them")
+    split.qrels.check_documents(known)
 
 
 def sample_dev(source: TextSource, measured: Mapping[str, Split]) -> Split | None:

@@ -111,7 +111,9 @@ def list_pairs(source: TextSource, splits: list[str] | None, candidates: str | N
     if k < 1:
         raise BadInput(f"candidates_per_query: {k}: must be at least 1")
     pairs = {}
+    source.documents().refuse_odd_ids()
     for split in "+".join(splits).split("+"):
+        source.queries(split).refuse_odd_ids()
         rows = find_candidates(candidates, source, split, k)
         pairs[split] = PairTexts(source.queries(split), source.documents(), rows)
     return pairs

@@ -102,6 +102,8 @@ def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[s
     sets: list[TextSet] = [("documents", source.documents(), "document")]
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
+    for _, texts, _ in sets:
+        texts.refuse_odd_ids()  # not those of extra queries, which are trained on alone and in no run file
     for path in queries or []:
         texts = QueryFile(path).queries()
         sets.append((f"queries-{texts.name}", texts, "query"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distill.files.atomic import read_json, refuse_unreadable
 from distill.files.fingerprints import file_fingerprint
+from distill.files.text_lines import read_lines
 from distill.records import BadInput
 
 EXPECTED = '{"query": id, "positive": id, "negatives": [ids]}'
@@ -66,13 +67,12 @@ def read_negatives(folder: str | Path) -> Iterator[MinedQuery]:
 
 def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
     """Reads the mined queries of any file, in its order; a bad line is refused with its number."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                query = parse_mined_line(line)
-            except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
-                raise BadInput(f"{path}: line {number} is not {EXPECTED}: mend it, or run distill mine into another folder") from None
-            yield query
+    for number, line in read_lines(Path(path), replace=True):
+        try:
+            query = parse_mined_line(line)
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+            raise BadInput(f"{path}: line {number} is not {EXPECTED}: mend it, or run distill mine into another folder") from None
+        yield query
 
 
 def parse_mined_line(line: str) -> MinedQuery:

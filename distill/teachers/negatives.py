@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from distill.files.configs import Configurable
 from distill.files.fingerprints import file_fingerprint
+from distill.files.progress import log
+from distill.files.ranks import is_leader
 from distill.records import BadInput
 from distill.teachers.first_stage import retrieve_from_store
 from distill.teachers.mined import read_mined_lines
 from distill.texts.ids import Ids
+from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -32,6 +36,19 @@ class JudgedQueries:
     def relevant_pairs(self, from_grade: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows of queries [E] and of their documents [E] with grade `from_grade` or more; only documents of the corpus."""
         return self.qrels.relevant_pairs(self.queries.ids, self.corpus, from_grade)
+
+    @cached_property
+    def own_documents(self) -> np.ndarray | None:
+        """[Q] row of the document that has each query's id and does not answer it, -1 where there is none; None where no query has one."""
+        return find_own_documents(self.source, self.split, self.queries.ids, self.corpus)
+
+    def never_negatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows of queries [E] and of documents [E] that are no negatives of them: with a grade above 0, or their own."""
+        queries, documents = self.relevant_pairs(1)
+        if self.own_documents is None:
+            return queries, documents
+        with_own = np.flatnonzero(self.own_documents >= 0)
+        return np.concatenate([queries, with_own]), np.concatenate([documents, self.own_documents[with_own]])
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,15 @@ class MinedNegatives(Negatives):
         pools = self._document_rows(judged.corpus, [line.negatives for line in lines])  # [L, P]
         known = queries >= 0
         if not known.any():
-            raise BadInput(f"{self.path}: none of its queries is in the split {judged.split!r}: give the file that was mined for it")
-        return TrainingPairs(queries[known], positives[known], pools[known])
+            pair = f"{lines[0].query!r} is a query there, {judged.queries.ids[0]!r} here" if len(judged.queries) else "the split has none"
+            fix = f"{pair}: give the file that was mined for it"
+            raise BadInput(f"{self.path}: none of its queries is in the split {judged.split!r}: {fix}")
+        if not known.all() and is_leader():
+            log.info(f"{self.path}: {len(lines) - int(known.sum())} of its {len(lines)} queries are of other splits and are left out")
+        queries, pools = queries[known], pools[known]
+        if judged.own_documents is not None:
+            pools = leave_out_rows(pools, judged.own_documents[queries])
+        return TrainingPairs(queries, positives[known], pools)
 
     def _document_rows(self, corpus: Ids, documents: list[list[str]]) -> np.ndarray:
         """Returns [L, P] rows of the documents of each line, padded with -1; refuses a document outside the corpus, by its line."""
@@ -129,10 +153,22 @@ class MinedNegatives(Negatives):
         if (flat_rows < 0).any():
             first = int(np.argmax(flat_rows < 0))
             line = int(np.searchsorted(counts.cumsum(), first, side="right")) + 1
-            raise BadInput(f"{self.path}: line {line}: document {flat[first]!r} is not in the corpus: mine it from these texts")
+            pair = f"{flat[first]!r} is not in the corpus, where {corpus[0]!r} is a document" if len(corpus) else "there are none"
+            raise BadInput(f"{self.path}: line {line}: document {pair}: mine it from these texts")
         rows = np.full((len(documents), counts.max()), -1, np.int64)
         rows[np.arange(counts.max()) < counts[:, None]] = flat_rows
         return rows
 
     def fingerprint(self) -> str:
         return file_fingerprint(Path(self.path))
+
+
+def leave_out_rows(rows: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """Returns rows [N, P] without the one of `left_out` [N]; the others keep their order, and -1 pads the end.
+
+    >>> leave_out_rows(np.array([[4, 7, 5], [4, 7, -1]]), np.array([4, -1])).tolist()
+    [[7, 5, -1], [4, 7, -1]]
+    """
+    is_left_out = rows == left_out[:, None]
+    order = np.argsort(is_left_out, axis=1, kind="stable")
+    return np.take_along_axis(np.where(is_left_out, -1, rows), order, axis=1)

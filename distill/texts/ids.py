@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 
 ID_NAMES = ("_id", "id", "docid", "doc_id", "document_id", "qid", "query_id")  # names that a column of ids commonly has, likeliest first
+BYTE_ORDER_MARK = "\ufeff"
+IDS_AT_ONCE = 65_536
 LONGEST_ID_BYTES = 512  # every id takes as many bytes as the longest one: a misplaced tab must not make that a whole text
 
 
@@ -82,13 +85,19 @@ class Ids:
         place = repeats[np.argmin(self.order[repeats + 1])]
         return int(self.order[place]), int(self.order[place + 1])
 
-    def first_with_white_space(self) -> str | None:
-        """The first id that is not one word, which files of rankings cannot hold; None where all are.
+    def first_odd(self) -> tuple[int, str] | None:
+        """The row of the first id that cannot be a column of a run file, and its fault; None where every id can.
 
-        >>> Ids.of(["a", "two words"]).first_with_white_space()
-        'two words'
+        >>> Ids.of(["a", "two words"]).first_odd()
+        (1, 'has white space, which separates the columns of run files')
         """
-        return next((id_ for part in self.chunks() for id_ in part if id_.split() != [id_]), None)
+        for start in range(0, len(self), IDS_AT_ONCE):
+            part = np.ascontiguousarray(self.raw[start : start + IDS_AT_ONCE])
+            for row in _rows_to_look_at(part):
+                fault = describe_odd_id(part[row])
+                if fault is not None:
+                    return start + int(row), fault
+        return None
 
     def in_fewest_bytes(self) -> Ids:
         """The same ids, none wider than the longest of them: those of a subset are as wide as the longest of all rows.
@@ -120,6 +129,34 @@ def as_bytes(ids: Sequence[str]) -> np.ndarray:
 def describe_bad_id(length: int) -> str:
     """Describes the fault of an id of `length` bytes, for messages."""
     return f"has an id of {length} bytes: at most {LONGEST_ID_BYTES} are allowed" if length else "has an empty id: give it one"
+
+
+def describe_odd_id(id_: bytes) -> str | None:
+    """What keeps an id from being a column of a run file; None where nothing does.
+
+    >>> describe_odd_id("\N{NO-BREAK SPACE}7".encode())
+    'has white space, which separates the columns of run files'
+    """
+    try:
+        word = id_.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8, as judgments and run files are"
+    if not word:
+        return "is empty"
+    if word.split() != [word]:
+        return "has white space, which separates the columns of run files"
+    if word.startswith(BYTE_ORDER_MARK) or any(unicodedata.category(character) == "Cc" for character in word):
+        return "has a character that editors and other tools drop from run files"
+    return None
+
+
+def _rows_to_look_at(raw: np.ndarray) -> np.ndarray:
+    """Rows of ids [N] that are not printable ASCII throughout, in ascending order."""
+    letters = raw.view(np.uint8).reshape(len(raw), -1)  # [N, width]
+    lengths = np.char.str_len(raw)
+    is_padding = np.arange(letters.shape[1]) >= lengths[:, None]
+    is_plain = (letters > ord(" ")) & (letters < 0x7F)
+    return np.flatnonzero(~(is_plain | is_padding).all(axis=1) | (lengths == 0))
 
 
 def _as_integers(raw: np.ndarray) -> np.ndarray:

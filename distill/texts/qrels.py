@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.files.progress import log
+from distill.files.text_lines import read_lines
 from distill.records import BadInput
-from distill.texts.ids import Ids
+from distill.texts.ids import BYTE_ORDER_MARK, Ids
 
 GRADE_NAMES = ("score", "grade", "relevance", "rel", "label")  # names that the last column of a header may have
 
@@ -44,15 +46,35 @@ class Qrels:
         unknown = np.flatnonzero(known_queries.rows(queries) < 0)
         if len(unknown):
             others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
-            raise BadInput(f"{self.name}: query {queries[unknown[0]]!r}{others} not in {name}: the two files must belong together")
+            fix = _describe_other_ids("query", known_queries)
+            raise BadInput(f"{self.name}: query {queries[unknown[0]]!r}{others} not in {name}: the two files must belong together{fix}")
 
     def keep_known(self, known_queries: Ids, name: str) -> Qrels:
         """The judgments of queries that are among `known_queries`, which the message calls `name`; refuses judgments of none of them."""
         queries = list(self.judgments)
         known = np.flatnonzero(known_queries.rows(queries) >= 0)
         if not len(known):
-            raise BadInput(f"{self.name}: none of its queries, {queries[0]!r} for one, is in {name}: the two files must belong together")
+            fix = f"the two files must belong together{_describe_other_ids('query', known_queries)}"
+            raise BadInput(f"{self.name}: none of its queries, {queries[0]!r} for one, is in {name}: {fix}")
         return self.subset([queries[row] for row in known])
+
+    def check_documents(self, corpus: Ids) -> None:
+        """Refuses judgments that name no document of `corpus`, and logs how many of the judged documents it lacks.
+
+        >>> Qrels({"q1": {"7": 1}}, "qrels.tsv").check_documents(Ids.of(["doc7"]))
+        Traceback (most recent call last):
+        ...
+        distill.records.BadInput: qrels.tsv: none of its documents is known: '7' is judged, 'doc7' is a document: give the same ids in both
+        """
+        judged = sorted({document for grades in self.judgments.values() for document in grades})
+        unknown = np.flatnonzero(corpus.rows(judged) < 0)
+        if not len(unknown):
+            return
+        if len(unknown) == len(judged):
+            other = _describe_other_ids("document", corpus).removeprefix(", where ") or "there are no documents"
+            raise BadInput(f"{self.name}: none of its documents is known: {judged[0]!r} is judged, {other}: give the same ids in both")
+        example = f"{judged[unknown[0]]!r} for one"
+        log.info(f"{self.name}: {len(unknown)} of {len(judged)} judged documents are unknown, {example}: no system can find them")
 
     def best_documents(self, query_ids: Sequence[str], corpus: Ids, relevant_from: int = 1) -> np.ndarray:
         """[Q] int64: for each query the row in `corpus` of its document of the highest grade, the first in the file between equals.
@@ -157,6 +179,10 @@ class RelevantRows:
         return np.where(is_real, self.documents[np.minimum(places, len(self.documents) - 1)], -1)
 
 
+def _describe_other_ids(what: str, ids: Ids) -> str:
+    return f", where {ids[0]!r} is a {what}" if len(ids) else ""
+
+
 def merge_qrels(parts: Sequence[Qrels], name: str | None = None) -> Qrels:
     """The judgments of several files; where two judge one pair, the later one counts."""
     judgments: dict[str, dict[str, int]] = {}
@@ -196,10 +222,10 @@ def _read_columns(path: Path) -> Iterator[tuple[int, list[str]]]:
     """1-based numbers and columns of the lines that are not blank."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
-    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, _split_columns(line)
+    for number, line in read_lines(path, replace=True):
+        line = line.removeprefix(BYTE_ORDER_MARK)  # files that begin with the mark may have been joined
+        if line.strip():
+            yield number, _split_columns(line)
 
 
 def _split_columns(line: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.files.parquet import open_parquet_files, read_records
+from distill.files.text_lines import LONGEST_LINE, read_lines
 from distill.records import BadInput
-from distill.texts.text_files import file_ending, refuse_broken_gzip
+from distill.texts.ids import BYTE_ORDER_MARK
+from distill.texts.text_files import file_ending
 
-LONGEST_FIELD = 1 << 30  # characters of a field of a CSV file; Python's own limit is 131,072, less than a long document
+LONGEST_FIELD = LONGEST_LINE  # characters of a field of a CSV file; Python's own limit is 131,072, less than a long document
 # names of the columns of a TSV file that has no header, by their number
 COLUMNS_WITHOUT_HEADER = {1: ["text"], 2: ["id", "text"]}
 EXPECTED_JSON = 'expected a record on every line, such as {"id": "7", "text": "..."}'
@@ -131,26 +132,15 @@ OPENERS: dict[str, Callable[[Path, Set[str]], Table]] = {
 }
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The 1-based number of every line and the line, with its end."""
-    with refuse_broken_gzip(path), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                raise BadInput(f"{_place(path, number)}: not UTF-8: save the file in that encoding") from None
-            yield number, text
-
-
 def _read_filled_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The number and the text of every line that is not blank, without its end."""
-    return ((number, line.rstrip("\r\n")) for number, line in _read_lines(path) if line.strip())
+    return ((number, line.rstrip("\r\n")) for number, line in read_lines(path) if line.strip())
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row begins that is not blank, and its cells."""
     csv.field_size_limit(LONGEST_FIELD)
-    lines = (line for _, line in _read_lines(path))
+    lines = (line for _, line in read_lines(path))
     first = next(lines, "")
     # spreadsheets write semicolons where the comma is a decimal point, and tabs where one asks for them
     delimiter = next((mark for mark in ",;\t" if mark in first), ",")
@@ -174,7 +164,7 @@ def _make_record(path: Path, number: int, fields: list[str], cells: list[str]) -
 
 def _parse_json(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = json.loads(line.removeprefix(BYTE_ORDER_MARK))  # files that begin with the mark may have been joined
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or brackets nested thousands deep
         reason = getattr(error, "msg", type(error).__name__)
         raise BadInput(f"{_place(path, number)}: not valid JSON ({reason}): {EXPECTED_JSON}") from None

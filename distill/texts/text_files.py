@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import mmap
-import shutil
-import zlib
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +18,27 @@ from distill.files.atomic import write_atomically
 from distill.files.cache import cache_folder
 from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.files.locks import wait_for_lock
+from distill.files.text_lines import (
+    BYTE_ORDER_MARK,
+    HEAD,
+    LONGEST_LINE,
+    is_utf8,
+    refuse_broken_gzip,
+    refuse_other_kinds,
+    too_long,
+    warn_of_encoding,
+)
 from distill.records import BadInput
-from distill.texts.ids import LONGEST_ID_BYTES, as_bytes, describe_bad_id
+from distill.texts.ids import ID_NAMES, LONGEST_ID_BYTES, as_bytes, describe_bad_id
+from distill.texts.line_spans import NEWLINE, TAB, cut_out, line_spans, skip_byte_order_marks
 
-TAB, NEWLINE, RETURN = b"\t\n\r"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TSV_ENDINGS = (".tsv", ".txt")
 JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
+# where a second record begins after a carriage return alone
+NEXT_RECORD = {True: re.compile(rb"\}[ \t]*\r\s*\{"), False: re.compile(rb"\r[^\r\t]{1,512}\t")}
+# what the first line of a TSV file of ids and texts says that names its columns
+ID_HEADINGS = {*ID_NAMES, "pid", "docno", "query-id", "corpus-id", "passage_id"}
+TEXT_HEADINGS = {"text", "query", "question", "contents", "content", "body", "passage", "document", "title", "url"}
 
 
 class TextSpans(NamedTuple):
@@ -106,14 +118,40 @@ class TextFile:
         return replace_surrogates(title) if isinstance(title, str) else "", replace_surrogates(record["text"])
 
     def scan(self, chunk_bytes: int = 1 << 24) -> Iterator[TextSpans]:
-        """Finds the ids and offsets of all texts, chunk by chunk; every chunk ends with a line."""
+        """Finds the ids and offsets of all texts, chunk by chunk; every chunk ends with a line.
+
+        Raises:
+            BadInput: a line is no record or longer than memory should hold, or the file is of another encoding.
+        """
+        self._refuse_other_kinds()
         find_spans = _find_json_spans if self.is_json else _find_tsv_spans
-        start = len(BYTE_ORDER_MARK) if self.bytes[:3] == BYTE_ORDER_MARK else 0
+        start, not_utf8 = 0, 0
         while start < len(self.bytes):
-            end = self.bytes.find(b"\n", start + chunk_bytes) + 1 or len(self.bytes)
+            end = self._end_of_chunk(start, chunk_bytes)
             yield find_spans(self, start, end)
+            not_utf8 += _count_lines_of_no_utf8(self.bytes[start:end])
             self.release()
             start = end
+        if not_utf8:
+            warn_of_encoding(self.path, not_utf8)
+
+    def _refuse_other_kinds(self) -> None:
+        """Refuses another encoding, lines that end in a carriage return alone, and a first line that names the columns."""
+        refuse_other_kinds(self.path, self.bytes[:HEAD])
+        has_one_line = self.bytes.find(b"\n") < 0
+        if has_one_line and NEXT_RECORD[self.is_json].search(self.bytes[: 1 << 20]):
+            raise BadInput(f"{self.path}: its lines end in a carriage return alone, as on old Macs: save it with line feeds")
+        cells = self.bytes[:HEAD].removeprefix(BYTE_ORDER_MARK).split(b"\n")[0].decode(errors="replace").strip().lower().split("\t")
+        if not self.is_json and len(cells) > 1 and cells[0] in ID_HEADINGS and TEXT_HEADINGS.issuperset(cells[1:]):
+            raise BadInput(f"{self.path}: line 1 is a header, {' and '.join(cells)}: remove it: every line is read as an id and a text")
+
+    def _end_of_chunk(self, start: int, chunk_bytes: int) -> int:
+        """The end of the line that is `chunk_bytes` behind `start`; refuses a line that is too long without reading it whole."""
+        last_line = max(start, self.bytes.rfind(b"\n", start, start + chunk_bytes) + 1)
+        end = self.bytes.find(b"\n", start + chunk_bytes, last_line + LONGEST_LINE + 1) + 1 or len(self.bytes)
+        if end - last_line > LONGEST_LINE:
+            raise too_long(self.path, self.line_number(last_line))
+        return end
 
     def chunk(self, start: int, end: int) -> np.ndarray:
         """[end - start] uint8: bytes of the file."""
@@ -154,13 +192,23 @@ def unpack_gzip(path: Path) -> Path:
         if plain_path.exists():
             return plain_path
         with refuse_broken_gzip(path), write_atomically(plain_path) as temporary, gzip.open(path) as packed, open(temporary, "wb") as plain:
-            shutil.copyfileobj(packed, plain, 1 << 20)
+            unended = 0  # bytes since the last line break
+            while part := packed.read(1 << 20):
+                unended = len(part) - 1 - part.rfind(b"\n") if b"\n" in part else unended + len(part)
+                if unended > LONGEST_LINE:
+                    raise BadInput(f"{path}: unpacks to a line longer than {LONGEST_LINE >> 20} MiB: end every record with a line break")
+                plain.write(part)
     return plain_path
+
+
+def _count_lines_of_no_utf8(chunk: bytes) -> int:
+    return 0 if is_utf8(chunk) else sum(not is_utf8(line) for line in chunk.split(b"\n"))
 
 
 def _find_tsv_spans(file: TextFile, start: int, end: int) -> TextSpans:
     chunk = file.chunk(start, end)
     line_starts, line_ends = line_spans(chunk)
+    line_starts = skip_byte_order_marks(chunk, line_starts)
     tabs = np.append(np.flatnonzero(chunk == TAB), len(chunk))
     first_tabs = tabs[np.searchsorted(tabs, line_starts)]
     has_tab = first_tabs < line_ends
@@ -172,42 +220,20 @@ def _find_tsv_spans(file: TextFile, start: int, end: int) -> TextSpans:
     bad = np.flatnonzero((id_lengths == 0) | (id_lengths > LONGEST_ID_BYTES))
     if len(bad):
         raise file.line_error(start + line_starts[bad[0]], describe_bad_id(int(id_lengths[bad[0]])))
-    return TextSpans(cut_out(chunk, line_starts, id_lengths), start + first_tabs + 1, start + line_ends)
-
-
-def line_spans(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first byte of every line [n] and its end [n]; a newline, and a carriage return before it, are left out.
-
-    >>> line_spans(np.frombuffer(b"ab\\r\\ncde", np.uint8))
-    (array([0, 4]), array([2, 7]))
-    """
-    ends = np.flatnonzero(chunk == NEWLINE)
-    if chunk[-1] != NEWLINE:
-        ends = np.append(ends, len(chunk))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    has_return = (ends > starts) & (chunk[ends - 1] == RETURN)
-    return starts, ends - has_return
-
-
-def cut_out(chunk: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Copies n byte strings, which begin at `starts` [n] and are `lengths` [n] long, into one fixed-width array [n].
-
-    >>> cut_out(np.frombuffer(b"ab\\tcde", np.uint8), np.array([0, 3]), np.array([2, 3])).tolist()
-    [b'ab', b'cde']
-    """
-    columns = np.zeros((len(starts), max(1, lengths.max(initial=0))), np.uint8)
-    for column in range(columns.shape[1]):
-        rows = np.flatnonzero(lengths > column)
-        columns[rows, column] = chunk[starts[rows] + column]
-    return columns.view(f"S{columns.shape[1]}").ravel()
+    ids = cut_out(chunk, line_starts, id_lengths)
+    cut = np.flatnonzero(np.char.str_len(ids) != id_lengths)  # NumPy drops zeros at the end of a string
+    if len(cut):
+        raise file.line_error(start + line_starts[cut[0]], "has an id that ends with a zero byte: remove it")
+    return TextSpans(ids, start + first_tabs + 1, start + line_ends)
 
 
 def _find_json_spans(file: TextFile, start: int, end: int) -> TextSpans:
     ids, starts, ends = [], [], []
     for line in file.bytes[start:end].split(b"\n"):
-        if line.strip():
-            ids.append(_read_json_id(file, start, line))
-            starts.append(start)
+        mark = len(BYTE_ORDER_MARK) if line.startswith(BYTE_ORDER_MARK) else 0
+        if line[mark:].strip():
+            ids.append(_read_json_id(file, start, line[mark:]))
+            starts.append(start + mark)
             ends.append(start + len(line))
         start += len(line) + 1
     return TextSpans(as_bytes(ids), np.array(starts, np.int64), np.array(ends, np.int64))
@@ -228,6 +254,8 @@ def _read_json_id(file: TextFile, start: int, line: bytes) -> str:
     length = len(str(id_).encode(errors="replace"))
     if not 0 < length <= LONGEST_ID_BYTES:
         raise file.line_error(start, describe_bad_id(length))
+    if "\0" in str(id_):
+        raise file.line_error(start, "has an id with a zero character: remove it")
     return str(id_)
 
 
@@ -247,12 +275,3 @@ def file_ending(path: Path) -> str:
     '.tsv'
     """
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-
-
-@contextmanager
-def refuse_broken_gzip(path: Path) -> Iterator[None]:
-    """Turns an error of the block, which unpacks `path`, into a BadInput."""
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: not a whole gzip file ({error}): fetch it again") from None

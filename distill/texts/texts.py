@@ -190,6 +190,13 @@ class Texts:
             if not text.strip():
                 raise BadInput(f"{self.place(row)}: the text of {self.ids[row]!r} is empty: remove the line or give it words")
 
+    def refuse_odd_ids(self) -> None:
+        """Raises BadInput where an id cannot be a column of a run file, before hours are spent: evaluation writes such files."""
+        odd = self.ids.first_odd()
+        if odd is not None:
+            row, fault = odd
+            raise BadInput(f"{self.place(row)}: the id {self.ids[row]!r} {fault}: rename it")
+
 
 def hash_wordings(texts: Iterable[str]) -> np.ndarray:
     """[N] uint64: a hash of each text, equal for texts that differ in whitespace and case alone."""

@@ -14,7 +14,7 @@ from distill.vectors.open_vectors import open_vectors
 from distill.vectors.source_documents import check_document_ids, check_query_ids
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
-from distill.vectors.vector_files import VectorFiles
+from distill.vectors.vector_files import VectorFiles, check_vector_ids
 
 
 def import_vectors(
@@ -48,6 +48,7 @@ def import_vectors(
     if documents is None and not name:
         raise BadInput("name: say what made the vectors, e.g. --name openai/text-embedding-3-small")
     files = open_vectors(vectors, ids)
+    check_vector_ids(files.ids, ids if ids is not None and Path(ids).is_file() else vectors)
     if documents is not None and files.width != documents.width:
         raise BadInput(f"{vectors}: {files.width} wide, the documents of {out} are {documents.width}: import vectors of the same model")
     if source is not None:

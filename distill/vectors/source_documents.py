@@ -28,7 +28,8 @@ def check_document_ids(ids: Ids, source: TextSource, name: str) -> None:
     unknown = np.concatenate([texts.ids.rows(part) < 0 for part in ids.chunks()])  # [N]
     if unknown.any():
         id_ = ids[int(np.argmax(unknown))]
-        raise BadInput(f"{name}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {source}: mend either")
+        documents = f"{source}, where {texts.ids[0]!r} is one" if len(texts) else str(source)
+        raise BadInput(f"{name}: {int(unknown.sum())} of its ids, {id_!r} for one, are no document of {documents}: mend either")
     if len(ids) < len(texts):
         missing = len(texts) - len(ids)
         raise BadInput(f"{name}: no vector of {missing} of the {len(texts)} documents of {source}: import all of them")
@@ -39,7 +40,8 @@ def check_query_ids(ids: Ids, texts: Texts, name: str) -> None:
     missing = np.concatenate([ids.rows(part) < 0 for part in texts.ids.chunks()])  # [Q]
     if missing.any():
         id_ = texts.ids[int(np.argmax(missing))]
-        raise BadInput(f"{name}: no vector of {int(missing.sum())} of {len(texts)} queries, {id_!r} for one: import all of them")
+        example = f"{id_!r} for one, while it has {ids[0]!r}" if len(ids) else f"{id_!r} for one"
+        raise BadInput(f"{name}: no vector of {int(missing.sum())} of {len(texts)} queries, {example}: import all of them")
 
 
 def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.ndarray:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from distill.files.text_lines import HEAD, refuse_other_kinds
 from distill.records import BadInput
 from distill.texts.ids import LONGEST_ID_BYTES, Ids
-from distill.texts.text_files import BYTE_ORDER_MARK, NEWLINE, TAB, cut_out, line_spans
+from distill.texts.line_spans import NEWLINE, TAB, cut_out, line_spans, skip_byte_order_marks
 from distill.vectors.store_plan import HALF_MAX
 
 ROWS_PER_BATCH = 8192
+BYTES_PER_READ = 1 << 24
 
 GivenIds = str | Sequence[str] | None  # a text file with an id a line, or a list of ids
 
@@ -94,15 +96,40 @@ def read_ids(path: str, ids: GivenIds) -> Ids:
         return _list_to_ids([str(id_) for id_ in ids])
     if not Path(ids).is_file():
         raise BadInput(f"{ids}: no such file: --ids is a text file with an id a line")
-    content = np.fromfile(ids, np.uint8)
-    if content[: len(BYTE_ORDER_MARK)].tobytes() == BYTE_ORDER_MARK:
-        content = content[len(BYTE_ORDER_MARK) :]
-    if not len(content):
+    parts = [np.empty(0, "S1")]
+    lines = 0
+    for content in _read_whole_lines(ids):
+        starts, ends = line_spans(content)
+        starts = skip_byte_order_marks(content, starts)
+        lengths = ends - starts
+        _refuse_bad_lines(ids, content, lengths, lines)
+        parts.append(cut_out(content, starts, lengths))
+        lines += len(starts)
+    if not lines:
         raise BadInput(f"{ids}: the file is empty: expected an id a line")
-    starts, ends = line_spans(content)
-    lengths = ends - starts
-    _refuse_bad_lines(ids, content, lengths)
-    return Ids(cut_out(content, starts, lengths))
+    return Ids(np.concatenate(parts))
+
+
+def _read_whole_lines(ids: str) -> Iterator[np.ndarray]:
+    """Yields the bytes of a file in parts that end with a line; a line of megabytes, which is no id, is not read to its end."""
+    rest = b""
+    with open(ids, "rb") as file:
+        refuse_other_kinds(Path(ids), file.read(HEAD))
+        file.seek(0)
+        while block := file.read(BYTES_PER_READ):
+            end = block.rfind(b"\n") + 1 or len(block)
+            yield np.frombuffer(rest + block[:end], np.uint8)
+            rest = block[end:]
+    if rest:
+        yield np.frombuffer(rest, np.uint8)
+
+
+def check_vector_ids(ids: Ids, path: str) -> None:
+    """Refuses ids of vectors, those of the file `path`, that cannot be a column of a run file, which evaluation writes."""
+    odd = ids.first_odd()
+    if odd is not None:
+        row, fault = odd
+        raise BadInput(f"{path}: number {row + 1}: the id {ids[row]!r} {fault}: rename it")
 
 
 def _list_to_ids(ids: list[str]) -> Ids:
@@ -112,15 +139,22 @@ def _list_to_ids(ids: list[str]) -> Ids:
     return Ids.of(ids)
 
 
-def _refuse_bad_lines(ids: str, content: np.ndarray, lengths: np.ndarray) -> None:
-    """Refuses a file of ids whose lines [n] are empty or too long, and one with tabs, which is a file of texts."""
+def _refuse_bad_lines(ids: str, content: np.ndarray, lengths: np.ndarray, before: int) -> None:
+    """Refuses a file of ids whose lines [n] are empty or too long, and one with tabs, which is a file of texts.
+
+    Args:
+        ids: the file, for messages.
+        content: bytes of some of its lines.
+        lengths: [n] bytes of each of these lines.
+        before: number of lines before these.
+    """
     bad = (lengths == 0) | (lengths > LONGEST_ID_BYTES)
     if bad.any():
         line = int(np.argmax(bad))
-        raise BadInput(f"{ids}: line {line + 1} is {lengths[line]} bytes long: expected an id, 1 to {LONGEST_ID_BYTES} bytes")
+        raise BadInput(f"{ids}: line {before + line + 1} is {lengths[line]} bytes long: expected an id, 1 to {LONGEST_ID_BYTES} bytes")
     tabs = np.flatnonzero(content == TAB)
     if len(tabs):
-        line = int(np.count_nonzero(content[: tabs[0]] == NEWLINE)) + 1
+        line = before + int(np.count_nonzero(content[: tabs[0]] == NEWLINE)) + 1
         raise BadInput(f"{ids}: line {line} has a tab: expected an id a line and nothing else")
 
 
