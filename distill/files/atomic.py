@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import re
-import shutil
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from distill.files.temporaries import sweep_temporaries, temporary_names
 from distill.records import BadInput, one_line
 
 # Errors of code that reads values which nobody has checked.
@@ -27,7 +26,8 @@ DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written")
 def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
     """Yields a temporary path, which is renamed to `path` when the block ends without an error.
 
-    Others can read what was written, as far as the process's umask lets them, also where a library made a private temporary file of it.
+    What a killed process left of an earlier try is removed. Others can read what was written, as far as the process's umask lets them,
+    also where a library made a private temporary file of it.
 
     Args:
         path: file or folder to write; missing parents are made.
@@ -38,31 +38,26 @@ def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # On a shared disk the processes of two machines may have the same id.
-    own_name = f".{path.name}.{socket.gethostname()}.{os.getpid()}"
-    temporary, replaced = path.with_name(f"{own_name}.tmp"), path.with_name(f"{own_name}.old")
-    _remove(temporary)  # a killed process of the same id may have left it
+    sweep_temporaries(path.parent, path.name)
     try:
-        yield temporary
-        _let_others_read(temporary)
-        if temporary.is_file():
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-        elif path.is_dir():
-            # os.replace refuses a folder that has files: the old one is moved away first, whole.
-            os.replace(path, replaced)
-        if exclusive:
-            _rename_exclusively(temporary, path)
-        else:
-            os.replace(temporary, path)
+        with temporary_names(path) as (temporary, replaced):
+            yield temporary
+            _let_others_read(temporary)
+            if temporary.is_file():
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+            elif path.is_dir():
+                # os.replace refuses a folder that has files: the old one is moved away first, whole.
+                os.replace(path, replaced)
+            if exclusive:
+                _rename_exclusively(temporary, path)
+            else:
+                os.replace(temporary, path)
     except Exception as error:
         code = errno.ENOSPC if DISK_IS_FULL.search(str(error)) else getattr(error, "errno", None)
         if code and not getattr(error, "filename", None):  # an error that does not name its file
             raise OSError(code, os.strerror(code), str(path)) from None
         raise
-    finally:
-        _remove(temporary)
-        _remove(replaced)
 
 
 def _let_others_read(path: Path) -> None:
@@ -92,13 +87,6 @@ def _rename_exclusively(temporary: Path, path: Path) -> None:
         raise
     except OSError:  # a disk without hard links
         os.replace(temporary, path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def has_files(folder: Path) -> bool:

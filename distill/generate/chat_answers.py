@@ -6,6 +6,9 @@ import json
 
 from distill.teachers.endpoint import TryAgain
 
+# RecursionError: a model may open thousands of brackets
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
 
 class UnreadableAnswer(Exception):
     """The server's answer is complete, but the model's text is not the JSON that the prompt asks for."""
@@ -18,9 +21,12 @@ def parse_completion(body: bytes) -> str:
     'yes'
     """
     try:
-        return json.loads(body)["choices"][0]["message"]["content"] or ""
-    except (ValueError, TypeError, LookupError) as error:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except UNREADABLE as error:
         raise TryAgain(f"no chat completion: {type(error).__name__}") from None
+    if not isinstance(content, str | None):
+        raise TryAgain(f"no chat completion: its content is no text but a {type(content).__name__}")
+    return content or ""
 
 
 def parse_stream(body: bytes) -> str:
@@ -32,7 +38,7 @@ def parse_stream(body: bytes) -> str:
     try:
         choices = [choice for event in events[:-1] for choice in json.loads(event.decode(errors="replace"))["choices"]]
         return "".join(choice["delta"].get("content") or "" for choice in choices)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except UNREADABLE as error:
         raise TryAgain(f"no stream of a chat completion: {type(error).__name__}") from None
 
 
@@ -44,8 +50,9 @@ def parse_queries(answer: str) -> list[str]:
     """
     try:
         queries = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])["queries"]
-    except (ValueError, TypeError, LookupError, RecursionError):  # RecursionError: a model may open thousands of brackets
-        raise UnreadableAnswer(f"an answer without a list of queries: {' '.join(answer.split())[:100]!r}") from None
+    except UNREADABLE:
+        # whole: where the message is cut, the server's key is replaced first
+        raise UnreadableAnswer(f"an answer without a list of queries: {answer}") from None
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise UnreadableAnswer("an answer whose queries are no texts")
     # JSON can escape half a surrogate pair, which UTF-8 cannot encode: it becomes "?"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
-import certifi
-import httpx
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -26,7 +22,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from distill.records import BadInput, one_line
+from distill.records import BadInput
+from distill.teachers.http_client import Answer, HttpClient, NoAnswer, check_address, warn_of_open_key
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,22 +55,23 @@ class Endpoint:
         address: address of the server, e.g. http://localhost:8080/v1.
         path: path below the address, e.g. embeddings.
         requests_per_minute: most requests in a minute, including repeated ones; None is no limit.
-        timeout: seconds without a byte from the server.
+        timeout: most seconds without a byte from the server; a whole answer may take twice as long.
 
     Raises:
         BadInput: an address that holds a key or no host, a key with spaces, or fewer requests a minute than one.
     """
 
     def __init__(self, address: str, path: str, requests_per_minute: int | None = None, timeout: float = TIMEOUT):
-        _check_address(address, path)
+        check_address(address, path)
         if requests_per_minute is not None and requests_per_minute < 1:
             raise BadInput(f"requests_per_minute: {requests_per_minute}: must be at least 1")
         self.address = address.rstrip("/").removesuffix(f"/{path}")
         self._url = f"{self.address}/{path}"
         self._pace = Pace(requests_per_minute)
         self._stopped = threading.Event()
-        self._key = _read_key()
-        self._client = _open_client(self.address, self._key, timeout)
+        key = _read_key()
+        warn_of_open_key(self.address, key)
+        self._client = HttpClient(self.address, key, timeout)
 
     def map(self, request: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yields `request(item)` for every item, in order, with CONNECTIONS requests in parallel; the first error stops them all."""
@@ -127,10 +125,9 @@ class Endpoint:
         return wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)(attempt)
 
     def _give_up(self, attempt: RetryCallState) -> NoReturn:
-        error = attempt.outcome and attempt.outcome.exception()
-        raise BadInput(
-            f"{self.address}: gave up after {attempt.attempt_number} tries ({error}): the same command goes on when it answers again"
-        )
+        reason = self._client.clean(attempt.outcome and attempt.outcome.exception(), QUOTED_CHARACTERS)
+        tries = f"gave up after {attempt.attempt_number} tries ({reason})"
+        raise BadInput(f"{self.address}: {tries}: the same command goes on when it answers again")
 
     def _send(self, content: dict[str, Any]) -> bytes:
         """Sends one request when it is this thread's turn, and returns the body of the answer."""
@@ -139,35 +136,28 @@ class Endpoint:
             raise TryAgain("another request failed")
         body = json.dumps(content).encode()  # in ASCII: half a surrogate pair, which a text may have, is sent as an escape
         try:
-            with self._client.stream("POST", self._url, content=body) as response:
-                if response.is_success:
-                    return response.read()
-                raise self._make_error(response)
-        except httpx.RequestError as error:  # no connection, or it broke in the middle
-            raise TryAgain(str(error) or type(error).__name__) from None
+            answer = self._client.post(self._url, body, self._stopped)
+        except NoAnswer as error:
+            raise TryAgain(str(error)) from None
+        if not answer.is_success:
+            raise self._make_error(answer)
+        return answer.body
 
-    def _make_error(self, response: httpx.Response) -> Exception:
+    def _make_error(self, answer: Answer) -> Exception:
         """Returns the error to raise for a failed request: TryAgain, or BadInput where another attempt is useless."""
-        status = response.status_code
+        status = answer.status
         if status in INVALID_KEY:  # the body may repeat the key
             return BadInput(f"{self.address}: HTTP {status}: the server wants a valid key in the environment variable {KEY}")
-        message = f"HTTP {status} {self._quote(response)}".strip()
+        if "Location" in answer.headers and 300 <= status < 400:
+            place = self._client.clean(answer.headers["Location"], QUOTED_CHARACTERS)
+            return BadInput(f"{self.address}: HTTP {status}: redirects to {place}: give that address, if you trust it with the key")
+        message = f"HTTP {status} {self._client.clean(answer.body.decode(errors='replace'), QUOTED_CHARACTERS)}".strip()
         if status not in WORTH_REPEATING and status < 500:
             return BadInput(f"{self.address}: {message}: check the address, --model and the texts")
-        after = seconds_from_header(response.headers.get("Retry-After"))
+        after = seconds_from_header(answer.headers.get("Retry-After"))
         if after is not None and after > LONGEST_PAUSE:
             return BadInput(f"{self.address}: wants to be left alone for {after:.0f} s ({message}): run the same command after that")
         return TryAgain(message, after)
-
-    def _quote(self, response: httpx.Response) -> str:
-        """Returns the server's own message in one line, without the key."""
-        try:
-            text = response.read().decode(errors="replace")
-        except httpx.RequestError:
-            return ""
-        line = " ".join(text.split())
-        # the key is replaced before the line is cut: a cut could leave a part of the key
-        return (line.replace(self._key, "***") if self._key else line)[:QUOTED_CHARACTERS]
 
 
 class TryAgain(Exception):
@@ -225,34 +215,9 @@ def seconds_from_header(retry_after: str | None) -> float | None:
         return None
 
 
-def _check_address(address: str, path: str) -> None:
-    try:
-        parts = urlsplit(address)
-        httpx.URL(address)
-    except (httpx.InvalidURL, ValueError):
-        raise BadInput(f"{address!r}: not the address of a server: expected one as http://localhost:8080/v1") from None
-    if parts.username or parts.password or parts.query:
-        raise BadInput(f"{path}: an address holds no key or password: put the key into the environment as {KEY}")
-    if not is_address(address) or not parts.hostname:
-        raise BadInput(f"{address}: not the address of a server: expected one as http://localhost:8080/v1")
-
-
 def _read_key() -> str:
     """Reads the key from the environment; "" where there is none."""
     key = os.environ.get(KEY, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise BadInput(f"{KEY}: the environment variable holds more than a key: no spaces, line ends or quotes")
     return key
-
-
-def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    certificates = ssl.create_default_context()  # the system's certificates may include that of a company's own server
-    certificates.load_verify_locations(certifi.where())
-    try:
-        # a redirect would carry the key to another server
-        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=certificates)
-    except (ImportError, ValueError, httpx.InvalidURL) as error:  # the environment names a proxy that httpx cannot use
-        raise BadInput(f"{address}: {one_line(error, 1000)}") from None

@@ -13,8 +13,11 @@ from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 from distill.teachers.embedder import Progress
 from distill.teachers.endpoint import ATTEMPTS, Endpoint, TryAgain
+from distill.vectors.store_plan import WIDEST
 
 TEXTS_PER_REQUEST = 32  # every such server accepts as many
+# of JSON that is no answer: other values, integers above float32, brackets nested thousands deep
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 FIRST_ATTEMPTS = 3  # of the first request, so that a wrong address is reported within seconds
 
 
@@ -75,14 +78,34 @@ class ServerTeacher:
 
     def _parse(self, body: bytes, count: int) -> np.ndarray:
         """Reads the vectors [count, D] float32 from an answer and sorts them by their index."""
-        try:
-            by_index = {item["index"]: item["embedding"] for item in json.loads(body)["data"]}
-            vectors = np.array([by_index[index] for index in range(count)], np.float32)
-        except (ValueError, TypeError, LookupError) as error:
-            raise TryAgain(f"an answer that is not {count} vectors: {type(error).__name__}") from None
-        if vectors.ndim != 2 or not np.isfinite(vectors).all():
-            raise TryAgain(f"an answer that is not {count} vectors")
+        vectors = read_embeddings(body, count)
         if self._width not in (None, vectors.shape[1]):
             address, width = self.endpoint.address, vectors.shape[1]
             raise BadInput(f"{address}: answers with {width} numbers a text, {self._width} before: not the same model")
         return vectors
+
+
+def read_embeddings(body: bytes, count: int) -> np.ndarray:
+    """Reads the vectors [count, D] float32 from the JSON of an answer, in the order of their indexes.
+
+    Raises:
+        TryAgain: it is not JSON, or not exactly `count` vectors of one width, of numbers that float32 holds.
+
+    >>> read_embeddings(b'{"data": [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1, 2]}]}', 2).tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+    try:
+        answer = json.loads(body)
+        if isinstance(answer, dict) and "data" not in answer and "error" in answer:
+            raise TryAgain(f"an answer that is not {count} vectors: {answer['error']}")
+        items = answer["data"]
+        by_index = {item["index"]: item["embedding"] for item in items}
+        with np.errstate(over="ignore"):
+            vectors = np.array([by_index[index] for index in range(count)], np.float32)
+    except UNREADABLE as error:
+        raise TryAgain(f"an answer that is not {count} vectors: {type(error).__name__}") from None
+    if len(items) != count:
+        raise TryAgain(f"an answer of {len(items)} vectors to {count} texts")
+    if vectors.ndim != 2 or not 0 < vectors.shape[1] <= WIDEST or not np.isfinite(vectors).all():
+        raise TryAgain(f"an answer that is not {count} vectors of finite numbers: shape {vectors.shape}")
+    return vectors
