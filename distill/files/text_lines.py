@@ -65,7 +65,7 @@ def _cut_lines(path: Path, lines: Iterator[bytes]) -> Iterator[bytes]:
         if len(line) > LONGEST_LINE:
             raise too_long(path, number)
         if number == 1 and not line.endswith(b"\n") and b"\r" in line.rstrip(b"\r"):
-            yield from (part + b"\n" for part in line.split(b"\r"))  # a whole file with the line ends of old Macs
+            yield from (part + b"\n" for part in line.rstrip(b"\r").split(b"\r"))  # a whole file with the line ends of old Macs
         else:
             yield line
 

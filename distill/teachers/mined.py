@@ -11,6 +11,7 @@ from distill.files.atomic import read_json, refuse_unreadable
 from distill.files.fingerprints import file_fingerprint
 from distill.files.text_lines import read_lines
 from distill.records import BadInput
+from distill.texts.ids import BYTE_ORDER_MARK
 
 EXPECTED = '{"query": id, "positive": id, "negatives": [ids]}'
 
@@ -69,7 +70,7 @@ def read_mined_lines(path: str | Path) -> Iterator[MinedQuery]:
     """Reads the mined queries of any file, in its order; a bad line is refused with its number."""
     for number, line in read_lines(Path(path), replace=True):
         try:
-            query = parse_mined_line(line)
+            query = parse_mined_line(line.removeprefix(BYTE_ORDER_MARK))  # files that begin with the mark may have been joined
         except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
             raise BadInput(f"{path}: line {number} is not {EXPECTED}: mend it, or run distill mine into another folder") from None
         yield query

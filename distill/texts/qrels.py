@@ -246,4 +246,5 @@ def _parse_grade(grade: str, path: str | Path, number: int) -> int:
     try:
         return int(grade)
     except ValueError:
-        raise BadInput(f"{path}: line {number} has the grade {grade[:40]!r}: expected a whole number") from None
+        header = ", or a header with score as its last word" if number == 1 else ""
+        raise BadInput(f"{path}: line {number} has the grade {grade[:40]!r}: expected a whole number{header}") from None
