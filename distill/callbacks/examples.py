@@ -55,7 +55,7 @@ class Examples(DevWatcher):
         return [list(row) for row in zip(queries, teacher, student, strict=True)]
 
     def _join_ids(self, documents: np.ndarray) -> str:
-        return ", ".join(self.data.store.documents.ids[row] for row in documents)
+        return ", ".join(self.data.store.documents.ids[row] for row in documents if row >= 0)
 
 
 def log_examples(tracker: Logger, table: list[list[str]], picture: np.ndarray, step: int) -> None:

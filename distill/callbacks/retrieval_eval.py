@@ -69,11 +69,10 @@ class RetrievalEval(Callback):
         student = self._outputs.stack(self.data.store.documents.width).to(pl_module.device)  # [Q, D]
         teacher = torch.from_numpy(self.data.dev_vectors.take(query_rows)).to(student)  # [Q, D]
         documents = self._choose_documents(pl_module)
-        _, places = search(student, documents.student, min(TOP, len(documents.rows)))  # [Q, TOP]
         rankings = DevRankings(
             query_rows,
             teacher=self._rank_by_teacher(query_rows, teacher, documents),
-            student=documents.rows[places.cpu().numpy()],
+            student=self._rank_documents(query_rows, student, documents, documents.student),
         )
         values = self._measure_agreement(rankings, student, teacher)
         if self.data.dev_qrels is not None:
@@ -94,8 +93,16 @@ class RetrievalEval(Callback):
         """Returns the teacher's documents [Q, TOP]; they do not change, so an earlier evaluation of as many queries is reused."""
         if self.rankings is not None and len(self.rankings.query_rows) == len(query_rows):
             return self.rankings.teacher
-        _, places = search(teacher, documents.teacher, min(TOP, len(documents.rows)))  # [Q, TOP]
-        return documents.rows[places.cpu().numpy()]
+        return self._rank_documents(query_rows, teacher, documents, documents.teacher)
+
+    def _rank_documents(
+        self, query_rows: np.ndarray, queries: Tensor, documents: SearchedDocuments, vectors: VectorStore | Tensor
+    ) -> np.ndarray:
+        """Searches vectors [N, D] for queries [Q, D], without each query's own document; rows of -1 are padding."""
+        own = self.data.dev_own_documents
+        left_out = None if own is None else find_places(documents.rows, own[query_rows])
+        places = search(queries, vectors, min(TOP, len(documents.rows)), left_out=left_out)[1].cpu().numpy()  # [Q, TOP]
+        return documents.rows[places] if own is None else np.where(places >= 0, documents.rows[places], -1)
 
     def _measure_agreement(self, rankings: DevRankings, student: Tensor, teacher: Tensor) -> dict[str, float]:
         """Measures the overlap of the rankings and the cosine of the query vectors [Q, D], over the queries of all ranks."""
@@ -116,3 +123,13 @@ class RetrievalEval(Callback):
 
         teacher, student = measure(rankings.teacher), measure(rankings.student)
         return student | {f"retention_{name}": student[name] / teacher[name] for name in student if teacher[name] > 0}
+
+
+def find_places(searched: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns the place of each row [Q] among the searched ones [N], which ascend; -1 where it is not searched.
+
+    >>> find_places(np.array([2, 5, 9]), np.array([5, 6, -1])).tolist()
+    [1, -1, -1]
+    """
+    places = np.searchsorted(searched, rows).clip(max=len(searched) - 1)
+    return np.where(searched[places] == rows, places, -1)

@@ -109,7 +109,10 @@ def find_judged_pairs(data: RetrievalData, qrels: Qrels, rows: np.ndarray, teach
     documents = data.store.documents
     ids = [data.dev_texts.ids[row] for row in rows]
     judged = torch.from_numpy(qrels.judged_positions(ids))  # [J]
-    ranked = search(teacher[judged.to(teacher.device)], documents, min(CANDIDATES, len(documents)))[1].cpu()  # [J, K]
+    own = data.dev_own_documents
+    left_out = None if own is None else own[rows[judged.numpy()]]
+    others = len(documents) - (own is not None)  # a query's own document is no answer
+    ranked = search(teacher[judged.to(teacher.device)], documents, max(1, min(CANDIDATES, others)), left_out=left_out)[1].cpu()  # [J, K]
     grades, _ = qrels.grade([ids[position] for position in judged.tolist()], documents.ids, ranked.numpy())
     labels = torch.from_numpy(grades >= data.source.relevant_from).float()
     vectors = torch.from_numpy(documents.take(ranked.numpy().ravel())).float()  # [J * K, D]

@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.data.base import SplitDataModule
 from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
-from distill.data.training_queries import ScoredCandidates, TrainingQueries, select_training_queries
+from distill.data.training_queries import ScoredCandidates, read_scored_parts, select_training_queries
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.files.fingerprints import fingerprint
@@ -19,7 +19,7 @@ from distill.files.ranks import is_leader
 from distill.generate import Generator
 from distill.generate.material import Material
 from distill.records import BadInput
-from distill.teachers.candidates import has_pairs, open_pair_stores, put_positive_first, read_scored_candidates
+from distill.teachers.candidates import has_pairs, open_pair_stores, put_positive_first
 from distill.teachers.open_stored import (
     QuerySet,
     load_or_search_top,
@@ -30,7 +30,8 @@ from distill.teachers.open_stored import (
 )
 from distill.teachers.stored import StoredPairs, StoredTeacher
 from distill.teachers.teacher import Teacher
-from distill.texts.qrels import Qrels, RelevantRows
+from distill.texts.own_documents import find_own_documents
+from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource, fingerprint_judgments, require_source
 from distill.texts.tokens import TokenArrays, concatenate_tokens, load_or_tokenize
 from distill.vectors.source_documents import check_documents, text_rows
@@ -93,11 +94,12 @@ class RetrievalData(SplitDataModule):
             return
         self.store = self._open_store()
         self.scored_candidates = self._read_scored_candidates()
-        self.training_queries = self._select_training_queries()
+        parts, scored = self.train_parts(), self.scored_candidates
+        self.training_queries = select_training_queries(self.source, parts, self.query_files, scored, self.candidates)
         self.teacher = open_stored_teacher(self.store, self.train_sets)
         self.fresh_queries = self._add_fresh_queries()
         self.dev_texts, self.dev_vectors = open_evaluation_queries(self.source, self.store, self.dev_split)
-        self.dev_qrels = self.source.qrels(self.dev_split)
+        self.dev_qrels = self.open_qrels(self.dev_split, self.store.documents.ids)
         self.candidate_rows = self._choose_candidates()  # [N, K]
         self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
         self._connect_teachers()
@@ -142,6 +144,11 @@ class RetrievalData(SplitDataModule):
         """Rows [N] of the documents that are searched on dev, if the student embeds documents itself."""
         return (self.dev_qrels or Qrels({})).sample_corpus(self.dev_texts.ids, self.store.documents.ids, self.dev_documents)
 
+    @cached_property
+    def dev_own_documents(self) -> np.ndarray | None:
+        """Rows [Q] of the document that each dev query leaves out of its ranking, -1 for none; None where no query leaves one out."""
+        return find_own_documents(self.source, self.dev_split, self.dev_texts.ids, self.store.documents.ids)
+
     def query_texts(self, rows: np.ndarray | Tensor) -> list[str]:
         """Reads the training queries in `rows` [n], as `Batch.query_rows` has them."""
         rows = np.asarray(rows)
@@ -160,14 +167,16 @@ class RetrievalData(SplitDataModule):
         stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
         others = {name: teacher.fingerprint() for name, teacher in self.teachers.items() if hasattr(teacher, "fingerprint")}
         judgments = fingerprint_judgments(self.source, self.train_split, self.dev_split)
-        return {"teacher": self.store.maker.fingerprint, **stores, **others, **judgments}
+        own = {} if self._own_documents is None else {"own_documents": fingerprint(self._own_documents.tolist())}
+        return {"teacher": self.store.maker.fingerprint, **stores, **others, **judgments, **own}
 
     # loaders
 
     def train_dataloader(self) -> TrainingLoader:
         encoder = self._require_encoder()
         tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in self.train_sets])
-        relevant = self._relevant_rows() if self.candidates else None
+        qrels, corpus = self.source.qrels(self.train_split), self.store.documents.ids
+        relevant = self.training_queries.never_negatives(qrels, corpus, self._own_documents) if self.candidates else None
         collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant)
         draws = self.training_queries.count_draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
@@ -212,18 +221,12 @@ class RetrievalData(SplitDataModule):
 
     def _read_scored_candidates(self) -> ScoredCandidates:
         """Reads the candidates of the first store of pairs; without such a store the result is empty."""
-        pair_folders = [given for given in self.given_teachers.values() if isinstance(given, str) and has_pairs(given)]
-        if not pair_folders:
+        folder = next((given for given in self.given_teachers.values() if isinstance(given, str) and has_pairs(given)), None)
+        if folder is None:
             return {}
-        folder = pair_folders[0]
         if not self.candidates or self.query_files:
             raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
-        stores = open_pair_stores(folder, self.source, self.train_split)
-        parts = self.train_split.split("+")
-        return {part: read_scored_candidates(store, self.candidates) for part, store in zip(parts, stores, strict=True)}
-
-    def _select_training_queries(self) -> TrainingQueries:
-        return select_training_queries(self.source, self.train_parts(), self.query_files, self.scored_candidates, self.candidates)
+        return read_scored_parts(folder, self.source, self.train_split, self.candidates)
 
     def _add_fresh_queries(self) -> FreshQueries | None:
         """Appends the generated queries, which are new in every epoch, to the queries with stored vectors."""
@@ -240,10 +243,11 @@ class RetrievalData(SplitDataModule):
         count, documents = self.candidates, self.store.documents
         if not count:
             return np.empty((len(self.training_queries), 0), np.int64)
-        if count > len(documents):
-            raise BadInput(f"data.candidates: {count}, but the corpus has {len(documents)} documents")
+        others = len(documents) - (self._own_documents is not None)  # a query's own document is no candidate
+        if count > others:
+            raise BadInput(f"data.candidates: {count}, but the corpus has {others} documents beside a query's own: set fewer")
         if not self.scored_candidates:
-            return put_positive_first(self._positives, load_or_search_top(self.teacher, self.train_sets, count))
+            return put_positive_first(self._positives, load_or_search_top(self.teacher, self.train_sets, count, self._own_documents))
         scored = [self.scored_candidates[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
         rows = documents.ids.rows([id_ for candidates in scored for id_ in candidates])
         if (rows < 0).any():
@@ -253,17 +257,13 @@ class RetrievalData(SplitDataModule):
     @cached_property
     def _positives(self) -> np.ndarray:
         """Rows [N] of each training query's best judged document in the corpus; -1 marks a query without one."""
-        qrels, ids = self.source.qrels(self.train_split), self.training_queries.split_ids()
-        positives = np.full(len(self.training_queries), -1, np.int64)
-        if qrels is not None:
-            positives[: len(ids)] = qrels.best_documents(ids, self.store.documents.ids, self.source.relevant_from)
-        return positives
+        corpus = self.store.documents.ids
+        return self.training_queries.best_documents(self.open_qrels(self.train_split, corpus), corpus, self.source.relevant_from)
 
-    def _relevant_rows(self) -> RelevantRows:
-        """Returns the documents with a grade above 0 for each training query."""
-        qrels = self.source.qrels(self.train_split) or Qrels({})
-        queries, documents = qrels.relevant_pairs(self.training_queries.split_ids(), self.store.documents.ids)
-        return RelevantRows(queries, documents, len(self.training_queries))
+    @cached_property
+    def _own_documents(self) -> np.ndarray | None:
+        """Rows [N] of the documents that training queries leave out of their candidates; None where there are no such documents."""
+        return self.training_queries.own_documents(self.source, self.store.documents.ids) if self.candidates else None
 
     def _open_teacher(self, name: str, given: str | Teacher) -> Teacher:
         if not isinstance(given, str):

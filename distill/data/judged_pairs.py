@@ -13,9 +13,12 @@ from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import Role
+from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 from distill.teachers.first_stage import fingerprint_first_stage, retrieve_first_stage
 from distill.teachers.negatives import JudgedQueries, Negatives
+from distill.texts.ids import Ids
+from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TRAIN, TextSource, fingerprint_judgments
 from distill.texts.texts import Texts
@@ -102,6 +105,8 @@ class PairsData(SplitDataModule):
         if teacher.dev_measure == "search":
             self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
             self.dev_corpus = self.dev_qrels.sample_corpus(self.dev_queries.ids, self.corpus, self.dev_documents)
+            searched = Ids(self.corpus.raw[self.dev_corpus])
+            self.dev_own_documents = find_own_documents(self.source, self.dev_split, self.dev_queries.ids, searched)
         elif teacher.dev_measure == "likelihood":
             positives = self.dev_qrels.best_documents(list(self.dev_queries.ids), self.corpus, self.source.relevant_from)
             self.dev_queries = self.dev_queries.subset(np.flatnonzero(positives >= 0))
@@ -118,6 +123,8 @@ class PairsData(SplitDataModule):
         if self.first_stage is not None:
             inputs["first_stage"] = fingerprint_first_stage(self.first_stage)
         inputs |= {"dev": self.dev_queries.fingerprint, "negatives": self.negatives.fingerprint()}
+        if self.own_documents is not None:  # releases up to 0.2 drew them as negatives
+            inputs["own_documents"] = fingerprint(self.own_documents.tolist())
         return inputs | fingerprint_judgments(self.source, self.train_split, self.dev_split)
 
     def train_dataloader(self) -> TrainingLoader:
@@ -168,7 +175,8 @@ class PairsData(SplitDataModule):
         examples = self.negatives.select_pairs(judged)
         if not len(examples):
             raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
-        return NegativeSampler(examples, judged.relevant_pairs(1), len(self.corpus), self.negatives_per_query, self.seed)
+        self.own_documents = judged.own_documents
+        return NegativeSampler(examples, judged.never_negatives(), len(self.corpus), self.negatives_per_query, self.seed)
 
     def _select_judged_dev_queries(self) -> Texts:
         """Returns the dev queries that are judged; metrics are means over these."""
@@ -179,7 +187,7 @@ class PairsData(SplitDataModule):
         return queries
 
     def _require_qrels(self, split: str) -> Qrels:
-        qrels = self.source.qrels(split)
+        qrels = self.open_qrels(split, self.corpus)
         if qrels is None:
             reason = "a teacher learns from labels and is measured on them"
             raise BadInput(f"{self.source}: the split {split!r} has no judgments: {reason}")

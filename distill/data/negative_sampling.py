@@ -26,7 +26,7 @@ class NegativeSampler:
 
     Args:
         examples: positives, and pools to draw negatives from; documents judged relevant to the query are removed from its pool.
-        relevant: rows of queries [M] and of documents [M] of all pairs with a grade above 0.
+        relevant: rows of queries [M] and of documents [M] that are no negatives of these: all pairs with a grade above 0, own documents.
         documents: number of documents in the corpus.
         count: number of negatives of an example.
         seed: seed of the draws.

@@ -11,7 +11,11 @@ from distill.data.loaders import Draw
 from distill.files.progress import log
 from distill.files.ranks import is_leader
 from distill.records import BadInput
+from distill.teachers.candidates import open_pair_stores, read_scored_candidates
 from distill.teachers.open_stored import QuerySet
+from distill.texts.ids import Ids
+from distill.texts.own_documents import find_own_documents
+from distill.texts.qrels import Qrels, RelevantRows
 from distill.texts.sources import QueryFile
 from distill.texts.text_source import TRAIN, TextSource
 from distill.texts.texts import Texts
@@ -55,6 +59,30 @@ class TrainingQueries:
         starts = np.cumsum([0, *(len(texts) for texts, _ in self.sets)])
         set_of = np.searchsorted(starts, rows, side="right") - 1  # [n]
         return [self.sets[number].texts[int(row - starts[number])] for number, row in zip(set_of, rows, strict=True)]
+
+    def best_documents(self, qrels: Qrels | None, corpus: Ids, relevant_from: int) -> np.ndarray:
+        """Returns the row [N] of each query's best judged document in the corpus; -1 marks a query without one."""
+        best = np.full(len(self), -1, np.int64)
+        if qrels is not None:
+            ids = self.split_ids()
+            best[: len(ids)] = qrels.best_documents(ids, corpus, relevant_from)
+        return best
+
+    def own_documents(self, source: TextSource, corpus: Ids) -> np.ndarray | None:
+        """Returns the row [N] of the document with each query's own id, -1 where none is left out; None where no query has one."""
+        named = [(texts, True) for texts, _ in self.splits] + [(texts, False) for texts, _ in self.files]
+        rows = [find_own_documents(source, texts.name, texts.ids, corpus, judged) for texts, judged in named]
+        if all(part is None for part in rows):
+            return None
+        return np.concatenate([np.full(len(texts), -1) if part is None else part for part, (texts, _) in zip(rows, named, strict=True)])
+
+    def never_negatives(self, qrels: Qrels | None, corpus: Ids, own_documents: np.ndarray | None) -> RelevantRows:
+        """Returns the documents that are no negatives of each query: those with a grade above 0, and its own."""
+        queries, documents = (qrels or Qrels({})).relevant_pairs(self.split_ids(), corpus)
+        if own_documents is not None:
+            with_own = np.flatnonzero(own_documents >= 0)
+            queries, documents = np.concatenate([queries, with_own]), np.concatenate([documents, own_documents[with_own]])
+        return RelevantRows(queries, documents, len(self))
 
     def count_draws(self, shares: dict[str, float], files: Sequence[str]) -> list[Draw]:
         """Returns how many queries an epoch draws from each set.
@@ -100,6 +128,12 @@ def select_training_queries(
         extra.append(QuerySet(texts, all_texts.fingerprints("query")))
     refuse_shared_names([*splits, *extra])
     return TrainingQueries(splits, extra, removed)
+
+
+def read_scored_parts(folder: str, source: TextSource, split: str, candidates: int) -> ScoredCandidates:
+    """Reads the documents that a cross encoder has scored for the queries of each part of a split."""
+    parts, stores = split.split("+"), open_pair_stores(folder, source, split)
+    return {part: read_scored_candidates(store, candidates, source, part) for part, store in zip(parts, stores, strict=True)}
 
 
 def keep_scored_queries(texts: Texts, part: str, scored: dict[str, list[str]], candidates: int) -> Texts:

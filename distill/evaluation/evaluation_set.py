@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from distill.teachers.function import as_float32
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.grading import grade_judged
 from distill.texts.ids import Ids
+from distill.texts.matching_ids import check_judged_documents, check_run
+from distill.texts.own_documents import drop_own_documents, find_own_documents, warn_of_copies
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
@@ -27,6 +29,7 @@ from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
 
 TOP = 100  # documents retrieved for each query
+FIRST = 10  # of these, the documents that are compared with the query's wording
 Documents = VectorStore | np.ndarray
 
 
@@ -175,7 +178,7 @@ class EvaluationSet:
         return self.teacher.query_vectors(self.split)
 
     def rank_documents(self, name: str, vectors: Tensor, documents: Documents | None = None, ids: Ids | None = None) -> Ranking:
-        """The documents nearest to query vectors [Q, D].
+        """The documents nearest to query vectors [Q, D]; a query's own document is left out.
 
         Args:
             name: of the ranking.
@@ -188,17 +191,34 @@ class EvaluationSet:
         if vectors.shape[1] != width:
             fix = 'judge it with documents of its own: documents="student"'
             raise BadInput(f"{name}: its vectors are {vectors.shape[1]} wide, the documents' {width}: not one space: {fix}")
-        scores, rows = search(vectors.to(best_device()), searched, min(TOP, len(searched)))
-        own_rows = rows.cpu().numpy()
+        left_out = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids if ids is None else ids)
+        scores, rows = search(vectors.to(best_device()), searched, min(TOP, len(searched)), left_out=left_out)
+        teacher_rows = rows.cpu().numpy()
         if ids is not None:
-            own_rows = translate_rows(own_rows, ids, self.teacher.document_ids)
-        return Ranking(self.query_ids, own_rows, scores.cpu().numpy(), name)
+            teacher_rows = translate_rows(teacher_rows, ids, self.teacher.document_ids)
+        return Ranking(self.query_ids, teacher_rows, scores.cpu().numpy(), name)
 
     def read_ranking(self, name: str, path: Path) -> Ranking:
-        """The ranking in a TREC run file."""
-        lines = read_trec(path)
+        """The ranking in a TREC run file; a query's own document is left out, and those below it move up."""
+        lines = drop_own_documents(self.source, self.split, read_trec(path), path)
         rows, scores = rows_and_scores([lines.get(query, []) for query in self.query_ids], self.teacher.document_ids)
+        check_run(path, lines, self.query_ids, rows, self.teacher.document_ids)
         return Ranking(self.query_ids, rows, scores, name)
+
+    def check_judgments(self) -> None:
+        """Refuses judgments of none of the documents, by which every system would score 0; logs how many judged ones are unknown."""
+        check_judged_documents(self.source, self.split, self.teacher.document_ids)
+
+    def count_own_documents(self) -> int:
+        """The number of queries whose own document is left out of the rankings."""
+        rows = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids)
+        return 0 if rows is None else int((rows >= 0).sum())
+
+    def warn_of_copies(self, rankings: Mapping[str, Ranking]) -> None:
+        """Warns where a query has the wording of a document; of a large corpus those that the rankings begin with are read."""
+        if self.source.has_documents():
+            ranked = np.unique(np.concatenate([ranking.rows[:, :FIRST].ravel() for ranking in rankings.values()]))
+            warn_of_copies(self.source, self.split, translate_rows(ranked, self.teacher.document_ids, self.source.documents().ids))
 
     def measure(self, ranking: Ranking) -> dict[str, np.ndarray]:
         """Values of each metric, one for each judged query; empty where the split is not judged."""
@@ -207,7 +227,7 @@ class EvaluationSet:
 
 
 def translate_rows(rows: np.ndarray, ids: Ids, others: Ids) -> np.ndarray:
-    """[Q, k] rows of `others` for rows of `ids`, by id; -1 stays -1."""
+    """Rows of `others` for rows of `ids` of any shape, by id; -1 stays -1."""
     used, place = np.unique(rows, return_inverse=True)
     translated = others.rows([ids[row] for row in used])
     return np.where(used >= 0, translated, -1)[place.reshape(rows.shape)]

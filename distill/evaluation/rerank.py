@@ -19,6 +19,8 @@ from distill.teachers.first_stage import fingerprint_first_stage, retrieve_first
 from distill.teachers.reranking import load_scorer, rerank_run
 from distill.texts.grading import grade_judged, grade_tensors
 from distill.texts.ids import Ids
+from distill.texts.matching_ids import check_judged_documents
+from distill.texts.own_documents import warn_of_copies
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 
@@ -42,6 +44,8 @@ def rerank(
 ) -> RerankResults:
     """Re-ranks the first documents of a run or of a retriever with a cross or a dual encoder, and measures both orders.
 
+    A document that has its query's own id is left out, unless it is judged relevant or the source keeps own documents.
+
     Leaves `results.json` and `runs/SPLIT/reranked.trec`.
 
     Args:
@@ -56,7 +60,10 @@ def rerank(
     if top < 1:
         raise BadInput(f"top is {top}: re-rank at least 1 document")
     corpus, queries = source.documents(), source.queries(split)
+    queries.refuse_odd_ids()
+    check_judged_documents(source, split, corpus.ids)
     rows = retrieve_first_stage(first_stage, source, split, queries, top)
+    warn_of_copies(source, split, rows)
     score, model = load_scorer(teacher, best_device(), precision)
     before = Ranking(list(queries.ids), rows, np.zeros(rows.shape, np.float32), FIRST_STAGE)
     rankings = {FIRST_STAGE: before, RERANKED: rerank_run(before, score(queries, corpus, rows), RERANKED)}

@@ -16,6 +16,8 @@ from distill.records import BadInput
 from distill.teachers.first_stage import retrieve_first_stage
 from distill.teachers.negatives import JudgedQueries, MinedNegatives
 from distill.texts.ids import Ids
+from distill.texts.matching_ids import check_judged_documents
+from distill.texts.own_documents import leave_out_own_ids
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -75,7 +77,7 @@ def pairs_fingerprints(queries: Texts, documents: Texts) -> tuple[str, ...]:
 
 
 def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.ndarray:
-    """Finds the documents to score for each query of a split; the positive of a judged query comes first.
+    """Finds the documents to score for each query of a split; the positive of a judged query comes first, its own document is left out.
 
     Args:
         name: mined negatives (a folder or a file), a TREC run file, or a dual encoder's store.
@@ -90,6 +92,7 @@ def find_candidates(name: str, source: TextSource, split: str, k: int) -> np.nda
     if path.suffix == ".jsonl" and path.is_file():
         return read_mined_candidates(path, source, split, k)
     queries, qrels, corpus = source.queries(split), source.qrels(split), source.documents().ids
+    check_judged_documents(source, split, corpus)
     top = retrieve_first_stage(name, source, split, queries, k)
     if qrels is None:
         return top
@@ -123,12 +126,23 @@ def put_positive_first(positives: np.ndarray, top: np.ndarray) -> np.ndarray:
     return np.where(positives >= 0, np.concatenate([positives, others], axis=1)[:, :k], top)
 
 
-def read_scored_candidates(store: VectorStore, k: int) -> dict[str, list[str]]:
-    """Returns the ids of the first `k` scored documents by query id, in the order of the store; queries with fewer are left out."""
+def read_scored_candidates(store: VectorStore, k: int, source: TextSource | None = None, split: str = "") -> dict[str, list[str]]:
+    """Returns the ids of the first `k` scored documents by query id, in the order of the store; queries with fewer are left out.
+
+    Stores of earlier releases may have scores of a query's own document, which is left out.
+
+    Args:
+        store: scores of the pairs of a split.
+        k: number of documents for each query.
+        source: where the queries come from; None leaves no document out.
+        split: their split.
+    """
     documents_of: dict[str, list[str]] = {}
     for id_ in store.ids:
         query, _, document = id_.partition(TAB)
         documents_of.setdefault(query, []).append(document)
+    if source is not None:
+        documents_of = leave_out_own_ids(source, split, documents_of)
     return {query: documents[:k] for query, documents in documents_of.items() if len(documents) >= k}
 
 

@@ -12,6 +12,8 @@ from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
 from distill.texts.ids import Ids
+from distill.texts.matching_ids import check_run
+from distill.texts.own_documents import drop_own_documents, find_own_documents
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.search import search
@@ -20,7 +22,7 @@ from distill.vectors.store import TeacherStore, VectorStore
 
 
 def retrieve_first_stage(first_stage: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
-    """Finds the documents that a first stage ranks highest for each query.
+    """Finds the documents that a first stage ranks highest for each query; the query's own document is left out.
 
     Args:
         first_stage: TREC run file, or folder of a dual encoder's store.
@@ -34,18 +36,24 @@ def retrieve_first_stage(first_stage: str, source: TextSource, split: str, queri
     """
     if Path(first_stage).is_dir():
         return retrieve_from_store(first_stage, source, split, queries, k)
-    return run_to_rows(read_trec(Path(first_stage)), queries, source.documents().ids, k, first_stage)
+    run = drop_own_documents(source, split, read_trec(Path(first_stage)), first_stage)
+    return run_to_rows(run, queries, source.documents().ids, k, first_stage)
 
 
 def retrieve_from_store(folder: str, source: TextSource, split: str, queries: Texts, k: int) -> np.ndarray:
-    """Finds the rows [Q, k] of each query's top documents by exact search over a dual encoder's store; a repeated search is cached."""
+    """Finds the rows [Q, k] of each query's top documents by exact search over a dual encoder's store; a repeated search is cached.
+
+    The query's own document is left out. Rows of -1 are padding, where there are fewer than k others.
+    """
     store = TeacherStore(folder)
     check_documents(store.documents, source)
     parts = [store.queries(part, source.queries(part).fingerprints("query")) for part in split.split("+")]
-    key = fingerprint([part.checksums for part in [store.documents, *parts]], queries.fingerprint, k)
+    own_rows = find_own_documents(source, split, queries.ids, store.documents.ids)
+    inputs = [[part.checksums for part in [store.documents, *parts]], queries.fingerprint, k]
+    key = fingerprint(*inputs, *([] if own_rows is None else [own_rows.tolist()]))
 
     def search_top() -> list[np.ndarray]:
-        _, rows = search(take_by_id(parts, queries.ids, split), store.documents, k, progress=True)
+        _, rows = search(take_by_id(parts, queries.ids, split), store.documents, k, progress=True, left_out=own_rows)
         return [rows]
 
     rows = np.asarray(load_or_compute(cache_folder() / "teacher-top" / f"{key}.npy", search_top))
@@ -84,10 +92,10 @@ def run_to_rows(run: dict[str, list[tuple[str, float]]], queries: Texts, corpus:
         document_rows = corpus.rows(documents)
         if (document_rows < 0).any():
             unknown = documents[int(np.argmax(document_rows < 0))]
-            raise BadInput(f"{path}: query {id_!r}: document {unknown!r} is not in the corpus: wrong texts?")
+            other = f", where {corpus[0]!r} is one" if len(corpus) else ""
+            raise BadInput(f"{path}: query {id_!r}: document {unknown!r} is not in the corpus{other}: wrong texts?")
         rows[query, : len(documents)] = document_rows
-    if not (rows >= 0).any():
-        raise BadInput(f"{path}: ranks none of these queries: give a run of this split")
+    check_run(path, run, list(queries.ids), rows, corpus)
     return rows
 
 

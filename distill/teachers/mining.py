@@ -20,6 +20,8 @@ from distill.records import BadInput
 from distill.teachers.mined import HardNegatives, MinedQuery, read_mined_lines
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.teachers.stored import StoredQueries
+from distill.texts.matching_ids import check_judged_documents
+from distill.texts.own_documents import find_own_documents, warn_of_copies
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -108,6 +110,11 @@ class Miner:
         return np.flatnonzero(self.positives >= 0)
 
     @cached_property
+    def own_documents(self) -> np.ndarray | None:
+        """[Q] row of the document that has each query's id and does not answer it, -1 where there is none; None where no query has one."""
+        return find_own_documents(self.source, self.split, self.queries.ids, self.store.documents.ids)
+
+    @cached_property
     def document_hashes(self) -> np.ndarray:
         """[N] uint64, equal for documents with the same words, or where the source has no texts, with the same vector."""
         documents = self.store.documents
@@ -122,9 +129,10 @@ class Miner:
         documents, positives = self.store.documents, self.positives[queries]
         vectors = self.query_vectors.take(queries)  # [Q, D]
         positive_scores = _row_products(vectors, documents.take(positives))  # [Q]
-        scores, rows = search(vectors, documents, min(self.rule.last_rank, len(documents)))  # [Q, k], [Q, k]
+        left_out = None if self.own_documents is None else self.own_documents[queries]
+        scores, rows = search(vectors, documents, min(self.rule.last_rank, len(documents)), left_out=left_out)  # [Q, k], [Q, k]
         ids = [self.queries.ids[query] for query in queries]
-        selected = self.rule.select(scores, positive_scores, self.find_answers(ids, rows))
+        selected = self.rule.select(scores, positive_scores, self.find_answers(ids, rows) | (rows < 0))
         return [
             MinedQuery(
                 query=ids[i],
@@ -154,7 +162,8 @@ class Miner:
 
     def plan(self) -> dict[str, Any]:
         """Returns the inputs that determine the hard negatives."""
-        return {
+        left_out = {} if self.own_documents is None else {"own_documents": fingerprint(self.own_documents[self.judged_rows].tolist())}
+        return left_out | {
             "version": 1,
             "split": self.split,
             "rule": asdict(self.rule),
@@ -177,7 +186,8 @@ def mine(
 ) -> HardNegatives:
     """Writes each judged query's hard negatives, by exact search over a teacher's store.
 
-    A document with a grade above 0, or with the same words as one, is never a negative. A second call after a kill goes on.
+    A document with a grade above 0, or with the same words as one, is never a negative, and neither is one with the query's own id, which
+    no rank counts, unless the source keeps own documents. A second call after a kill goes on.
 
     Args:
         store: folder of the teacher's vectors.
@@ -194,6 +204,7 @@ def mine(
     """
     miner = Miner(source, TeacherStore(store), split, MiningRule(negatives, first_rank, last_rank, margin))
     check_documents(miner.store.documents, source)
+    check_judged_documents(source, split, miner.store.documents.ids)
     for part in miner.stores:
         part.verify()
     shards = -(-len(miner.judged_rows) // QUERIES_PER_SHARD)
@@ -201,6 +212,7 @@ def mine(
     if writer.finished:
         log.info(f"{writer.file}: done before")
         return HardNegatives.open(out)
+    warn_of_copies(source, split)
     with writer.claim():
         write_shards(miner, writer)
         finish_file(miner, writer)

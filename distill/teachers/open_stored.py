@@ -60,13 +60,21 @@ def open_pair_teacher(stores: Sequence[VectorStore], first: TeacherStore, sets: 
     return StoredPairs(stores, rows, candidates.shape[1])
 
 
-def load_or_search_top(teacher: StoredTeacher, sets: Sequence[QuerySet], k: int) -> np.ndarray:
-    """Returns the rows [N, k] of a dual encoder's top documents for every query; reads them from the cache after the first search."""
-    key = fingerprint([store.checksums for store in teacher.stores], [texts.fingerprint for texts, _ in sets], k)
+def load_or_search_top(teacher: StoredTeacher, sets: Sequence[QuerySet], k: int, left_out: np.ndarray | None = None) -> np.ndarray:
+    """Returns the rows [N, k] of a dual encoder's top documents for every query; reads them from the cache after the first search.
+
+    Args:
+        teacher: vectors of N queries and of the documents.
+        sets: the queries.
+        k: number of documents for each query.
+        left_out: [N] row of a document that is not to be found for each query, -1 for none; None for no query.
+    """
+    inputs = [[store.checksums for store in teacher.stores], [texts.fingerprint for texts, _ in sets], k]
+    key = fingerprint(*inputs, *([] if left_out is None else [left_out.tolist()]))
 
     def search_top() -> list[np.ndarray]:
         queries = torch.from_numpy(teacher.queries.take(np.arange(len(teacher.queries))))
-        _, rows = search(queries.to(best_device()), teacher.documents, k, progress=True)
+        _, rows = search(queries.to(best_device()), teacher.documents, k, progress=True, left_out=left_out)
         return [rows.cpu().numpy()]
 
     return np.asarray(load_or_compute(cache_folder() / "teacher-top" / f"{key}.npy", search_top))

@@ -6,7 +6,9 @@ with `keep_own_documents` keeps all of them, as its ids of queries and documents
 
 from __future__ import annotations
 
+import codecs
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -21,14 +23,15 @@ ScoredDocuments = list[tuple[str, float]]  # ids and scores, best first
 TEXTS_READ = 100_000  # most documents whose wordings are compared with those of the queries
 
 
-def find_own_documents(source: TextSource, split: str | None, query_ids: Ids, corpus: Ids) -> np.ndarray | None:
+def find_own_documents(source: TextSource, split: str, query_ids: Ids, corpus: Ids, judged: bool = True) -> np.ndarray | None:
     """Finds the document of each query that rankings leave out, and logs once for each split how many there are.
 
     Args:
         source: where queries and judgments come from.
-        split: split of the queries, e.g. test, or dl19+dl20; None for queries of no split, which are not judged.
+        split: split of the queries, e.g. test, or dl19+dl20; or the name of other queries.
         query_ids: ids of Q queries.
         corpus: ids of the documents.
+        judged: whether the source may have judgments of the queries; False for those of no split.
 
     Returns:
         [Q] int64, a row of the corpus for each query, -1 where nothing is left out; None where nothing is left out for any query.
@@ -38,11 +41,11 @@ def find_own_documents(source: TextSource, split: str | None, query_ids: Ids, co
     rows = np.concatenate([corpus.rows(ids) for ids in query_ids.chunks()])  # [Q]
     if not (rows >= 0).any():
         return None
-    answers = _find_judged_answers(source, split)
+    answers = _find_judged_answers(source, split) if judged else set()
     is_answer = np.array([id_ in answers for id_ in query_ids]) & (rows >= 0)
     rows = np.where(is_answer, -1, rows)
     left_out = int((rows >= 0).sum())
-    _log_count(source, split or "queries", f"{left_out} of {len(query_ids)} queries", int(is_answer.sum()))
+    _log_count(source, split, f"{left_out} of {len(query_ids)} queries", int(is_answer.sum()))
     return rows if left_out else None
 
 
@@ -65,9 +68,36 @@ def drop_own_documents(source: TextSource, split: str, run: dict[str, ScoredDocu
     return {query: [pair for pair in documents if pair[0] != query or query not in own] for query, documents in run.items()}
 
 
-def _find_judged_answers(source: TextSource, split: str | None) -> set[str]:
+def leave_out_own_ids(source: TextSource, split: str, documents: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Leaves each query's own document out of lists of documents by query id."""
+    if source.keep_own_documents:
+        return documents
+    answers = _find_judged_answers(source, split)
+    return {query: ids if query in answers else [id_ for id_ in ids if id_ != query] for query, ids in documents.items()}
+
+
+def copy_run(source: TextSource, split: str, original: Path, copy: Path) -> None:
+    """Copies a TREC run file without the lines of each query's own document; the other lines stay as they are.
+
+    Args:
+        source: where queries and judgments come from.
+        split: split of the queries.
+        original: file to read.
+        copy: file to write.
+    """
+    answers = {query.encode() for query in _find_judged_answers(source, split)}
+
+    def is_own(line: bytes) -> bool:
+        words = line.removeprefix(codecs.BOM_UTF8).split()
+        return len(words) > 2 and words[0] == words[2] and words[0] not in answers
+
+    with open(original, "rb") as lines, open(copy, "wb") as file:
+        file.writelines(line for line in lines if source.keep_own_documents or not is_own(line))
+
+
+def _find_judged_answers(source: TextSource, split: str) -> set[str]:
     """The ids of the queries whose own document is judged relevant."""
-    qrels = source.qrels(split) if split is not None else None
+    qrels = source.qrels(split)
     judgments = {} if qrels is None else qrels.judgments
     return {query for query, grades in judgments.items() if grades.get(query, 0) > 0}
 

@@ -43,15 +43,30 @@ if TYPE_CHECKING:
 
 @overload
 def search(
-    queries: Tensor, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
+    queries: Tensor,
+    documents: Documents,
+    k: int,
+    chunk_documents: int | None = None,
+    progress: bool = False,
+    left_out: np.ndarray | Tensor | None = None,
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def search(
-    queries: np.ndarray, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
+    queries: np.ndarray,
+    documents: Documents,
+    k: int,
+    chunk_documents: int | None = None,
+    progress: bool = False,
+    left_out: np.ndarray | Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]: ...
 @torch.no_grad()
 def search(
-    queries: Tensor | np.ndarray, documents: Documents, k: int, chunk_documents: int | None = None, progress: bool = False
+    queries: Tensor | np.ndarray,
+    documents: Documents,
+    k: int,
+    chunk_documents: int | None = None,
+    progress: bool = False,
+    left_out: np.ndarray | Tensor | None = None,
 ) -> tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray]:
     """Finds the `k` documents of highest inner product with each query, in fp32 also where vectors are stored in fp16.
 
@@ -65,6 +80,7 @@ def search(
         k: documents to find for each query.
         chunk_documents: documents to read at a time, by default 100 MB of them.
         progress: whether to show a progress bar.
+        left_out: [Q] int64, the row of a document that is not to be found for each query, -1 for none; None for no query.
 
     Returns:
         Scores [Q, k] float32, best first, and rows [Q, k] int64, as arrays where `queries` is one. With fewer than `k` documents the
@@ -79,8 +95,11 @@ def search(
     """
     _refuse_other_types(queries, documents)
     if isinstance(queries, np.ndarray):
-        scores, rows = search(array_to_tensor(queries).to(best_device()), documents, k, chunk_documents, progress)
+        scores, rows = search(array_to_tensor(queries).to(best_device()), documents, k, chunk_documents, progress, left_out)
         return scores.cpu().numpy(), rows.cpu().numpy()
+    if left_out is not None and k > 0:
+        scores, rows = search(queries, documents, k + 1, chunk_documents, progress)
+        return drop_document(scores, rows, torch.as_tensor(left_out, device=queries.device))
     if isinstance(documents, FaissIndex):
         return search_index(queries, documents, k)
     return search_exactly(queries, documents, k, chunk_documents, progress)
@@ -151,6 +170,19 @@ def merge_best(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, b
     ordered, order = torch.cat([best_scores, new_scores], 1).sort(dim=1, descending=True, stable=True)
     best_rows.copy_(torch.cat([best_rows, new_rows], 1).gather(1, order[:, :k]))
     best_scores.copy_(ordered[:, :k])
+
+
+def drop_document(scores: Tensor, rows: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the first k of k + 1 documents of each query that are not its `left_out` one, as scores [Q, k] and rows [Q, k].
+
+    >>> scores, rows = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), torch.tensor([[7, 8, 9], [7, 8, 9]])
+    >>> drop_document(scores, rows, left_out=torch.tensor([8, -1]))[1].tolist()
+    [[7, 9], [7, 8]]
+    """
+    k = rows.shape[1] - 1
+    passed = (rows == left_out[:, None]).cumsum(1).clamp(max=1)[:, :k]  # 1 from the place of the left-out document on
+    places = torch.arange(k, device=rows.device) + passed
+    return scores.gather(1, places), rows.gather(1, places)
 
 
 def split_evenly(total: int, most: int) -> int:

@@ -43,6 +43,7 @@ def test_terms_by_hand() -> None:
     data = SimpleNamespace(
         store=SimpleNamespace(documents=Rows()),
         dev_texts=SimpleNamespace(ids=["q"]),
+        dev_own_documents=None,
         dev_qrels=Qrels({"q": {"a": 1}}),
         source=SimpleNamespace(relevant_from=1),
         dev_vectors=None,
