@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from distill.encoders.identity import architecture, parameter_count, weights_digest
 from distill.encoders.pair_tokens import PairTemplate, PairTokens
 from distill.encoders.pooling import mean_pool
-from distill.encoders.tokenizing import Role, tokenizer_fingerprint
+from distill.encoders.tokenizing import Role, tokenizer_fingerprint, truncated_ids
 from distill.encoders.transformer_folder import save_transformer
 from distill.files.atomic import write_atomically, write_json
 from distill.files.fingerprints import fingerprint
@@ -95,14 +95,7 @@ class CrossEncoder(nn.Module):
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Token ids of each text alone, without special tokens, cut to `max_length`; the role changes nothing."""
-        return self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.settings.max_length,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
+        return truncated_ids(self.tokenizer, texts, self.settings.max_length, special_tokens=False)
 
     def build_pairs(self, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]) -> PairTokens:
         """A batch of P pairs out of the token ids of P queries and P documents."""

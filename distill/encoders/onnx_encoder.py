@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distill.encoders.long_texts import cut_long_texts
 from distill.files.atomic import read_json
 from distill.records import BadInput, one_line
 
@@ -46,17 +47,20 @@ class OnnxEncoder:
         except Exception as error:  # errors of ONNX Runtime have no common class
             raise BadInput(f"{folder / model}: ONNX Runtime cannot read it ({one_line(error)}): export again into another folder") from None
         self.tokenizer = load_tokenizer(folder)
-        self.prompts: dict[str, str] = read_json(folder / "config_sentence_transformers.json", "prompts")["prompts"]
+        self.prompts: dict[str, str] = read_json(folder / "config_sentence_transformers.json", "prompts")["prompts"] or {}
 
     def encode(self, texts: str | Sequence[str], role: str = "query") -> np.ndarray:
         """Encodes a few texts in one batch: [N, D] float32, or [D] for a single text."""
-        prompt = self.prompts.get(role, "")
+        prompt = self.prompts.get(role) or ""
         batch = [texts] if isinstance(texts, str) else texts
         if not len(batch):
             return np.empty((0, self.session.get_outputs()[0].shape[-1]), np.float32)
-        rows = self.tokenizer.encode_batch([prompt + text for text in batch])
+        beginnings = cut_long_texts(self.tokenizer, [prompt + text for text in batch], self.tokenizer.truncation["max_length"])
+        rows = self.tokenizer.encode_batch(beginnings)
         ids = np.array([row.ids for row in rows], np.int64)  # [N, L]
         mask = np.array([row.attention_mask for row in rows], np.int64)  # [N, L]
+        if not ids.shape[1]:  # no text has a token, and a model reads no sequence of length 0
+            ids, mask = np.full((len(rows), 1), self.tokenizer.padding["pad_id"]), np.zeros((len(rows), 1), np.int64)
         vectors = self.session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})[0]
         return vectors[0] if isinstance(texts, str) else vectors
 
@@ -73,7 +77,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     settings = read_json(folder / "tokenizer_config.json", "tokenizer settings")
     max_length = read_json(folder / "sentence_bert_config.json", "settings")["max_seq_length"]
     tokenizer.enable_truncation(max_length, direction=settings.get("truncation_side", "right"))
-    pad = settings["pad_token"]
+    pad = settings.get("pad_token") or settings["eos_token"]
     if isinstance(pad, dict):  # older releases of transformers write a token with its flags
         pad = pad["content"]
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)

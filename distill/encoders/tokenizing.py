@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from distill.encoders.long_texts import cut_long_texts
 from distill.files.fingerprints import fingerprint
 from distill.records import Tokens
 
@@ -32,27 +33,39 @@ class TextSettings:
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings: TextSettings, role: Role) -> list[list[int]]:
     """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
+    prompt = settings.prompts.get(role) or ""
+    return truncated_ids(tokenizer, [prompt + text for text in texts], settings.max_length)
+
+
+def truncated_ids(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_length: int, special_tokens: bool = True
+) -> list[list[int]]:
+    """Token ids of each text, cut to `max_length`, special tokens included."""
     if not texts:
         return []  # a tokenizer refuses an empty list
-    prompt = settings.prompts.get(role, "")
+    if tokenizer.truncation_side == "right":
+        texts = cut_long_texts(tokenizer.backend_tokenizer, texts, max_length)
     return tokenizer(
-        [prompt + text for text in texts],
+        list(texts),
         truncation=True,
-        max_length=settings.max_length,
+        max_length=max_length,
+        add_special_tokens=special_tokens,
         return_attention_mask=False,
         return_token_type_ids=False,
     )["input_ids"]
 
 
 def pad_token_ids(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
-    """One batch [B, L], padded on the right to its longest text.
+    """One batch [B, L], padded on the right to its longest text; L is 1 where no text has a token.
 
     >>> pad_token_ids([[5, 6, 7], [8]], pad_id=0).input_ids.tolist()
     [[5, 6, 7], [8, 0, 0]]
     """
     rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
-    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
     lengths = torch.tensor([len(row) for row in rows])
+    if not lengths.any():
+        rows = [torch.tensor([pad_id]) for _ in rows]  # a model reads no sequence of length 0
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
     mask = torch.arange(ids.shape[1]) < lengths[:, None]  # [B, L]
     return Tokens(ids, mask.long(), padded=bool((lengths < ids.shape[1]).any()))
 
