@@ -13,15 +13,16 @@ from typing import Any
 from distill.encoders.cross import SETTINGS, ClsHead, CrossEncoder, CrossSettings, DualPooling, Head
 from distill.encoders.folder import has_module_list
 from distill.encoders.hub import local_folder
-from distill.encoders.modules_folder import MODEL_SETTINGS, ROUTER_SETTINGS, TRANSFORMER, read_module_list
+from distill.encoders.loading import optional_json
+from distill.encoders.model_settings import MODEL_SETTINGS
+from distill.encoders.modules_folder import ROUTER_SETTINGS, TRANSFORMER, is_standard, read_module_list
 from distill.encoders.transformer_folder import (
-    LENGTH_SETTINGS,
     is_classifier,
     load_classifier,
     load_transformer,
     longest_text,
-    optional_json,
 )
+from distill.encoders.transformer_settings import find_settings, read_max_length
 from distill.files.atomic import path_within, refuse_unreadable
 from distill.records import BadInput
 
@@ -49,8 +50,9 @@ def new_cross_encoder(
     """
     with refuse_unreadable("a model folder", name):
         folder = find_transformer(local_folder(name))
+        limit = read_max_length(folder, "sequence-classification" if is_own_head(folder) else "feature-extraction")
         backbone, tokenizer = load_classifier(folder, new_head) if head == "cls" else load_transformer(folder)
-        settings = read_settings(folder, head, longest_text(backbone, tokenizer, read_max_length(folder)))
+        settings = read_settings(folder, head, longest_text(backbone, tokenizer, limit))
         if max_length is not None:
             longest = longest_text(backbone, tokenizer, max_length)
             if max_length > longest:
@@ -73,9 +75,9 @@ def read_settings(folder: Path, head: Head, longest: int) -> CrossSettings:
     return CrossSettings(**{"max_length": longest, **settings})
 
 
-def read_max_length(folder: Path) -> int | None:
-    """The longest text that a transformer's folder sets for sentence-transformers; None where it sets none."""
-    return optional_json(folder / LENGTH_SETTINGS).get("max_seq_length")
+def is_own_head(folder: Path) -> bool:
+    """Whether the settings of a transformer say that it scores pairs by a head of its own, and not that it embeds texts."""
+    return find_settings(folder)[1].get("transformer_task") == "sequence-classification"
 
 
 def is_dual_pooled(folder: Path) -> bool:
@@ -101,7 +103,7 @@ def find_transformer(folder: Path) -> Path:
     if not has_module_list(folder):
         return folder
     first, *others = read_module_list(folder)
-    if first.kind != TRANSFORMER:
+    if first.kind != TRANSFORMER or not is_standard(first):
         raise BadInput(f"{folder / 'modules.json'}: begins with {first.type}: only a single transformer can read pairs")
     settings = optional_json(folder / MODEL_SETTINGS)
     is_cross = settings.get("model_type") == "CrossEncoder"

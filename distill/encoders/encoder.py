@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.batching import encode_with_progress, inner_products
 from distill.encoders.identity import architecture, parameter_count, weights_digest
+from distill.encoders.loading import code_fingerprint, is_remote
 from distill.encoders.modules import Normalize, output_width, split_modules
 from distill.encoders.modules_folder import save_modules
 from distill.encoders.tokenizing import Role, TextSettings, pad_token_ids, tokenize, tokenizer_fingerprint
@@ -62,6 +63,11 @@ class Encoder(nn.Module):
     def normalizes(self) -> bool:
         """Whether its vectors have length 1."""
         return len(self.head) > 0 and isinstance(self.head[-1], Normalize)
+
+    @property
+    def runs_remote_code(self) -> bool:
+        """Whether Python code of the folder that it was loaded from embeds its texts."""
+        return is_remote(self.backbone) or is_remote(self.tokenizer)
 
     @property
     def word_table(self) -> nn.Embedding:
@@ -138,8 +144,9 @@ class Encoder(nn.Module):
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
         settings = {"pooling": self.pooling.mode, **asdict(self.settings)}
         head = [str(module) for module in self.head]
-        parts = (weights_digest(self), architecture(self.backbone.config), tokenizer_fingerprint(self.tokenizer))
-        return fingerprint(*parts, settings, head)
+        parts = [weights_digest(self), architecture(self.backbone.config), tokenizer_fingerprint(self.tokenizer), settings, head]
+        code = code_fingerprint(self.backbone, self.tokenizer)
+        return fingerprint(*parts) if code is None else fingerprint(*parts, code)
 
     def tokens_fingerprint(self, role: Role) -> str:
         """16 hex digits that change when `token_ids` would return other ids."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from distill.encoders.encoder import Encoder
@@ -17,43 +16,52 @@ from distill.records import BadInput
 
 
 def load_encoder(
-    name: str, pooling: PoolingMode | None = None, normalize: bool | None = None, prompts: dict[str, str] | None = None
+    name: str,
+    pooling: PoolingMode | None = None,
+    normalize: bool | None = None,
+    prompts: dict[str, str] | None = None,
+    trust_remote_code: bool = False,
 ) -> Encoder:
     """Loads an encoder, in float32 on the CPU.
 
     Args:
         name: its folder or hub name.
-        pooling: cls or mean. Set pooling and normalize for a plain transformers folder, which does not hold them; leave both out for a
+        pooling: cls or mean. Set pooling and normalize for a plain transformers folder, which does not hold them; leave pooling out for a
             sentence-transformers folder, which does.
-        normalize: whether vectors are scaled to length 1.
+        normalize: whether vectors are scaled to length 1. A sentence-transformers folder without a Normalize module that compares vectors
+            by cosine, or does not say how, has them scaled; False ranks by inner products of any lengths.
         prompts: of queries and documents, in place of the folder's own, e.g. {"query": "query: ", "document": "passage: "}.
+        trust_remote_code: whether Python code that the folder brings with it (auto_map) may run.
 
     Raises BadInput when `name` is neither a folder nor a reachable hub repository, and where the folder cannot be read.
     """
     with refuse_unreadable("a model folder", name):
-        return set_prompts(_load(name, pooling, normalize), prompts)
+        return _load(name, pooling, normalize, complete_prompts(prompts), trust_remote_code)
 
 
-def set_prompts(encoder: Encoder, prompts: dict[str, str] | None) -> Encoder:
-    """Puts other prompts before the texts of an encoder; None leaves its own."""
-    if prompts is not None:
-        if unknown := set(prompts) - set(no_prompts()):
-            raise BadInput(f"prompts: {', '.join(sorted(unknown))}: there is one for query and one for document")
-        encoder.settings = replace(encoder.settings, prompts=no_prompts() | prompts)
-    return encoder
+def complete_prompts(prompts: dict[str, str] | None) -> dict[str, str] | None:
+    """The prompts of both roles where one was given; None, which leaves a folder's own, where none was."""
+    if prompts is None:
+        return None
+    if unknown := set(prompts) - set(no_prompts()):
+        raise BadInput(f"prompts: {', '.join(sorted(unknown))}: there is one for query and one for document")
+    return no_prompts() | prompts
 
 
-def _load(name: str, pooling: PoolingMode | None, normalize: bool | None) -> Encoder:
-    folder = local_folder(name)
+def _load(
+    name: str, pooling: PoolingMode | None, normalize: bool | None, prompts: dict[str, str] | None, trust_remote_code: bool
+) -> Encoder:
+    folder = local_folder(name, trust_remote_code)
     if has_module_list(folder):
-        if pooling is not None or normalize is not None:
+        if pooling is not None:
             raise BadInput(f"{name}: its modules.json says how it pools and normalises: leave pooling and normalize out")
-        return Encoder(*read_modules(folder, read_module_list(folder)))
+        return Encoder(*read_modules(folder, read_module_list(folder), normalize, prompts, trust_remote_code))
     if pooling is None or normalize is None:
         raise BadInput(f"{name}: a plain transformers folder does not say how it pools: set pooling (cls or mean) and normalize")
-    backbone, tokenizer = load_transformer(folder)
+    backbone, tokenizer = load_transformer(folder, trust_remote_code)
     head = [Normalize()] if normalize else []
-    return Encoder([Transformer(backbone), Pooling(pooling), *head], tokenizer, TextSettings(longest_text(backbone, tokenizer)))
+    settings = TextSettings(longest_text(backbone, tokenizer), prompts or no_prompts())
+    return Encoder([Transformer(backbone), Pooling(pooling), *head], tokenizer, settings)
 
 
 def has_module_list(folder: Path) -> bool:

@@ -11,8 +11,10 @@ RESULTS = ("student", "teacher")  # of a training, in its run folder
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # no ONNX, no TensorFlow, no pickles
 
 
-def local_folder(name: str) -> Path:
+def local_folder(name: str, with_code: bool = False) -> Path:
     """The folder of a model: `name` itself, the model in the run folder `name`, or the hub repository of that name, downloaded once.
+
+    Its Python files are downloaded only `with_code`.
 
     Raises BadInput where it is none of these, and where the run has not come to its end.
     """
@@ -21,7 +23,7 @@ def local_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, "*.py"] if with_code else HUB_FILES))
     except Exception as error:  # the hub client raises many kinds: no network, no such repository, no permission, no such name
         offline = ", HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise BadInput(f"{name}: no such folder, and the hub did not give it ({type(error).__name__}{offline}): pass a folder") from None

@@ -39,6 +39,7 @@ class Maker:
         role: whether the texts of this store are queries or documents.
         head: head of a cross encoder, dual_pooling or cls; None for other models.
         vectors: fingerprint of imported vectors.
+        trust_remote_code: True where Python code of the model's folder embedded the texts; None where none did.
 
     >>> Maker.from_json({"name": "ada", "fingerprint": "1f", "origin": "were imported"}, "manifest.json").origin
     'import'
@@ -54,6 +55,7 @@ class Maker:
     role: Role | None = None
     head: str | None = None
     vectors: str | None = None
+    trust_remote_code: bool | None = None
 
     @classmethod
     def from_json(cls, value: Any, path: str | Path) -> Maker:
@@ -74,8 +76,11 @@ class Maker:
         return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns every field, as manifests and results.json hold it."""
-        return asdict(self)
+        """Returns every field, as manifests and results.json hold it; trust_remote_code only where it is True."""
+        values = asdict(self)
+        if not self.trust_remote_code:
+            del values["trust_remote_code"]
+        return values
 
     @property
     def is_loadable(self) -> bool:
@@ -101,7 +106,7 @@ def _is_valid(key: str, value: Any) -> bool:
         return True
     if key in CHOICES:
         return value in CHOICES[key]
-    if key == "normalize":
+    if key in ("normalize", "trust_remote_code"):
         return isinstance(value, bool)
     if key == "prompts":
         return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())

@@ -15,6 +15,7 @@ from distill.files.configs import Configurable, to_config
 from distill.records import BadInput, Tokens, UnknownKind
 
 SENTENCE_TRANSFORMERS = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
+VECTOR = "sentence_embedding"  # what sentence-transformers calls the vector of a text
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
 LONGEST_FOR_EAGER = 512  # tokens up to which plain matrix products are faster on a CPU than the fused attention kernel
 
@@ -134,10 +135,13 @@ class Dense(nn.Linear, EncoderModule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-            raise UnknownKind("a dense layer with a residual or before pooling is not supported")
-        activation = config.get("activation_function", "Tanh")  # the default of sentence-transformers
-        return cls(config["in_features"], config["out_features"], config.get("bias", True), activation.rsplit(".", 1)[-1])
+        refuse_other_places(config, "a dense layer")
+        if config.get("use_residual"):
+            raise UnknownKind("use_residual: a dense layer with a residual is not supported")
+        activation = config.get("activation_function", "torch.nn.Tanh")  # the default of sentence-transformers
+        if not str(activation).startswith("torch.nn."):
+            raise UnknownKind(f"activation_function: {activation!r} is not supported: of torch.nn only {', '.join(ACTIVATIONS)}")
+        return cls(config["in_features"], config["out_features"], bool(config.get("bias", True)), activation.rsplit(".", 1)[-1])
 
 
 class LayerNorm(nn.LayerNorm, EncoderModule):
@@ -170,6 +174,19 @@ class Normalize(EncoderModule):
 
     def forward(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        refuse_other_places(config, "a normalisation")
+        return cls()
+
+
+def refuse_other_places(config: dict[str, Any], what: str) -> None:
+    """UnknownKind where a module reads or writes something else than the vector of a text, under the names of sentence-transformers."""
+    for key in ("module_input_name", "module_output_name"):
+        name = config.get(key) or VECTOR
+        if name != VECTOR:
+            raise UnknownKind(f"{key}: {name}: {what} before pooling, or beside the vector, is not supported")
 
 
 def refuse_other_width(module: nn.Module, width: int, expected: int) -> None:

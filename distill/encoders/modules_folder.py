@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from distill.encoders.modules import SENTENCE_TRANSFORMERS, EncoderModule, Normalize, Transformer, split_modules
+from distill.encoders.model_settings import add_scaling, check_model, read_prompts, write_settings
+from distill.encoders.modules import SENTENCE_TRANSFORMERS, EncoderModule, Normalize, Transformer, output_width, split_modules
 from distill.encoders.pooling import Pooling
 from distill.encoders.tokenizing import TextSettings
 from distill.encoders.transformer_folder import (
@@ -22,14 +23,13 @@ from distill.encoders.transformer_folder import (
     first_line,
     load_transformer,
     longest_text,
-    optional_json,
     save_transformer,
 )
+from distill.encoders.transformer_settings import read_max_length
 from distill.files.atomic import path_within, read_json, write_atomically, write_json
 from distill.records import BadInput, UnknownKind
 
 TRANSFORMER, POOLING = "Transformer", "Pooling"
-MODEL_SETTINGS = "config_sentence_transformers.json"
 ROUTER_SETTINGS = "router_config.json"  # only in a folder of two towers
 
 
@@ -48,19 +48,17 @@ class ModuleEntry:
 
 def read_module_list(folder: Path) -> list[ModuleEntry]:
     """The modules that modules.json lists, in the order they run."""
-    return [ModuleEntry(entry["type"], entry["path"]) for entry in read_json(folder / "modules.json", "module list")]
+    entries = read_json(folder / "modules.json", "module list")
+    names = [entry["name"] for entry in entries if "name" in entry]
+    if len(set(names)) < len(names):  # sentence-transformers would run the last of each name
+        raise BadInput(f"{folder / 'modules.json'}: two modules have one name: give each its own")
+    return [ModuleEntry(entry["type"], entry["path"]) for entry in entries]
 
 
 def write_module_list(folder: Path, entries: Sequence[ModuleEntry]) -> None:
     """Writes modules.json as sentence-transformers does."""
     modules = [{"idx": i, "name": str(i), "path": entry.path, "type": entry.type} for i, entry in enumerate(entries)]
     write_json(folder / "modules.json", modules)
-
-
-def write_settings(folder: Path, prompts: dict[str, str]) -> None:
-    """Writes the settings of the whole model, beyond its modules, for sentence-transformers."""
-    settings = {"model_type": "SentenceTransformer", "prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "dot"}
-    write_json(folder / MODEL_SETTINGS, settings)
 
 
 def save_modules(modules: Sequence[nn.Module], tokenizer: PreTrainedTokenizerFast, settings: TextSettings, folder: Path) -> None:
@@ -105,8 +103,21 @@ def write_module(module: EncoderModule, folder: Path) -> None:
         save_file(weights, folder / "model.safetensors")
 
 
-def read_modules(folder: Path, entries: Sequence[ModuleEntry]) -> tuple[list[nn.Module], PreTrainedTokenizerFast, TextSettings]:
+def read_modules(
+    folder: Path,
+    entries: Sequence[ModuleEntry],
+    normalize: bool | None = None,
+    prompts: dict[str, str] | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[list[nn.Module], PreTrainedTokenizerFast, TextSettings]:
     """The modules of a folder, their tokenizer, and the settings of its texts.
+
+    Args:
+        folder: a sentence-transformers folder.
+        entries: those of its modules that follow one another.
+        normalize: as `add_scaling` has it.
+        prompts: of queries and documents, in place of the folder's own.
+        trust_remote_code: whether Python code of the folder may run.
 
     Raises BadInput where a module is of a class that this package does not know and no imported package defines.
     """
@@ -115,13 +126,14 @@ def read_modules(folder: Path, entries: Sequence[ModuleEntry]) -> tuple[list[nn.
         raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with Transformer > Pooling")
     classes = [find_module_class(folder, entry, kinds) for entry in entries[2:]]
     paths = [path_within(folder, entry.path) for entry in entries]
-    backbone, tokenizer = load_transformer(paths[0])
-    limits = optional_json(paths[0] / LENGTH_SETTINGS)
-    if limits.get("do_lower_case"):
-        raise UnknownKind(f"{folder}: do_lower_case is not supported: lower-case in the tokenizer's normalizer instead")
-    settings = TextSettings(longest_text(backbone, tokenizer, limits.get("max_seq_length")), read_prompts(folder))
+    limit, pooling = read_max_length(paths[0]), read_pooling(paths[1])
+    prompts = read_prompts(folder) if prompts is None else prompts
+    backbone, tokenizer = load_transformer(paths[0], trust_remote_code)
+    settings = TextSettings(longest_text(backbone, tokenizer, limit), prompts)
     head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
-    return [Transformer(backbone), read_pooling(paths[1]), *head], tokenizer, settings
+    transformer = Transformer(backbone)
+    check_model(folder, output_width(transformer, head))
+    return add_scaling(folder, [transformer, pooling, *head], normalize), tokenizer, settings
 
 
 def is_standard(entry: ModuleEntry) -> bool:
@@ -140,13 +152,6 @@ def find_module_class(folder: Path, entry: ModuleEntry, kinds: Sequence[str]) ->
     raise UnknownKind(f"{folder / 'modules.json'}: its module {entry.type} is not known here: import the package that defines it first")
 
 
-def read_prompts(folder: Path) -> dict[str, str]:
-    """The prompts of queries and documents that a folder sets, under any of the names that sentence-transformers knows."""
-    prompts = optional_json(folder / MODEL_SETTINGS).get("prompts") or {}
-    document = [prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)]
-    return {"query": prompts.get("query", ""), "document": document[0] if document else ""}
-
-
 def read_pooling(folder: Path) -> Pooling:
     """The pooling module in `folder`."""
     config = read_json(folder / "config.json", "pooling settings")
@@ -159,8 +164,10 @@ def read_pooling(folder: Path) -> Pooling:
 def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModule:
     """A module behind pooling, with its weights."""
     kind = module_class.__name__
-    # Normalize has no settings, and old releases of sentence-transformers wrote no folder for it
-    config: dict[str, Any] = {} if module_class is Normalize else read_json(folder / "config.json", f"settings of this {kind} module")
+    path = folder / "config.json"
+    # old releases of sentence-transformers wrote no settings of Normalize
+    has_none = module_class is Normalize and not path.exists()
+    config: dict[str, Any] = {} if has_none else read_json(path, f"settings of this {kind} module")
     try:
         module = module_class.from_config(config)
         if module.state_dict():

@@ -10,6 +10,7 @@ from distill.records import UnknownKind
 
 PoolingMode = Literal["cls", "mean"]
 OLD_MODES = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}  # as sentence-transformers named them before release 6
+KEYS = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt"}
 
 
 class Pooling(nn.Module):
@@ -47,11 +48,16 @@ class Pooling(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Pooling:
         """The pooling that a config.json of any release of sentence-transformers describes."""
-        chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
         # several modes at once are joined by "+", which no mode is: __init__ refuses them
-        mode: Any = config.get("pooling_mode") or "+".join(OLD_MODES.get(key, key) for key in chosen)
-        if config.get("include_prompt") is False:
+        mode: Any = config["pooling_mode"] if "pooling_mode" in config else "+".join(OLD_MODES.get(key, key) for key in chosen)
+        if isinstance(mode, list) and len(mode) == 1:
+            mode = mode[0]
+        if not config.get("include_prompt", True):
             raise UnknownKind(f"pooling {mode!r} without the prompt's tokens is not supported: only cls or mean, prompt tokens included")
+        unknown = [key for key in config if key not in KEYS and not key.startswith("pooling_mode_")]
+        if unknown:
+            raise UnknownKind(f"{unknown[0]}: no setting of a pooling that this release knows: only cls or mean, prompt tokens included")
         return cls(mode)
 
 

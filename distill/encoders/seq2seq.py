@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.hub import local_folder
 from distill.encoders.identity import architecture, weights_digest
+from distill.encoders.loading import check_folder, optional_json
 from distill.encoders.tokenizing import Role, tokenizer_fingerprint
-from distill.encoders.transformer_folder import LOADING, optional_json, refuse_missing_weights, refuse_unreadable_model
+from distill.encoders.transformer_folder import LOADING, refuse_missing_weights, refuse_unreadable_model
 from distill.files.atomic import write_atomically, write_json
 from distill.files.fingerprints import fingerprint
 from distill.records import Tokens
@@ -54,8 +55,9 @@ class Seq2SeqModel:
         folder = local_folder(name)
         values = optional_json(folder / SETTINGS) | {key: value for key, value in changes.items() if value is not None}
         with refuse_unreadable_model(folder, "no sequence-to-sequence model such as BART or T5"):
-            model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **LOADING)
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            check_folder(folder, "AutoModelForSeq2SeqLM")
+            model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=False, **LOADING)
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             settings = Seq2SeqSettings(**values)
         missing = [weight for weight in report["missing_keys"] if ".pooler." not in weight]  # no decoder reads the pooler
         refuse_missing_weights(name, missing)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import has_module_list, load_encoder
@@ -17,7 +17,7 @@ from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
 from distill.encoders.pooling import PoolingMode
 from distill.encoders.towers import load_maker
-from distill.encoders.transformer_folder import build_options
+from distill.encoders.transformer_folder import new_backbone
 from distill.files.configs import Configurable
 from distill.files.progress import log
 from distill.records import BadInput
@@ -75,6 +75,9 @@ class StudentFromTeacher(StudentSpec):
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
+        if encoder.runs_remote_code:
+            fix = "begin from StudentFromBackbone"
+            raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, a student does not: {fix}")
         cut = Transformer(cut_layers(encoder.backbone, self._list_layers(encoder.backbone.config.num_hidden_layers)))
         return Encoder([cut, encoder.pooling, *encoder.head], encoder.tokenizer, encoder.settings)
 
@@ -153,7 +156,7 @@ def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[layer] for layer in layers]
     set_dropout_to_zero(config)
-    student = AutoModel.from_config(config, **build_options(config))
+    student = new_backbone(config)
     try:
         student.load_state_dict(state)
     except RuntimeError as error:

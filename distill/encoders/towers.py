@@ -11,24 +11,26 @@ from torch import Tensor, nn
 
 from distill.encoders.batching import inner_products
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import has_module_list, load_encoder, set_prompts
+from distill.encoders.folder import complete_prompts, has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
-from distill.encoders.modules import SENTENCE_TRANSFORMERS
+from distill.encoders.model_settings import write_settings
+from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
 from distill.encoders.modules_folder import (
     ROUTER_SETTINGS,
     ModuleEntry,
+    is_standard,
     read_module_list,
     read_modules,
     write_module_list,
     write_modules,
-    write_settings,
 )
 from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
-from distill.files.atomic import read_json, refuse_unreadable, write_atomically, write_json
+from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.files.fingerprints import fingerprint
-from distill.records import BadInput
+from distill.files.progress import log
+from distill.records import BadInput, UnknownKind
 
 ROUTER = "Router"  # the module of sentence-transformers that sends queries and documents to different modules
 ROLES: tuple[Role, Role] = ("query", "document")
@@ -123,23 +125,38 @@ def _write_router(towers: Towers, folder: Path) -> None:
 
 
 def load_towers(
-    name: str, pooling: PoolingMode | None = None, normalize: bool | None = None, prompts: dict[str, str] | None = None
+    name: str,
+    pooling: PoolingMode | None = None,
+    normalize: bool | None = None,
+    prompts: dict[str, str] | None = None,
+    trust_remote_code: bool = False,
 ) -> Towers:
     """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router of a query route and a document route."""
-    folder = local_folder(name)
+    folder = local_folder(name, trust_remote_code)
     if not is_router(folder):
-        return Towers(load_encoder(name, pooling, normalize, prompts))
-    if pooling is not None or normalize is not None:
+        return Towers(load_encoder(name, pooling, normalize, prompts, trust_remote_code))
+    if pooling is not None:
         raise BadInput(f"{name}: its router_config.json says how it pools and normalises: leave pooling and normalize out")
     with refuse_unreadable("a model folder", name):
-        router = read_json(folder / ROUTER_SETTINGS, "router settings")
-        if set(router["structure"]) != set(ROLES):
-            raise BadInput(f"{name}: a router of {', '.join(router['structure'])}: it needs the routes query and document")
-        towers = []
-        for role in ROLES:
-            entries = [ModuleEntry(router["types"][path], path) for path in router["structure"][role]]
-            towers.append(set_prompts(Encoder(*read_modules(folder, entries)), prompts))
-        return Towers(*towers)
+        given = complete_prompts(prompts)
+        routes = read_routes(folder)
+        return Towers(*(Encoder(*read_modules(folder, routes[role], normalize, given, trust_remote_code)) for role in ROLES))
+
+
+def read_routes(folder: Path) -> dict[Role, list[ModuleEntry]]:
+    """The modules of each route of a router's folder, with those behind the router, which both routes run."""
+    first, *others = read_module_list(folder)
+    path = path_within(folder, first.path) / ROUTER_SETTINGS
+    router = read_json(path, "router settings")
+    if set(router["structure"]) != set(ROLES):
+        raise BadInput(f"{folder}: a router of {', '.join(router['structure'])}: it needs the routes query and document")
+    mappings = (router.get("parameters") or {}).get("route_mappings")
+    if mappings:
+        raise UnknownKind(f"{path}: route_mappings: {mappings}: not supported: name the routes query and document, and take it out")
+    return {
+        role: [ModuleEntry(router["types"][part], (Path(first.path) / part).as_posix()) for part in router["structure"][role]] + others
+        for role in ROLES
+    }
 
 
 def is_router(folder: Path) -> bool:
@@ -148,26 +165,54 @@ def is_router(folder: Path) -> bool:
         if not has_module_list(folder):
             return False
         entries = read_module_list(folder)
-        return bool(entries) and entries[0].kind == ROUTER
+        return bool(entries) and entries[0].kind == ROUTER and is_standard(entries[0])
 
 
-def load_maker(maker: Maker) -> Towers:
+def load_maker(maker: Maker, trust_remote_code: bool = False) -> Towers:
     """The teacher that wrote a store of vectors.
+
+    Args:
+        maker: the teacher, as its store names it.
+        trust_remote_code: whether Python code of its folder may run. That the store was made with it is no leave to run it again.
 
     Raises BadInput where that model changed since then, and where its vectors came from somewhere else.
     """
     if not maker.is_loadable:
         origin = maker.describe_origin()
         raise BadInput(f"{maker.name}: the model is not here, its vectors {origin}: a student starts from StudentFromBackbone")
-    towers = load_towers(maker.name, maker.pooling, maker.normalize, maker.prompts)
-    if towers.fingerprint() != maker.fingerprint:
-        raise BadInput(f"{maker.name}: not the model that made the store (its fingerprint differs): encode again with it")
-    return towers
+    if maker.trust_remote_code and not trust_remote_code:
+        raise BadInput(f"{maker.name}: runs Python code of its folder, a student does not: begin from StudentFromBackbone")
+    towers = load_towers(maker.name, maker.pooling, maker.normalize, maker.prompts, trust_remote_code)
+    if towers.fingerprint() == maker.fingerprint:
+        return towers
+    if maker.normalize is None:
+        unscaled = remove_scaling(towers)
+        if unscaled.fingerprint() == maker.fingerprint:
+            log.warning(f"{maker.name}: its store was made before vectors were scaled for cosine: encode again to rank as the model does")
+            return unscaled
+    raise BadInput(f"{maker.name}: not the model that made the store (its fingerprint differs): encode again with it")
 
 
-def is_available(maker: Maker) -> bool:
-    """Whether the teacher that wrote a store can be loaded; a name that a user gave to other vectors is not looked up."""
+def remove_scaling(towers: Towers) -> Towers:
+    """The same towers without the Normalize module at their end, as older releases read folders that compare vectors by cosine."""
+    query, document = (_without_normalize(towers.tower(role)) for role in ROLES)
+    return Towers(query) if towers.shared else Towers(query, document)
+
+
+def _without_normalize(encoder: Encoder) -> Encoder:
+    modules = encoder.module_list
+    kept = modules[:-1] if isinstance(modules[-1], Normalize) else modules
+    return Encoder(kept, encoder.tokenizer, encoder.settings)
+
+
+def is_available(maker: Maker, trust_remote_code: bool = False) -> bool:
+    """Whether the teacher that wrote a store can be loaded; a name that a user gave to other vectors is not looked up.
+
+    One that runs Python code of its folder cannot, unless that is trusted.
+    """
+    if maker.trust_remote_code and not trust_remote_code:
+        return False
     try:
-        return maker.is_loadable and local_folder(maker.name).is_dir()
+        return maker.is_loadable and local_folder(maker.name, trust_remote_code).is_dir()
     except BadInput:
         return False

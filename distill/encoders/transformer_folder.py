@@ -12,7 +12,8 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from distill.files.atomic import read_json
+from distill.encoders.loading import check_folder, find_remote_class
+from distill.encoders.model_checks import count_positions, fit_tokenizer, rotates_positions, try_backbone, try_classifier
 from distill.records import BadInput
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -20,22 +21,39 @@ CLASSIFIER = "ForSequenceClassification"  # the name of a model with a classific
 LENGTH_SETTINGS = "sentence_bert_config.json"  # where sentence-transformers keeps the longest text of a transformer
 NO_MODEL = "not a transformers model folder"
 LOADING: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
-DEFAULT_POSITIONS = 512  # of a model whose config names no number of positions
+UNLIMITED = 2**31 - 1  # tokens of a text for a model without a longest one
+ENCODERS = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+    "switch_transformers": "SwitchTransformersEncoderModel",
+}  # classes that read texts without their decoder, of families whose whole model needs more than a text
 
 
-def load_transformer(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load_transformer(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Backbone and tokenizer of a transformers folder, in float32 on the CPU, without a head.
 
-    Raises BadInput where the folder is none, or lacks weights.
-    """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    Args:
+        folder: the folder.
+        trust_remote_code: whether Python code of the folder may run.
 
+    Raises BadInput where the folder is none, lacks weights, or asks for more than reading them.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     with refuse_unreadable_model(folder, NO_MODEL):
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        config = AutoConfig.from_pretrained(folder)
-        backbone, report = AutoModel.from_pretrained(folder, config=config, **LOADING, **build_options(config))
+        check_folder(folder, "AutoModel", trust_remote_code)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **trust)
+        config = AutoConfig.from_pretrained(folder, **trust)
+        own_class = find_remote_class(config, folder, "AutoModel") if trust_remote_code else None
+        model_class = find_backbone_class(config)
+        backbone, report = model_class.from_pretrained(folder, config=config, **trust, **LOADING, **build_options(config, own_class))
     refuse_missing_weights(folder, report["missing_keys"])
-    return backbone.eval(), tokenizer
+    fit_tokenizer(folder, tokenizer, backbone)
+    try_backbone(folder, backbone.eval(), tokenizer)
+    return backbone, tokenizer
 
 
 def load_classifier(folder: Path, new_head: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -46,17 +64,20 @@ def load_classifier(folder: Path, new_head: bool = False) -> tuple[PreTrainedMod
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     with refuse_unreadable_model(folder, NO_MODEL):
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        config = AutoConfig.from_pretrained(folder)
+        check_folder(folder, "AutoModelForSequenceClassification")
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if new_head and not is_classifier(config.architectures):
             config.num_labels = 1
-        model, report = AutoModelForSequenceClassification.from_pretrained(folder, config=config, **LOADING)
+        model, report = AutoModelForSequenceClassification.from_pretrained(folder, config=config, trust_remote_code=False, **LOADING)
     missing = list(report["missing_keys"])
     if new_head:
         body = f"{model.base_model_prefix}."
         missing = [name for name in missing if name.startswith(body) and ".pooler." not in name]
     refuse_missing_weights(folder, missing)
-    return model.eval(), tokenizer
+    fit_tokenizer(folder, tokenizer, model)
+    try_classifier(folder, model.eval(), tokenizer)
+    return model, tokenizer
 
 
 def is_classifier(architectures: list[str] | None) -> bool:
@@ -102,24 +123,37 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def build_options(config: PretrainedConfig) -> dict[str, Any]:
-    """Arguments with which every backbone is built, from a checkpoint or from a config."""
+def find_backbone_class(config: PretrainedConfig) -> Any:
+    """The class that reads texts: AutoModel, or the encoder alone of a family of ENCODERS."""
+    import transformers
+
+    return getattr(transformers, ENCODERS.get(config.model_type, "AutoModel"))
+
+
+def new_backbone(config: PretrainedConfig) -> PreTrainedModel:
+    """A backbone of random weights."""
+    if config.model_type in ENCODERS:
+        return find_backbone_class(config)(config)
+    return find_backbone_class(config).from_config(config, trust_remote_code=False, **build_options(config))
+
+
+def build_options(config: PretrainedConfig, own_class: Any | None = None) -> dict[str, Any]:
+    """Arguments with which every backbone is built, from a checkpoint or from a config; `own_class` is one of the folder's own code."""
     from transformers import MODEL_MAPPING
 
-    model_class: Any = MODEL_MAPPING[type(config)]
+    model_class: Any = own_class or MODEL_MAPPING[type(config)]
     # this package pools itself, and a pooler that the checkpoint lacks would be made of random numbers
     has_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if has_pooler else {}
 
 
-def optional_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; an empty one where there is no such file."""
-    return read_json(path, "settings") if path.exists() else {}
-
-
 def longest_text(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, limit: int | None = None) -> int:
     """Tokens of the longest text that a model reads: `limit` or the tokenizer's limit, but not more than the model has positions."""
-    positions = getattr(backbone.config, "max_position_embeddings", None) or DEFAULT_POSITIONS
-    if "roberta" in backbone.config.model_type or backbone.config.model_type == "mpnet":
-        positions -= 2  # these families start counting positions after the padding id
-    return int(min(limit or tokenizer.model_max_length, positions))
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise BadInput(f"{tokenizer.name_or_path}: max_seq_length {limit!r}: give a number of tokens, special tokens included")
+    positions = None if limit is not None and rotates_positions(backbone) else count_positions(backbone)
+    longest = int(min(limit or tokenizer.model_max_length, positions or UNLIMITED, UNLIMITED))
+    own = tokenizer.num_special_tokens_to_add()
+    if longest <= own:
+        raise BadInput(f"{tokenizer.name_or_path}: it reads at most {longest} tokens, of which {own} are special tokens: no text has room")
+    return longest

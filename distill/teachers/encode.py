@@ -42,6 +42,7 @@ def encode(
     price: float | None = None,
     budget: float = 1.0,
     name: str | None = None,
+    trust_remote_code: bool = False,
 ) -> TeacherStore | dict[str, VectorStore] | None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard, and returns it.
 
@@ -57,7 +58,8 @@ def encode(
         queries: files of extra queries to encode too.
         precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
         pooling: only for a plain transformers folder, which does not record its pooling.
-        normalize: only for a plain transformers folder: whether vectors are scaled to length 1.
+        normalize: whether vectors are scaled to length 1: a plain transformers folder does not say. A sentence-transformers folder does,
+            but for one without a Normalize module that compares by cosine: its vectors are scaled, and false keeps their lengths.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
         candidates: only for a cross encoder: the documents that it reads with each query: mined negatives, a TREC run file, or the top
             documents of a dual encoder's store. The positive of a judged query always comes first.
@@ -67,9 +69,10 @@ def encode(
         price: only for a server: price of a million tokens.
         budget: only for a server: nothing is sent when the estimated cost is above it.
         name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
+        trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before. The store says that it ran.
     """
     require_source(source)
-    options = TeacherOptions(precision, pooling, normalize, prompts, model, requests_per_minute, price, name)
+    options = TeacherOptions(precision, pooling, normalize, prompts, model, requests_per_minute, price, name, trust_remote_code)
     kind = check_options(teacher, options, queries, candidates)
     if kind == "cross encoder":
         return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, precision)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from distill.encoders.maker import Maker
+from distill.encoders.model_settings import scale_functions
 from distill.encoders.tokenizing import Role
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
@@ -93,7 +94,7 @@ def text_functions(model: Any) -> dict[Role, TextFunction]:
     """
     query, document = getattr(model, "encode_query", None), getattr(model, "encode_document", None)
     if callable(query) and callable(document):
-        return {"query": query, "document": document}
+        return scale_functions(model, {"query": query, "document": document})
     for function in (getattr(model, "encode", None), model):
         if callable(function):
             return {"query": function, "document": function}

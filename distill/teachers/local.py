@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +49,18 @@ class LocalTeacher:
 
 
 def load_local_teacher(
-    name: str, precision: Precision, pooling: PoolingMode | None, normalize: bool | None, prompts: dict[str, str] | None
+    name: str,
+    precision: Precision,
+    pooling: PoolingMode | None,
+    normalize: bool | None,
+    prompts: dict[str, str] | None,
+    trust_remote_code: bool = False,
 ) -> LocalTeacher:
     """Loads a dual encoder from a folder or a hub name onto the best device."""
-    towers = load_towers(name, pooling, normalize, prompts).prepare_for(best_device())
+    towers = load_towers(name, pooling, normalize, prompts, trust_remote_code).prepare_for(best_device())
     precision = resolve_precision(precision, towers.device.type)
     full_name = str(Path(name).resolve()) if Path(name).is_dir() else name
     maker = Maker(full_name, towers.fingerprint(), precision=precision, pooling=pooling, normalize=normalize, prompts=prompts)
+    if towers.query.runs_remote_code or towers.document.runs_remote_code:
+        maker = replace(maker, trust_remote_code=True)
     return LocalTeacher(towers, precision, maker)

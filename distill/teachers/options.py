@@ -21,7 +21,7 @@ from distill.teachers.server import ServerTeacher
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
 SERVER_OPTIONS = {"model", "requests_per_minute", "price"}
-FOLDER_OPTIONS = {"pooling", "normalize", "precision"}
+FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class TeacherOptions:
     requests_per_minute: int | None = None
     price: float | None = None
     name: str | None = None
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         refuse_unknown_choices(type(self).__init__, vars(self))
@@ -58,6 +59,8 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
     if kind != "function" and options.name:
         raise BadInput("name: only for a Python function as the teacher, other teachers have a name: leave it out")
     if kind == "cross encoder":
+        if options.trust_remote_code:
+            raise BadInput(f"{teacher}: a cross encoder runs no code of its folder: leave trust_remote_code out")
         if queries or changed & {"pooling", "normalize", "prompts"}:
             raise BadInput("a cross encoder takes neither queries, pooling, normalize nor prompts: leave them out")
     elif candidates:
@@ -93,4 +96,5 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
         return ServerTeacher(teacher, options.model or "", options.prompts, options.requests_per_minute, width)
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
-    return load_local_teacher(teacher, options.precision, options.pooling, options.normalize, options.prompts)
+    local = (options.precision, options.pooling, options.normalize, options.prompts, options.trust_remote_code)
+    return load_local_teacher(teacher, *local)
