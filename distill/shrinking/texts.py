@@ -26,6 +26,7 @@ from distill.vectors.source_documents import check_document_ids, check_documents
 
 SUMMARY = "summary.json"
 CROPS, NOISE = "crops", "noise"
+NUMBERED = "numbered"  # whether the documents came without ids
 CORPUS = "corpus.jsonl"
 SAMPLE = "sample.jsonl"  # texts of a part of the documents whose vectors were given
 
@@ -74,7 +75,9 @@ def prepare_texts(request: Request, folder: Path) -> JobTexts:
     given = request.text_source
     documents = given if summary["documents"] == "source" else None
     relevant_from = 1 if given is None else given.relevant_from
-    return open_texts(Collection(str(folder), documents, summary["documents"] == "queries", relevant_from), folder)
+    # numbers that we gave to documents are not the ids of queries
+    keep_own = summary.get(NUMBERED, False) if given is None else given.keep_own_documents
+    return open_texts(Collection(str(folder), documents, summary["documents"] == "queries", relevant_from, keep_own), folder)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -117,6 +120,8 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
         write_extra(folder, CROPS, crops)
         counts[CROPS] = len(crops)
     evaluated_on = "+".join(measured) or HOLDOUT
+    if request.document_file is not None and next(read_rows(request.document_file, request.field_names)).id is None:
+        counts[NUMBERED] = True
     return {**counts, "documents": kind, "evaluated_on": evaluated_on, "removed": pool.removed}
 
 
