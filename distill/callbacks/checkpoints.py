@@ -16,7 +16,16 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from distill.files.atomic import write_atomically
 from distill.files.ranks import max_over_ranks
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler's or a user's kill, the end of a terminal's session
 BATCHES_BETWEEN_SIGNAL_CHECKS = 8  # to learn whether another rank got a signal, the ranks wait for each other
+
+
+class Stopped(SIGTERMException):
+    """Ends a training after a signal other than Ctrl-C, when its checkpoint is written."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = number
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -32,9 +41,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Callback):
-    """Writes `last.ckpt` every `every_n_steps`, at the end of every epoch, and after Ctrl-C or SIGTERM.
+    """Writes `last.ckpt` every `every_n_steps`, at the end of every epoch, and after Ctrl-C, SIGTERM or SIGHUP.
 
-    A signal ends the training after the current batch, when every rank knows of it; a second Ctrl-C ends it at once. No checkpoint is
+    A signal ends the training after the current batch, when every rank knows of it; a second Ctrl-C ends it at once. Under nohup,
+    which ignores SIGHUP, it stays ignored. No checkpoint is
     written between the last batch of an epoch and the end of the epoch: a run that continued from there would skip the evaluation. A
     checkpoint is written as `.next.ckpt` and renamed to `last.ckpt` when the next batch begins, because only then metrics.jsonl has the
     lines of its step.
@@ -59,12 +69,15 @@ class LastCheckpoint(Callback):
         """
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         loader: Any = trainer.train_dataloader
+        if trainer.is_global_zero:
+            self.next.unlink(missing_ok=True)  # of a process that was killed before it renamed it
         shift = loader.position - progress.current.processed
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress.current, name, getattr(progress.current, name) + shift)
         if threading.current_thread() is threading.main_thread():
             # the trainer's own handlers wait for other ranks in the middle of a step, and hang
-            self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+            signals = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in signals}
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self._publish(trainer)
@@ -100,9 +113,10 @@ class LastCheckpoint(Callback):
         self._signal_here = number
 
     def _raise_if_stopped(self) -> None:
+        if self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
         if self._signal:
-            error = SIGTERMException if self._signal == signal.SIGTERM else KeyboardInterrupt
-            raise error
+            raise Stopped(self._signal)
 
     def _restore_signals(self) -> None:
         for number, handler in self._handlers.items():

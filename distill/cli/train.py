@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import read_lines
@@ -23,9 +24,11 @@ from distill.records import BadInput, one_line
 from distill.training.run_folder import RunFolder
 from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
 from distill.training.train import train_student
+from distill.training.trainer_options import refuse_trainer_errors
 
 TRACKING_HELP = "beside metrics.jsonl, to watch the run by; csv is written at the end, only wandb sends anything anywhere"
 SHORT_OPTIONS = {"--layers": "--model.student.layers", "--losses": "--model.losses"}
+NO_OBJECT = "Does not validate against any of the Union subtypes"  # how the parser begins an error about an object
 TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", "log_likelihood")
 
 
@@ -62,26 +65,41 @@ def parse(
     quiet_lightning()
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
     files_first = move_files_first(arguments, (*CONFIG_OPTIONS, *kind.groups))
-    cli = kind(
-        module,
-        data,
-        run=False,
-        args=replace_loss_names(replace_group_names(files_first, kind.groups)),
-        save_config_callback=None,
-        seed_everything_default=0,
-        trainer_defaults=TRAINER_DEFAULTS,
-        parser_class=OneLineTrainParser,
-        parser_kwargs={
-            "prog": f"distill {verb}",
-            "usage": f"distill {verb} [--config FILE ...] --out FOLDER [--OPTION VALUE ...]",
-            "description": description,
-            "allow_abbrev": False,
-        },
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        **options,
-    )
-    return cli, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    with refuse_objects_not_made():
+        cli = kind(
+            module,
+            data,
+            run=False,
+            args=replace_loss_names(replace_group_names(files_first, kind.groups)),
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_class=OneLineTrainParser,
+            parser_kwargs={
+                "prog": f"distill {verb}",
+                "usage": f"distill {verb} [--config FILE ...] --out FOLDER [--OPTION VALUE ...]",
+                "description": description,
+                "allow_abbrev": False,
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            **options,
+        )
+        return cli, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+
+
+@contextmanager
+def refuse_objects_not_made() -> Iterator[None]:
+    """Turns the parser's error about an object such as a callback, whose class refuses its arguments, into one line with its own words."""
+    try:
+        yield
+    except ValueError as error:
+        reason = error.__cause__ or error.__context__
+        if reason is None or not str(error).startswith(NO_OBJECT):
+            raise
+        if isinstance(reason, yaml.YAMLError):  # its default is an object, for which config.yaml has no words
+            raise BadInput(f"trainer: {one_line(reason)}: config.yaml cannot say it: give the argument as text") from error
+        raise BadInput(f"trainer: {one_line(reason, 1000)}") from error
 
 
 class TrainCLI(LightningCLI):
@@ -116,7 +134,5 @@ class TrainCLI(LightningCLI):
         check_installed(self.config.tracking)
         out, options = Path(self.config.out), self.config_init["trainer"]
         settings = make_trainer_settings(out, options, self.config.checkpoint_every_n_steps, self.make_evaluation())
-        try:
+        with refuse_trainer_errors():
             return super().instantiate_trainer(**settings, **kwargs)
-        except (ValueError, TypeError, MisconfigurationException) as error:
-            raise BadInput(f"trainer: {one_line(error, 1000)}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from distill.records import BadInput
 
+# names of weights in the checkpoints of release 0.1, and their names now
+OLD_NAMES = {"mixture.constant": "ensemble.constant", "mixture.of_margin": "ensemble.margin_factor"}
 START = "start"  # folder in a run folder: the model that the run began from
 
 
@@ -22,7 +25,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if damaged_member:
             raise EOFError(damaged_member)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["global_step"], checkpoint["state_dict"]
+        if type(checkpoint["global_step"]) is not int or not isinstance(checkpoint["state_dict"], dict):
+            raise TypeError(path)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such checkpoint") from None
     except Exception:  # unpacking and unpickling damaged bytes can raise anything
@@ -57,10 +61,58 @@ def load_checkpoint_weights(model: nn.Module, name: str, prefix: str) -> None:
         return
     state: dict[str, Tensor] = read_checkpoint(name)["state_dict"]
     weights = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise BadInput(f"{name}: its weights are of another architecture or head: name the model's folder instead") from None
+    load_weights(model, weights, name, "name the model's folder instead")
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], name: str, fix: str) -> None:
+    """Loads all weights of a module.
+
+    Args:
+        module: takes the weights.
+        weights: as `state_dict` names them.
+        name: where they come from, for the message.
+        fix: the end of the message.
+
+    Raises:
+        BadInput: a weight is missing, is one too many or has another shape; the message names it, and both shapes.
+    """
+    misfit = describe_misfit(module, weights)
+    if misfit:
+        raise BadInput(f"{name}: {misfit}: {fix}")
+    module.load_state_dict(weights)
+
+
+def describe_misfit(module: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """Describes the first weight that does not fit a module, one of another shape before one that only one of them has; None if all fit.
+
+    >>> describe_misfit(nn.Linear(2, 1), {"weight": torch.zeros(3, 4), "bias": torch.zeros(1)})
+    'its weight is [3, 4] there and [1, 2] here'
+    >>> describe_misfit(nn.Linear(2, 1), {"weight": torch.zeros(1, 2)})
+    'it has no bias, which is [1] here (1 weights are missing)'
+    """
+    there, here = dict(weights), module.state_dict()
+    rename_old_weights(module, there)
+    for name in here:
+        if name in there and _shape(here[name]) != _shape(there[name]):
+            return f"its {name} is {_shape(there[name])} there and {_shape(here[name])} here"
+    missing = [name for name in here if name not in there]
+    if missing:
+        return f"it has no {missing[0]}, which is {_shape(here[missing[0]])} here ({len(missing)} weights are missing)"
+    extra = [name for name in there if name not in here]
+    if extra:
+        return f"it has {extra[0]} {_shape(there[extra[0]])}, which is not here ({len(extra)} weights are too many)"
+    return None
+
+
+def _shape(weight: Any) -> list[int]:
+    return list(getattr(weight, "shape", ()))
+
+
+def rename_old_weights(_: nn.Module, weights: dict[str, Any], *__: Any) -> None:
+    """Gives the weights of an older release's checkpoint their names of now."""
+    for old, new in OLD_NAMES.items():
+        if old in weights:
+            weights[new] = weights.pop(old)
 
 
 def describe_start(name: str, **values: tuple[Any, Any]) -> str:

@@ -20,7 +20,7 @@ from distill.losses.base import default_temperature
 from distill.modules.loss_terms import compute_loss, register_losses
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
-from distill.modules.start import is_checkpoint, read_checkpoint
+from distill.modules.start import is_checkpoint, load_weights, read_checkpoint, rename_old_weights
 from distill.records import BadInput, Batch, Encoded
 from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
 from distill.teachers.teacher import Teacher, score_candidates
@@ -28,8 +28,6 @@ from distill.teachers.teacher import Teacher, score_candidates
 STORE, ENSEMBLE = "store", "ensemble"  # names, in losses, of the teacher of data.store and of the ensemble of teachers
 Documents = Literal["inherited", "shared", "separate", "teacher"]
 TOWER_PREFIXES = ("encoder.", "own_documents.")  # in a checkpoint, the names of the weights of the student's towers begin with these
-# names of weights in the checkpoints of release 0.1, and their names now
-OLD_NAMES = {"mixture.constant": "ensemble.constant", "mixture.of_margin": "ensemble.margin_factor"}
 
 
 @dataclass(frozen=True)
@@ -253,20 +251,18 @@ class StudentModule(ScheduledModule):
 
     def _load_start_weights(self, name: str) -> None:
         """Loads the weights of the towers; the weights of the ensemble and of the losses keep their initial values."""
-        try:
-            if is_checkpoint(name):
-                weights = read_checkpoint(name)["state_dict"]
-                towers = {key: tensor for key, tensor in weights.items() if key.startswith(TOWER_PREFIXES)}
-                others = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWER_PREFIXES)}
-                self.load_state_dict(others | towers)
-                return
-            start = load_towers(name)
-            if not start.shared and self.own_documents is None:
-                raise BadInput(f"model.start_from: {name}: has a document tower of its own: set documents: separate or teacher")
-            for tower, start_tower in zip(self.towers, (start.query, start.document), strict=False):
-                tower.load_state_dict(start_tower.state_dict())
-        except RuntimeError:
-            raise BadInput(f"model.start_from: {name}: its weights are of another kind of student than model says") from None
+        origin, fix = f"model.start_from: {name}", "name a student of the same kind as model says"
+        if is_checkpoint(name):
+            weights = read_checkpoint(name)["state_dict"]
+            towers = {key: tensor for key, tensor in weights.items() if key.startswith(TOWER_PREFIXES)}
+            others = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWER_PREFIXES)}
+            load_weights(self, others | towers, origin, fix)
+            return
+        start = load_towers(name)
+        if not start.shared and self.own_documents is None:
+            raise BadInput(f"{origin}: has a document tower of its own: set documents: separate or teacher")
+        for tower, start_tower in zip(self.towers, (start.query, start.document), strict=False):
+            load_weights(tower, start_tower.state_dict(), origin, fix)
 
     def _choose_metric(self, data: RetrievalData) -> str:
         """Returns the name of the dev metric by which the best epoch is chosen."""
@@ -277,10 +273,3 @@ class StudentModule(ScheduledModule):
     def _has_sparse_tables(self) -> bool:
         # on a GPU a dense update is fast, and PyTorch cannot clip sparse gradients
         return self.trainer.strategy.root_device.type == "cpu" and not self.trainer.gradient_clip_val
-
-
-def rename_old_weights(_: nn.Module, weights: dict[str, Any], *__: Any) -> None:
-    """Gives the weights of an older release's checkpoint their names of now."""
-    for old, new in OLD_NAMES.items():
-        if old in weights:
-            weights[new] = weights.pop(old)

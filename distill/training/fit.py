@@ -1,33 +1,45 @@
-"""Steps that the trainings of students and teachers share: find a checkpoint, track the run, fit, load the best weights."""
+"""Steps that the trainings of students and teachers share: find and check a checkpoint, track the run, fit, load the best weights."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from lightning_fabric.utilities.spike import TrainingSpikeException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from distill.callbacks.checkpoints import Stopped
 from distill.callbacks.run_log import RunLog, write_csv
 from distill.callbacks.tracking import Tracking, make_tracker, wandb_runs
+from distill.files.atomic import refuse_unreadable
 from distill.files.device import fp32_products
 from distill.files.progress import log
-from distill.modules.start import read_checkpoint
+from distill.modules.start import describe_misfit, read_checkpoint
+from distill.records import BadInput, one_line
 from distill.training.run_folder import RunFolder
 
 
 def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataModule, checkpoint: str | None) -> None:
-    """Trains to the end; a signal ends the process with its own exit code."""
+    """Trains to the end; a signal ends the process with its own exit code.
+
+    Raises:
+        BadInput: Lightning refuses the configuration, or a callback of its ends the training with an error.
+    """
     try:
         with fp32_products(trainer.strategy.root_device):  # the products that mixed precision does not compute in bf16 are exact
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # the trainer raises it after a signal
         log.info(f"stopped at step {trainer.global_step}: the same command goes on")
-        if isinstance(end, SIGTERMException):
-            raise SystemExit(128 + signal.SIGTERM) from None
+        if isinstance(end, Stopped):
+            raise SystemExit(128 + end.signal) from None
         raise KeyboardInterrupt from None
+    except MisconfigurationException as error:
+        raise BadInput(f"trainer: {one_line(error, 1000)}") from error
+    except TrainingSpikeException as error:
+        fix = "lower model.learning_rate, or set mod_factor of the callback"
+        raise BadInput(f"trainer.callbacks: SpikeDetection: step {trainer.global_step}: {one_line(error)}: {fix}") from None
 
 
 @contextmanager
@@ -67,6 +79,34 @@ def find_checkpoint(run: RunFolder, ckpt_path: str | None) -> str | None:
     if ckpt_path:
         return ckpt_path
     return str(run.last_checkpoint) if run.last_checkpoint.exists() else None
+
+
+def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer, run: RunFolder) -> None:
+    """Refuses a checkpoint that a training cannot go on from: of other weights, of weights alone, or with nothing left to train.
+
+    Args:
+        path: the checkpoint; None for a new run.
+        module: the module, with all its weights.
+        trainer: knows where the training ends.
+        run: the run to continue; its own last checkpoint may be at the end.
+    """
+    if path is None:
+        return
+    checkpoint = read_checkpoint(path)
+    missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
+    if missing:
+        raise BadInput(f"{path}: has weights alone, no {missing[0]} to go on with: name it in model.start_from, to begin from its weights")
+    misfit = describe_misfit(module, checkpoint["state_dict"])
+    if misfit:
+        raise BadInput(f"{path}: {misfit}: name a checkpoint of this model")
+    if run.last_checkpoint.exists() and run.last_checkpoint.samefile(path):
+        return
+    with refuse_unreadable("a checkpoint of a training run", path):
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        steps = checkpoint["global_step"]
+    for name, done, end in (("epochs", epochs, trainer.max_epochs), ("steps", steps, trainer.max_steps)):
+        if end not in (None, -1) and done >= end:
+            raise BadInput(f"{path}: has done {done} {name} of {end}: nothing is left to train: raise trainer.max_{name}")
 
 
 def rewind_logs(checkpoint: str | None, trainer: Trainer) -> int:

@@ -1,4 +1,4 @@
-"""The settings of Lightning's trainer that every training uses, and checks of those that the user gives."""
+"""The settings of Lightning's trainer that every training uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
@@ -22,6 +22,7 @@ from distill.callbacks.theory import Theory
 from distill.files.device import best_device, has_fast_bf16
 from distill.records import BadInput
 from distill.training.run_folder import RunFolder
+from distill.training.trainer_options import as_list, refuse_options
 
 TRAINER_DEFAULTS = {
     "max_epochs": 5,
@@ -52,6 +53,7 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
         checkpoint_every_n_steps: steps between two versions of last.ckpt.
         evaluation: the callback that evaluates on dev.
     """
+    refuse_options(trainer)
     run = RunFolder(out)
     if checkpoint_every_n_steps < 1:
         raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
@@ -85,23 +87,6 @@ def list_watchers(evaluation: Callback, out: Path) -> list[Callback]:
         return [evaluation]
     # health comes first: it stops the training at vectors with NaN, which the evaluation cannot search with
     return [Health(out), evaluation, Theory(), Meter(), Examples(evaluation)]
-
-
-def as_list(value: Any) -> list[Any]:
-    """Converts a value that Lightning accepts as None, one object or a list to a list."""
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def check_length(trainer: Trainer) -> None:
-    """Refuses a training without an end or without a result."""
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        raise BadInput("trainer.fast_dev_run: leaves no model: use --trainer.limit_train_batches for a short run")
-    if not trainer.log_every_n_steps:  # type: ignore[attr-defined]
-        raise BadInput("trainer.log_every_n_steps: 0: must be at least 1")
-    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
-        raise BadInput("trainer.max_epochs: a schedule needs an end: set max_epochs or max_steps")
 
 
 def quiet_lightning() -> None:

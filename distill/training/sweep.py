@@ -22,7 +22,7 @@ from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
 from distill.records import BadInput, one_line
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # placeholders in the command of a sweep file, which a wandb agent would fill in
 Choice = dict[str, Any]
 
@@ -107,10 +107,11 @@ def run_trial(command: list[str]) -> int:
 
     def stop(number: int, _: object) -> None:
         signals.append(number)
-        if number == signal.SIGTERM:  # the terminal sends Ctrl-C to the trial too, and a second one would end it at once
-            trial.terminate()
+        if number != signal.SIGINT:  # the terminal sends Ctrl-C to the trial too, and a second one would end it at once
+            trial.send_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in STOPS}
+    heeded = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP, for the trial too
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         code = trial.wait()
     finally:

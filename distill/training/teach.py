@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -10,9 +11,18 @@ from distill.data.judged_pairs import PairsData
 from distill.files.progress import log
 from distill.modules.start import read_checkpoint
 from distill.modules.teacher import TeacherModule
-from distill.training.fit import claim_on_first_rank, find_checkpoint, fit_to_end, load_best_weights, rewind_logs, track_run
+from distill.training.checks import check_length, check_loop
+from distill.training.fit import (
+    check_checkpoint,
+    claim_on_first_rank,
+    find_checkpoint,
+    fit_to_end,
+    load_best_weights,
+    rewind_logs,
+    track_run,
+)
+from distill.training.joined_ranks import refuse_on_all_ranks
 from distill.training.run_folder import RunFolder
-from distill.training.settings import check_length
 
 
 def train_teacher(
@@ -25,16 +35,21 @@ def train_teacher(
     check_length(trainer)
     if ckpt_path:
         read_checkpoint(ckpt_path)
-    data.setup("fit")
-    module.prepare(run.start if run.start.exists() else None)
-    data.connect(module)
-    fingerprints = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
-    with claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train):
+    checkpoint = find_checkpoint(run, ckpt_path)
+    with ExitStack() as lock:
+        with refuse_on_all_ranks(trainer):
+            data.setup("fit")
+            module.prepare(run.start if run.start.exists() else None)
+            data.connect(module)
+            if not run.finished:
+                check_loop(trainer, module, data)
+                check_checkpoint(checkpoint, module, trainer, run)
+            fingerprints = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
+            lock.enter_context(claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train))
         if trainer.is_global_zero and not run.start.exists():
             module.save(run.start)  # a checkpoint has only weights, and the model of start_from may move or change
         if run.finished:
             return log.info(f"{run.teacher}: done before")
-        checkpoint = find_checkpoint(run, ckpt_path)
         step = rewind_logs(checkpoint, trainer)
         if trainer.is_global_zero:
             precedence = f"its weights and its place in the data win over model.start_from: {module.start_from}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ from distill.files.progress import log
 from distill.modules.start import read_checkpoint
 from distill.modules.student import StudentModule
 from distill.records import BadInput
-from distill.training.fit import claim_on_first_rank, find_checkpoint, fit_to_end, load_best_weights, rewind_logs, track_run
+from distill.training.checks import check_length, check_loop
+from distill.training.fit import (
+    check_checkpoint,
+    claim_on_first_rank,
+    find_checkpoint,
+    fit_to_end,
+    load_best_weights,
+    rewind_logs,
+    track_run,
+)
+from distill.training.joined_ranks import refuse_on_all_ranks
 from distill.training.run_folder import RunFolder
-from distill.training.settings import check_length
 
 
 def train_student(
@@ -39,10 +49,15 @@ def train_student(
     checkpoint = find_checkpoint(run, ckpt_path)
     if module.has_towers and checkpoint is None and not run.finished:
         raise BadInput(f"{run.path}: this module was trained before: make a new StudentModule for a new run")
-    data.setup("fit")
-    module.prepare(data, load_start=checkpoint is None)
-    fingerprints = {"vectors": data.vector_fingerprints()}
-    with claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train):
+    with ExitStack() as lock:
+        with refuse_on_all_ranks(trainer):
+            data.setup("fit")
+            module.prepare(data, load_start=checkpoint is None)
+            if not run.finished:
+                check_loop(trainer, module, data)
+                check_checkpoint(checkpoint, module, trainer, run)
+            fingerprints = {"vectors": data.vector_fingerprints()}
+            lock.enter_context(claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train))
         if run.finished:
             return log.info(f"{run.student}: done before")
         step = rewind_logs(checkpoint, trainer)

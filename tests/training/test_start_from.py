@@ -108,8 +108,8 @@ def test_an_ensemble_begins_anew_from_a_run_without_one(run_folder, source_root,
 @pytest.mark.parametrize(
     ("start", "layers", "words"),
     [
-        ("student", [0, 1, 3], "another kind of student"),
-        ("checkpoints/best.ckpt", [3], "another kind of student"),
+        ("student", [0, 1, 3], r"it has no backbone.encoder.layer.2.\S+, which is \[32, 32\] here \(16 weights are missing\)"),
+        ("checkpoints/best.ckpt", [3], r"it has encoder.backbone.encoder.layer.1.\S+ \[32, 32\], which is not here \(16 weights are too many\)"),
         ("checkpoints/none.ckpt", [0, 3], "no such checkpoint"),
         ("nothing", [0, 3], "no such folder"),
     ],
@@ -119,7 +119,7 @@ def test_other_architectures_are_refused(start, layers, words, run_folder, sourc
         begun(data_of(source_root, store_folder), run_folder / start, layers)
 
 
-@pytest.mark.parametrize(("start", "words"), [("student", "document tower of its own"), ("checkpoints/last.ckpt", "another kind")])
+@pytest.mark.parametrize(("start", "words"), [("student", "document tower of its own"), ("checkpoints/last.ckpt", "it has own_documents.")])
 def test_two_towers_are_not_squeezed_into_one(start, words, two_towers, source_root, store_folder):
     with pytest.raises(BadInput, match=words):
         begun(data_of(source_root, store_folder), two_towers / start)

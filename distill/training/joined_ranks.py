@@ -1,0 +1,55 @@
+"""Ranks that torchrun, a scheduler or a user started: where one is refused before the training, all of them end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from distill.files.progress import log
+from distill.files.ranks import max_over_ranks
+from distill.records import BadInput
+
+FIRST_RANK = "DISTILL_FIRST_RANK"  # environment variable: the process that Lightning lets start the other ranks of its machine
+SECONDS_TO_TELL = 60.0  # how long a refused rank waits for the others, to tell them
+
+
+@contextmanager
+def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
+    """Ends every rank where the block raises on one of them: without this the others would wait for it until they time out.
+
+    Where the first rank starts the others itself, as `--trainer.devices 2` alone does, they do not exist yet while it is refused.
+
+    Args:
+        trainer: knows the ranks; the block is done when all of them have come to its end.
+    """
+    if not _are_started_elsewhere(trainer):
+        os.environ.setdefault(FIRST_RANK, str(os.getpid()))
+        yield
+        return
+    try:
+        yield
+    except BadInput as error:
+        log.error(f"refused, which the other ranks are told now: {error}")
+        teller = threading.Thread(target=_meet, args=(trainer, 1), daemon=True)  # the others may never come
+        teller.start()
+        teller.join(SECONDS_TO_TELL)
+        raise
+    if _meet(trainer, 0):
+        raise BadInput("another rank was refused, and says why")
+
+
+def _are_started_elsewhere(trainer: Trainer) -> bool:
+    environment: Any = getattr(trainer.strategy, "cluster_environment", None)
+    is_started_by_first_rank = os.environ.get(FIRST_RANK, str(os.getpid())) != str(os.getpid())
+    return trainer.world_size > 1 and environment.creates_processes_externally and not is_started_by_first_rank
+
+
+def _meet(trainer: Trainer, refused: int) -> int:
+    """Joins the ranks of the training, which fit goes on with, and returns 1 where any of them is refused."""
+    trainer.strategy.setup_environment()
+    return max_over_ranks(refused, trainer.strategy.root_device)
