@@ -21,7 +21,8 @@ from distill.files.fingerprints import fingerprint
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
-from distill.texts.texts import evenly_spaced_rows
+from distill.texts.own_documents import find_own_documents
+from distill.texts.texts import Texts, evenly_spaced_rows
 from distill.training.run_folder import RunFolder
 from distill.vectors.faiss_index import TUNING_QUERIES, Kind, describe_settings, faiss_index, save_index
 from distill.vectors.search import FaissIndex, search
@@ -67,9 +68,12 @@ def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> Exp
     check_documents(store, data.source)
     store.verify()
     student = student.prepare_for(best_device())
-    index = faiss_index(store, kind, encode_sample(student, data, data.train_split, TUNING_QUERIES), progress=True)
-    dev_queries = torch.from_numpy(encode_sample(student, data, data.dev_split, DEV_QUERIES)).to(best_device())
-    measurements = {**inputs, **describe_settings(index, kind), **measure_index(index, store, dev_queries)}
+    tuning = encode_texts(student, list(sample_queries(data, data.train_split, TUNING_QUERIES)), "query")  # [Q, D]
+    index = faiss_index(store, kind, tuning, progress=True)
+    sample = sample_queries(data, data.dev_split, DEV_QUERIES)
+    dev_queries = torch.from_numpy(encode_texts(student, list(sample), "query")).to(best_device())
+    left_out = find_own_documents(data.source, data.dev_split, sample.ids, store.ids)
+    measurements = {**inputs, **describe_settings(index, kind), **measure_index(index, store, dev_queries, left_out)}
     with write_atomically(destination) as temporary:
         temporary.mkdir()
         save_index(index, temporary / "documents.faiss")
@@ -78,10 +82,10 @@ def add_index(student: Encoder, run: RunFolder, folder: Path, kind: Kind) -> Exp
     return ExportedIndex(destination, measurements, is_new=True)
 
 
-def encode_sample(student: Encoder, data: RetrievalData, split: str, most: int) -> np.ndarray:
-    """Encodes up to `most` queries of a split, evenly spaced over it, with the student: [Q, D]."""
+def sample_queries(data: RetrievalData, split: str, most: int) -> Texts:
+    """Chooses up to `most` queries of a split, evenly spaced over it."""
     queries = data.source.queries(split)
-    return encode_texts(student, queries.read(evenly_spaced_rows(len(queries), most)), "query")
+    return queries.subset(evenly_spaced_rows(len(queries), most))
 
 
 def write_ids(store: VectorStore, path: Path) -> None:
@@ -94,10 +98,13 @@ def write_ids(store: VectorStore, path: Path) -> None:
             file.writelines(f"{id_}\n" for id_ in ids)
 
 
-def measure_index(index: FaissIndex, store: VectorStore, queries: Tensor) -> dict[str, Any]:
-    """Measures the recall of an index against exact search for `queries` [Q, D], and the speed of both."""
-    _, exact = search(queries, store, TOP)  # [Q, TOP]
-    _, approximate = search(queries, index, TOP)  # [Q, TOP]
+def measure_index(index: FaissIndex, store: VectorStore, queries: Tensor, left_out: np.ndarray | None) -> dict[str, Any]:
+    """Measures the recall of an index against exact search for `queries` [Q, D], and the speed of both.
+
+    A query's document in `left_out` [Q], its own, is not counted.
+    """
+    _, exact = search(queries, store, TOP, left_out=left_out)  # [Q, TOP]
+    _, approximate = search(queries, index, TOP, left_out=left_out)  # [Q, TOP]
     return {
         "queries": len(queries),
         f"recall@{TOP}": float(overlap(exact, approximate, TOP).mean()),
