@@ -138,7 +138,7 @@ class TextFile:
     def _refuse_other_kinds(self) -> None:
         """Refuses another encoding, lines that end in a carriage return alone, and a first line that names the columns."""
         refuse_other_kinds(self.path, self.bytes[:HEAD])
-        has_one_line = self.bytes.find(b"\n") < 0
+        has_one_line = self.bytes.find(b"\n", 0, LONGEST_LINE) < 0
         if has_one_line and NEXT_RECORD[self.is_json].search(self.bytes[: 1 << 20]):
             raise BadInput(f"{self.path}: its lines end in a carriage return alone, as on old Macs: save it with line feeds")
         cells = self.bytes[:HEAD].removeprefix(BYTE_ORDER_MARK).split(b"\n")[0].decode(errors="replace").strip().lower().split("\t")

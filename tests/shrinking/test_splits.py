@@ -11,6 +11,7 @@ from shrink_world import make_texts
 
 from distill.records import BadInput
 from distill.shrinking.request import Request
+from distill.shrinking.shrink import refuse_odd_ids
 from distill.shrinking.texts import JobTexts, prepare_texts
 
 DOCUMENTS = 20
@@ -93,3 +94,24 @@ def test_unknown_queries_and_documents_are_counted(tmp_path, caplog):
         prepare_texts(request, tmp_path / "texts")
     assert "1 of 21 judged queries are not among the queries" in caplog.text
     assert "1 of 21 judged documents are unknown" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["documents.csv", "queries.csv"])
+def test_ids_with_white_space_are_named_where_they_were_read(tmp_path, name):
+    (tmp_path / name).write_text(
+        "id,text\n" + "".join(f"{i},{text}\n" for i, text in enumerate(make_texts(60, 9, seed=7))) + "wiki/A 1,odd\n"
+    )
+    request = Request("a teacher", **{name.removesuffix(".csv"): str(tmp_path / name)})
+    texts = prepare_texts(request, tmp_path / "texts")
+    with pytest.raises(BadInput, match=rf"{name} line 62: the id 'wiki/A 1' has white space, which separates the columns of run files"):
+        refuse_odd_ids(request, texts)
+
+
+def test_ids_with_white_space_in_a_source_are_named_with_their_line(tmp_path):
+    prepare(tmp_path, {"dev": range(30)})
+    corpus = tmp_path / "beir" / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace('"d4"', '"d 4"'))
+    request = Request("a teacher", documents=str(tmp_path / "beir"))
+    texts = prepare_texts(request, tmp_path / "others")
+    with pytest.raises(BadInput, match=r"corpus\.jsonl line 5: the id 'd 4' has white space"):
+        refuse_odd_ids(request, texts)

@@ -189,7 +189,7 @@ def test_lists_of_texts_and_of_mappings():
         ("a.jsonl", '{"id": 1, "text": "one"}\n{"text": "x"}\n', r"a\.jsonl line 2: no field 'id': there are text"),
         ("a.jsonl", '{"id": 1.5, "text": "one"}\n', r"a\.jsonl line 1: id is 1\.5 of type float"),
         ("a.jsonl", '{"id": "", "text": "one"}\n', r"a\.jsonl line 1 has an empty id"),
-        ("a.jsonl", '{"id": "a\\tb", "text": "one"}\n', r"a\.jsonl line 1: the id 'a\\tb' has white space"),
+        ("a.jsonl", '{"id": "a\\tb", "text": "one"}\n', r"a\.jsonl line 1: the id 'a\\tb' has a tab"),
         ("a.jsonl", '{"text": "one", "title": ["x"]}\n', r"a\.jsonl line 1: title is \['x'\] of type list"),
         ("a.jsonl", "\n{broken\n", r"a\.jsonl line 2: not valid JSON"),
         ("a.json", '["one", "two"]\n', r"a\.json line 1: no JSON object: expected a record on every line"),
@@ -223,7 +223,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     written(tmp_path / "a.parquet", "x")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BadInput, match=r"pip install 'distill\[parquet\]'"):
+    with pytest.raises(BadInput, match=r"pip install '\.\[parquet\]' in a checkout of distill"):
         read_rows(tmp_path / "a.parquet")
 
 
