@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.records import BadInput, one_line
+from distill.records import BadInput
+from distill.vectors.array_file import ArrayFile
 from distill.vectors.vector_files import GivenIds, VectorFiles, read_ids
 
 
@@ -20,23 +21,31 @@ def open_npy(path: str, files: list[Path], ids: GivenIds) -> VectorFiles:
         ids: text file with an id a line, or a list.
     """
     all_ids = read_ids(path, ids)
-    arrays: list[np.ndarray] = []
+    tables: list[ArrayFile] = []
     for file in files:
-        arrays.append(_open_table(file, width=arrays[0].shape[1] if arrays else None))
+        tables.append(_open_table(file, width=tables[0].array.shape[1] if tables else None))
 
     def read(size: int) -> Iterator[np.ndarray]:
-        return (array[start : start + size] for array in arrays for start in range(0, len(array), size))
+        return (_read_part(table, start, size) for table in tables for start in range(0, len(table.array), size))
 
-    return VectorFiles(path, sum(map(len, arrays)), arrays[0].shape[1], all_ids, read)
+    return VectorFiles(path, sum(len(table.array) for table in tables), tables[0].array.shape[1], all_ids, read)
 
 
-def _open_table(file: Path, width: int | None) -> np.ndarray:
-    """Maps the array [rows, D] of floats in a file into memory; refuses one that is not `width` wide."""
+def _read_part(table: ArrayFile, start: int, size: int) -> np.ndarray:
+    rows, width = table.array.shape
+    part = np.empty((min(size, rows - start), width), table.array.dtype)
+    table.read(start, part)
+    return part
+
+
+def _open_table(file: Path, width: int | None) -> ArrayFile:
+    """Opens the array [rows, D] of floats in a file; refuses one that is not `width` wide."""
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python, which can raise many kinds
-        raise BadInput(f"{file}: not a whole .npy file ({one_line(error)}): write it again") from None
+        table = ArrayFile(file, "write it again")
+    except BadInput as error:
+        raise BadInput(f"{file}: not a whole .npy file{str(error).removeprefix(f'{file}: missing or truncated')}") from None
+    array = table.array
     if array.ndim != 2 or array.dtype.kind != "f" or width not in (None, array.shape[1]):
         expected = "a table of floats" if width is None else f"a table of floats {width} wide"
         raise BadInput(f"{file}: holds {array.dtype} of shape {array.shape}: expected {expected} [rows, width]")
-    return array
+    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 
 from distill.encoders.maker import Maker
 from distill.files.fingerprints import file_fingerprint
-from distill.records import BadInput, one_line
+from distill.records import BadInput
 from distill.texts.ids import Ids
+from distill.vectors.array_file import ArrayFile
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, REMEDY, read_manifest, shard_name
 
 # bytes of this process's memory that a look-up may take: the system also maps what lies around a row, up to a huge page (Linux 6.18)
@@ -24,6 +24,8 @@ LENGTHS_SAMPLED = 1000  # vectors whose lengths stand for those of all
 
 class VectorStore:
     """N vectors of width D by row and by id; files are opened when they are used, by every worker process anew.
+
+    What is read is what the files held when they were opened; where another process changed them meanwhile, reading is refused.
 
     Args:
         folder: as `distill encode` or `distill import` leaves it.
@@ -76,23 +78,30 @@ class VectorStore:
     def texts(self) -> str | None:
         return self._plan.texts
 
-    @cached_property
+    @property
     def ids(self) -> Ids:
-        return Ids(self._open(IDS, (len(self),)), order=self._open(ORDER, (len(self),)))
+        for file in self._id_files:
+            file.require_unchanged()
+        return self._ids
 
     @cached_property
-    def _shards(self) -> list[np.memmap]:
+    def _ids(self) -> Ids:
+        ids, order = self._id_files
+        return Ids(ids.array, order=order.array)
+
+    @cached_property
+    def _id_files(self) -> list[ArrayFile]:
+        return [self._open(name, (len(self),)) for name in (IDS, ORDER)]
+
+    @cached_property
+    def _shards(self) -> list[ArrayFile]:
         return [self._open(shard_name(shard), (size, self.width)) for shard, size in enumerate(self._plan.shard_sizes)]
 
-    def _open(self, name: str, shape: tuple[int, ...]) -> np.memmap:
-        path = self.folder / name
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # NumPy parses the header as Python, which can raise many kinds
-            raise BadInput(f"{path}: missing or truncated ({one_line(error)}): {REMEDY}") from None
-        if array.shape != shape:
-            raise BadInput(f"{path}: holds {array.shape}, the manifest says {shape}: {REMEDY}")
-        return array
+    def _open(self, name: str, shape: tuple[int, ...]) -> ArrayFile:
+        file = ArrayFile(self.folder / name, REMEDY, self.checksums.get(name))
+        if file.array.shape != shape:
+            raise BadInput(f"{file.path}: holds {file.array.shape}, the manifest says {shape}: {REMEDY}")
+        return file
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Reads consecutive rows [n, D] float16 without the memory map, so that a scan leaves nothing in this process's memory."""
@@ -104,7 +113,7 @@ class VectorStore:
         for shard in range(start // size, -(-stop // size)):
             first, last = max(start, shard * size), min(stop, (shard + 1) * size)
             if first < last:
-                _read_rows(self._shards[shard], first - shard * size, vectors[first - start : last - start])
+                self._shards[shard].read(first - shard * size, vectors[first - start : last - start])
         return vectors
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -113,7 +122,7 @@ class VectorStore:
         shards, within = np.divmod(rows, self._plan.rows_per_shard)
         for shard in np.unique(shards):
             here = shards == shard
-            vectors[here] = self._shards[shard][within[here]]
+            vectors[here] = self._shards[shard].take(within[here])
         self._release_mapped(len(rows))
         return vectors
 
@@ -122,8 +131,7 @@ class VectorStore:
         self._mapped += rows * MAPPED_PER_ROW
         if self._mapped > MOST_MAPPED:
             for shard in self._shards:
-                assert isinstance(shard.base, mmap.mmap)
-                shard.base.madvise(mmap.MADV_DONTNEED)
+                shard.unmap()
             self._mapped = 0
 
     @cached_property
@@ -148,21 +156,6 @@ class VectorStore:
                 raise BadInput(f"{path}: missing: {REMEDY}")
             if file_fingerprint(path) != self.checksums.get(name):
                 raise BadInput(f"{path}: its bytes changed since it was written: {REMEDY}")
-
-
-def _read_rows(shard: np.memmap, row: int, into: np.ndarray) -> None:
-    """Fills `into` [n, D] with the rows of a shard from `row` on, without the memory map where the file's format allows it."""
-    if not shard.flags.c_contiguous or shard.dtype != into.dtype:
-        into[:] = shard[row : row + len(into)]
-        return
-    with open(str(shard.filename), "rb", buffering=0) as file:
-        file.seek(shard.offset + row * into.shape[1] * into.itemsize)
-        view, done = into.reshape(-1).view(np.uint8).data, 0
-        while done < len(view):  # a single call may read less
-            count = file.readinto(view[done:])
-            if not count:
-                raise BadInput(f"{shard.filename}: shorter than its header says: {REMEDY}")
-            done += count
 
 
 class TeacherStore:

@@ -273,14 +273,14 @@ def test_ctrl_c_ends_a_wait_at_once():
     ],
 )
 def test_an_address_that_is_none(address):
-    with pytest.raises(BadInput, match="not the address of a server|holds no key") as refusal:
+    with pytest.raises(BadInput, match=r"not the address of a server|holds no key") as refusal:
         Endpoint(address, "embeddings")
     assert str(refusal.value).isprintable() and "sk-secret" not in str(refusal.value) and "pa ss" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".com"])
 def test_a_host_name_that_no_machine_can_have(host):
-    with pytest.raises(BadInput, match="not the address of a server|gave up after 1 tries"):
+    with pytest.raises(BadInput, match=r"not the address of a server|gave up after 1 tries"):
         Endpoint(f"http://{host}/v1", "embeddings").post({}, bytes, attempts=1)
 
 

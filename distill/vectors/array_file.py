@@ -1,0 +1,164 @@
+"""Arrays in files that another process may replace, rewrite or cut while this one reads them: it reads one state of them, or refuses."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.files.fingerprints import file_fingerprint
+from distill.records import BadInput, one_line
+
+ROWS_PER_CALL = 1024  # addresses that the system reads from in one call
+State = tuple[int, int, int, int]  # device, inode, bytes, time of the last change
+
+
+class RawArray:
+    """Rows of numbers in a file, from a place on, which are read in runs; what is read is what the file held when it was opened.
+
+    Args:
+        path: the file.
+        remedy: how to mend it, for messages.
+        offset: byte of the first number.
+        checksum: fingerprint of the file's bytes: with it a file that was written again with the same bytes is taken for the same.
+    """
+
+    def __init__(self, path: Path, remedy: str, offset: int = 0, checksum: str | None = None):
+        self.path, self.remedy, self.offset, self.checksum = path, remedy, offset, checksum
+        self._state = _read_state(path)
+
+    def require_unchanged(self) -> None:
+        """Refuses a file that holds other bytes than when it was opened."""
+        try:
+            state = _read_state(self.path)
+            if state != self._state:
+                if self.checksum is None or file_fingerprint(self.path) != self.checksum:
+                    raise self.changed()
+                self._state = state
+        except OSError as error:
+            raise BadInput(f"{self.path}: gone while it was read ({error.strerror}): {self.remedy}") from None
+
+    def read(self, start: int, into: np.ndarray) -> None:
+        """Fills `into` [n, D], of the numbers' dtype, with the rows from `start` on, without a memory map."""
+        self.require_unchanged()
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self.offset + start * into.shape[1] * into.itemsize)
+            view, done = into.reshape(-1).view(np.uint8).data, 0
+            while done < len(view):  # a single call may read less
+                count = file.readinto(view[done:])
+                if not count:
+                    raise self.changed()
+                done += count
+            if _make_state(os.fstat(file.fileno())) != self._state:
+                raise self.changed()
+
+    def changed(self) -> BadInput:
+        """The error of a file that changed."""
+        return BadInput(f"{self.path}: changed while it was read: {self.remedy}")
+
+
+class ArrayFile:
+    """An array in a `.npy` file that is mapped into memory.
+
+    A memory map of a file that is cut ends the process when it is read past the file's new end. So rows are copied by the system, which
+    reports that instead, and before every reading the file is compared with what it was.
+
+    Args:
+        path: the file.
+        remedy: how to mend it, for messages.
+        checksum: as of `RawArray`.
+
+    Attributes:
+        array: the mapped array; call `require_unchanged` before reading from it.
+
+    Raises:
+        BadInput: the file is missing, cut off or no array.
+    """
+
+    def __init__(self, path: Path, remedy: str, checksum: str | None = None):
+        self.path = path
+        try:
+            self._raw = RawArray(path, remedy, checksum=checksum)
+            self.array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
+            self._raw.offset = self.array.offset
+        except Exception as error:  # NumPy parses the header as Python, which can raise many kinds
+            raise BadInput(f"{path}: missing or truncated ({one_line(error)}): {remedy}") from None
+
+    def require_unchanged(self) -> None:
+        """Refuses a file that holds other bytes than when it was opened."""
+        self._raw.require_unchanged()
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Looks up any rows [n] of an array [N, D]."""
+        self.require_unchanged()
+        if not self.array.flags.c_contiguous or _system_copy() is None:
+            return self.array[rows]
+        found = np.empty((len(rows), self.array.shape[1]), self.array.dtype)
+        try:
+            copy_rows(self.array, rows, found)
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                raise self._raw.changed() from None
+            return self.array[rows]  # a system that forbids this kind of copy
+        return found
+
+    def read(self, start: int, into: np.ndarray) -> None:
+        """Fills `into` [n, D] with the rows from `start` on, without the memory map where the file's format allows it."""
+        if self.array.flags.c_contiguous and self.array.dtype == into.dtype:
+            self._raw.read(start, into)
+            return
+        self.require_unchanged()
+        into[:] = self.array[start : start + len(into)]
+
+    def unmap(self) -> None:
+        """Frees the memory of this process that reading took; the file stays in the system's cache."""
+        if isinstance(self.array.base, mmap.mmap):
+            self.array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def copy_rows(array: np.ndarray, rows: np.ndarray, into: np.ndarray) -> None:
+    """Copies rows [n] of a mapped array [N, D] into `into` [n, D]; OSError with EFAULT where the file does not reach so far any more."""
+    copy = _system_copy()
+    size = into.shape[1] * into.itemsize
+    rows = np.where(rows < 0, rows + len(array), rows)
+    if len(rows) and (rows.min() < 0 or rows.max() >= len(array)):
+        raise IndexError(f"a row is not among {len(array)}")
+    places = np.empty((len(rows), 2), np.uint64)  # address and bytes of each row
+    places[:, 0] = array.ctypes.data + rows * size
+    places[:, 1] = size
+    for start in range(0, len(rows), ROWS_PER_CALL):
+        part = places[start : start + ROWS_PER_CALL]
+        target = np.array([into.ctypes.data + start * size, len(part) * size], np.uint64)
+        copied = copy(os.getpid(), target.ctypes.data, 1, part.ctypes.data, len(part), 0)
+        if copied != len(part) * size:
+            raise OSError(ctypes.get_errno() if copied < 0 else errno.EFAULT, "not all rows could be copied")
+
+
+@cache
+def _system_copy() -> Any:
+    """Linux's process_vm_readv, which copies memory of a process, here of this one, and fails where plain reading would end it.
+
+    None on other systems.
+    """
+    # PyDLL keeps Python's lock: to give it up for microseconds could cost milliseconds
+    function = getattr(ctypes.PyDLL(None, use_errno=True), "process_vm_readv", None)
+    if function is None:
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_ulong
+    function.argtypes = [ctypes.c_int, pointer, number, pointer, number, number]
+    function.restype = ctypes.c_ssize_t
+    return function
+
+
+def _read_state(path: Path) -> State:
+    return _make_state(os.stat(path))
+
+
+def _make_state(status: os.stat_result) -> State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
