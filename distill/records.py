@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,12 +12,35 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Control characters but tab and line break, marks that turn the direction of writing, and halves of surrogate pairs.
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object, breaks: bool = True) -> str:
+    r"""The text as a terminal may be given it: what it would obey rather than show is written out, wherever the text comes from.
+
+    Args:
+        text: anything that `str` takes.
+        breaks: whether line breaks stay; False writes them out too.
+
+    >>> printable("a title\x1b]0;mine\x07"), printable("two\nlines", breaks=False)
+    ('a title\\x1b]0;mine\\x07', 'two\\nlines')
+    """
+    shown = OBEYED.sub(lambda match: ascii(match[0])[1:-1], str(text))
+    return shown if breaks else shown.replace("\n", "\\n")
+
+
 class BadInput(Exception):
     """An error the user can mend: one line that names the file, the line or key, and the fix. The command line exits with code 2."""
 
     def __init__(self, message: str):
         # Messages quote files, which may hold lines of any length.
-        super().__init__(message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}")
+        message = message if len(message) <= 2000 else f"{message[:1000]} ... {message[-900:]}"
+        super().__init__(printable(message, breaks=False))
+
+
+class NeedsTrust(BadInput):
+    """A folder asks for code, or for more than reading files, which it only gets where the user trusts whoever made it."""
 
 
 class UnknownKind(BadInput):

@@ -52,13 +52,14 @@ class Run:
 
     Args:
         folder: the run folder, as `distill train` or `distill.train` leaves it.
+        trust: whether its files may name code of other packages, which is then imported, and sources that do more than read files.
 
     Raises:
         BadInput: where the folder is no run folder.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = RunFolder(Path(folder))
+    def __init__(self, folder: str | Path, trust: bool = False):
+        self.folder = RunFolder(Path(folder), trust=trust)
         self.folder.settings()
 
     @property
@@ -95,19 +96,19 @@ class Run:
 
     def evaluate(self, split: str = "test", **options: Any) -> Results:
         """Measures the student beside its teacher and keeps the results in the folder; options are those of `evaluate_run`."""
-        return evaluate_run(self.path, split, **options)
+        return evaluate_run(self.path, split, **{"trust": self.folder.trust, **options})
 
     def report(self, out: str | Path | None = None) -> Report:
         """Writes the report page, report.html in the folder by default."""
         from distill.report.report import report
 
-        return report([str(self.path)], None if out is None else str(out))
+        return report([str(self.path)], None if out is None else str(out), trust=self.folder.trust)
 
     def export(self, out: str | Path | None = None, index: Kind | None = None, router: bool = False) -> Export:
         """Writes the student for other programs; see `distill.export.export.export`."""
         from distill.export.export import export
 
-        return export(str(self.path), None if out is None else str(out), index, router)
+        return export(str(self.path), None if out is None else str(out), index, router, self.folder.trust)
 
     def search(self, query: str, k: int = 5) -> list[Hit]:
         """The `k` documents that the student finds nearest to a query, best first."""

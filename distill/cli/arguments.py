@@ -37,6 +37,21 @@ def move_files_first(arguments: Sequence[str], options: Collection[str] = CONFIG
     return [*files, *others, *arguments[place:]]
 
 
+def complete_switches(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
+    """Gives each option that is true or false, and stands alone, its value, so that it does not take the next word.
+
+    >>> complete_switches(["--trust", "runs/a", "--router", "false"], {"--trust", "--router"})
+    ['--trust=true', 'runs/a', '--router', 'false']
+    """
+    end = _count_options(arguments)
+    completed = []
+    for place, word in enumerate(arguments[:end]):
+        value = arguments[place + 1].lower() if place + 1 < end else ""
+        stands_alone = word in switches and value not in ("true", "false")
+        completed.append(f"{word}=true" if stands_alone else word)
+    return [*completed, *arguments[end:]]
+
+
 def _is_joined(word: str) -> bool:
     """Whether a word is `-c` and its file in one, as in `-ca.yaml`."""
     return len(word) > 2 and word.startswith("-c")

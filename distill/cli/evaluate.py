@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from distill.cli.terminal import show_text
 from distill.evaluation.evaluate import evaluate as evaluate_any
 from distill.evaluation.evaluate import evaluate_run
 from distill.evaluation.results import Results
@@ -33,6 +34,7 @@ def evaluate(
     teacher: str | None = None,
     documents: Literal["teacher", "student"] = "teacher",
     at_least: float | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Measures teacher and student on one corpus: metrics, retention with 95% intervals, agreement, latency.
 
@@ -50,13 +52,15 @@ def evaluate(
         teacher: beside `student`: likewise, or a store.
         documents: beside `student`: whose document vectors it searches, the teacher's or its own.
         at_least: what the student has to keep of nDCG@10 (of overlap@10 where nothing is judged), e.g. 0.97; below it the exit code is 1.
+        trust: whether the run's files may name code of other packages, which is then imported, and sources that do more than read files;
+            not for a folder from somebody else.
     """
     if at_least is not None and not 0 < at_least <= 2:
         raise BadInput(f"at_least: {at_least}: a share of what the teacher has, e.g. 0.97")
     if student is None and teacher is None:
         if run is None:
             raise BadInput("run must be given: name a run folder, or give --student, --teacher and --source")
-        results = evaluate_run(run, split, source, store, baselines, out)
+        results = evaluate_run(run, split, source, store, baselines, out, trust)
         return Evaluation(results, Path(out) if out else Path(run) / "results.json", at_least)
     if run is not None or store is not None or student is None or teacher is None or source is None:
         raise BadInput("--student, --teacher and --source belong together, without a run folder and --store: a store is a --teacher")
@@ -68,12 +72,12 @@ def evaluate(
 
 def show(evaluation: Evaluation) -> int:
     results = evaluation.results
-    print(f"\n{results}")
+    show_text(f"\n{results}")
     if evaluation.path is not None:
-        print(evaluation.path)
+        show_text(evaluation.path)
     if evaluation.at_least is None or results.main_retention.value >= evaluation.at_least:
         return 0
-    print(f"{results.main_retention.value:.4f} of the teacher's {results.main_metric} is below --at_least {evaluation.at_least}")
+    show_text(f"{results.main_retention.value:.4f} of the teacher's {results.main_metric} is below --at_least {evaluation.at_least}")
     return 1
 
 

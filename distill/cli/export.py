@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill.cli.terminal import show_text
 from distill.export.export import Export, export
 from distill.export.index import describe_index
 from distill.export.serving import describe_choice
@@ -13,23 +14,23 @@ def show(result: Export) -> None:
     """Prints what was written and what was left out, and why."""
     serving = result.serving
     if serving.latency is None:
-        print(f"ONNX left out: {serving.reason}")
+        show_text(f"ONNX left out: {serving.reason}")
     elif serving.is_new:
-        print(format_latency(serving.latency))
+        show_text(format_latency(serving.latency))
     if not result.is_new:
-        print(f"{result.folder}: done before, the model card as of now")
+        show_text(f"{result.folder}: done before, the model card as of now")
     else:
-        print(f"{result.student}: SentenceTransformer({str(result.student)!r}).encode(queries)")
+        show_text(f"{result.student}: SentenceTransformer({str(result.student)!r}).encode(queries)")
     if result.router is not None:
-        print(f"{result.router}: encode_query(...) is the student, encode_document(...) the teacher")
+        show_text(f"{result.router}: encode_query(...) is the student, encode_document(...) the teacher")
     elif result.teacher_is_here:
-        print("The teacher is not copied: --router adds router/, student and teacher as one model")
+        show_text("The teacher is not copied: --router adds router/, student and teacher as one model")
     else:
         origin = result.teacher.describe_origin()
-        print(f"{result.teacher.name}: its vectors {origin}, the model is not here: no router/ of student and teacher")
+        show_text(f"{result.teacher.name}: its vectors {origin}, the model is not here: no router/ of student and teacher")
     if result.index is not None:
         done_before = "" if result.index.is_new else "done before, "
-        print(f"{result.index.folder}: {done_before}{describe_index(result.index.measurements)}")
+        show_text(f"{result.index.folder}: {done_before}{describe_index(result.index.measurements)}")
 
 
 def format_latency(latency: dict[str, Any]) -> str:

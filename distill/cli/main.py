@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from distill.cli.terminal import show_errors_clean, show_text
+from distill.records import printable
+
 # verb: what it does; distill/cli/VERB.py has the function whose signature is its options
 VERBS = {
     "shrink": "the whole job: teacher and queries in, student, verdict, report and export out",
@@ -50,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def answer(arguments: list[str]) -> int:
     """Prints the overview or the version, or runs a verb; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(format_overview())
+        show_text(format_overview())
         return 0
     if arguments[0] == "--version":
         from importlib.metadata import version
 
-        print(version("distill"))
+        show_text(version("distill"))
         return 0
     verb = arguments.pop(0)
     if verb not in VERBS:
@@ -94,6 +97,7 @@ def call_verb(verb: str, arguments: list[str]) -> int:
     from distill.files.progress import show_log
 
     show_log()
+    show_errors_clean()
     if hasattr(module, "main"):
         module.main(arguments)
         return 0
@@ -103,7 +107,8 @@ def call_verb(verb: str, arguments: list[str]) -> int:
 
 
 def print_refusal(message: str) -> int:
-    print(f"distill {message}" if not message.startswith("no verb") else f"distill: {message}", file=sys.stderr)
+    line = printable(message, breaks=False)
+    show_text(f"distill {line}" if not line.startswith("no verb") else f"distill: {line}", error=True)
     return 2
 
 

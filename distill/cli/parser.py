@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
 from pytorch_lightning.cli import LightningArgumentParser
 
-from distill.cli.arguments import move_files_first, replace_class_names
+from distill.cli.arguments import complete_switches, move_files_first, replace_class_names
 from distill.cli.messages import find_misspelt_option, list_classes, one_line, with_suggestion
+from distill.files.yaml_files import refuse_too_many_values
 from distill.records import BadInput
 
 # arguments without a flag that are of any number, or stand beside options that must be given
@@ -22,6 +24,18 @@ OPTIONAL_RUN: dict[str, Any] = {"nargs": "?", "default": None, "help": "run fold
 # the end of the message where an argument is missing whose place another one has taken
 MISSING = {"query": 'the run folder comes first: distill search runs/mine "how long does a cold last"'}
 CONFIG_HELP = "YAML file with any of the options below; may be repeated, the later one wins"
+
+
+_load_yaml = get_loader("yaml")
+
+
+def load_yaml(text: str) -> Any:
+    """Loads a value of the command line or a configuration file; refuses one whose aliases stand for too much."""
+    refuse_too_many_values(text)
+    return _load_yaml(text)
+
+
+set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
 
 
 def call_function(verb: str, function: Callable[..., Any], arguments: list[str]) -> Any:
@@ -36,10 +50,12 @@ def call_function(verb: str, function: Callable[..., Any], arguments: list[str])
     for name, options in positional.items():
         parser.add_argument(name, type=str, **options)
     parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=set(positional))
+    switches = set()
     for action in parser._actions:
         if action.default is False:  # `--router` alone is `--router true`
             action.nargs, action.const = "?", True
-    config = parser.instantiate_classes(parser.parse_args(move_files_first(arguments)))
+            switches.add(f"--{action.dest}")
+    config = parser.instantiate_classes(parser.parse_args(move_files_first(complete_switches(arguments, switches))))
     config.pop("config", None)
     return function(**config)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from distill.cli.terminal import show_text
 from distill.report.report import Report, report
 
 
 def show(result: Report) -> None:
-    print(result)
+    show_text(result)
 
 
 FUNCTION = report

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from distill.cli.terminal import show_text
 from distill.evaluation.rerank import RerankResults, rerank
 
 
 def show(results: RerankResults) -> None:
-    print(f"\n{results}\n{results.path}")
+    show_text(f"\n{results}\n{results.path}")
 
 
 FUNCTION = rerank

@@ -6,20 +6,24 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from distill.cli.terminal import show_text
+from distill.records import printable
 from distill.run import Hit, Run
 
 Answers = Iterable[tuple[str, list[Hit]]]
 
 
-def search_documents(run: str, query: str, k: int = 5) -> Answers:
+def search_documents(run: str, query: str, k: int = 5, trust: bool = False) -> Answers:
     """Prints the documents that the student finds nearest to a query, from the teacher's own store.
 
     Args:
         run: run folder, as `distill train` leaves it.
         query: the words to search for; - reads one query a line from the terminal or a pipe.
         k: documents to show.
+        trust: whether its files may name code of other packages, which is then imported, and sources that do more than read files; not
+            for a folder from somebody else.
     """
-    opened = Run(run)
+    opened = Run(run, trust)
     opened.folder.require_student()
     queries = read_typed_queries() if query == "-" else [query]
     return ((words, opened.search(words, k)) for words in queries)
@@ -27,18 +31,18 @@ def search_documents(run: str, query: str, k: int = 5) -> Answers:
 
 def show(answers: Answers) -> None:
     for query, hits in answers:
-        print(f"\n{query}")
+        show_text(f"\n{printable(query, breaks=False)}")
         for rank, hit in enumerate(hits, start=1):
-            print(f"  {rank}. {hit.score:.3f}  {hit.title or hit.id}")
+            show_text(f"  {rank}. {hit.score:.3f}  {printable(hit.title or hit.id, breaks=False)}")
             if hit.text:
-                print(f"     {textwrap.shorten(hit.text, 160, placeholder=' ...')}")
+                show_text(f"     {textwrap.shorten(hit.text, 160, placeholder=' ...')}")
 
 
 def read_typed_queries() -> Iterator[str]:
     """Queries from standard input, with a prompt where a person types them."""
     while True:
         if sys.stdin.isatty():
-            print("query> ", end="", flush=True)
+            show_text("query> ", end="")
         line = sys.stdin.readline()
         if not line:
             return

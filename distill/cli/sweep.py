@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from distill.cli.terminal import show_text
 from distill.training.sweep import Sweep, sweep
 
 
 def show(outcome: Sweep) -> int:
-    print(f"{outcome}\n{outcome.path}")
+    show_text(f"{outcome}\n{outcome.path}")
     if any(trial.value is not None for trial in outcome.trials):
         return 0
-    print(f"No training ended with a value of {outcome.metric}: each of them says above why, or logged none of that name")
+    show_text(f"No training ended with a value of {outcome.metric}: each of them says above why, or logged none of that name")
     return 1
 
 

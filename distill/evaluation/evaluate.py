@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +16,9 @@ from distill.encoders.towers import Towers, is_available, load_maker, load_tower
 from distill.evaluation.costs import Timing, open_exported
 from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
 from distill.evaluation.latency import sample_queries
+from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
 from distill.evaluation.results import STUDENT, TEACHER, Results
 from distill.evaluation.systems import System, open_system
-from distill.files.atomic import write_atomically
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import best_device, resolve_precision
 from distill.files.fingerprints import fingerprint
@@ -27,7 +26,6 @@ from distill.files.progress import log
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine, overlap
 from distill.metrics.retention import bootstrap_mean, bootstrap_ratio
-from distill.metrics.trec_runs import write_trec
 from distill.records import BadInput, Ranking
 from distill.teachers.embedder import encode_set
 from distill.teachers.function import as_float32
@@ -98,6 +96,7 @@ def evaluate_run(
     store: str | None = None,
     baselines: dict[str, str] | None = None,
     out: str | Path | None = None,
+    trust: bool = False,
 ) -> Results:
     """Measures the student of a run folder beside its teacher, and leaves the results there.
 
@@ -110,8 +109,11 @@ def evaluate_run(
         store: the teacher's store of those texts.
         baselines: more systems by name: a TREC run file, or an encoder folder that writes query vectors into the teacher's space.
         out: where to write the results; `results.json` in the run folder by default. The rankings of results-NAME.json are in `runs-NAME/`.
+        trust: as `RunFolder` has it.
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(Path(run), trust=trust)
+    destination = Path(out) if out else folder.path / "results.json"
+    refuse_linked_rankings(destination, split, trust)
     check_names(baselines or {})
     towers = load_towers(str(folder.require_student()))
     texts, opened = _texts_and_store(folder, source, store)
@@ -123,7 +125,6 @@ def evaluate_run(
     timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
-    destination = Path(out) if out else folder.path / "results.json"
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, split)
     results.save(destination)
     return results
@@ -249,20 +250,6 @@ def open_maker(store: TeacherStore) -> System | None:
         return open_system(load_maker(store.maker))
     log.info(f"{store.maker.name}: the teacher's model is not here: no size and latency of it")
     return None
-
-
-def write_rankings(rankings: dict[str, Ranking], files: dict[str, str], corpus: Ids, results: Path, split: str) -> None:
-    """Writes TREC run files beside `results`; those of results-NAME.json apart, as a run's own results must keep theirs."""
-    folder = "runs" if results.name == "results.json" else f"runs-{results.stem.removeprefix('results-')}"
-    for name, ranking in rankings.items():
-        path = results.parent / folder / split / f"{name}.trec"
-        original = Path(files.get(name, ""))
-        if not original.is_file():
-            write_trec(ranking, corpus.__getitem__, path)
-        elif not (path.exists() and path.samefile(original)):
-            # copied as it is: without its documents of other corpora those below them would move up
-            with write_atomically(path) as temporary:
-                shutil.copyfile(original, temporary)
 
 
 def embed_corpus(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, is_available, load_maker
-from distill.export.index import ExportedIndex, add_index
+from distill.export.index import FOLDER, ExportedIndex, add_index
 from distill.export.model_card import write_card
 from distill.export.serving import Serving, add_serving
 from distill.files.atomic import read_json, write_atomically, write_json
+from distill.files.links import refuse_links_out
 from distill.records import BadInput
 from distill.training.run_folder import RunFolder
 from distill.vectors.faiss_index import Kind, require_faiss
@@ -46,7 +48,7 @@ class Export:
     is_new: bool
 
 
-def export(run: str, out: str | None = None, index: Kind | None = None, router: bool = False) -> Export:
+def export(run: str, out: str | None = None, index: Kind | None = None, router: bool = False, trust: bool = False) -> Export:
     """Writes the student as a sentence-transformers folder, ONNX models of it, and a model card.
 
     `student/` embeds queries. If the extra `onnx` is installed, it contains ONNX models too, and `latency.json` recommends which model
@@ -59,13 +61,15 @@ def export(run: str, out: str | None = None, index: Kind | None = None, router: 
             with all documents, ivf and hnsw with some of them. Needs the extra `cpu` or `gpu`; may be added to an earlier export.
         router: also write student and a copy of the teacher as one model into `router/`: `encode_query` is the student,
             `encode_document` the teacher, each with their own prompts. May be added to an earlier export.
+        trust: whether its files may name code of other packages, which is then imported, and sources that do more than read files; not
+            for a folder from somebody else.
 
     Raises:
         BadInput: the folder has something else in it, or the teacher's model is not available for `router`.
     """
     if index:
         require_faiss()
-    folder = RunFolder(Path(run))
+    folder = RunFolder(Path(run), trust=trust)
     if not folder.inherits_documents:
         whole = folder.require_student()
         raise BadInput(f"{run}: its student embeds documents itself: {whole} is the whole model, for sentence-transformers too")
@@ -75,6 +79,9 @@ def export(run: str, out: str | None = None, index: Kind | None = None, router: 
     if router and teacher is None:
         raise BadInput(f"router: the model {maker.name} is not here, its vectors {maker.describe_origin()}: leave --router out")
     destination = Path(out) if out else folder.path / "export"
+    if not trust:
+        for name in ("student/onnx", FOLDER, ROUTER):
+            refuse_links_out(destination, name)
     inputs = {"student": student.fingerprint(), "teacher": maker.fingerprint}
     serving, is_new = write_export(destination, inputs, folder, student, teacher)
     if router and teacher is not None and not (destination / ROUTER).exists():
@@ -98,7 +105,7 @@ def write_export(
     queries = None if teacher is None else teacher.query
     if holds_export(destination, inputs):
         return add_serving(student, queries, run, destination), False  # the extra may have been installed since
-    with write_atomically(destination) as temporary:
+    with write_atomically(Path(os.path.realpath(destination))) as temporary:  # a link to the folder stays one
         temporary.mkdir(parents=True)
         student.save_pretrained(temporary / "student")
         serving = add_serving(student, queries, run, temporary)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from distill.encoders.encoder import Encoder
+from distill.encoders.onnx_encoder import MODELS
 from distill.evaluation.results import format_agreement
 from distill.export.index import FOLDER, MEASUREMENTS, describe_index
 from distill.export.serving import LATENCY, PYTORCH, describe_choice
 from distill.files.atomic import read_json, write_atomically
+from distill.records import printable
 from distill.training.run_folder import RunFolder
 
+LOCAL_PATH = re.compile(r"[/~\\.]|[A-Za-z]:[/\\]")  # the beginning of one
+IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots")
+HOMES = ("home", "Users")  # a user's name follows, which is no part of a model's
 HERE = Path(__file__).parent
 TEMPLATE = "model_card.md.jinja"
 RETENTION_ROW = "kept, 95% interval"  # label of the last row of the table of results
@@ -78,8 +84,8 @@ def render_card(
         metrics=list(results["retention"]) if results else [],
         agreement=format_agreement(results) if results else None,
         rows=make_rows(results) if results else {},
-        run=run.path,
-        settings=json.dumps(run.settings()["model"], indent=1),
+        run=run.path.resolve().name,
+        settings=json.dumps(hide_paths(run.settings()["model"]), indent=1),
     )
 
 
@@ -87,7 +93,7 @@ def find_onnx_file(latency: dict[str, Any] | None) -> str | None:
     """Returns the path, in the student's folder, of the ONNX model to serve; None if PyTorch should be served."""
     if latency is None or latency["serve"] == PYTORCH:
         return None
-    return latency["paths"][latency["serve"]]["file"].removeprefix("student/")
+    return MODELS.get(latency["serve"])  # no name out of the file, which is written into Python here
 
 
 def make_rows(results: dict[str, Any]) -> dict[str, list[str]]:
@@ -106,10 +112,32 @@ def format_millions(encoder: Encoder) -> str:
     return f"{encoder.parameter_count() / 1e6:.1f}"
 
 
-def public_name(model: str) -> str:
-    """Returns a hub name unchanged, and the last two parts of a local path, so that no card shows a path of this machine.
+def hide_paths(node: Any) -> Any:
+    """The same settings with `public_name` for every text, so that no path of this machine is among them.
 
-    >>> public_name("/home/me/models/acme/small")
-    'acme/small'
+    >>> hide_paths({"start_from": "/home/me/runs/first", "losses": ["query_matching"]})
+    {'start_from': 'runs/first', 'losses': ['query_matching']}
     """
-    return "/".join(Path(model).parts[-2:]) if Path(model).is_absolute() else model
+    if isinstance(node, dict):
+        return {public_name(str(key)): hide_paths(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [hide_paths(value) for value in node]
+    return public_name(node) if isinstance(node, str) else node
+
+
+def public_name(model: str) -> str:
+    """Returns a hub name unchanged, and of a local path its end, so that no card shows whose machine it was made on.
+
+    >>> public_name("/home/me/models/acme/small"), public_name("/home/me/small"), public_name("acme/small")
+    ('acme/small', 'small', 'acme/small')
+    """
+    name = printable(model, breaks=False).removeprefix("file://")
+    in_cache = IN_HUB_CACHE.search(name)
+    if in_cache:
+        return in_cache[1].replace("--", "/")
+    if not LOCAL_PATH.match(name):
+        return name
+    parts = [part for part in re.split(r"[/\\]+", name) if part.strip("./~") and not part.endswith(":")]
+    if parts and parts[0] in HOMES:
+        return "/".join(parts[2:][-2:]) or "model"
+    return "/".join(parts[-2:] if len(parts) > 2 else parts[-1:]) or "model"

@@ -21,7 +21,7 @@ from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, wr
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine
-from distill.records import BadInput
+from distill.records import BadInput, NeedsTrust
 from distill.texts.texts import evenly_spaced_rows
 from distill.training.run_folder import RunFolder
 
@@ -64,6 +64,8 @@ def add_serving(student: Encoder, teacher: Encoder | None, run: RunFolder, folde
         data = run.data()
         queries = sample_queries(data.source.queries(data.dev_split))
         write_models(student, folder / "student", queries)
+    except NeedsTrust:
+        raise
     except (NoGraph, BadInput) as error:
         return Serving(reason=str(error))
     latency = measure_serving(student, teacher, folder / "student", queries)

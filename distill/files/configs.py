@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from importlib.util import find_spec
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from distill.records import BadInput
+from distill.records import BadInput, NeedsTrust
 
 # Where release 0.1 had classes that its run folders name.
 OLD_MODULES = {
@@ -155,34 +157,78 @@ def _dotted_path(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
-def from_config(node: Any) -> Any:
+def from_config(node: Any, trust: bool = False) -> Any:
     """Makes the objects that a configuration describes: the way back from `to_config`.
 
     Args:
         node: plain values; every {class_path, init_args} within them is replaced by the object.
+        trust: whether code of other packages may be imported; without it their classes are made only where the program has imported
+            them already.
 
     Raises:
-        BadInput: a class path names no class, or one that is not derived from a class of this package.
+        BadInput: a class path names no class, one that is not derived from a class of this package, or one that needs trust.
     """
     if isinstance(node, list):
-        return [from_config(item) for item in node]
+        return [from_config(item, trust) for item in node]
     if not isinstance(node, dict):
         return node
     if "class_path" not in node:
-        return {key: from_config(value) for key, value in node.items()}
-    return load_class(node["class_path"])(**from_config(node.get("init_args") or {}))
+        return {key: from_config(value, trust) for key, value in node.items()}
+    return load_class(node["class_path"], trust)(**from_config(node.get("init_args") or {}, trust))
 
 
-def load_class(path: str) -> type:
-    """Imports the class of that dotted path; refuses a class that is not derived from a class of this package."""
+def load_class(path: str, trust: bool = False) -> type:
+    """Imports the class of that dotted path; refuses a class that is not derived from a class of this package.
+
+    Without `trust` nothing of another package is imported: a class of it must be in the program already.
+    """
+    name = _translate_old_path(str(path))
+    if not (trust or is_imported(name)) and _can_be_imported(name):
+        raise NeedsTrust(f"{path}: {describe_trust('is code outside of this package')}")
     try:
-        value = _import_name(_translate_old_path(str(path)))
+        value = _import_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"{path}: no class of that path ({error}): mend the path or install its package") from None
     # A run folder from somebody else must not choose which code is called here.
     if not isinstance(value, type) or not any(base.__module__.startswith("distill.") for base in value.__mro__):
         raise BadInput(f"{path}: no class of this package, nor derived from one: mend the path")
     return value
+
+
+def describe_trust(danger: str) -> str:
+    """The end of a message about something that is done only for folders that the user trusts.
+
+    >>> describe_trust("writes files")
+    'writes files: give --trust (in Python trust=True) if you trust whoever made the folder'
+    """
+    return f"{danger}: give --trust (in Python trust=True) if you trust whoever made the folder"
+
+
+def is_imported(path: str) -> bool:
+    """Whether the class of that path is in this package, or in a module that the program has imported already."""
+    module = path.rpartition(".")[0]
+    return module.partition(".")[0] == "distill" or module in sys.modules
+
+
+def _can_be_imported(path: str) -> bool:
+    """Whether there is a package of that name; nothing is imported to find out."""
+    package = path.partition(".")[0]
+    try:
+        return package in sys.modules or find_spec(package) is not None
+    except ValueError:  # no name, or one without a file
+        return False
+
+
+def list_class_paths(node: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yields the class path and the arguments of every object that a configuration describes, the outer ones first."""
+    parts = node if isinstance(node, list) else []
+    if isinstance(node, dict):
+        parts = node.values()
+        if "class_path" in node:
+            arguments = node.get("init_args")
+            yield node["class_path"], arguments if isinstance(arguments, dict) else {}
+    for part in parts:
+        yield from list_class_paths(part)
 
 
 def current_class_path(path: str) -> str:
@@ -197,7 +243,7 @@ def current_class_path(path: str) -> str:
         return path
     try:
         return _dotted_path(_import_name(_translate_old_path(path)))
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, ValueError):
         return path
 
 
@@ -209,7 +255,8 @@ def with_current_class_paths(node: Any) -> Any:
         return node
     current = {}
     for key, value in node.items():
-        current[key] = current_class_path(value) if key == "class_path" else with_current_class_paths(value)
+        is_path = key == "class_path" and isinstance(value, str)
+        current[key] = current_class_path(value) if is_path else with_current_class_paths(value)
     return current
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.files.atomic import refuse_unreadable
+from distill.files.extras import install_hint
 from distill.records import BadInput, one_line
 
 
@@ -24,7 +25,7 @@ def open_parquet_files(path: str | Path, files: Sequence[Path]) -> list[Any]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise BadInput(f"{path}: parquet is read by pyarrow, which is not installed: pip install 'distill[parquet]'") from None
+        raise BadInput(f"{path}: parquet is read by pyarrow, which is not installed: {install_hint('parquet')}") from None
     with _refuse_damaged(path):
         return [parquet.ParquetFile(file) for file in files]
 

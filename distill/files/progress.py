@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from distill.records import printable
+
 SECONDS_BETWEEN_LINES = 30.0
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} gone, about {remaining} left, {rate_fmt}"
 
@@ -30,7 +32,7 @@ class _PrintHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        print(prefix + record.getMessage(), flush=True)
+        print(prefix + printable(record.getMessage()), flush=True)
 
 
 class _LineStream(io.TextIOBase):
@@ -39,7 +41,7 @@ class _LineStream(io.TextIOBase):
     def write(self, text: str) -> int:
         line = text.strip()
         if line:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
         return len(text)
 
 
@@ -53,6 +55,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, desc: str
         unit: what the items are, after a space: " texts".
         shown: False makes a bar that shows nothing.
     """
+    desc = printable(desc, breaks=False)
     if not shown or sys.stderr.isatty():
         return tqdm(iterable, total=total, desc=desc, unit=unit, disable=not shown)
     intervals: dict[str, Any] = dict.fromkeys(("delay", "mininterval", "maxinterval"), SECONDS_BETWEEN_LINES)

@@ -18,7 +18,7 @@ from distill.evaluation.results import STUDENT, Results
 from distill.files.atomic import path_within, read_json
 from distill.metrics.ranking import cosine
 from distill.metrics.trec_runs import read_trec
-from distill.records import BadInput
+from distill.records import BadInput, NeedsTrust
 from distill.report.query_results import QueryResults, Values, grade_rankings
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.text_source import TextSource
@@ -31,13 +31,14 @@ class RunEvidence:
 
     Args:
         path: the run folder.
+        trust: as `RunFolder` has it.
 
     Raises:
         BadInput: `path` is no run folder, or the run is not evaluated.
     """
 
-    def __init__(self, path: str):
-        self.folder = RunFolder(Path(path))
+    def __init__(self, path: str, trust: bool = False):
+        self.folder = RunFolder(Path(path), trust=trust)
         self.config = self.folder.settings()
         self.record = self.folder.record()
         self._results_path = self.folder.path / "results.json"
@@ -110,6 +111,8 @@ class RunEvidence:
             if self.provenance.get("texts") not in source.queries(self.split).fingerprints("query"):
                 raise BadInput(f"{self._results_path}: of other queries than {source} has now")
             return source
+        except NeedsTrust:
+            raise
         except (BadInput, ImportError, AttributeError, TypeError) as error:  # moved texts, or a class of another version
             self.missing.append(str(error))
             return None

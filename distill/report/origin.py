@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from distill.encoders.maker import Maker
+from distill.records import printable
 from distill.report.evidence import RunEvidence
 
 
@@ -36,9 +39,18 @@ def _list_commands(run: RunEvidence) -> list[str]:
     """Lists the commands that reproduce the run, from the checkout to the evaluation."""
     training, evaluation = run.record["provenance"], run.provenance
     commit = (training["commit"] or "").removesuffix("+changes")
-    checkout = [f"git checkout {commit}"] if commit else []
-    commands = [shlex.join(["distill", *provenance["command"][1:]]) for provenance in (training, evaluation)]
+    checkout = [quote_command(["git", "checkout", commit])] if re.fullmatch("[0-9a-f]{7,64}", commit) else []
+    commands = [quote_command(["distill", *provenance["command"][1:]]) for provenance in (training, evaluation)]
     return [*checkout, _format_encode_command(run), *commands]
+
+
+def quote_command(words: Sequence[str]) -> str:
+    """Joins the words of a command into one line that a shell, into which it is pasted, reads as these words and nothing else.
+
+    >>> quote_command(["git", "checkout", "$(touch x)\\n"])
+    "git checkout '$(touch x)\\\\n'"
+    """
+    return shlex.join(printable(word, breaks=False) for word in words)
 
 
 def _format_encode_command(run: RunEvidence) -> str:
@@ -46,7 +58,8 @@ def _format_encode_command(run: RunEvidence) -> str:
     data = run.config["data"]
     maker = Maker.from_json(run.provenance["teacher"], f"{run.name}: results.json")
     if not maker.is_loadable:
-        return f"# {data['store']}: vectors of {maker.name}, which {maker.describe_origin()}"
+        reason = f"{data['store']}: vectors of {maker.name}, which {maker.describe_origin()}"
+        return f"# {quote_command([reason])}"  # quoted, as some shells read what is pasted behind # as a command
     source = data["source"]
     words = ["distill", "encode", "--teacher", maker.name, "--source", source["class_path"]]
     for key, value in source["init_args"].items():
@@ -58,4 +71,4 @@ def _format_encode_command(run: RunEvidence) -> str:
             words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
     if data["queries"]:
         words += ["--queries", f"[{','.join(data['queries'])}]"]
-    return shlex.join([*words, "--out", data["store"]])
+    return quote_command([*words, "--out", data["store"]])

@@ -28,19 +28,21 @@ class Report:
         return f"{self.verdict}\n{self.path}"
 
 
-def report(runs: list[str], out: str | None = None, hour_price: float | None = None) -> Report:
+def report(runs: list[str], out: str | None = None, hour_price: float | None = None, trust: bool = False) -> Report:
     """Writes one HTML file that describes a run or compares several; it can be opened from disk without a network.
 
     Args:
         runs: run folders that `distill evaluate` has measured.
         out: file to write; by default report.html in the run folder, or for several runs in the current folder.
         hour_price: price of an hour of the machine of the evaluation, for the cost of a million queries.
+        trust: whether their files may name code of other packages, which is then imported, and sources that do more than read files; not
+            for folders from somebody else.
 
     Raises:
         BadInput: a run is not evaluated, or was evaluated on other queries than the first run.
     """
     with refuse_unreadable("run folders that distill evaluate has measured", ", ".join(runs)):
-        evidence = [RunEvidence(run) for run in runs]
+        evidence = [RunEvidence(run, trust) for run in runs]
         if len({run.name for run in evidence}) < len(evidence):
             raise BadInput(f"runs: {', '.join(runs)}: two of them have the same name: rename a folder")
         content = _describe_run(evidence[0], hour_price) if len(evidence) == 1 else _compare_runs(evidence)

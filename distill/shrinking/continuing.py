@@ -15,7 +15,6 @@ from torch import Tensor
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.results import STUDENT, TEACHER, Results
 from distill.files.atomic import write_atomically, write_json
-from distill.files.configs import from_config
 from distill.files.progress import log
 from distill.metrics.ranking import overlap
 from distill.metrics.retention import Interval, bootstrap_mean
@@ -135,7 +134,7 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
         results = evaluate(str(previous.folder.require_student()), store, source, dev)
         before = job.write("before", float(measure_overlap(results, STUDENT).mean()))
     log.info(f"the earlier student finds {before:.1%} of the teacher's top 10 for old and new dev queries")
-    spec = from_config(previous.folder.settings()["model"]["student"])
+    spec = previous.folder.student_spec()
     start = str(previous.folder.require_student())
     module = partial(StudentModule, spec, start_from=start, learning_rate=LEARNING_RATE)
     run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
@@ -170,9 +169,9 @@ def measure_overlap(results: Results, system: str) -> Tensor:
     return overlap(teacher, other, 10)
 
 
-def require_job(folder: str) -> Run:
+def require_job(folder: str, trust: bool = False) -> Run:
     """Opens the run of an earlier call of shrink; refuses any other folder."""
-    run = Run(folder)
+    run = Run(folder, trust)
     run.folder.require_student()
     if not (run.path / TEXTS / SUMMARY).exists():
         raise BadInput(f"{folder}: no run of shrink: continue another run with distill train --model.start_from {folder}")

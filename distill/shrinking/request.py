@@ -51,6 +51,7 @@ class Request:
     model: str | None = None
     backbone: str | None = None
     continue_from: str | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:

@@ -41,11 +41,11 @@ def shrink(
     model: str | None = None,
     backbone: str | None = None,
     continue_from: str | None = None,
+    trust: bool = False,
 ) -> Run:
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
-    Everything lands in one run folder, with which every other verb goes on. The same call goes on with a job that was killed. Inputs that
-    do not fit together, and a folder of something else, raise BadInput.
+    Everything lands in one run folder; the same call goes on with a job that was killed. Inputs that do not fit together raise BadInput.
 
     Args:
         teacher: folder or hub name of the teacher, the address of a server with OpenAI's embeddings interface, or a store.
@@ -65,8 +65,8 @@ def shrink(
         source: instead of documents: any source of texts.
         model: only for a server: its name for the model.
         backbone: encoder that the student begins from where the teacher cannot be cut, as that of a server.
-        continue_from: (--continue) run folder of an earlier job, whose student learns from new queries and old ones, and is kept only where
-            it became better. Teacher and documents are those of that job.
+        continue_from: (--continue) run folder of an earlier job, whose student learns the new queries too; the better of the two is kept.
+        trust: whether the earlier job's files may name code of other packages, which is then imported; not for one from somebody else.
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
@@ -95,7 +95,7 @@ def start_job(request: Request) -> Run:
 
 def continue_job(request: Request) -> Run:
     """Goes on with the student of an earlier job."""
-    previous = require_job(str(request.continue_from))
+    previous = require_job(str(request.continue_from), request.trust)
     embedder = open_job_teacher(request, previous.path / STORE)
     job = Job(request.out)
     with job.claim(request.describe()):

@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.files.atomic import write_atomically
 from distill.files.cache import cache_folder
+from distill.files.extras import install_hint
 from distill.files.fingerprints import fingerprint
 from distill.files.locks import wait_for_lock
 from distill.files.progress import log
@@ -162,7 +163,7 @@ def refuse_hub_errors(data_set: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise BadInput(f"{data_set}: needs the package {error.name}: pip install 'distill[hub]'") from None
+        raise BadInput(f"{data_set}: needs the package {error.name}: {install_hint('hub')}") from None
     except Exception as error:
         reason = f"{type(error).__name__}: {one_line(error, 300)}"
         raise BadInput(f"{data_set}: no such data set, or no way to it ({reason}): mend the name or the network") from None

@@ -10,13 +10,19 @@ from typing import Any, Literal
 import yaml
 
 from distill.data.datamodule import RetrievalData
-from distill.files.atomic import read_json, write_atomically, write_json
-from distill.files.configs import from_config, load_class, with_current_class_paths
+from distill.encoders.folder import has_module_list
+from distill.encoders.modules import EncoderModule
+from distill.encoders.modules_folder import is_standard, read_module_list
+from distill.encoders.students import StudentSpec
+from distill.files.atomic import read_json, refuse_unreadable, write_atomically, write_json
+from distill.files.configs import describe_trust, from_config, is_imported, list_class_paths, load_class, with_current_class_paths
+from distill.files.links import refuse_special_files
 from distill.files.locks import lock_folder
 from distill.files.provenance import collect_provenance
+from distill.files.yaml_files import read_yaml
 from distill.modules.start import START
-from distill.records import BadInput, one_line
-from distill.texts.text_source import TextSource
+from distill.records import BadInput, NeedsTrust, one_line
+from distill.texts.described_source import make_described_source
 from distill.training.run_paths import find_moved_paths, with_absolute_paths
 from distill.vectors.store import TeacherStore
 
@@ -44,10 +50,13 @@ class RunFolder:
     Args:
         path: the folder.
         result: whether the run trains a student or a teacher.
+        trust: whether its files may name code of other packages, which is then imported, and sources of texts that do more than read
+            files; no folder from somebody else should.
     """
 
-    def __init__(self, path: Path, result: Literal["student", "teacher"] = "student"):
-        self.path, self.result = path, result
+    def __init__(self, path: Path, result: Literal["student", "teacher"] = "student", trust: bool = False):
+        self.path, self.result, self.trust = path, result, trust
+        self._is_checked = trust  # for files that are none
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -115,7 +124,9 @@ class RunFolder:
         inputs = record.get("inputs") if isinstance(record, dict) else None
         if not isinstance(inputs, dict) or not isinstance(inputs.get("trainer"), dict):
             raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
-        return {**record, "inputs": self._find_moved_paths(with_current_class_paths(inputs), self._read_config())}
+        settings = self._read_config()
+        with refuse_unreadable("the record of a run", self.path / "run.json"):
+            return {**record, "inputs": self._find_moved_paths(with_current_class_paths(inputs), settings)}
 
     def teacher_store(self, folder: str) -> TeacherStore:
         """Opens the store in `folder`; refuses a store of another teacher than the student's."""
@@ -128,15 +139,16 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """Reads the configuration of the run; its paths are those of now, also where the folder was moved."""
         settings = self._read_config()
-        return self._find_moved_paths(with_current_class_paths(settings), settings)
+        with refuse_unreadable("the configuration of a run", self.config):
+            return self._find_moved_paths(with_current_class_paths(settings), settings)
 
     def _read_config(self) -> dict[str, Any]:
         if not self.config.exists():
             raise BadInput(f"{self.path}: no run folder (it has no config.yaml): run distill train")
-        try:
-            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise BadInput(f"{self.config}: not valid YAML ({one_line(error)}): restore it") from None
+        if not self._is_checked:
+            refuse_special_files(self.path)
+            self._is_checked = True
+        settings = read_yaml(self.config)
         if not isinstance(settings, dict) or not all(isinstance(settings.get(part), dict) for part in ("model", "data")):
             raise BadInput(f"{self.config}: not the configuration of a run: restore it")
         return settings
@@ -146,16 +158,30 @@ class RunFolder:
         return find_moved_paths(node, before, self.path) if isinstance(before, str) else node
 
     def data(self) -> RetrievalData:
-        """Makes the data module of the run."""
+        """Makes the data module of the run as far as an evaluation needs it: its texts, its store and the names of its splits."""
+        settings = self.settings()["data"]
         try:
-            data = RetrievalData(**from_config(self.settings()["data"]))
-            for name, kind in {"source": TextSource, "store_folder": str, "train_split": str, "dev_split": str}.items():
-                value = getattr(data, name)
-                if not isinstance(value, kind):
+            source = make_described_source(settings["source"], self.trust)
+            names = {name: settings[name] for name in ("store", "train", "dev") if name in settings}
+            for name, value in names.items():
+                if not isinstance(value, str):
                     raise TypeError(f"{name} is {value!r}")
-            return data
+            return RetrievalData(source, **names)
+        except NeedsTrust as error:
+            raise NeedsTrust(f"{self.config}: data.{error}") from None
         except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
             raise BadInput(f"{self.config}: data: describes no data ({one_line(error)}): restore it") from None
+
+    def student_spec(self) -> StudentSpec:
+        """Makes what the student of the run is made from; other kinds of objects are not made from its configuration."""
+        node = self.settings()["model"].get("student")
+        for path, _ in list_class_paths(node):
+            if not issubclass(load_class(path, self.trust), StudentSpec):
+                raise BadInput(f"{self.config}: model.student: {path}: makes no student: restore it")
+        spec = from_config(node, self.trust)
+        if not isinstance(spec, StudentSpec):
+            raise BadInput(f"{self.config}: model.student: describes no student: restore it")
+        return spec
 
     @property
     def inherits_documents(self) -> bool:
@@ -173,8 +199,20 @@ class RunFolder:
         """Imports the class that made the student: its package defines the modules that a folder of another package names."""
         student = self.settings()["model"].get("student")
         path = student.get("class_path") if isinstance(student, dict) else None
-        if isinstance(path, str) and not path.startswith("distill."):
-            load_class(path)
+        if not isinstance(path, str) or path.startswith("distill."):
+            return
+        if self.trust or is_imported(path):
+            load_class(path, self.trust)
+        elif not knows_modules(self.student):
+            raise NeedsTrust(f"{self.config}: model.student: {path}: {describe_trust('is code outside of this package')}")
+
+
+def knows_modules(folder: Path) -> bool:
+    """Whether the modules of an encoder's folder are those of this package and of others that the program has imported."""
+    if not has_module_list(folder):
+        return True
+    with refuse_unreadable("a model folder", folder):
+        return all(is_standard(entry) or entry.type in EncoderModule.classes for entry in read_module_list(folder))
 
 
 def first_difference(before: Any, now: Any, key: str = "") -> str | None:

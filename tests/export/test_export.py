@@ -108,6 +108,48 @@ def test_an_index_is_added_and_is_there_the_next_time(exported, run_folder, stor
     shutil.rmtree(index.folder)
 
 
+@pytest.mark.parametrize("kind", ["empty folder", "nothing", "another link"])
+def test_a_link_to_a_folder_stays_a_link(kind, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.export.onnx_graph.find_spec", lambda name: None if name == "onnx" else name)
+    target, link = tmp_path / "disk" / "exports", tmp_path / "out"
+    link.symlink_to(target)
+    if kind == "nothing":
+        (tmp_path / "disk").mkdir()
+    else:
+        target.mkdir(parents=True)
+    if kind == "another link":
+        link = tmp_path / "second"
+        link.symlink_to(tmp_path / "out")
+    assert export(str(run_folder), str(link)).is_new
+    assert not export(str(run_folder), f"{link}/").is_new
+    assert link.is_symlink() and link.resolve() == target
+    assert {path.name for path in target.iterdir()} == {"student", "export.json", "README.md"}
+    assert [path.name for path in target.parent.iterdir()] == ["exports"]
+
+
+def test_what_a_link_leads_to_is_kept(run_folder, tmp_path):
+    target, link = tmp_path / "precious", tmp_path / "out"
+    target.mkdir()
+    (target / "notes.txt").write_text("x")
+    link.symlink_to(target)
+    with pytest.raises(BadInput, match="not an export and not empty"):
+        export(str(run_folder), str(link))
+    assert link.is_symlink() and files(target) == {"notes.txt": b"x"}
+
+
+@pytest.mark.parametrize("part", ["student", "student/onnx", "index", "router"])
+def test_a_part_of_a_strangers_export_is_no_link_out(part, run_folder, tmp_path):
+    """Else the ONNX models of somebody's other folder would be replaced by ours."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "onnx").mkdir(parents=True)
+    (elsewhere / "onnx" / "model.onnx").write_text("precious")
+    (tmp_path / "out" / part).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / part).symlink_to(elsewhere)
+    with pytest.raises(BadInput, match=f"out/{part}: a link to {elsewhere}, whose files would be overwritten"):
+        export(str(run_folder), str(tmp_path / "out"))
+    assert files(elsewhere) == {"onnx/model.onnx": b"precious"}
+
+
 @pytest.mark.parametrize(
     ("left", "message"),
     [({"notes.txt": "x"}, "not an export and not empty"), ({"export.json": "{}"}, "exported from another student or teacher")],

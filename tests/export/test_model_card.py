@@ -44,7 +44,7 @@ def card(path: Path, teacher: bool = True, serve: str | None = None, index: dict
 
 
 def test_results_are_a_table(tmp_path):
-    assert f"Nothing yet: `distill evaluate {tmp_path}` before exporting." in card(tmp_path)
+    assert f"Nothing yet: `distill evaluate {tmp_path.name}` before exporting." in card(tmp_path)
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
     table = """\
 On texts/test, 12 queries:
@@ -80,6 +80,41 @@ def test_the_prompt_stands_before_a_query_to_the_graph(tmp_path):
     assert """tokenizer.encode("it's: " + "how do I ...")""" in card(tmp_path, serve="ONNX int8", prompt="it's: ")
 
 
-def test_a_path_of_this_machine_is_not_shown():
-    assert public_name("/home/me/models/acme/small") == "acme/small"
-    assert public_name("acme/small") == "acme/small"
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/home/me/models/acme/small", "acme/small"),
+        ("/home/me/small", "small"),
+        ("/home/me", "model"),
+        ("/Users/me/acme/small/", "acme/small"),
+        ("/data/acme/small", "acme/small"),
+        ("/root/small", "small"),
+        ("~/small", "small"),
+        ("~me/models/small", "models/small"),
+        ("../small", "small"),
+        ("file:///home/me/small", "small"),
+        (r"C:\Users\me\models\small", "models/small"),
+        ("/home/me/.cache/huggingface/hub/models--acme--small/snapshots/0f3a", "acme/small"),
+        ("acme/small", "acme/small"),
+        ("https://api.acme.org/v1", "https://api.acme.org/v1"),
+        ("acme\n---\x1b[2J", r"acme\n---\x1b[2J"),
+        ("/", "model"),
+    ],
+)
+def test_a_path_of_this_machine_is_not_shown(name, shown):
+    assert public_name(name) == shown
+
+
+def test_settings_have_no_path_of_this_machine(tmp_path):
+    """Nor has anything else on the card."""
+    here = str(tmp_path)
+    model = {
+        "student": {"class_path": "distill.encoders.students.StudentFromBackbone", "init_args": {"name": f"{here}/backbones/small"}},
+        "start_from": f"{here}/runs/first/checkpoints/best.ckpt",
+        "losses": {"kl": {"init_args": {"teacher": f"{here}/cross"}}},
+        f"{here}/key": [f"{here}/a", "~/b", 0.5],
+    }
+    run: Any = FakeRun(tmp_path / "run", model)
+    text = render_card(run, make_encoder("bert", layers=1), None, f"{here}/acme/small")
+    assert here not in text and "~" not in text
+    assert '"name": "backbones/small"' in text and '"start_from": "checkpoints/best.ckpt"' in text and "index of acme/small" in text

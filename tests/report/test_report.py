@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from commands import distill, train_arguments
 from conftest import make_source
 
@@ -21,6 +23,7 @@ from distill.evaluation.latency import measure_query_latency
 from distill.records import BadInput
 from distill.report.evidence import RunEvidence
 from distill.report.figures import dominates, run_charts
+from distill.report.origin import describe_origin
 from distill.report.query_results import split_into_bins
 from distill.report.report import report
 
@@ -99,6 +102,35 @@ def test_page_says_what_the_results_say(root: Path) -> None:
     )
     assert len(page) < 3e6
     assert "http://" not in re.sub(r"https?://(www\.chartjs\.org|www\.w3\.org|git\.io)\S*", "", page)
+
+
+COMMIT = "$(touch ran)"
+WORDS = ["distill", "train", "--out", "a; touch ran", "`touch ran`", "$(touch ran)", "line\ntouch ran\n", "\x1b[201~touch ran\r"]
+
+
+@pytest.mark.parametrize("origin", ["model", "import"])
+def test_commands_of_a_page_are_words_to_a_shell(origin: str, root: Path, tmp_path: Path) -> None:
+    """A run of somebody else whose record would run another command where the page's are pasted into a shell."""
+    run = Path(shutil.copytree(root / "two", tmp_path / "run"))
+    for name in ("run.json", "results.json"):
+        record = json.loads((run / name).read_text())
+        record["provenance"] |= {"commit": COMMIT, "command": WORDS}
+        if "teacher" in record["provenance"]:
+            record["provenance"]["teacher"] |= {"name": "x\ntouch ran; touch ran", "origin": origin}
+        (run / name).write_text(json.dumps(record))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["store"] = "store\ntouch ran; touch ran #"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    commands = describe_origin(RunEvidence(str(run)))["commands"]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", commands)
+    encode, *others = commands.splitlines()  # no `git checkout` of what is no commit
+    assert others == [f"distill {shlex.join(word.encode('unicode_escape').decode() for word in WORDS[1:])}"] * 2
+    subprocess.run(["bash", "-c", f"distill() {{ :; }}\n{commands}"], cwd=tmp_path, check=True)
+    assert not (tmp_path / "ran").exists()
+    words = shlex.split(encode)
+    assert (words[:2] == ["distill", "encode"]) == (origin == "model")
+    assert words[:1] == ["#"] or words[words.index("--out") + 1] == r"store\ntouch ran; touch ran #"
+    assert origin == "model" or encode.startswith("# 'store")  # quoted, as some shells run what is pasted behind #
 
 
 def test_what_it_returns(root: Path, tmp_path: Path) -> None:

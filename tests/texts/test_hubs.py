@@ -149,7 +149,7 @@ def test_a_network_that_is_down_is_one_line(tmp_path, capfd, monkeypatch):
 def test_a_missing_package_names_the_extra(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     source = IrDatasets("a", {"dev": "a"}) if package == "ir_datasets" else HfDataset("a", ["dev"])
-    with pytest.raises(BadInput, match=rf"needs the package {package}: pip install 'distill\[hub\]'"):
+    with pytest.raises(BadInput, match=rf"needs the package {package}: pip install '\.\[hub\]' in a checkout of distill"):
         source.queries("dev")
 
 
