@@ -18,8 +18,8 @@ from distill.records import BadInput, one_line
 
 # Errors of code that reads values which nobody has checked.
 READING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
-# NumPy and safetensors have errors of their own for a full disk.
-DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written")
+# NumPy, safetensors and others have errors of their own for a full disk.
+DISK_IS_FULL = re.compile(r"os error 28|requested and \d+ written|No space left on device")
 
 
 @contextmanager

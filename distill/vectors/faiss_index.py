@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["flat", "ivf", "hnsw"]
 
 NUMBERS_PER_CHUNK = 12 << 20  # 50 MB in fp32, beside the index itself
+BYTES_PER_WRITE = 1 << 20
 DOCUMENTS_PER_CLUSTER = 39  # to train the clusters on; faiss warns of fewer
 NEIGHBOURS = 32  # links a document has in each layer of an HNSW graph, twice as many in the lowest
 CONSTRUCTION = 80  # candidates looked at to find those neighbours
@@ -74,11 +75,13 @@ def require_faiss() -> Any:
 
 
 def save_index(index: Any, path: Path) -> None:
-    """Writes an index for `faiss.read_index`, which reads it on any machine."""
+    """Writes an index for `faiss.read_index`, which reads it on any machine; OSError where the disk is full."""
     faiss = require_faiss()
     if _has_gpus() and isinstance(index, faiss.GpuIndex):
         index = faiss.index_gpu_to_cpu(index)
-    faiss.write_index(index, str(path))
+    # faiss's own writer does not report what the disk refuses when the file is closed
+    with open(path, "wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, BYTES_PER_WRITE))
 
 
 def describe_settings(index: Any, kind: Kind) -> dict[str, int]:

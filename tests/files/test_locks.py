@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from distill.files import locks
 from distill.files.locks import lock_folder, wait_for_lock
 from distill.records import BadInput
 
@@ -128,3 +130,17 @@ def test_a_lock_file_that_cannot_be_opened_is_an_error(tmp_path):
     (tmp_path / ".file.lock").mkdir()
     with wait_for_lock(tmp_path / "file"):
         pass
+
+
+def test_who_waits_says_so_after_a_while(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "distill")
+    monkeypatch.setattr(logging.getLogger("distill"), "propagate", True)
+    monkeypatch.setattr(locks, "SECONDS_IN_SILENCE", 0.05)
+    with wait_for_lock(tmp_path / "file"):
+        waiting = threading.Thread(target=append_slowly, args=(tmp_path, "a"))
+        waiting.start()
+        time.sleep(0.3)
+    waiting.join()
+    said = f"{tmp_path / 'file'}: another process writes it: waiting until it is done or ends"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert (tmp_path / "log").read_text() == "aaaaa"
