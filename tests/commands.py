@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import socket
 from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from forks import run_python, start_python, wait_for
 
 from distill.cli.main import main
 
@@ -20,10 +21,27 @@ def distill(*arguments: Any) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def in_process(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+def in_process(*arguments: Any) -> CompletedProcess[str]:
     """The same in a process of its own."""
-    command = [sys.executable, "-m", "distill", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    return run_python(["-m", "distill", *map(str, arguments)])
+
+
+def on_ranks(*arguments: Any, ranks: int = 2, nodes: int = 1, module: str = "distill") -> CompletedProcess[str]:
+    """The verb on so many nodes of so many ranks, with what torchrun tells them; the code is the first rank's, the words are of all."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": ranks * nodes, "LOCAL_WORLD_SIZE": ranks, "TORCHELASTIC_RUN_ID": 1}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with TemporaryDirectory() as scratch:
+        logs = [Path(scratch) / str(rank) for rank in range(ranks * nodes)]
+        started = []
+        for rank, log in enumerate(logs):
+            own = {"RANK": rank, "LOCAL_RANK": rank % ranks, "GROUP_RANK": rank // ranks}
+            environment = {name: str(value) for name, value in (shared | own).items()}
+            started.append(start_python(["-m", module, *map(str, arguments)], log, environment=environment))
+        ended = [wait_for(process, log) for process, log in zip(started, logs, strict=True)]
+    return CompletedProcess([], ended[0].returncode, "".join(end.stdout for end in ended), "".join(end.stderr for end in ended))
 
 
 def train_arguments(source: Path, store: Path, out: Path, *more: Any, losses: str = QUERY_MATCHING) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,6 +29,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["DISTILL_CACHE"] = str(folder)
     return folder
+
+
+@contextlib.contextmanager
+def small_jobs(graphs: bool = False) -> Iterator[None]:
+    """Jobs of shrink read a few thousand texts in their training, however fast the machine is.
+
+    Args:
+        graphs: whether ONNX graphs are exported, which takes half of a small job; else as where the extra `onnx` is not installed.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.shrinking.budget.MOST_TEXTS", 4000)
+        if not graphs:
+            patch.setattr("distill.export.serving.missing_packages", lambda: ["onnxruntime"])
+        yield
 
 
 @pytest.fixture(scope="session")

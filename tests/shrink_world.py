@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from conftest import TOPICS, sentence
 
-MINUTES = 0.03  # a second or two of training
+MINUTES = 60  # enough on any machine; see small_jobs
 
 
 def make_texts(count: int, longest: int, seed: int) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as arrow
 import yaml
-from conftest import make_source, make_teacher
+from conftest import make_source, make_teacher, small_jobs
 from pyarrow import parquet
 from writers import make_writer
 
@@ -33,8 +33,8 @@ SMALL = [
     (r"--count 100000", "--count 300"),
     (r"--count 1000\b", "--count 50"),
     (r"\[0, 11\]", "[0, 5]"),
-    (r"(--minutes |minutes=)\d+", r"\g<1>0.1"),
-    (r"(distill\.shrink\((?![^\n]*minutes=)[^\n]+)\)\n", r"\1, minutes=0.1)\n"),  # ten by default
+    (r"(--minutes |minutes=)\d+", r"\g<1>60"),
+    (r"(distill\.shrink\((?![^\n]*minutes=)[^\n]+)\)\n", r"\1, minutes=60)\n"),  # ten by default, too few on a slow machine
 ]
 LEFT_TO_THE_READER = ("pip install ", "python3 -m venv ", "make ")  # the first two are not ours, targets are tested elsewhere
 
@@ -80,29 +80,42 @@ def read_snippets(path: Path) -> list[Snippet]:
     return snippets
 
 
+def find_served_runs() -> set[str]:
+    """The runs whose export some page loads."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    return {run for page in pages for run in re.findall(r"(runs/[\w-]+)/export", page.read_text(encoding="utf-8"))}
+
+
 def run_page(path: Path) -> dict[str, Any]:
     """Runs a page from top to bottom in the current folder, as a reader would; returns what its Python defined."""
     namespace: dict[str, Any] = {}
+    served = find_served_runs()
     for snippet in read_snippets(path):
         if snippet.reason is not None:
             continue
+        loads_graphs = bool(served & set(re.findall(r"runs/[\w-]+", snippet.text)))
         for pattern, replacement in SMALL:
             snippet = Snippet(**{**vars(snippet), "text": re.sub(pattern, replacement, snippet.text)})
-        if snippet.title is not None:
-            Path(snippet.title).write_text(snippet.text, encoding="utf-8")
-        elif snippet.language == "python":
-            exec(compile(snippet.text, str(snippet), "exec"), namespace)
-        elif snippet.language == "bash":
-            run_commands(snippet)
-        elif snippet.language == "yaml":
-            yaml.safe_load(snippet.text)
+        with small_jobs(graphs=loads_graphs):
+            run_snippet(snippet, namespace)
     return namespace
+
+
+def run_snippet(snippet: Snippet, namespace: dict[str, Any]) -> None:
+    if snippet.title is not None:
+        Path(snippet.title).write_text(snippet.text, encoding="utf-8")
+    elif snippet.language == "python":
+        exec(compile(snippet.text, str(snippet), "exec"), namespace)
+    elif snippet.language == "bash":
+        run_commands(snippet)
+    elif snippet.language == "yaml":
+        yaml.safe_load(snippet.text)
 
 
 def run_commands(snippet: Snippet) -> None:
     for words in snippet.commands:
         if words[:2] == ["distill", "shrink"] and "--minutes" not in words:
-            words += ["--minutes", "0.1"]
+            words += ["--minutes", "60"]
         if words[0] == "distill":
             assert main(words[1:]) == 0, f"{snippet}: {shlex.join(words)}"
         else:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import distill, in_process, train_arguments
+from commands import distill, in_process, on_ranks, train_arguments
 
 from distill.callbacks.run_log import read_lines
 from distill.files.fingerprints import file_fingerprint
@@ -112,7 +110,7 @@ def test_a_run_that_was_killed_warns_once(source_root: Path, store_folder: Path,
     for step in (2, 7):
         kill = json.dumps([{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": step}}])
         arguments = train_arguments(source_root, store_folder, tmp_path / "run", "--checkpoint_every_n_steps", 4, losses=losses)
-        found = in_process(*arguments, "--trainer.callbacks", kill, PYTHONPATH=f"{TESTS}:{TESTS.parent}")
+        found = in_process(*arguments, "--trainer.callbacks", kill)
         assert found.returncode == -signal.SIGKILL, found.stderr
     assert distill(*arguments) == 0
     assert [line["fault"] for line in read_lines(tmp_path / "run" / "health.jsonl")] == ["gradient of idle"]
@@ -121,13 +119,13 @@ def test_a_run_that_was_killed_warns_once(source_root: Path, store_folder: Path,
 @pytest.mark.slow
 def test_two_ranks_stop_together(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     """One of them sees a fault; both end, the first says so in one line, and what both had read is kept."""
-    run, tests = tmp_path / "run", str(Path(__file__).parent.parent)
+    run = tmp_path / "run"
     broken = {"class_path": "planted.BreaksAt", "init_args": {"on_rank": 1}}
     losses = MATCHING | {"broken": broken, "idle": {"class_path": "planted.Flat"}}
     seen = {"class_path": "interruptions.Seen", "init_args": {"folder": str(tmp_path)}}
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8, "--trainer.callbacks", json.dumps([seen])]
     arguments = train_arguments(source_root, store_folder, run, *ranks, losses=json.dumps(losses))
-    found = in_process(*arguments, PYTHONPATH=os.pathsep.join([tests, *sys.path]))  # returns when both are gone
+    found = on_ranks(*arguments)  # returns when both are gone
     message = f"step 3: the loss is no number on another rank; the queries of that batch, and of the one before, are in {run}"
     assert found.returncode == 2 and found.stderr.startswith(f"distill train: {message}") and len(found.stderr.splitlines()) == 1
     assert [found.stdout.count(words) for words in ("warning:", "warning: model.losses.idle", f"warning: {message}")] == [2, 1, 1]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import small_jobs
 from snippets import ROOT, make_world
 
 from distill.cli.main import main
@@ -152,7 +153,8 @@ def test_quickstart_on_a_small_package_tree(here: Path, tmp_path: Path) -> None:
     words = read_command(ROOT / "experiments/quickstart/run.sh", "--minutes")
     words[words.index("$teacher")] = "teacher"
     words[words.index("runs/python_docs/corpus")] = str(tmp_path / "corpus")
-    run(*words, "--source.packages", packages, "--minutes", "0.05", "--out", str(tmp_path / "run"))
+    with small_jobs():
+        run(*words, "--source.packages", packages, "--minutes", "60", "--out", str(tmp_path / "run"))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["dataset"].endswith("/test") and results["retention"]["ndcg@10"]["ci95"]
 

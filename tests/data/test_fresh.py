@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import distill, furthest, in_process, train_arguments
+from commands import distill, furthest, in_process, on_ranks, train_arguments
 from conftest import make_teacher
 
 from distill.callbacks.diagnosis import read_query_ids
@@ -114,7 +114,7 @@ def test_killed_within_an_epoch_it_ends_with_the_same_weights(source_root, store
     whole, again = (fresh(source_root, store_folder, tmp_path / name) for name in ("whole", "again"))
     assert distill(*whole) == 0
     kill = {"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_start", "step": 13}}
-    killed = in_process(*again, "--trainer.callbacks", json.dumps([kill]), PYTHONPATH=f"{TESTS}:{TESTS.parent}")
+    killed = in_process(*again, "--trainer.callbacks", json.dumps([kill]))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert torch.load(tmp_path / "again" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
     assert distill(*again) == 0
@@ -129,7 +129,7 @@ def test_two_ranks_learn_from_them(source_root, store_folder, tmp_path):
     """What every rank has seen, by `Seen`, in two epochs of 9 steps."""
     seen = json.dumps([{"class_path": "interruptions.Seen", "init_args": {"folder": str(tmp_path)}}])
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8, "--trainer.callbacks", seen]
-    found = in_process(*fresh(source_root, store_folder, tmp_path / "run", *ranks), PYTHONPATH=f"{TESTS}:{TESTS.parent}")
+    found = on_ranks(*fresh(source_root, store_folder, tmp_path / "run", *ranks))
     assert found.returncode == 0, found.stderr
     lines = [[json.loads(line) for line in (tmp_path / f"2-{rank}.jsonl").read_text().splitlines()] for rank in (0, 1)]
     for epoch in (0, 1):

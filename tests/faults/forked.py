@@ -7,14 +7,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["distill.cli.parser", "distill.cli.train", "distill.teachers.encode", "distill.evaluation.evaluate", "distill.generate.generate"]
-)
+from forks import FORKS
+
 ROWS_PER_SHARD = 8
 QUERIES_PER_SHARD = 32
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}  # and files opened to write

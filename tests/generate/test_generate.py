@@ -298,7 +298,7 @@ def test_a_student_trains_on_the_mix_and_resumes_within_an_epoch(source_root, st
     whole, again = (train_arguments(source_root, tmp_path / "store", tmp_path / name, *mix) for name in ("whole", "again"))
     assert distill(*whole) == 0
     kill = {"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_start", "step": 5}}
-    killed = in_process(*again, "--trainer.callbacks", json.dumps([kill]), PYTHONPATH=f"{TESTS}:{TESTS.parent}")
+    killed = in_process(*again, "--trainer.callbacks", json.dumps([kill]))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert distill(*again) == 0
     assert furthest(*(tmp_path / name / "checkpoints" / "last.ckpt" for name in ("whole", "again"))) == 0

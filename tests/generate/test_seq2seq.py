@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import distill, furthest, in_process, teach_arguments
+from commands import distill, furthest, in_process, on_ranks, teach_arguments
 from writers import make_writer
 
 from distill.encoders.seq2seq import Seq2SeqModel
@@ -195,7 +195,7 @@ def test_it_learns_to_write_queries(kind, taught, source_root, tmp_path):
 def test_killed_and_resumed_it_ends_the_same(taught, writers, source_root, tmp_path):
     kill = json.dumps([{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_start", "step": 13}}])
     given = teach(source_root, writers["t5"], tmp_path / "run", "--checkpoint_every_n_steps", 2)
-    killed = in_process(*given, "--trainer.callbacks", kill, PYTHONPATH=f"{TESTS}:{TESTS.parent}")
+    killed = in_process(*given, "--trainer.callbacks", kill)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert distill(*given) == 0
     assert furthest(*(run / "checkpoints" / "last.ckpt" for run in (taught["t5"], tmp_path / "run"))) == 0
@@ -245,6 +245,6 @@ def test_two_ranks_equal_one(writers, source_root, tmp_path):
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8]
     short = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 3]
     assert distill(*teach(source_root, writers["t5"], tmp_path / "one", *short)) == 0
-    found = in_process(*teach(source_root, writers["t5"], tmp_path / "two", *short, *ranks))
+    found = on_ranks(*teach(source_root, writers["t5"], tmp_path / "two", *short, *ranks))
     assert found.returncode == 0, found.stderr
     assert furthest(*(run / "checkpoints" / "last.ckpt" for run in (tmp_path / "one", tmp_path / "two"))) < 5e-5

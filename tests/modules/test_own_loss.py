@@ -9,7 +9,7 @@ from pathlib import Path
 import own_loss
 import pytest
 import torch
-from commands import distill, furthest, in_process, train_arguments, weights
+from commands import distill, furthest, on_ranks, train_arguments, weights
 from test_resume import assert_same, lines, stopped
 
 from distill.data.datamodule import RetrievalData
@@ -82,7 +82,7 @@ def test_stopped_after_an_epoch_it_ends_with_the_same_weights(
 def test_two_ranks_equal_one(run: Path, source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8]
     arguments = train_arguments(source_root, store_folder, tmp_path / "two", *ranks, losses=LOSSES)
-    result = in_process(*arguments, PYTHONPATH=str(TESTS))
+    result = on_ranks(*arguments)
     assert result.returncode == 0, result.stderr
     # a softmax does not see its keys' bias: the gradient is rounding noise, which Adam scales up
     last = [folder / "checkpoints" / "last.ckpt" for folder in (run, tmp_path / "two")]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from commands import distill as run_verb
+from forks import run_python, start_python
 from shrink_world import make_texts
 
 import distill
@@ -40,26 +37,24 @@ def measured(run: distill.Run) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_killed_at_three_places_it_ends_as_if_it_had_not_been(tmp_path, teacher_folder, texts, capsys):
+def test_killed_at_three_places_it_ends_as_if_it_had_not_been(tmp_path, teacher_folder, texts):
     start = time.monotonic()
-    assert run_verb(*arguments(teacher_folder, texts, tmp_path / "whole")) == 0
-    seconds = time.monotonic() - start
-    said = capsys.readouterr().out
+    uninterrupted = run_python(["-m", "distill", *arguments(teacher_folder, texts, tmp_path / "whole")])
+    seconds, said = time.monotonic() - start, uninterrupted.stdout
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
     assert "holdout" in said and "report:" in said and "load_encoder(" in said
     kills, seed = 0, random.randrange(1 << 30)
     print(f"seed {seed}")
     wait = random.Random(seed)
     while kills < 3:
-        command = [sys.executable, "-m", "distill", *arguments(teacher_folder, texts, tmp_path / "killed")]
-        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
-        try:
-            job.wait(timeout=wait.uniform(0.3, 1.0) * (kills + 1) * seconds / 3)
+        job = start_python(["-m", "distill", *arguments(teacher_folder, texts, tmp_path / "killed")], tmp_path / "log")
+        job.join(wait.uniform(0.3, 1.0) * (kills + 1) * seconds / 3)
+        if job.exitcode is not None:
             break  # it was done before
-        except subprocess.TimeoutExpired:
-            job.send_signal(signal.SIGKILL)
-            job.wait()
-            kills += 1
-    assert run_verb(*arguments(teacher_folder, texts, tmp_path / "killed")) == 0
+        job.kill()
+        job.join()
+        kills += 1
+    assert run_python(["-m", "distill", *arguments(teacher_folder, texts, tmp_path / "killed")]).returncode == 0
     whole, killed = distill.Run(tmp_path / "whole"), distill.Run(tmp_path / "killed")
     assert kills >= 1
     assert distill.load_encoder(str(killed.folder.student)).fingerprint() == distill.load_encoder(str(whole.folder.student)).fingerprint()

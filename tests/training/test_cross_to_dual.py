@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +15,7 @@ import pytest
 import torch
 from commands import distill, train_arguments
 from conftest import make_source, make_teacher
+from forks import run_python
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder
@@ -122,8 +120,8 @@ def test_a_killed_encoding_goes_on(world, tmp_path, monkeypatch):
 
     monkeypatch.setattr("distill.vectors.store_writer.ROWS_PER_SHARD", 100)
     arguments = [str(word) for word in world.pairs("ce", "--candidates_per_query", 5, out=str(tmp_path / "killed"))]
-    command = [sys.executable, str(TESTS / "interruptions.py"), "4", "100", *arguments]  # after the plan and two shards
-    assert subprocess.run(command, capture_output=True, env={**os.environ}).returncode == -signal.SIGKILL
+    command = [str(TESTS / "interruptions.py"), "4", "100", *arguments]  # after the plan and two shards
+    assert run_python(command).returncode == -signal.SIGKILL
     assert sorted(contents(tmp_path / "killed")) == ["00000.npy", "00001.npy", "plan.json"]
     assert distill(*arguments) == 0
     assert distill(*world.pairs("ce", "--candidates_per_query", 5, out=str(tmp_path / "whole"))) == 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import distill, furthest, in_process, train_arguments, weights
+from commands import distill, furthest, on_ranks, train_arguments, weights
 from conftest import make_source
 from test_resume import assert_same, stopped
 
@@ -366,7 +366,7 @@ def test_two_ranks_equal_one(kind, source_root, store_folder, tmp_path):
     )  # 25 to one rank, 24 to the other
     losses = LOSSES if kind == "shared" else MIXED
     assert distill(*train_arguments(source_root, store_folder, tmp_path / "one", *more, losses=losses)) == 0
-    found = in_process(*train_arguments(source_root, store_folder, tmp_path / "two", *more, *ranks, losses=losses))
+    found = on_ranks(*train_arguments(source_root, store_folder, tmp_path / "two", *more, *ranks, losses=losses))
     assert found.returncode == 0, found.stderr
     # a softmax does not see its keys' bias: its gradient is rounding noise, which Adam scales up, and so a single weight's may be;
     # ranks that did not see each other's documents end 1e-2 apart

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import distill, furthest, in_process, train_arguments, weights
+from forks import run_python
 
 TESTS = Path(__file__).parents[1]
 STEPS = 12  # two epochs of 6
@@ -29,7 +28,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, source_root: Path, s
 def stopped(arguments: list[Any], hook: str, step: int, name: str = "SIGKILL") -> subprocess.CompletedProcess[str]:
     """The verb in a process of its own that gets a signal at a step."""
     callback = {"class_path": "interruptions.SignalAt", "init_args": {"hook": hook, "step": step, "name": name}}
-    return in_process(*arguments, "--trainer.callbacks", json.dumps([callback]), PYTHONPATH=str(TESTS))
+    return in_process(*arguments, "--trainer.callbacks", json.dumps([callback]))
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -136,8 +135,8 @@ def test_killed_encoding_goes_on(teacher_folder: Path, source_root: Path, tmp_pa
     assert distill(*encode_arguments(teacher_folder, source_root, tmp_path / "whole")) == 0
     store = tmp_path / "store"
     arguments = encode_arguments(teacher_folder, source_root, store)
-    command = [sys.executable, str(TESTS / "interruptions.py"), "4", "16", *arguments]  # after the plan and two shards
-    assert subprocess.run(command, capture_output=True, env={**os.environ}).returncode == -signal.SIGKILL
+    command = [str(TESTS / "interruptions.py"), "4", "16", *arguments]  # after the plan and two shards
+    assert run_python(command).returncode == -signal.SIGKILL
 
     assert sorted(contents(store)) == ["documents/00000.npy", "documents/00001.npy", "documents/plan.json"]
     (leftover,) = store.rglob(".00002.npy.*.tmp")

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from commands import distill, train_arguments
+from forks import run_python
 
 from distill.records import BadInput
 from distill.training.sweep import ARGS, OUT, list_grid, make_trial_arguments, read_sweep, sample_choices
@@ -81,7 +82,10 @@ def test_no_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep(source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep(
+    source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.training.sweep.run_trial", lambda command: run_python(command[1:]).returncode)
     train = [str(word) for word in train_arguments(source_root, store_folder, tmp_path, "--trainer.max_epochs", 1)]
     command = ["distill", *train[: train.index("--out")], "--trainer.max_epochs", "1", "--out", OUT, ARGS]
     rates = {"model.learning_rate": {"values": [0.005, -1.0]}}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import distill, furthest, in_process, teach_arguments, weights
+from commands import distill, furthest, in_process, on_ranks, teach_arguments, weights
 from conftest import make_source, make_teacher
 
 from distill.encoders.cross_folder import load_cross_encoder
@@ -143,7 +143,7 @@ def test_dev_metrics_are_those_of_the_saved_teacher(kind, runs, source_root, sto
 def test_a_killed_run_goes_on_exactly(kind, hook, step, runs, arguments, tmp_path):
     run = tmp_path / "run"
     callback = {"class_path": "interruptions.SignalAt", "init_args": {"hook": hook, "step": step, "name": "SIGKILL"}}
-    found = in_process(*arguments(kind, run, *EVERY, "--trainer.callbacks", json.dumps([callback])), PYTHONPATH=f"{TESTS.parent}:{TESTS}")
+    found = in_process(*arguments(kind, run, *EVERY, "--trainer.callbacks", json.dumps([callback])))
     assert found.returncode == -signal.SIGKILL, found.stderr
     assert not (run / "teacher").exists() and (run / "start").exists()
     left = Path(shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "left.ckpt"))
@@ -230,9 +230,7 @@ def test_two_ranks_equal_one(kind, teacher_folder, tmp_path):
     assert distill(*teach_arguments(source, teacher_folder, tmp_path / "one", *more, model=kind)) == 0
     # recomputing small chunks is no other result either
     recompute = ["--model.recompute", "true", "--data.tokens_per_chunk", 100] if kind == "DualTeacher" else []
-    found = in_process(
-        *teach_arguments(source, teacher_folder, tmp_path / "two", *more, *ranks, *recompute, model=kind), PYTHONPATH=str(TESTS.parent)
-    )
+    found = on_ranks(*teach_arguments(source, teacher_folder, tmp_path / "two", *more, *ranks, *recompute, model=kind))
     assert found.returncode == 0, found.stderr
     # a softmax does not see its keys' bias: the gradient is rounding noise, which Adam scales up, and no vector depends on it
     last = [tmp_path / name / "checkpoints" / "last.ckpt" for name in ("one", "two")]

@@ -8,29 +8,32 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import distill, furthest, in_process, train_arguments
+from commands import distill, furthest, in_process, on_ranks, train_arguments
 from conftest import make_source
 from test_resume import contents, encode_arguments
 from test_two_ranks import dev_lines
 
+Launch = Callable[[str, list[Any], int, int], None]
 TESTS = Path(__file__).parents[1]
 QUERIES, DEV = 80, 13  # dev leaves 3 ranks with unlike shares
 PLACES = [(2, 1), (3, 1), (1, 2)]  # ranks of a node, nodes
+NAMES = ["2 ranks", "3 ranks", "2 nodes"]
 RANKING = ("dev/mrr@10", "dev/ndcg@10", "dev/recall@100", "dev/overlap@10")
 
 
-def torchrun(arguments: list[Any], ranks: int = 1, nodes: int = 1) -> None:
-    """The verb on so many nodes of so many ranks."""
+def torchrun(module: str, arguments: list[Any], ranks: int = 1, nodes: int = 1) -> None:
+    """The verb on so many nodes of so many ranks, which torchrun starts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--nnodes={nodes}"]
     launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
-    command = ["-m", "distill", *map(str, arguments)]
+    command = ["-m", module, *map(str, arguments)]
     # torchrun starts the interpreter beside it: what is on this one's path is on theirs
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), *sys.path])), "OMP_NUM_THREADS": "1"}
     started = [
@@ -49,27 +52,37 @@ def world(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> tup
     return source, root / "store"
 
 
+def start(module: str, arguments: list[Any], ranks: int, nodes: int) -> None:
+    """The same, started without it."""
+    found = on_ranks(*arguments, ranks=ranks, nodes=nodes, module=module)
+    assert found.returncode == 0, found.stderr
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "nodes"), PLACES, ids=["2 ranks", "3 ranks", "2 nodes"])
+@pytest.mark.parametrize(("launch", "ranks", "nodes"), [(torchrun, 2, 1), (start, 3, 1), (start, 1, 2)], ids=NAMES)
 def test_encoding_is_that_of_one_process(
-    world: tuple[Path, Path], teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, nodes: int
+    world: tuple[Path, Path],
+    teacher_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    launch: Launch,
+    ranks: int,
+    nodes: int,
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import distill.vectors.store_writer\ndistill.vectors.store_writer.ROWS_PER_SHARD = 16\n")
-    monkeypatch.syspath_prepend(tmp_path)  # in those processes too
     monkeypatch.setattr("distill.vectors.store_writer.ROWS_PER_SHARD", 16)
     assert distill(*encode_arguments(teacher_folder, world[0], tmp_path / "one")) == 0
-    torchrun(encode_arguments(teacher_folder, world[0], tmp_path / "many"), ranks, nodes)
+    launch("small_shards", encode_arguments(teacher_folder, world[0], tmp_path / "many"), ranks, nodes)
     assert len([name for name in contents(tmp_path / "many") if name.startswith("documents/000")]) == 8
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "nodes"), PLACES, ids=["2 ranks", "3 ranks", "2 nodes"])
-def test_training_is_that_of_one_process(world: tuple[Path, Path], tmp_path: Path, ranks: int, nodes: int) -> None:
+@pytest.mark.parametrize(("launch", "ranks", "nodes"), [(start, 2, 1), (start, 3, 1), (torchrun, 1, 2)], ids=NAMES)
+def test_training_is_that_of_one_process(world: tuple[Path, Path], tmp_path: Path, launch: Launch, ranks: int, nodes: int) -> None:
     share = 12 // (ranks * nodes)
     assert distill(*train_arguments(*world, tmp_path / "one", "--data.batch_size", 12)) == 0
     more = ["--data.batch_size", share, "--trainer.devices", ranks, "--trainer.num_nodes", nodes, "--trainer.strategy", "ddp"]
-    torchrun(train_arguments(*world, tmp_path / "many", *more), ranks, nodes)
+    launch("distill", train_arguments(*world, tmp_path / "many", *more), ranks, nodes)
     one, many = (losses(tmp_path / name) for name in ("one", "many"))
     assert len(one) == len(many) == 2 * (QUERIES // 12)
     assert many == pytest.approx(one, abs=1e-4, rel=0)
@@ -89,7 +102,7 @@ def test_the_same_weights_measure_the_same_on_any_number_of_ranks(world: tuple[P
     for ranks, nodes in PLACES:
         run = tmp_path / f"{ranks}x{nodes}"
         more = ["--trainer.devices", ranks, "--trainer.num_nodes", nodes, "--trainer.strategy", "ddp", "--data.batch_size", 4]
-        torchrun(train_arguments(*world, run, *still, *more), ranks, nodes)
+        start("distill", train_arguments(*world, run, *still, *more), ranks, nodes)
         (alone,), (together,) = dev_lines(tmp_path / "1"), dev_lines(run)
         assert {name: together[name] for name in RANKING} == pytest.approx({name: alone[name] for name in RANKING}, abs=1e-9, rel=0)
         assert together["dev/cosine"] == pytest.approx(alone["dev/cosine"], abs=1e-6)  # padding differs, and fp32 with it
@@ -103,8 +116,8 @@ def test_two_ranks_die_and_one_goes_on(world: tuple[Path, Path], tmp_path: Path)
     dies = {"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": 3}}
     arguments = train_arguments(*world, run, "--data.batch_size", batch, "--checkpoint_every_n_steps", 2)
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", json.dumps([seen, dies])]
-    assert in_process(*arguments, *ranks, PYTHONPATH=os.pathsep.join([str(TESTS), *sys.path])).returncode == -signal.SIGKILL
-    found = in_process(*arguments, "--trainer.callbacks", json.dumps([seen]), PYTHONPATH=os.pathsep.join([str(TESTS), *sys.path]))
+    assert on_ranks(*arguments, *ranks).returncode == -signal.SIGKILL
+    found = in_process(*arguments, "--trainer.callbacks", json.dumps([seen]))
     assert found.returncode == 0 and "at step 2" in found.stdout, found.stderr
 
     def rows(name: str, steps: range, epoch: int = 0) -> list[int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from commands import QUERY_MATCHING, distill
 from conftest import make_teacher
+from forks import run_python
 
 from distill.vectors.store import TeacherStore, VectorStore
 
@@ -241,13 +240,12 @@ def test_nothing_is_written_of_what_is_refused(fault: str, files: dict[str, list
 
 def test_a_killed_import_goes_on(files: dict[str, list[Any]], store: Path, tmp_path: Path) -> None:
     arguments = ["import", *map(str, files["documents"]), "--name", NAME, "--out", str(tmp_path / "store")]
-    program = [sys.executable, str(Path(__file__).parents[1] / "interruptions.py"), "4", "7", *arguments]
-    assert subprocess.run(program, capture_output=True).returncode == -9
+    program = str(Path(__file__).parents[1] / "interruptions.py")
+    assert run_python([program, "4", "7", *arguments]).returncode == -9
     folder = tmp_path / "store" / "documents"
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("0*.npy")}
     assert len(done) == 2  # the plan, two shards, and death at the third
-    again = [sys.executable, str(Path(__file__).parents[1] / "interruptions.py"), "99", "7", *arguments]  # more files than it writes
-    subprocess.run(again, capture_output=True, check=True)
+    assert run_python([program, "99", "7", *arguments]).returncode == 0  # more files than it writes
     assert {name: (folder / name).stat().st_mtime_ns for name in done} == done
     found = VectorStore(folder)
     found.verify()
