@@ -28,12 +28,14 @@ def make_tracker(kind: Tracking, folder: Path, identity: Any, step: int) -> Logg
         identity: plain values that distinguish the run from an earlier one in the same folder.
         step: step at which the run begins or continues.
     """
-    from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+    from pytorch_lightning.loggers import WandbLogger
 
     if kind in ("none", "csv"):
         return None
     if kind == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False, purge_step=step or None)
+        from distill.callbacks.tensorboard_logger import EventLogger
+
+        return EventLogger(folder, purge_step=step or None)
     run_id = os.environ.get("WANDB_RUN_ID") or fingerprint(str(folder.resolve()), identity)  # a sweep sets WANDB_RUN_ID
     return WandbLogger(name=folder.name, save_dir=folder, project="distill", id=run_id, offline=kind == "wandb-offline", resume="allow")
 

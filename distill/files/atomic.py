@@ -55,7 +55,8 @@ def write_atomically(path: Path, exclusive: bool = False) -> Iterator[Path]:
                 os.replace(temporary, path)
     except Exception as error:
         code = errno.ENOSPC if DISK_IS_FULL.search(str(error)) else getattr(error, "errno", None)
-        if code and not getattr(error, "filename", None):  # an error that does not name its file
+        # an error that does not name its file, or that of a copy, which names the file that was copied
+        if code and (not getattr(error, "filename", None) or getattr(error, "filename2", None)):
             raise OSError(code, os.strerror(code), str(path)) from None
         raise
 
