@@ -25,7 +25,7 @@ from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine, overlap
-from distill.metrics.retention import bootstrap_mean, bootstrap_ratio
+from distill.metrics.retention import NOTHING_TO_RETAIN, bootstrap_mean, bootstrap_ratio
 from distill.records import BadInput, Ranking
 from distill.teachers.embedder import encode_set
 from distill.teachers.function import as_float32
@@ -69,6 +69,7 @@ def evaluate(
     source = open_source(texts)
     teacher_vectors, teacher_model = open_teacher(teacher, source, split)
     evaluation = EvaluationSet(source, split, teacher_vectors)
+    evaluation.check_judgments()
     subject = _Student()
     if isinstance(student, np.ndarray | Tensor):
         vectors = torch.from_numpy(as_float32(student))
@@ -118,6 +119,8 @@ def evaluate_run(
     towers = load_towers(str(folder.require_student()))
     texts, opened = _texts_and_store(folder, source, store)
     evaluation = EvaluationSet(texts, split, StoredVectors(texts, opened))
+    evaluation.queries.refuse_odd_ids()
+    evaluation.check_judgments()
     student = _Student(open_system(towers))
     if not folder.inherits_documents:
         corpus = embed_corpus(folder, towers, texts)
@@ -125,7 +128,7 @@ def evaluate_run(
     timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
-    write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, split)
+    write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, texts, split)
     results.save(destination)
     return results
 
@@ -170,6 +173,7 @@ def _measure(
     }
     for name, path in baselines.items():
         rankings[name] = _rank_baseline(name, path, evaluation)
+    evaluation.warn_of_copies(rankings)
     values = {name: evaluation.measure(ranking) for name, ranking in rankings.items()}
     systems = {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()}
     models = {name: system for name, system in ((STUDENT, student.system), (TEACHER, teacher)) if system is not None}
@@ -198,6 +202,7 @@ def _describe(evaluation: EvaluationSet, student: _Student) -> dict[str, Any]:
         "student": student.system and (student.system.fingerprint or student.system.name),
         "documents": evaluation.source.documents().fingerprint if evaluation.source.has_documents() else None,
         "texts": evaluation.queries.content_fingerprint,
+        "own_documents_left_out": evaluation.count_own_documents(),
     }
 
 
@@ -211,10 +216,12 @@ def _rank_baseline(name: str, path: str, evaluation: EvaluationSet) -> Ranking:
 def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
     """Student over teacher for each metric the teacher scores on, with the paired 95% interval."""
     retention = {}
-    for metric, teacher in values[TEACHER].items():
-        if teacher.any():
-            ratio = bootstrap_ratio(values[STUDENT][metric], teacher)
-            retention[metric] = {"value": ratio.value, "ci95": [ratio.low, ratio.high]}
+    scored = {metric: teacher for metric, teacher in values[TEACHER].items() if teacher.any()}
+    if values[TEACHER] and not scored:
+        raise BadInput(NOTHING_TO_RETAIN)
+    for metric, teacher in scored.items():
+        ratio = bootstrap_ratio(values[STUDENT][metric], teacher)
+        retention[metric] = {"value": ratio.value, "ci95": [ratio.low, ratio.high]}
     return retention
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from distill.files.atomic import write_atomically
@@ -10,16 +9,19 @@ from distill.files.links import refuse_links_out
 from distill.metrics.trec_runs import write_trec
 from distill.records import Ranking
 from distill.texts.ids import Ids
+from distill.texts.own_documents import copy_run
+from distill.texts.text_source import TextSource
 
 
-def write_rankings(rankings: dict[str, Ranking], files: dict[str, str], corpus: Ids, results: Path, split: str) -> None:
+def write_rankings(rankings: dict[str, Ranking], files: dict[str, str], corpus: Ids, results: Path, source: TextSource, split: str) -> None:
     """Writes a file for each ranking.
 
     Args:
         rankings: by name of the system.
-        files: files of the rankings that were given as such, which are copied.
+        files: files of the rankings that were given as such, which are copied, but for each query's own document.
         corpus: ids of the documents.
         results: the file of the results.
+        source: where the queries come from.
         split: the queries that were ranked for.
     """
     folder = results.parent / rankings_folder(results) / split
@@ -29,9 +31,9 @@ def write_rankings(rankings: dict[str, Ranking], files: dict[str, str], corpus: 
         if not original.is_file():
             write_trec(ranking, corpus.__getitem__, path)
         elif not (path.exists() and path.samefile(original)):
-            # copied as it is: without its documents of other corpora those below them would move up
+            # its documents of other corpora are copied too: without them those below would move up
             with write_atomically(path) as temporary:
-                shutil.copyfile(original, temporary)
+                copy_run(source, split, original, temporary)
 
 
 def refuse_linked_rankings(results: Path, split: str, trust: bool) -> None:

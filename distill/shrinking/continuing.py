@@ -89,7 +89,8 @@ def continue_texts(request: Request, previous: Run, folder: Path) -> JobTexts:
         with write_atomically(folder) as temporary:
             temporary.mkdir(parents=True)
             write_json(temporary / SUMMARY, _write_texts(request, old, previous.path / TEXTS, temporary))
-    return open_texts(Collection(str(folder), documents, relevant_from=old.source.relevant_from), folder)
+    relevant_from, keep_own = old.source.relevant_from, old.source.keep_own_documents
+    return open_texts(Collection(str(folder), documents, relevant_from=relevant_from, keep_own_documents=keep_own), folder)
 
 
 def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path) -> dict[str, Any]:

@@ -107,10 +107,9 @@ def _log_count(source: TextSource, place: str, queries: str, answers: int) -> No
     if place in source.places_logged or os.environ.get("RANK", "0") != "0":
         return
     source.places_logged.add(place)
-    kept = f"; {answers} more are judged relevant and stay" if answers else ""
-    log.info(
-        f"{source}: {place}: the document with the query's own id is left out for {queries}{kept} (source.keep_own_documents keeps all)"
-    )
+    kept = f", and kept for {answers} where it is judged relevant" if answers else ""
+    fix = "(source.keep_own_documents keeps all)"
+    log.info(f"{source}, {place}: the document with the query's own id is left out for {queries}{kept} {fix}")
 
 
 def warn_of_copies(source: TextSource, split: str, ranked: np.ndarray | None = None) -> None:

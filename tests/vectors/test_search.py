@@ -198,3 +198,39 @@ def test_what_is_no_table_of_vectors_is_refused():
         search(np.zeros(4), np.zeros((2, 4)), 1)
     with pytest.raises(BadInput, match=r"documents: give vectors .* `documents` of a TeacherStore"):
         search(np.zeros((1, 4)), object(), 1)
+
+
+@pytest.mark.parametrize("k", [1, 10, 64, 200])
+@pytest.mark.parametrize("chunk_documents", [7, 1000])
+def test_one_document_of_each_query_may_be_left_out(k, chunk_documents):
+    """The others keep their order, also among ties and at the last place; -1 leaves nothing out."""
+    queries, documents = small_integers(30), small_integers(200, seed=1)
+    left_out = torch.randint(-1, 200, (30,), generator=torch.Generator().manual_seed(2))
+    left_out[:10] = by_full_sort(queries, documents, 10)[1][torch.arange(10), torch.arange(10)]  # each place of the first ten
+    left_out[10] = -1
+    order = (queries @ documents.T).sort(dim=1, descending=True, stable=True).indices.tolist()
+    expected = [[row for row in rows if row != out][:k] for rows, out in zip(order, left_out.tolist(), strict=True)]
+    scores, rows = search(queries, documents, k, chunk_documents, left_out=left_out)
+    assert scores.shape == rows.shape == (30, k)
+    assert [[row for row in found if row >= 0] for found in rows.tolist()] == expected
+    assert torch.equal(rows == -1, scores.isinf())  # only where k others do not exist
+    found = torch.einsum("qd,qkd->qk", queries, documents[rows.clamp(min=0)])
+    assert torch.equal(scores[rows >= 0], found[rows >= 0])
+    arrays = search(queries.numpy(), documents.numpy(), k, chunk_documents, left_out=left_out.numpy())
+    np.testing.assert_array_equal(arrays[1], rows.numpy())
+
+
+def test_nothing_left_out_changes_nothing():
+    queries, documents = text_like(20, seed=3), text_like(300, seed=4)
+    for one, other in zip(search(queries, documents, 10), search(queries, documents, 10, left_out=np.full(20, -1)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_faiss_index_leaves_them_out_too():
+    faiss = pytest.importorskip("faiss")
+    queries, documents = text_like(20, seed=3), text_like(300, seed=4)
+    index = faiss.IndexFlatIP(64)
+    index.add(documents.numpy())
+    left_out = search(queries, documents, 1)[1][:, 0]  # the best of each
+    assert torch.equal(search(queries, index, 5, left_out=left_out)[1], search(queries, documents, 6)[1][:, 1:])
+    assert search(queries[:1], index, 300, left_out=left_out[:1])[1][0, -1] == -1
