@@ -83,7 +83,8 @@ def test_what_a_run_is_made_from_is_in_its_fingerprints(copied, store_folder, tm
 @pytest.mark.parametrize(
     ("judgments", "words"),
     [
-        (("train", "train0\t0\tgone\t1\n"), "no query of it has a relevant document"),
+        (("train", "train0\t0\tgone\t1\n"), "none of its documents is known: 'gone' is judged"),
+        (("train", "train0\t0\td1\t0\n"), "no query of it has a relevant document"),
         (("train", None), "the split 'train' has no judgments"),
     ],
     ids=str,
