@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.tracking import Tracking, check_installed
@@ -21,12 +20,13 @@ from distill.evaluation.results import Results
 from distill.files.configs import refuse_unknown_choices, to_config
 from distill.files.device import best_device
 from distill.modules.student import StudentModule
-from distill.records import BadInput, one_line
+from distill.records import BadInput
 from distill.texts.text_source import TextSource
 from distill.training.history import History
 from distill.training.run_folder import RunFolder
 from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS, make_trainer_settings, quiet_lightning
 from distill.training.train import train_student
+from distill.training.trainer_options import refuse_trainer_errors
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import VectorStore
@@ -203,7 +203,5 @@ def train(
 
 def _make_trainer(out: Path, options: dict[str, Any], checkpoint_every_n_steps: int) -> Trainer:
     settings = make_trainer_settings(out, options, checkpoint_every_n_steps, RetrievalEval())
-    try:
+    with refuse_trainer_errors():
         return Trainer(**{**options, **settings})
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        raise BadInput(f"trainer: {one_line(error)}") from None

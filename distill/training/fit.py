@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from lightning_fabric.utilities.spike import TrainingSpikeException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import OnExceptionCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.callbacks.checkpoints import Stopped
@@ -91,6 +94,7 @@ def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer
         run: the run to continue; its own last checkpoint may be at the end.
     """
     if path is None:
+        _refuse_other_start(trainer)
         return
     checkpoint = read_checkpoint(path)
     missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
@@ -109,6 +113,14 @@ def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer
             raise BadInput(f"{path}: has done {done} {name} of {end}: nothing is left to train: raise trainer.max_{name}")
 
 
+def _refuse_other_start(trainer: Trainer) -> None:
+    """Refuses a checkpoint from which Lightning would begin a new run without a word."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, OnExceptionCheckpoint) and os.path.exists(callback.ckpt_path):
+            reason = "a run that begins anew would begin from it"
+            raise BadInput(f"{callback.ckpt_path}: left by OnExceptionCheckpoint: {reason}: name it in --ckpt_path, or delete it")
+
+
 def rewind_logs(checkpoint: str | None, trainer: Trainer) -> int:
     """Removes the lines after the checkpoint from the logs, or all lines without a checkpoint; returns the step to continue from."""
     step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
@@ -120,10 +132,22 @@ def rewind_logs(checkpoint: str | None, trainer: Trainer) -> int:
     return step
 
 
-def load_best_weights(module: LightningModule, run: RunFolder) -> str:
+def load_best_weights(trainer: Trainer, module: LightningModule, run: RunFolder) -> str:
     """Loads the weights that were best on dev, or the last ones if dev was never evaluated; returns their description for a message."""
+    _warn_of_late_changes(trainer, module, run)
     evaluated = run.best_checkpoint.exists()
     checkpoint = read_checkpoint(run.best_checkpoint if evaluated else run.last_checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     reason = f"the best on dev by {module.best_by}" if evaluated else "the last: dev was never evaluated"
     return f"step {checkpoint['global_step']}, {reason}"
+
+
+def _warn_of_late_changes(trainer: Trainer, module: LightningModule, run: RunFolder) -> None:
+    """Warns where a callback changed the weights after the last checkpoint, as some that average weights do: the change is lost."""
+    callbacks = [callback for callback in trainer.callbacks if not type(callback).__module__.startswith("distill.")]  # type: ignore[attr-defined]
+    if not callbacks or not run.last_checkpoint.exists():
+        return
+    last, now = read_checkpoint(run.last_checkpoint)["state_dict"], module.state_dict()
+    if any(name not in last or not torch.equal(weight.cpu(), last[name]) for name, weight in now.items()):
+        names = ", ".join(type(callback).__name__ for callback in callbacks)
+        log.warning(f"trainer.callbacks: one of {names} changed the weights after the last checkpoint: that is not in the result")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from distill.files.configs import describe_trust, from_config, is_imported, list
 from distill.files.links import refuse_special_files
 from distill.files.locks import lock_folder
 from distill.files.provenance import collect_provenance
+from distill.files.temporaries import remove
 from distill.files.yaml_files import read_yaml
 from distill.modules.start import START
 from distill.records import BadInput, NeedsTrust, one_line
@@ -27,6 +29,7 @@ from distill.training.run_paths import find_moved_paths, with_absolute_paths
 from distill.vectors.store import TeacherStore
 
 JOB = "shrink.json"  # file of a folder in which `shrink` puts texts, vectors and run together
+CONFIG_KEYS = ("seed_everything", "model", "data", "trainer", "out", "ckpt_path")  # of every run's config.yaml
 # trainer settings that change the result; others (devices, logging, progress) may differ when a run is continued
 LEARNING_SETTINGS = (
     "max_epochs",
@@ -58,6 +61,7 @@ class RunFolder:
         self.path, self.result, self.trust = path, result, trust
         self._is_checked = trust  # for files that are none
         self.config = path / "config.yaml"
+        self.run_record = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
@@ -71,19 +75,20 @@ class RunFolder:
         """Whether the result of the run exists; it is written last."""
         return (self.path / self.result).exists()
 
+    @contextmanager
     def claim(
         self, config: dict[str, Any], precision: str, fingerprints: dict[str, dict[str, str]], removed_from_train: int
-    ) -> AbstractContextManager[Any]:
+    ) -> Iterator[None]:
         """Reserves the folder for a run with this configuration and these inputs; refuses the folder of another run.
+
+        Until the `with` block ends no other process may write to the folder; for a finished run it locks nothing. Where the block is
+        refused before anything is trained, the folder is free again.
 
         Args:
             config: the whole configuration as plain values.
             precision: the number format in use.
             fingerprints: fingerprints of the inputs, by kind, e.g. `vectors` for the teacher and its stores.
             removed_from_train: number of training queries that were left out, because another split has them too.
-
-        Returns:
-            A lock: until its `with` block ends no other process may write to the folder; for a finished run one that locks nothing.
         """
         config = {**config, **with_absolute_paths({key: config[key] for key in ("model", "data")}), "out": os.path.abspath(self.path)}
         inputs = {key: config[key] for key in ("seed_everything", "model", "data")}
@@ -91,20 +96,36 @@ class RunFolder:
         inputs |= fingerprints
         self._refuse_other_inputs(inputs)
         if self.finished:
-            return nullcontext()
-        lock = lock_folder(self.path)
-        self._refuse_other_inputs(inputs)  # again: another process may just have written it
-        if not self.config.exists():
-            with write_atomically(self.config) as temporary:
-                temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        if not (self.path / "run.json").exists():
-            # written last: once it exists, the folder belongs to this run
-            record = {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()}
-            write_json(self.path / "run.json", record)
-        return lock
+            yield
+            return
+        with lock_folder(self.path):
+            self._refuse_other_inputs(inputs)  # again: another process may just have written it
+            is_new = not self.run_record.exists()
+            if is_new:
+                # also where there is one: a kill between the two files left it, perhaps of other inputs
+                with write_atomically(self.config) as temporary:
+                    temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+                # written last: once it exists, the folder belongs to this run
+                record = {"inputs": inputs, "removed_from_train": removed_from_train, "provenance": collect_provenance()}
+                write_json(self.run_record, record)
+            try:
+                yield
+            except BadInput:
+                if is_new:
+                    self._free()
+                raise
+
+    def _free(self) -> None:
+        """Removes what a run wrote that was refused before it trained; what is more than that stays, and belongs to the run."""
+        written = [self.run_record, self.config, self.metrics, self.start, self.checkpoints]
+        others = [path for path in self.path.iterdir() if path.name[0] != "." and path not in written]
+        if others or any(self.checkpoints.glob("*")):
+            return
+        for path in written:
+            remove(path)
 
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
-        if (self.path / "run.json").exists():
+        if self.run_record.exists():
             before = with_absolute_paths(self.record()["inputs"])  # release 0.1 recorded paths as they were given
             difference = first_difference(before, with_current_class_paths(inputs))
             if difference is not None:
@@ -112,20 +133,32 @@ class RunFolder:
             return
         if not self.path.exists():
             return
+        self._refuse_given_config()
         if (self.path / JOB).exists():
             return
-        others = [path for path in self.path.iterdir() if path.name[0] != "." and path.name != "config.yaml"]
+        others = [path for path in self.path.iterdir() if path.name[0] != "." and path != self.config]
         if others:
             raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
 
+    def _refuse_given_config(self) -> None:
+        """Refuses a config.yaml that no run wrote: the run's own would take its place."""
+        if not os.path.lexists(self.config):
+            return
+        try:
+            is_of_a_run = set(CONFIG_KEYS) <= set(self._read_config())
+        except (BadInput, OSError, TypeError):
+            is_of_a_run = False
+        if not is_of_a_run:
+            raise BadInput(f"{self.config}: the run's own would take its place: move it elsewhere and name it in --config")
+
     def record(self) -> dict[str, Any]:
         """Reads the inputs and the provenance of the run; class paths of earlier releases are converted to those of this one."""
-        record = read_json(self.path / "run.json", "run record")
+        record = read_json(self.run_record, "run record")
         inputs = record.get("inputs") if isinstance(record, dict) else None
         if not isinstance(inputs, dict) or not isinstance(inputs.get("trainer"), dict):
-            raise BadInput(f"{self.path / 'run.json'}: not the record of a run: restore it")
+            raise BadInput(f"{self.run_record}: not the record of a run: restore it")
         settings = self._read_config()
-        with refuse_unreadable("the record of a run", self.path / "run.json"):
+        with refuse_unreadable("the record of a run", self.run_record):
             return {**record, "inputs": self._find_moved_paths(with_current_class_paths(inputs), settings)}
 
     def teacher_store(self, folder: str) -> TeacherStore:
@@ -223,9 +256,13 @@ def first_difference(before: Any, now: Any, key: str = "") -> str | None:
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
+            if name == "keep_own_documents" and name not in before:
+                continue  # unknown to releases up to 0.2; where it matters, "own_documents" of the vectors differ
             difference = first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name)
             if difference is not None:
                 return difference
+        return None
+    if before is None and now is False:  # an option that an earlier release did not have
         return None
     return None if before == now or _is_same_path(before, now) else f"{key} was {before}, now {now}"
 

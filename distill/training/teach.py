@@ -57,6 +57,6 @@ def train_teacher(
         with track_run(trainer, module, run, config, step):
             fit_to_end(trainer, module, data, checkpoint)
         if trainer.is_global_zero:
-            weights = load_best_weights(module, run)
+            weights = load_best_weights(trainer, module, run)
             module.cpu().save(run.teacher)
             log.info(f"{run.teacher}: the teacher of {weights}; next: distill {module.next_verb} {run.teacher}")

@@ -66,7 +66,7 @@ def train_student(
         with track_run(trainer, module, run, config, step):
             fit_to_end(trainer, module, data, checkpoint)
             if trainer.is_global_zero:
-                weights = load_best_weights(module, run)
+                weights = load_best_weights(trainer, module, run)
                 module.save(run.student)
                 log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:

@@ -1,0 +1,210 @@
+"""Runs that cannot begin or go on: a checkpoint of something else, a config.yaml that is there, a late refusal, a signal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from commands import distill, teach_arguments, train_arguments
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from distill.modules.start import read_checkpoint
+from distill.records import BadInput
+from distill.training.run_folder import RunFolder
+from distill.training.sweep import run_trial
+
+ONE_EPOCH = ["--trainer.max_epochs", 1]
+
+
+@pytest.fixture
+def arguments(source_root: Path, store_folder: Path, tmp_path: Path) -> list[Any]:
+    return train_arguments(source_root, store_folder, tmp_path / "run")
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    capsys.readouterr()
+    assert distill(*arguments) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and len(line) < 1000
+    return line
+
+
+def changed_checkpoint(run: Path, path: Path, **changes: Any) -> Path:
+    """A copy of a run's last checkpoint; `weights` replaces some of its weights, None removes a key."""
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"] |= changes.pop("weights", {})
+    torch.save({key: value for key, value in checkpoint.items() if changes.get(key, value) is not None}, path)
+    return path
+
+
+# checkpoints to go on from
+
+
+def test_a_checkpoint_of_other_layers_is_refused(run_folder, arguments, tmp_path, capsys):
+    line = refusal(capsys, *arguments, "--model.student.layers", "[3]", "--ckpt_path", run_folder / "checkpoints" / "last.ckpt")
+    assert "last.ckpt: it has encoder.backbone.encoder.layer.1." in line and "(16 weights are too many)" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_shape_names_both(run_folder, arguments, tmp_path, capsys):
+    name = "encoder.backbone.embeddings.word_embeddings.weight"
+    path = changed_checkpoint(run_folder, tmp_path / "wide.ckpt", weights={name: torch.zeros(50, 64)})
+    assert f"wide.ckpt: its {name} is [50, 64] there and [84, 32] here" in refusal(capsys, *arguments, "--ckpt_path", path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--trainer.max_epochs", 2], "has done 2 epochs of 2: nothing is left to train: raise trainer.max_epochs"),
+        (
+            ["--trainer.max_epochs", 3, "--trainer.max_steps", 12],
+            "has done 12 steps of 12: nothing is left to train",
+        ),
+    ],
+)
+def test_a_checkpoint_at_the_end_is_refused(run_folder, arguments, tmp_path, capsys, options, words):
+    assert words in refusal(capsys, *arguments, *options, "--ckpt_path", run_folder / "checkpoints" / "last.ckpt")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["optimizer_states", "loops"])
+def test_weights_alone_are_no_place_to_go_on_from(run_folder, arguments, tmp_path, capsys, key):
+    path = changed_checkpoint(run_folder, tmp_path / "weights.ckpt", **{key: None})
+    assert f"has weights alone, no {key} to go on with: name it in model.start_from" in refusal(capsys, *arguments, "--ckpt_path", path)
+
+
+def test_a_teachers_checkpoint_is_no_students(run_folder, source_root, teacher_folder, tmp_path, arguments, capsys):
+    taught = tmp_path / "taught"
+    assert distill(*teach_arguments(source_root, teacher_folder, taught, *ONE_EPOCH, "--trainer.limit_train_batches", 1)) == 0
+    line = refusal(capsys, *arguments, "--ckpt_path", taught / "checkpoints" / "last.ckpt")
+    assert "it has no encoder." in line
+    again = teach_arguments(source_root, teacher_folder, tmp_path / "again", "--ckpt_path", run_folder / "checkpoints" / "last.ckpt")
+    assert "it has no towers." in refusal(capsys, *again)
+    assert not (tmp_path / "again").exists()
+
+
+# the run folder
+
+
+def test_a_config_that_a_kill_left_is_written_anew(source_root, store_folder, tmp_path, arguments):
+    """Between config.yaml and run.json: the folder belongs to no run yet, and the next one has other inputs."""
+    other = Path(shutil.copytree(store_folder, tmp_path / "other"))
+    assert distill(*train_arguments(source_root, other, tmp_path / "run", *ONE_EPOCH)) == 0
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    assert distill(*arguments, *ONE_EPOCH) == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["store"] == str(store_folder)
+
+
+@pytest.mark.parametrize("text", ["trainer:\n  max_epochs: 1 # my own\n", "", "[1, 2]", "a: [", "\x00"], ids=repr)
+def test_a_config_of_the_users_is_not_overwritten(tmp_path, arguments, capsys, text):
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(text)
+    given = ["--config", path] if "own" in text else []
+    assert f"{path}: the run's own would take its place" in refusal(capsys, *arguments, *given)
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["config.yaml"] and path.read_text() == text
+
+
+def test_a_run_goes_on_from_its_own_config(tmp_path, arguments):
+    assert distill(*arguments, *ONE_EPOCH) == 0
+    assert distill("train", "--config", tmp_path / "run" / "config.yaml", "--out", tmp_path / "run") == 0
+    run = RunFolder(tmp_path / "run")
+    before = run.config.read_bytes()
+    shutil.rmtree(run.student)
+    assert distill("train", "--config", run.config) == 0  # which says `out` too
+    assert run.finished and run.config.read_bytes() == before and run.settings()["out"] == str(run.path)
+
+
+class Refuses(Callback):
+    """Refuses the training when it has begun, as callbacks of Lightning do that lack something."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        raise MisconfigurationException("this callback needs\nsomething else")
+
+
+def test_a_late_refusal_leaves_the_folder_free(tmp_path, arguments, capsys):
+    callbacks = json.dumps([{"class_path": "test_refused_runs.Refuses"}])
+    assert "trainer: this callback needs something else" in refusal(capsys, *arguments, "--trainer.callbacks", callbacks)
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]
+    assert distill(*arguments, *ONE_EPOCH, "--trainer.val_check_interval", 2) == 0
+
+
+def test_a_refusal_after_a_step_keeps_the_run(tmp_path, arguments, capsys):
+    callbacks = [{"class_path": "test_refused_runs.RefusesStep"}]
+    every = ["--checkpoint_every_n_steps", 1, "--trainer.callbacks", json.dumps(callbacks)]
+    assert "trainer: no more" in refusal(capsys, *arguments, *every)
+    assert (tmp_path / "run" / "run.json").exists() and read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 1
+
+
+class RefusesStep(Callback):
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            raise MisconfigurationException("no more")
+
+
+# what is refused late no more: the loaders of the trainer
+
+
+def test_a_split_too_small_for_the_ranks_leaves_no_folder(store_folder, source_root, tmp_path, capsys):
+    more = ["--trainer.devices", 13, "--trainer.strategy", "ddp"]
+    line = refusal(capsys, *train_arguments(source_root, store_folder, tmp_path / "run", *more))
+    assert "12 queries are too few for 13 ranks" in line and not (tmp_path / "run").exists()
+
+
+# signals
+
+
+def test_the_end_of_the_terminal_saves_a_checkpoint(tmp_path, arguments, capsys):
+    stop = [{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_before_backward", "step": 3, "name": "SIGHUP"}}]
+    with pytest.raises(SystemExit) as end:
+        distill(*arguments, "--trainer.callbacks", json.dumps(stop))
+    assert end.value.code == 128 + signal.SIGHUP and "stopped at step 4: the same command goes on" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"] and read_checkpoint(checkpoints / "last.ckpt")["global_step"] == 4
+    (checkpoints / ".next.ckpt").write_bytes(b"of a process that was killed before it renamed it")
+    assert distill(*arguments) == 0 and sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_nohup_is_heeded(tmp_path, arguments):
+    stop = [{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_before_backward", "step": 3, "name": "SIGHUP"}}]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert distill(*arguments, *ONE_EPOCH, "--trainer.callbacks", json.dumps(stop)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_sweep_hands_the_signal_on(tmp_path):
+    """The trial sends it to the sweep, which sends it back, and waits for the trial's end."""
+    trial = "import os, signal, sys, time; signal.signal(signal.SIGHUP, lambda *_: sys.exit(7))"
+    trial += "; os.kill(os.getppid(), signal.SIGHUP); time.sleep(30)"
+    with pytest.raises(SystemExit) as end:
+        run_trial([sys.executable, "-c", trial])
+    assert end.value.code == 128 + signal.SIGHUP
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_a_claim_that_is_refused_is_free(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    config = {"seed_everything": 0, "model": {}, "data": {}, "trainer": {}, "out": "run", "ckpt_path": None}
+    for _ in range(2):
+        with pytest.raises(BadInput, match="no"), run.claim(config, "32-true", {}, 0):
+            assert run.run_record.exists()
+            raise BadInput("no")
+        assert not run.run_record.exists() and not run.config.exists()
+    with pytest.raises(BadInput, match="no"), run.claim(config, "32-true", {}, 0):
+        (run.path / "nan-step-1.json").write_text("{}")
+        raise BadInput("no")
+    assert run.run_record.exists()
