@@ -221,13 +221,12 @@ def _can_be_imported(path: str) -> bool:
 
 def list_class_paths(node: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yields the class path and the arguments of every object that a configuration describes, the outer ones first."""
-    parts = node if isinstance(node, list) else []
     if isinstance(node, dict):
-        parts = node.values()
         if "class_path" in node:
             arguments = node.get("init_args")
             yield node["class_path"], arguments if isinstance(arguments, dict) else {}
-    for part in parts:
+        node = list(node.values())
+    for part in node if isinstance(node, list) else []:
         yield from list_class_paths(part)
 
 
