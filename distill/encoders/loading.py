@@ -22,6 +22,8 @@ REMOTE_MODULES = "transformers_modules"  # the package into which transformers c
 ATTENTIONS = {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"}
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "attention_implementation")
 
+trusted_folders: set[Path] = set()  # those whose code the user has let run in this process
+
 
 def optional_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; an empty one where there is no such file."""
@@ -40,7 +42,8 @@ def check_folder(folder: Path, auto_class: str, trust_remote_code: bool = False)
         trust_remote_code: whether Python code of the folder may run.
 
     Raises:
-        UnknownKind: where the folder names code, and that is not trusted; where its weights are quantised; where it is an adapter.
+        BadInput: where the folder names code, and that is not trusted.
+        UnknownKind: where its weights are quantised, or those of an adapter.
     """
     if (folder / ADAPTER).exists():
         fix = "merge it into its base model (merge_and_unload of PEFT) and save that"
@@ -50,8 +53,10 @@ def check_folder(folder: Path, auto_class: str, trust_remote_code: bool = False)
         raise UnknownKind(f"{folder / CONFIG}: quantization_config: quantised weights are not read: take the model they were made from")
     for key in ATTENTION_KEYS:
         if not is_known_attention(config.get(key)):
-            raise UnknownKind(f"{folder / CONFIG}: {key}: {config[key]!r} is code to be downloaded: set eager or sdpa")
-    if not trust_remote_code:
+            raise BadInput(f"{folder / CONFIG}: {key}: {config[key]!r} is code to be downloaded: set eager or sdpa")
+    if trust_remote_code:
+        trusted_folders.add(folder.resolve())
+    else:
         refuse_remote_code(folder, auto_class)
 
 
@@ -70,8 +75,8 @@ def refuse_remote_code(folder: Path, auto_class: str) -> None:
         # older tokenizers name theirs without a key
         code = {key: auto_map[key] for key in sorted(classes & set(auto_map))} if isinstance(auto_map, dict) else {"": auto_map}
         for value in code.values():
-            reason = f"its auto_map names code, {value}, that runs only where you trust it"
-            raise UnknownKind(f"{folder / name}: {reason}: set trust_remote_code: true, or take a folder of transformers' own classes")
+            fix = "read it, then encode or shrink with --trust_remote_code true"
+            raise BadInput(f"{folder / name}: its auto_map names code, {value}, which runs only where you trust it: {fix}")
 
 
 def find_remote_class(config: PretrainedConfig, folder: Path, auto_class: str) -> Any | None:

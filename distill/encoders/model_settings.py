@@ -30,8 +30,7 @@ def read_prompts(folder: Path) -> dict[str, str]:
     """The prompts of queries and documents that a folder sets, under any of the names that sentence-transformers knows.
 
     Raises:
-        BadInput: where a prompt is no text.
-        UnknownKind: where a default prompt might be meant for a role that has none of its own.
+        BadInput: where a prompt is no text, and where a default prompt might be meant for a role that has none of its own.
     """
     path, settings = folder / MODEL_SETTINGS, optional_json(folder / MODEL_SETTINGS)
     prompts = settings.get("prompts") or {}
@@ -46,7 +45,7 @@ def read_prompts(folder: Path) -> dict[str, str]:
     unnamed = [role for role, names in (("query", ("query",)), ("document", DOCUMENT_PROMPTS)) if not set(names) & set(prompts)]
     if default is not None and prompts[default] and unnamed:
         reason = f"default_prompt_name: {default}, and no prompt for a {unnamed[0]}"
-        raise UnknownKind(f"{path}: {reason}: give each role its own under prompts: query and document, which may be empty")
+        raise BadInput(f"{path}: {reason}: give each role its own under prompts: query and document, which may be empty")
     return found
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from distill.encoders.model_settings import add_scaling, check_model, read_prompts, write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, EncoderModule, Normalize, Transformer, output_width, split_modules
 from distill.encoders.pooling import Pooling
+from distill.encoders.tokenizer_settings import check_tokenizer
 from distill.encoders.tokenizing import TextSettings
 from distill.encoders.transformer_folder import (
     LENGTH_SETTINGS,
@@ -129,6 +130,7 @@ def read_modules(
     limit, pooling = read_max_length(paths[0]), read_pooling(paths[1])
     prompts = read_prompts(folder) if prompts is None else prompts
     backbone, tokenizer = load_transformer(paths[0], trust_remote_code)
+    check_tokenizer(paths[0], tokenizer, backbone)
     settings = TextSettings(longest_text(backbone, tokenizer, limit), prompts)
     head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
     transformer = Transformer(backbone)

@@ -13,6 +13,7 @@ from distill.encoders.batching import inner_products
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import complete_prompts, has_module_list, load_encoder
 from distill.encoders.hub import local_folder
+from distill.encoders.loading import trusted_folders
 from distill.encoders.maker import Maker
 from distill.encoders.model_settings import write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
@@ -173,16 +174,18 @@ def load_maker(maker: Maker, trust_remote_code: bool = False) -> Towers:
 
     Args:
         maker: the teacher, as its store names it.
-        trust_remote_code: whether Python code of its folder may run. That the store was made with it is no leave to run it again.
+        trust_remote_code: whether Python code of its folder may run. That its store was made by it is no leave to run it again, only
+            that it has run in this process is.
 
     Raises BadInput where that model changed since then, and where its vectors came from somewhere else.
     """
     if not maker.is_loadable:
         origin = maker.describe_origin()
         raise BadInput(f"{maker.name}: the model is not here, its vectors {origin}: a student starts from StudentFromBackbone")
-    if maker.trust_remote_code and not trust_remote_code:
+    may_run = trust_remote_code or has_run(maker)
+    if maker.trust_remote_code and not may_run:
         raise BadInput(f"{maker.name}: runs Python code of its folder, a student does not: begin from StudentFromBackbone")
-    towers = load_towers(maker.name, maker.pooling, maker.normalize, maker.prompts, trust_remote_code)
+    towers = load_towers(maker.name, maker.pooling, maker.normalize, maker.prompts, bool(maker.trust_remote_code))
     if towers.fingerprint() == maker.fingerprint:
         return towers
     if maker.normalize is None:
@@ -205,14 +208,19 @@ def _without_normalize(encoder: Encoder) -> Encoder:
     return Encoder(kept, encoder.tokenizer, encoder.settings)
 
 
+def has_run(maker: Maker) -> bool:
+    """Whether the user has let the code of a maker's folder run in this process, as `shrink` and `encode` do where they are asked to."""
+    return maker.is_loadable and local_folder(maker.name).resolve() in trusted_folders
+
+
 def is_available(maker: Maker, trust_remote_code: bool = False) -> bool:
     """Whether the teacher that wrote a store can be loaded; a name that a user gave to other vectors is not looked up.
 
     One that runs Python code of its folder cannot, unless that is trusted.
     """
-    if maker.trust_remote_code and not trust_remote_code:
+    if maker.trust_remote_code and not trust_remote_code and not has_run(maker):
         return False
     try:
-        return maker.is_loadable and local_folder(maker.name, trust_remote_code).is_dir()
+        return maker.is_loadable and local_folder(maker.name, bool(maker.trust_remote_code)).is_dir()
     except BadInput:
         return False

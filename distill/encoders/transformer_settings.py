@@ -38,6 +38,7 @@ HARMLESS_ARGUMENTS = {
     "use_fast",
     "use_safetensors",
 }
+ATTENTION = "attn_implementation"
 FIXES = {"do_lower_case": "lower-case in the tokenizer's normalizer instead"}
 OUTPUTS: dict[Task, tuple[str, str]] = {
     "feature-extraction": ("last_hidden_state", "token_embeddings"),
@@ -55,12 +56,20 @@ def read_max_length(folder: Path, task: Task = "feature-extraction") -> int | No
     path, settings = find_settings(folder)
     for key, value in settings.items():
         if not _changes_nothing(key, value, settings, task):
+            refuse_kernels(path, key, value)
             fix = FIXES.get(key, "it changes what the model computes: take a folder without it")
             raise UnknownKind(f"{path}: {key} is not supported ({value!r}): {fix}")
     limit = settings.get("max_seq_length")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise BadInput(f"{path}: max_seq_length: {limit!r}: set a number of tokens, or null")
     return limit
+
+
+def refuse_kernels(path: Path, key: str, value: Any) -> None:
+    """BadInput where arguments name an attention that is code to be downloaded, which no other library shall be asked to run either."""
+    attention = value.get(ATTENTION) if isinstance(value, dict) else None
+    if not is_known_attention(attention):
+        raise BadInput(f"{path}: {key}: {ATTENTION}: {attention!r} is code to be downloaded: set eager or sdpa")
 
 
 def find_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -101,8 +110,7 @@ def _are_harmless_arguments(arguments: Any) -> bool:
         return True
     if not isinstance(arguments, dict):
         return False
-    attention = arguments.get("attn_implementation")
-    return is_known_attention(attention) and set(arguments) <= HARMLESS_ARGUMENTS | {"attn_implementation"}
+    return is_known_attention(arguments.get(ATTENTION)) and set(arguments) <= HARMLESS_ARGUMENTS | {ATTENTION}
 
 
 def _leaves_texts(processing: Any) -> bool:

@@ -54,7 +54,8 @@ class DualTeacher(TeacherModule):
         recompute: whether each chunk of texts is computed again for its gradient, as in GradCache (arXiv 2101.06983). A batch of any size
             then needs only the memory of one chunk, at the cost of a second forward pass.
         pooling: only for a plain transformers folder, which does not record its pooling.
-        normalize: only for a plain transformers folder: whether vectors are scaled to length 1.
+        normalize: whether vectors are scaled to length 1: for a plain transformers folder, or to false for one of sentence-transformers
+            that would be scaled as it compares them by cosine.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
         max_length: most tokens of a text, including special tokens; by default the folder's own.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.

@@ -65,7 +65,7 @@ def _format_encode_command(run: RunEvidence) -> str:
     for key, value in source["init_args"].items():
         if value is not None:
             words += [f"--source.{key}", str(value)]
-    for key in ("precision", "pooling", "normalize", "prompts"):
+    for key in ("precision", "pooling", "normalize", "prompts", "trust_remote_code"):
         value = getattr(maker, key)
         if value is not None:
             words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]

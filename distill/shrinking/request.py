@@ -52,6 +52,7 @@ class Request:
     backbone: str | None = None
     continue_from: str | None = None
     trust: bool = False
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:

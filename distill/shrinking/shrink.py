@@ -21,7 +21,10 @@ from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.texts import JobTexts, log_texts, open_texts, prepare_texts
 from distill.shrinking.training import choose_student, train_job
 from distill.shrinking.vectors import compare_with_teacher, open_job_teacher, prepare_vectors
+from distill.texts.tables import Kind, read_rows
 from distill.texts.text_source import TextSource
+from distill.texts.texts import Texts
+from distill.vectors.vector_files import check_vector_ids
 
 
 def shrink(
@@ -42,6 +45,7 @@ def shrink(
     backbone: str | None = None,
     continue_from: str | None = None,
     trust: bool = False,
+    trust_remote_code: bool = False,
 ) -> Run:
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
@@ -49,10 +53,8 @@ def shrink(
 
     Args:
         teacher: folder or hub name of the teacher, the address of a server with OpenAI's embeddings interface, or a store.
-        queries: texts to learn from: a list, or a file (.txt, .tsv, .csv, .jsonl, .parquet, gzipped too); `log.csv:query` names its field.
-            Without any, crops of the documents take their place.
-        documents: texts of the index: a file of these kinds, a list, or a folder in BEIR or MS MARCO layout, whose judged queries are then
-            used. Without any, student and teacher are compared among the queries alone.
+        queries: texts to learn from: a list or a file (.txt, .tsv, .csv, .jsonl, .parquet, .gz; `log.csv:query` names a field), else crops.
+        documents: texts of the index: such a file, a list, or a folder in BEIR or MS MARCO layout with judged queries. None: queries alone.
         judgments: file of judgments of the queries, as TREC or BEIR write them: query, document, grade.
         out: run folder to write.
         size: number of the teacher's layers that the student keeps; 2 by default.
@@ -67,6 +69,7 @@ def shrink(
         backbone: encoder that the student begins from where the teacher cannot be cut, as that of a server.
         continue_from: (--continue) run folder of an earlier job, whose student learns the new queries too; the better of the two is kept.
         trust: whether the earlier job's files may name code of other packages, which is then imported; not for one from somebody else.
+        trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before.
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
@@ -83,7 +86,7 @@ def start_job(request: Request) -> Run:
     job = Job(request.out)
     with job.claim(request.describe()):
         texts = prepare_texts(request, request.out / TEXTS)
-        refuse_ids_of_words(request, texts)
+        refuse_odd_ids(request, texts)
         if request.known_vectors is not None and not (request.index is None and texts.material is None):
             compare_with_teacher(embedder, texts, request.known_vectors)
     log_texts(texts)
@@ -100,7 +103,7 @@ def continue_job(request: Request) -> Run:
     job = Job(request.out)
     with job.claim(request.describe()):
         texts = continue_texts(request, previous, request.out / TEXTS)
-        refuse_ids_of_words(request, texts)
+        refuse_odd_ids(request, texts)
     log_texts(texts)
     continue_vectors(embedder, texts, previous, request.out / STORE)
     run = continue_training(request, job, texts, previous)
@@ -110,17 +113,25 @@ def continue_job(request: Request) -> Run:
     return run
 
 
-def refuse_ids_of_words(request: Request, texts: JobTexts) -> None:
+def refuse_odd_ids(request: Request, texts: JobTexts) -> None:
     """Refuses ids with white space before hours are spent: the files of rankings, which end the job, cannot hold them."""
-    sets = {f"queries.{split}": texts.source.queries(split).ids for split in texts.source.splits()}
+    fields = {role: name for role, name in (("text", request.text_field), ("id", request.id_field)) if name is not None}
+    for split in texts.source.splits():
+        _refuse_odd_ids(texts.source.queries(split), request.queries, fields, "queries")
     if request.known_vectors is not None:
-        sets[request.known_vectors.files.path] = request.known_vectors.ids
+        check_vector_ids(request.known_vectors.ids, request.known_vectors.files.path)
     elif texts.material is not None:
-        sets["documents"] = texts.material.ids
-    for name, ids in sets.items():
-        id_ = ids.first_with_white_space()
-        if id_ is not None:
-            raise BadInput(f"{name}: the id {id_!r} has white space, which separates the columns of run files: rename it")
+        _refuse_odd_ids(texts.material, request.document_file, request.field_names, "documents")
+
+
+def _refuse_odd_ids(texts: Texts, given: Any, fields: dict[str, str], kind: Kind) -> None:
+    """Names the line of the file that was given, where an id of `texts`, which were copied from it, is odd."""
+    odd = texts.ids.first_odd()
+    if odd is not None:
+        row, fault = odd
+        rows = () if given is None else read_rows(given, fields, kind)
+        place = next((read.place for read in rows if read.id == texts.ids[row]), texts.place(row))
+        raise BadInput(f"{place}: the id {texts.ids[row]!r} {fault}: rename it")
 
 
 def list_changes(run: Run) -> list[str]:

@@ -34,6 +34,9 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
         if not isinstance(teacher, LocalTeacher):
             fix = "name a small encoder to begin from as --backbone, e.g. sentence-transformers/all-MiniLM-L6-v2"
             raise BadInput(f"{teacher.maker.name}: its vectors {teacher.maker.describe_origin()}, so it cannot be cut: {fix}")
+        if teacher.towers.query.runs_remote_code:
+            fix = "name a small encoder to begin from as --backbone"
+            raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, which a student does not: {fix}")
         size = request.size or DEFAULT_LAYERS
         depth = teacher.towers.query.backbone.config.num_hidden_layers
         if size > depth:

@@ -19,6 +19,7 @@ from distill.shrinking.request import Request, open_teacher_store
 from distill.shrinking.texts import JobTexts
 from distill.teachers.embedder import Embedder
 from distill.teachers.encode import TextSet, encode_sets
+from distill.teachers.local import LocalTeacher
 from distill.teachers.options import TeacherOptions, check_options, open_embedder
 from distill.texts.sources import QueryFile
 from distill.texts.text_source import TRAIN
@@ -36,11 +37,11 @@ LEAST_AGREEING = 0.9  # share of them that must agree; the rest may have been cu
 
 def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
     """Opens the model that embeds the queries of a job; `default` is the store of whose teacher it is where none was named."""
-    teacher, options = request.known_teacher or default, TeacherOptions(model=request.model)
+    teacher, options = request.known_teacher or default, TeacherOptions(model=request.model, trust_remote_code=request.trust_remote_code)
     store = open_teacher_store(teacher)
     if store is not None:
         maker = store.maker
-        if not is_available(maker):
+        if not is_available(maker, request.trust_remote_code):
             origin = maker.describe_origin()
             raise BadInput(f"{store.folder}: its vectors {origin}, their model is not here to embed queries: name it as --teacher")
         teacher = maker.name
@@ -107,6 +108,9 @@ def compare_with_teacher(embedder: Embedder, texts: JobTexts, index: Index) -> N
     if index.width != embedder.width:
         raise BadInput(f"{path}: its vectors are {index.width} wide, {embedder.maker.name} writes {embedder.width}: not its vectors")
     if material is None:
+        reason = describe_lengths(embedder, torch.from_numpy(next(iter(index.files.batches(TEXTS_COMPARED)))).float())
+        if reason is not None:
+            raise BadInput(f"{path}: not {embedder.maker.name}'s vectors: {reason}")
         log.warning(f"{path}: nothing proves that they are the teacher's: give some of their texts as --documents")
         return
     rows = evenly_spaced_rows(len(material), TEXTS_COMPARED)
@@ -120,8 +124,21 @@ def compare_with_teacher(embedder: Embedder, texts: JobTexts, index: Index) -> N
         _, nearest = index.search(again.numpy(), 1)
         fault = diagnose_wrong_vectors(stored, again, take_vectors(index, [ids[0] for ids in nearest]))
         reason = "their lengths differ from those that it writes" if fault is None else fault.message
+        if fault is None:
+            reason = describe_lengths(embedder, stored) or reason
         raise BadInput(f"{path}: not {embedder.maker.name}'s vectors of these texts: of {len(rows)} sampled, {reason}")
     log.info(f"{path}: {agreeing:.0%} of {len(rows)} sampled documents have the vector that the teacher writes")
+
+
+def describe_lengths(embedder: Embedder, stored: Tensor) -> str | None:
+    """What is wrong with vectors [n, D] of several lengths, where the teacher's have length 1; None where nothing is."""
+    lengths = stored.norm(dim=1)  # [n]
+    even = ((lengths / lengths.median().clamp(min=1e-12) - 1).abs() < SAME_LENGTH).float().mean()
+    if not isinstance(embedder, LocalTeacher) or not embedder.towers.document.normalizes or even >= LEAST_AGREEING:
+        return None
+    low, high = (float(value) for value in torch.aminmax(lengths))
+    fix = "divide each by its length, as an index that searches by cosine ranks the same"
+    return f"it ranks by cosine, with vectors of length 1, these are {low:.3g} to {high:.3g} long: {fix}"
 
 
 def take_vectors(index: Index, ids: Sequence[str]) -> Tensor:

@@ -50,19 +50,16 @@ def encode(
     after a kill goes on with the missing shards. Under torchrun every rank encodes its own shards; one that ends early returns None.
 
     Args:
-        teacher: folder or hub name of the teacher, or the address of a server with OpenAI's embeddings interface, whose key is read from
-            OPENAI_API_KEY; in Python also a function from texts to vectors, or an object with encode_query and encode_document.
+        teacher: folder or hub name, a server's address (key in OPENAI_API_KEY); in Python also a function or object from texts to vectors.
         source: where documents and queries come from.
         out: store folder to write.
         splits: splits whose queries to encode; all by default.
         queries: files of extra queries to encode too.
         precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
         pooling: only for a plain transformers folder, which does not record its pooling.
-        normalize: whether vectors are scaled to length 1: a plain transformers folder does not say. A sentence-transformers folder does,
-            but for one without a Normalize module that compares by cosine: its vectors are scaled, and false keeps their lengths.
+        normalize: whether vectors get length 1; only for a plain transformers folder, or false where a folder's cosine would have it.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
-        candidates: only for a cross encoder: the documents that it reads with each query: mined negatives, a TREC run file, or the top
-            documents of a dual encoder's store. The positive of a judged query always comes first.
+        candidates: only for a cross encoder: what it reads with a query behind its positive: mined negatives, a TREC run or a store's top.
         candidates_per_query: only for a cross encoder: number of documents for each query, including the positive.
         model: only for a server: its name for the model.
         requests_per_minute: only for a server: most requests in a minute.
