@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from distill.callbacks.run_log import read_lines
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
+from distill.files.yaml_files import read_yaml
 from distill.records import BadInput, one_line
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -126,8 +126,8 @@ def run_trial(command: list[str]) -> int:
 def read_sweep(path: Path) -> dict[str, Any]:
     """Reads a sweep file; refuses one in which something is missing that a local sweep needs."""
     try:
-        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        plan = read_yaml(path)
+    except OSError as error:
         raise BadInput(f"{path}: not a readable YAML file ({one_line(error, 1000)})") from None
     keys = {"command": list, "method": str, "metric": dict, "parameters": dict}
     for key, kind in keys.items():
