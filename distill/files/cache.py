@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from distill.files.atomic import write_atomically
 from distill.files.fingerprints import file_fingerprint
 from distill.files.locks import wait_for_lock
+from distill.files.temporaries import sweep_temporaries
 
 
 def cache_folder() -> Path:
@@ -32,6 +33,7 @@ def load_or_compute(path: Path, compute: Callable[[], Iterable[np.ndarray]]) -> 
     checksum = path.with_suffix(".xxh3")
     with wait_for_lock(path):
         if not _is_intact(path, checksum):
+            sweep_temporaries(path.parent)  # what is half-written may be of inputs that nobody has any more
             with write_atomically(path) as temporary, open(temporary, "wb") as file:
                 _write_parts(compute(), file)
             with write_atomically(checksum) as temporary:

@@ -84,8 +84,19 @@ def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writ
     with progress_bar(total=count, desc=f"encode {writer.folder.name}", unit=" texts") as bar:
         prepared = map_in_thread(lambda part: teacher.prepare(texts.read(part[1]), role), missing)
         vectors = (teacher.embed(part, role, bar.update) for part in prepared)
-        for _ in map_in_thread(lambda part: writer.write_shard(*part), zip(shards, vectors, strict=True)):
-            pass
+        _write_in_thread(writer, zip(shards, vectors, strict=True))
+
+
+def _write_in_thread(writer: StoreWriter, shards: Iterable[tuple[int, np.ndarray]]) -> None:
+    """Writes each shard while the next one is computed; after an error, those that were computed are written first."""
+    with ThreadPoolExecutor(1) as thread:  # its end waits
+        writes: deque[Future[None]] = deque()
+        for shard, vectors in shards:
+            writes.append(thread.submit(writer.write_shard, shard, vectors))
+            if len(writes) > 1:
+                writes.popleft().result()
+        for write in writes:
+            write.result()
 
 
 def map_in_thread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

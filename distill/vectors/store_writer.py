@@ -14,6 +14,7 @@ import xxhash
 from distill.encoders.maker import Maker
 from distill.files.atomic import has_files, read_json, refuse_other_inputs, write_atomically, write_json
 from distill.files.fingerprints import file_fingerprint
+from distill.files.temporaries import sweep_temporaries
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, StorePlan, read_plan, shard_name
@@ -96,7 +97,8 @@ class StoreWriter:
             write_json(path, {**manifest, "maker": self.plan.maker.to_json()})
 
     def missing_shards(self) -> list[tuple[int, np.ndarray]]:
-        """Lists the shards that are not written yet, each with its rows."""
+        """Lists the shards that are not written yet, each with its rows; removes what killed processes left half-written."""
+        sweep_temporaries(self.folder)
         shards = []
         for shard, size in enumerate(self.plan.shard_sizes):
             if not (self.folder / shard_name(shard)).exists():

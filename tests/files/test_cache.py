@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +70,20 @@ def test_of_two_processes_one_computes_it(tmp_path):
         process.join(30)
         assert process.exitcode == 0
     assert (tmp_path / "computed").read_text() == "once\n"
+
+
+def die_while_computing(folder: Path) -> None:
+    def compute() -> Iterator[np.ndarray]:
+        yield ROWS
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    load_or_compute(folder / "of other inputs.npy", compute)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=die_while_computing, args=(tmp_path,))
+    process.start()
+    process.join(30)
+    assert len(list(tmp_path.glob(".of other inputs.npy.*.tmp"))) == 1
+    load_or_compute(tmp_path / "a.npy", parts)
+    assert list(tmp_path.glob("*.tmp")) == []

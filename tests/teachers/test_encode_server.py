@@ -20,6 +20,7 @@ from distill.teachers import endpoint, server
 from distill.teachers.embedder import map_in_thread
 from distill.vectors import store_writer
 from distill.vectors.store import VectorStore
+from distill.vectors.store_writer import StoreWriter
 
 KEY = "sk-this-is-secret"
 
@@ -78,7 +79,14 @@ def test_a_stubborn_server(source_root: Path, tmp_path: Path) -> None:
         assert len(server.requests) == asked  # nothing is left to ask
 
 
-def test_a_restart_asks_for_nothing_that_is_written(source_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.3])
+def test_a_restart_asks_for_nothing_that_is_written(
+    source_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """What a server was paid for is written, also where the disk is slower than the server."""
+    save = StoreWriter._save
+    monkeypatch.setattr(StoreWriter, "_save", lambda *given: (time.sleep(seconds), save(*given)))
+
     def breaks_down(handler: Handler, number: int) -> bool:
         if number < 12:
             return False

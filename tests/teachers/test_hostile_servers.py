@@ -306,3 +306,23 @@ def test_a_gzip_answer_is_still_read():
     packed = gzip.compress(vectors([1.0, 2.0]))
     with answering(whole(packed, b"200 OK", b"Content-Encoding: gzip")) as address:
         np.testing.assert_array_equal(ServerTeacher(address, "m")._request(["text"]), [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    "proxy", ["foo://proxy", "http://user:pa55word@[::1", "http://user:pa55word@host:port", "socks9://user:pa55word@host"]
+)
+def test_a_proxy_that_is_none(proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(BadInput, match="http://example.com") as refusal:
+        Endpoint("http://example.com", "embeddings").post({}, bytes, attempts=1)
+    assert "pa55word" not in str(refusal.value)
+
+
+def test_a_proxy_that_refuses(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with answering(whole(SECRET.encode(), b"407 Who are you")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with pytest.raises(BadInput, match="HTTP 407") as refusal:
+            Endpoint("http://example.invalid/v1", "embeddings").post({}, bytes, attempts=1)
+    assert "cret" not in str(refusal.value)
