@@ -313,7 +313,7 @@ def test_a_gzip_answer_is_still_read():
 )
 def test_a_proxy_that_is_none(proxy, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(BadInput, match="http://example.com") as refusal:
+    with pytest.raises(BadInput, match=r"http://example\.com") as refusal:
         Endpoint("http://example.com", "embeddings").post({}, bytes, attempts=1)
     assert "pa55word" not in str(refusal.value)
 
