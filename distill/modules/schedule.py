@@ -37,7 +37,9 @@ class ScheduledModule(Configurable, LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Replaces the learning rate and schedule of a checkpoint by those that are configured now."""
+        """Replaces the learning rate and schedule of a checkpoint by those that are configured now, unless a subclass has its own."""
+        if type(self).configure_optimizers is not ScheduledModule.configure_optimizers:
+            return
         scheduler: Any = self.lr_schedulers()
         groups, schedule = scheduler.optimizer.param_groups, self._schedule()
         scheduler.base_lrs = [self.learning_rate] * len(groups)

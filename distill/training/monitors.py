@@ -9,6 +9,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
+from distill.callbacks.checkpoints import BestCheckpoint
 from distill.callbacks.diagnosis import Spread
 from distill.data.base import SplitDataModule
 from distill.metrics.query_means import judged_metrics
@@ -38,20 +39,34 @@ def check_monitors(trainer: Trainer, module: ScheduledModule, data: SplitDataMod
         return
     names = list_logged_names(trainer, module, data)
     for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor not in names:
-            reason = f"{type(callback).__name__}: monitor: {monitor!r} is not logged"
-            without_dev = "; dev is not evaluated" if not evaluates_dev(trainer) else ""
-            nearest = get_close_matches(monitor, names, n=1)
-            suggestion = f": did you mean {nearest[0]}?" if nearest else ""
-            raise BadInput(f"trainer.callbacks: {reason}{without_dev}: there are {', '.join(names)}{suggestion}")
+        if isinstance(callback, BestCheckpoint):  # it writes nothing where dev is not evaluated
+            continue
+        _refuse_unknown(f"trainer.callbacks: {type(callback).__name__}", getattr(callback, "monitor", None), names, trainer)
+    for schedule in trainer.lr_scheduler_configs if trainer.training else []:
+        _refuse_unknown(type(schedule.scheduler).__name__, schedule.monitor if schedule.reduce_on_plateau else None, names, trainer)
+
+
+class WatchedNames(Callback):
+    """Checks what a schedule of a module's own watches, as soon as there is one: before the first step."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        check_monitors(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def _refuse_unknown(watcher: str, monitor: Any, names: list[str], trainer: Trainer) -> None:
+    if not isinstance(monitor, str) or monitor in names:
+        return
+    without_dev = "" if evaluates_dev(trainer) else "; dev is not evaluated"
+    nearest = get_close_matches(monitor, names, n=1)
+    suggestion = f": did you mean {nearest[0]}?" if nearest else ""
+    raise BadInput(f"{watcher}: monitor: {monitor!r} is not logged{without_dev}: there are {', '.join(names)}{suggestion}")
 
 
 def evaluates_dev(trainer: Trainer) -> bool:
     """Whether any epoch of a training ends with an evaluation on dev."""
-    if trainer.limit_val_batches == 0:  # type: ignore[attr-defined]
+    if trainer.limit_val_batches == 0:
         return False
-    every_n_epochs, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs  # type: ignore[attr-defined]
+    every_n_epochs, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     return every_n_epochs is None or epochs in (None, -1) or every_n_epochs <= epochs
 
 
@@ -96,7 +111,8 @@ def _list_teacher_metrics(module: TeacherModule) -> list[str]:
 
 def _logs_names(part: object) -> bool:
     """Whether a class from outside the package, or a function that it was given, may log."""
-    functions = [value for value in vars(part).values() if callable(value)]  # such as those of a LambdaCallback
+    # such as those of a LambdaCallback; in a training the trainer gives every callback the function `log`
+    functions = [value for name, value in vars(part).items() if callable(value) and name not in LOGGING]
     for kind in type(part).__mro__:
         if kind.__module__.partition(".")[0] not in OWN_PACKAGES:
             functions += [getattr(value, "fget", value) for value in vars(kind).values()]

@@ -21,6 +21,7 @@ from distill.callbacks.run_log import RunLog
 from distill.callbacks.theory import Theory
 from distill.files.device import best_device, has_fast_bf16
 from distill.records import BadInput
+from distill.training.monitors import WatchedNames
 from distill.training.run_folder import RunFolder
 from distill.training.trainer_options import as_list, refuse_options
 
@@ -68,7 +69,7 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
     return {
         "default_root_dir": out,
         "accelerator": accelerator,
-        "callbacks": [*as_list(trainer["callbacks"]), *list_watchers(evaluation, out), *checkpoints, Console(), *bar],
+        "callbacks": [*as_list(trainer["callbacks"]), *list_watchers(evaluation, out), *checkpoints, WatchedNames(), Console(), *bar],
         "logger": [RunLog(run.metrics), *loggers],
         "plugins": [*as_list(trainer["plugins"]), AtomicCheckpoints()],
         "precision": trainer["precision"] or default_precision(accelerator),

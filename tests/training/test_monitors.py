@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from commands import ONE_HOT, distill, teach_arguments, train_arguments
 
+from distill.data.datamodule import RetrievalData
+from distill.encoders.students import StudentFromTeacher
+from distill.modules.student import StudentModule
+from distill.records import BadInput
+from distill.run import Run
+from distill.run import train as run_train
+from distill.texts.sources import MsMarcoTsv
 from distill.training import checks
 from distill.training.monitors import list_logged_names
 
@@ -51,3 +60,31 @@ def test_of_a_teacher(names: list[str], model: str, source_root: Path, store_fol
     more = ["--data.first_stage", store_folder] if model == "CrossTeacher" else []
     assert distill(*teach_arguments(source_root, teacher_folder, tmp_path / "run", *SHORT, *more, model=model)) == 0
     assert set(names) == logged(tmp_path / "run")
+
+
+class Plateau(StudentModule):
+    """A student whose rate falls where a metric stands still."""
+
+    watched = "dev/overlap@10"
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer()
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": self.watched}}
+
+
+class Mistaken(Plateau):
+    watched = "val_loss"
+
+
+def test_what_a_schedule_watches(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    def train(module: StudentModule) -> Run:
+        data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), batch_size=48)
+        options = {"accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1, "max_epochs": 2}
+        return run_train(module, data, tmp_path / "run", **options)
+
+    with pytest.raises(BadInput, match=r"ReduceLROnPlateau: monitor: 'val_loss' is not logged: there are dev/mrr@10"):
+        train(Mistaken(StudentFromTeacher([3])))
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]
+    rates = train(Plateau(StudentFromTeacher([3]))).history["optim/learning_rate"].values
+    assert rates == pytest.approx([1e-3] * 4)  # the rate that it was made with, not that of a warm-up
