@@ -51,6 +51,10 @@ def test_terms_by_hand() -> None:
     teacher, student = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     pairs = find_judged_pairs(data, data.dev_qrels, np.array([0]), teacher)  # type: ignore[arg-type]
     assert pairs.queries.tolist() == [0] and pairs.labels.tolist() == [[1, 0]] and pairs.documents.tolist() == [[[1, 0], [0, 1]]]
+    own = SimpleNamespace(**{**vars(data), "dev_own_documents": np.array([1])})
+    assert find_judged_pairs(own, Qrels({"q": {"a": 1}}), np.array([0]), teacher).labels.tolist() == [[1]]  # type: ignore[arg-type]
+    own.dev_own_documents = np.array([0])
+    assert find_judged_pairs(own, Qrels({"q": {"a": 0}}), np.array([0]), teacher).documents.tolist() == [[[0, 1]]]  # type: ignore[arg-type]
     found: dict[str, float] = {}
     module = SimpleNamespace(log_dict=lambda values, **_: found.update(values), device=torch.device("cpu"))
     theory = Theory()

@@ -13,6 +13,7 @@ from distill.records import BadInput
 from distill.shrinking.request import Request
 from distill.shrinking.shrink import refuse_odd_ids
 from distill.shrinking.texts import JobTexts, prepare_texts
+from distill.texts.sources import Beir
 
 DOCUMENTS = 20
 
@@ -115,3 +116,20 @@ def test_ids_with_white_space_in_a_source_are_named_with_their_line(tmp_path):
     texts = prepare_texts(request, tmp_path / "others")
     with pytest.raises(BadInput, match=r"corpus\.jsonl line 5: the id 'd 4' has white space"):
         refuse_odd_ids(request, texts)
+
+
+def test_numbers_given_to_documents_are_no_ids_of_queries(tmp_path):
+    """Queries numbered by their own file do not ask for the documents that we numbered; ids that somebody gave are ids."""
+    queries = [{"id": str(number), "query": f"what is {word} {number}"} for number, word in enumerate("abcdefgh" * 8)]
+    texts = [f"about {number} and more" for number in range(40)]
+    for name, documents in (("numbered", texts), ("named", [{"id": str(n), "text": text} for n, text in enumerate(texts)])):
+        request = Request(teacher="a/b", queries=queries, documents=documents, out=tmp_path)
+        for _ in range(2):  # also where the texts are there already
+            assert prepare_texts(request, tmp_path / name).source.keep_own_documents == (name == "numbered")
+
+
+def test_a_source_that_keeps_own_documents_keeps_them_in_a_job(tmp_path):
+    prepare(tmp_path, {"test": range(20)})
+    for keeps in (True, False):
+        request = Request("a teacher", source=Beir(str(tmp_path / "beir"), keep_own_documents=keeps))
+        assert prepare_texts(request, tmp_path / f"texts {keeps}").source.keep_own_documents == keeps
