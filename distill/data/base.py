@@ -77,16 +77,17 @@ class SplitDataModule(Configurable, LightningDataModule):
             **options,
         )
         if not len(loader):
-            raise BadInput(self._describe_too_few(len(lengths), loader.examples, trainer.world_size))
+            count = f"{len(lengths)} training {loader.examples} are too few for {trainer.world_size} ranks"
+            raise BadInput(f"{count}{self.describe_removed()}: add some or use fewer")
         if self._loader_state:
             loader.load_state_dict(self._loader_state)
         self._loader = loader
         return loader
 
-    def _describe_too_few(self, count: int, examples: str, ranks: int) -> str:
+    def describe_removed(self) -> str:
+        """Says for messages how many training queries are left out because another split asks them; "" where none is."""
         removed = getattr(self, "removed_from_train", 0)
-        cause = f", as {removed} more of {self.train_split} are left out, which another split asks too" if removed else ""
-        return f"{count} training {examples} are too few for {ranks} ranks{cause}: add some or use fewer"
+        return f", as {removed} more of {self.train_split} are left out, which another split asks too" if removed else ""
 
     def make_dev_loader(self, collate: Collate, lengths: np.ndarray, batch_size: int) -> EvaluationLoader:
         """Makes the dev loader of this rank; over all ranks every query comes once."""

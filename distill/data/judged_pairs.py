@@ -174,7 +174,7 @@ class PairsData(SplitDataModule):
         judged = JudgedQueries(self.source, self.train_split, self.train_queries, qrels, self.corpus)
         examples = self.negatives.select_pairs(judged)
         if not len(examples):
-            raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus")
+            raise BadInput(f"data.train: {self.train_split}: no query of it has a relevant document in the corpus{self.describe_removed()}")
         self.own_documents = judged.own_documents
         return NegativeSampler(examples, judged.never_negatives(), len(self.corpus), self.negatives_per_query, self.seed)
 

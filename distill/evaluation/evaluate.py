@@ -175,6 +175,7 @@ def _measure(
         rankings[name] = _rank_baseline(name, path, evaluation)
     evaluation.warn_of_copies(rankings)
     values = {name: evaluation.measure(ranking) for name, ranking in rankings.items()}
+    retention = _measure_retention(values)  # first: it refuses a teacher of which there is nothing to retain
     systems = {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()}
     models = {name: system for name, system in ((STUDENT, student.system), (TEACHER, teacher)) if system is not None}
     costs, latency = timing.measure_costs(models)
@@ -185,7 +186,7 @@ def _measure(
         "queries": len(evaluation.queries),
         "judged_queries": len(next(iter(values[TEACHER].values()), [])),
         "systems": systems,
-        "retention": _measure_retention(values),
+        "retention": retention,
         "agreement": _measure_agreement(evaluation, student, vectors, rankings),
         "latency": latency,
         "provenance": _describe(evaluation, student) | ({} if training is None else {"training": training}),

@@ -155,10 +155,12 @@ def test_training_queries_that_another_split_asks_are_the_cause(texts, store_fol
     lines = (texts / "queries.dev.tsv").read_text().splitlines()
     same = [f"train{i}\t  {line.split(chr(9))[1].upper()} \n" for i, line in enumerate(lines)]
     (texts / "queries.train.tsv").write_text("".join(same))
-    (texts / "qrels.train.tsv").unlink()
+    (texts / "qrels.train.tsv").write_text("".join(f"train{i}\t0\td{i}\t1\n" for i in range(len(lines))))
     encode(str(teacher_folder), MsMarcoTsv(str(texts)), str(tmp_path / "store"), precision="fp32")
     message = refused(capsys, *train_arguments(texts, tmp_path / "store", tmp_path / "run"))
     assert "as 12 more of train are left out, which another split asks too" in message
+    message = refused(capsys, *teach_arguments(texts, teacher_folder, tmp_path / "teacher"))
+    assert "no query of it has a relevant document in the corpus, as 12 more of train are left out" in message
 
 
 def test_ids_with_white_space_end_before_the_first_vector(texts, teacher_folder, tmp_path, capsys) -> None:
