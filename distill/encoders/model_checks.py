@@ -11,12 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.tokenizing import pad_token_ids
+from distill.files.progress import log
 from distill.records import BadInput, Tokens, one_line
 
 # names under which transformers keeps a table with a row for each position
-POSITION_TABLES = ("position_embeddings", "position_embedding", "positional_embedding", "embed_positions", "positions_embed", "wpe")
+POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe", "pos_emb")
 PADDING_STAND_INS = ("eos_token", "unk_token", "sep_token", "cls_token", "bos_token", "mask_token")
-SAME_SCORE = 1e-3  # two scores of a pair differ by less where the padding beside it has no effect, as a share of the larger
+SAME_SHARE = 1e-2  # numbers of a text differ by less, as a share of the largest, where the padding beside it has no effect
 
 
 def fit_tokenizer(folder: Path, tokenizer: Any, model: PreTrainedModel) -> None:
@@ -52,11 +53,17 @@ def refuse_tokens_without_row(folder: Path, tokenizer: PreTrainedTokenizerFast, 
 def try_backbone(folder: Path, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Reads two short texts; raises BadInput where the model does not give a state for each of their tokens."""
     tokens = trial_tokens(tokenizer)
+    length = int(tokens.attention_mask[1].sum())
 
     def read() -> str | None:
         states = backbone(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
         expected = (*tokens.input_ids.shape, backbone.config.hidden_size)
-        return None if states.shape == expected else f"its states are {tuple(states.shape)}, not {expected}"
+        if states.shape != expected:
+            return f"its states are {tuple(states.shape)}, not {expected}"
+        alone = backbone(input_ids=tokens.input_ids[1:, :length]).last_hidden_state
+        if not is_same(states[1:, :length], alone):
+            log.warning(f"{folder}: {backbone.config.model_type}: the vector of a text depends on the longest text of its batch")
+        return None
 
     refuse_failure(folder, backbone, read)
 
@@ -73,11 +80,16 @@ def try_classifier(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTo
         if logits.ndim != 2 or len(logits) != 2:
             return f"its scores of 2 texts are {tuple(logits.shape)}"
         alone = model(input_ids=tokens.input_ids[1:, : int(tokens.attention_mask[1].sum())]).logits
-        if tokenizer.pad_token_id == pad_id or (logits[1:] - alone).abs().max() <= SAME_SCORE * alone.abs().max():
+        if is_same(logits[1:], alone):
             return None
         return f"a score depends on the padding, token {pad_id} in its config.json and {tokenizer.pad_token_id} in its tokenizer"
 
     refuse_failure(folder, model, score)
+
+
+def is_same(padded: Tensor, alone: Tensor) -> bool:
+    """Whether a model gives the same numbers for a text with padding beside it and without."""
+    return bool((padded - alone).abs().max() <= SAME_SHARE * alone.abs().max())
 
 
 def trial_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokens:
@@ -96,7 +108,8 @@ def refuse_failure(folder: Path, model: PreTrainedModel, trial: Callable[[], str
     except Exception as error:  # models raise errors of any kind where they need other inputs than token ids
         fault = one_line(error)
     if fault and getattr(model.config, "is_encoder_decoder", False):
-        raise BadInput(f"{folder}: a {model.config.model_type} encodes and decodes: of such models only those of the T5 line are read")
+        fix = "of such models only T5's encoder is read, without a head"
+        raise BadInput(f"{folder}: its {type(model).__name__} encodes and decodes: {fix}")
     if fault:
         raise BadInput(f"{folder}: its {type(model).__name__} does not read texts: {fault}: choose a model that embeds texts")
 
@@ -111,12 +124,12 @@ def count_positions(model: PreTrainedModel) -> int | None:
 
 
 def count_table_rows(model: PreTrainedModel) -> list[int]:
-    """Of each table of positions in a model the rows that tokens can have."""
+    """Of each table of positions in a model the rows that tokens can have; none where it computes positions, so that it has no limit."""
     counts = []
     for parent in model.modules():
         for name in POSITION_TABLES:
             table: Any = getattr(parent, name, None)
-            weight = getattr(table, "weight", None)
+            weight = getattr(table, "weight", table)  # some keep a tensor of fixed numbers
             if not isinstance(weight, Tensor) or weight.ndim != 2:
                 continue
             padding = getattr(table, "padding_idx", None)
@@ -124,9 +137,3 @@ def count_table_rows(model: PreTrainedModel) -> list[int]:
             first = getattr(table, "offset", 0) if padding is None else padding + 1
             counts.append(len(weight) - first)
     return counts
-
-
-def rotates_positions(model: PreTrainedModel) -> bool:
-    """Whether a model turns states by their position, for which it needs no table, so that it can read more tokens than its config says."""
-    has_rotary = any("rotary" in type(module).__name__.lower() for module in model.modules())
-    return has_rotary and not count_table_rows(model)

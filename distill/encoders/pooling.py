@@ -34,7 +34,7 @@ class Pooling(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Vectors [B, D] of states [B, L, D]; `mask` [B, L] is 1 on real tokens."""
         if self.mode == "cls":
-            return states[:, 0]
+            return states[:, 0] * mask[:, :1].to(states.dtype)  # a text without tokens begins with padding
         assert self.mode == "mean"  # a new mode needs a line of its own here
         return mean_pool(states, mask)
 

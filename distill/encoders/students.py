@@ -23,7 +23,18 @@ from distill.files.progress import log
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
-DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout", "mlp_dropout")
+DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "dropout_rate",  # T5
+    "embd_pdrop",  # GPT-2
+    "attn_pdrop",
+    "resid_pdrop",
+)
 
 
 @dataclass(frozen=True)

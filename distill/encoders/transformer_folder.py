@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.utils import logging
 
 from distill.encoders.loading import check_folder, find_remote_class
-from distill.encoders.model_checks import count_positions, fit_tokenizer, rotates_positions, try_backbone, try_classifier
+from distill.encoders.model_checks import count_positions, count_table_rows, fit_tokenizer, try_backbone, try_classifier
 from distill.records import BadInput
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -148,10 +148,14 @@ def build_options(config: PretrainedConfig, own_class: Any | None = None) -> dic
 
 
 def longest_text(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, limit: int | None = None) -> int:
-    """Tokens of the longest text that a model reads: `limit` or the tokenizer's limit, but not more than the model has positions."""
+    """Tokens of the longest text that a model reads: `limit` or the tokenizer's limit, but not more than the model has positions.
+
+    A `limit` counts where the model has no table of positions, as its config then says only on which lengths it was trained.
+    """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise BadInput(f"{tokenizer.name_or_path}: max_seq_length {limit!r}: give a number of tokens, special tokens included")
-    positions = None if limit is not None and rotates_positions(backbone) else count_positions(backbone)
+    is_bound = limit is None or count_table_rows(backbone)
+    positions = count_positions(backbone) if is_bound else None
     longest = int(min(limit or tokenizer.model_max_length, positions or UNLIMITED, UNLIMITED))
     own = tokenizer.num_special_tokens_to_add()
     if longest <= own:

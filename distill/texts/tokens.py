@@ -30,7 +30,7 @@ class TokenArrays:
     """
 
     def __init__(self, flat: np.ndarray, offsets: np.ndarray, pad_id: int):
-        self.flat = flat  # [T] int32
+        self.flat = flat if len(flat) else np.array([pad_id], np.int32)  # [T] int32; of texts without a token one that none of them has
         self.offsets = offsets  # [N + 1] int64
         self.lengths = np.diff(offsets)  # [N] tokens of each text
         self.pad_id = pad_id
@@ -45,7 +45,7 @@ class TokenArrays:
     def batch(self, rows: np.ndarray) -> Tokens:
         """Tokens [B, L] of the texts in `rows` [B], padded on the right to the longest of them."""
         lengths = self.lengths[rows]
-        columns = np.arange(lengths.max())
+        columns = np.arange(max(1, lengths.max()))  # a model reads no sequence of length 0
         is_real = columns < lengths[:, None]  # [B, L]
         places = np.where(is_real, self.offsets[rows][:, None] + columns, 0)  # [B, L] into flat
         ids = np.where(is_real, self.flat[places], self.pad_id)
