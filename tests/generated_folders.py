@@ -157,11 +157,15 @@ def base_encoder(number: int) -> Any:
 def make_random_folder(folder: Path, seed: int) -> str:
     """Writes a folder with one to three of its settings changed at random; returns what was changed."""
     choice = random.Random(seed)
-    encoder = base_encoder(choice.randrange(10))
+    number = choice.randrange(10)
+    encoder = base_encoder(number)
     if choice.random() < 0.1:
         Towers(encoder, make_encoder("bert", head=[make_dense(16, encoder.width)], layers=2, seed=5)).save_pretrained(folder)
         return f"{seed}: two towers, {change_router(folder, choice)}"
-    encoder.save_pretrained(folder)
+    base = folder.parent / f"base-{number}"
+    if not base.exists():
+        encoder.save_pretrained(base)
+    shutil.copytree(base, folder)
     if choice.random() < 0.5:  # the keys that release 6 writes
         set_key(folder, "sentence_bert_config.json", "modality_config", FILES["sentence_bert_config.json"]["modality_config"][0])
         set_key(folder, "sentence_bert_config.json", "module_output_name", "token_embeddings")

@@ -263,3 +263,36 @@ def test_a_router_runs_the_modules_behind_it(tmp_path):
     path.write_text(json.dumps(router))
     with pytest.raises(BadInput, match="route_mappings"):
         load_towers(str(tmp_path / "router"))
+
+
+TOKENIZERS = {
+    "padding_side": ({"padding_side": "left"}, "padding_side: left: this model counts positions from the padding on: set right"),
+    "attention_mask": ({"model_input_names": ["input_ids"]}, "model_input_names: input_ids: padding would be read as text"),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokenizers_that_let_padding_count_are_refused(name, folder):
+    change, message = TOKENIZERS[name]
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BadInput, match=message):
+        load_encoder(str(folder))
+
+
+def test_padding_on_the_left_is_no_fault_where_positions_do_not_count_it(tmp_path):
+    folder = make_folder(tmp_path / "model", "xlm-roberta", head=[])
+    before = load_encoder(str(folder)).encode(TEXTS, "query")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "padding_side": "left"}))
+    torch.testing.assert_close(load_encoder(str(folder)).encode(TEXTS, "query"), before)
+
+
+def test_types_of_a_single_texts_tokens_are_refused(folder):
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    for part in tokenizer["post_processor"]["single"]:
+        next(iter(part.values()))["type_id"] = 1
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(BadInput, match="the types of a single text's tokens are not read here"):
+        load_encoder(str(folder))

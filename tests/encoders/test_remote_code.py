@@ -179,6 +179,15 @@ def test_encode_refuses_code_before_it_writes(folder, world, tmp_path, capsys):
     assert not (tmp_path / "store").exists() and not (tmp_path / "ran").exists()
 
 
+def test_shrink_cuts_no_model_that_runs_code(folder, world, tmp_path, capsys):
+    arguments = ["shrink", "--teacher", folder, "--documents", world / "corpus.jsonl", "--out", tmp_path / "out"]
+    assert distill(*arguments) == 2
+    assert "auto_map" in capsys.readouterr().err
+    assert distill(*arguments, "--trust_remote_code", "true") == 2
+    assert "runs Python code of its folder, which a student does not: name a small encoder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_store_says_that_code_made_it_and_does_not_run_it_again(folder, world, tmp_path, monkeypatch):
     store = encode(str(folder), Beir(str(world)), str(tmp_path / "store"), precision="fp32", trust_remote_code=True)
     maker = store.maker
