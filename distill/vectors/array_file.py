@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,20 +95,6 @@ class ArrayFile:
         """Refuses a file that holds other bytes than when it was opened."""
         self._raw.require_unchanged()
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """Looks up any rows [n] of an array [N, D]."""
-        self.require_unchanged()
-        if not self.array.flags.c_contiguous or _system_copy() is None:
-            return self.array[rows]
-        found = np.empty((len(rows), self.array.shape[1]), self.array.dtype)
-        try:
-            copy_rows(self.array, rows, found)
-        except OSError as error:
-            if error.errno == errno.EFAULT:
-                raise self._raw.changed() from None
-            return self.array[rows]  # a system that forbids this kind of copy
-        return found
-
     def read(self, start: int, into: np.ndarray) -> None:
         """Fills `into` [n, D] with the rows from `start` on, without the memory map where the file's format allows it."""
         if self.array.flags.c_contiguous and self.array.dtype == into.dtype:
@@ -116,23 +103,68 @@ class ArrayFile:
         self.require_unchanged()
         into[:] = self.array[start : start + len(into)]
 
+    def changed(self) -> BadInput:
+        """The error of a file that changed."""
+        return self._raw.changed()
+
     def unmap(self) -> None:
         """Frees the memory of this process that reading took; the file stays in the system's cache."""
         if isinstance(self.array.base, mmap.mmap):
             self.array.base.madvise(mmap.MADV_DONTNEED)
 
 
-def copy_rows(array: np.ndarray, rows: np.ndarray, into: np.ndarray) -> None:
-    """Copies rows [n] of a mapped array [N, D] into `into` [n, D]; OSError with EFAULT where the file does not reach so far any more."""
-    copy = _system_copy()
-    size = into.shape[1] * into.itemsize
-    rows = np.where(rows < 0, rows + len(array), rows)
-    if len(rows) and (rows.min() < 0 or rows.max() >= len(array)):
-        raise IndexError(f"a row is not among {len(array)}")
-    places = np.empty((len(rows), 2), np.uint64)  # address and bytes of each row
-    places[:, 0] = array.ctypes.data + rows * size
+class ArrayFiles:
+    """Arrays [n, D] of one width in several files, to look up rows in.
+
+    Args:
+        files: the files; their arrays may have any dtype and order.
+        dtype: of the rows that are looked up.
+    """
+
+    def __init__(self, files: Sequence[ArrayFile], dtype: np.dtype):
+        self.files = files
+        is_plain = all(file.array.flags.c_contiguous and file.array.dtype == dtype for file in files)
+        self._addresses = np.array([file.array.ctypes.data for file in files], np.uint64) if is_plain and _system_copy() else None
+
+    def take(self, numbers: np.ndarray, rows: np.ndarray, into: np.ndarray) -> None:
+        """Fills `into` [n, D] with the row `rows[i]` of file `numbers[i]`, for all n."""
+        found = np.unique(numbers)
+        for number in found:
+            self.files[number].require_unchanged()
+        if self._addresses is not None:
+            try:
+                copy_rows(self._addresses[numbers] + (rows * into.strides[0]).astype(np.uint64), into)
+                return
+            except OSError as error:
+                if error.errno == errno.EFAULT:
+                    raise self._find_cut(found) from None
+                self._addresses = None  # a system that forbids this kind of copy
+        for number in found:
+            here = numbers == number
+            into[here] = self.files[number].array[rows[here]]
+
+    def _find_cut(self, numbers: np.ndarray) -> BadInput:
+        """The error of the file that was cut since it was looked at."""
+        for number in numbers:
+            try:
+                self.files[number].require_unchanged()
+            except BadInput as error:
+                return error
+        return self.files[numbers[0]].changed()
+
+
+def copy_rows(addresses: np.ndarray, into: np.ndarray) -> None:
+    """Copies rows in memory maps into `into` [n, D]; OSError with EFAULT where a file does not reach so far any more.
+
+    Args:
+        addresses: [n] uint64, where each row begins.
+        into: as large as the rows.
+    """
+    copy, size = _system_copy(), into.strides[0]
+    places = np.empty((len(addresses), 2), np.uint64)  # address and bytes of each row
+    places[:, 0] = addresses
     places[:, 1] = size
-    for start in range(0, len(rows), ROWS_PER_CALL):
+    for start in range(0, len(places), ROWS_PER_CALL):
         part = places[start : start + ROWS_PER_CALL]
         target = np.array([into.ctypes.data + start * size, len(part) * size], np.uint64)
         copied = copy(os.getpid(), target.ctypes.data, 1, part.ctypes.data, len(part), 0)

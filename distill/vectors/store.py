@@ -13,7 +13,7 @@ from distill.encoders.maker import Maker
 from distill.files.fingerprints import file_fingerprint
 from distill.records import BadInput
 from distill.texts.ids import Ids
-from distill.vectors.array_file import ArrayFile
+from distill.vectors.array_file import ArrayFile, ArrayFiles
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, REMEDY, read_manifest, shard_name
 
 # bytes of this process's memory that a look-up may take: the system also maps what lies around a row, up to a huge page (Linux 6.18)
@@ -97,6 +97,10 @@ class VectorStore:
     def _shards(self) -> list[ArrayFile]:
         return [self._open(shard_name(shard), (size, self.width)) for shard, size in enumerate(self._plan.shard_sizes)]
 
+    @cached_property
+    def _shard_rows(self) -> ArrayFiles:
+        return ArrayFiles(self._shards, np.dtype(np.float16))
+
     def _open(self, name: str, shape: tuple[int, ...]) -> ArrayFile:
         file = ArrayFile(self.folder / name, REMEDY, self.checksums.get(name))
         if file.array.shape != shape:
@@ -118,11 +122,12 @@ class VectorStore:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Looks up the vectors [n, D] float16 of any rows [n] int64, in that order."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows from {rows.min()} to {rows.max()}: the store has {len(self)}")
+        if len(rows) > 1 and (np.diff(rows) == 1).all():  # to read a run is faster
+            return self[int(rows[0]) : int(rows[-1]) + 1]
         vectors = np.empty((len(rows), self.width), np.float16)
-        shards, within = np.divmod(rows, self._plan.rows_per_shard)
-        for shard in np.unique(shards):
-            here = shards == shard
-            vectors[here] = self._shards[shard].take(within[here])
+        self._shard_rows.take(*np.divmod(rows, self._plan.rows_per_shard), vectors)
         self._release_mapped(len(rows))
         return vectors
 

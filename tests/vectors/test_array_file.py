@@ -16,7 +16,7 @@ from distill.encoders.maker import Maker
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors import array_file, store_writer
-from distill.vectors.array_file import ArrayFile, copy_rows
+from distill.vectors.array_file import ArrayFile, ArrayFiles, copy_rows
 from distill.vectors.open_vectors import open_vectors
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
@@ -76,7 +76,8 @@ CHANGES = {
     "linked": link_elsewhere,
 }
 READINGS = {
-    "take": lambda store: store.take(np.array([11, 12])),
+    "take": lambda store: store.take(np.array([12, 11])),
+    "take a run": lambda store: store.take(np.array([11, 12])),
     "slice": lambda store: store[5:15],
 }
 
@@ -127,28 +128,39 @@ def test_a_file_cut_right_before_its_rows_are_copied(tmp_path):
     file = ArrayFile(tmp_path / "a.npy", "write it again")
     os.truncate(tmp_path / "a.npy", 128)
     with pytest.raises(OSError) as error:
-        copy_rows(file.array, np.array([900]), np.empty((1, WIDTH), np.float16))
+        copy_rows(np.array([file.array.ctypes.data + 900 * 2 * WIDTH], np.uint64), np.empty((1, WIDTH), np.float16))
     assert error.value.errno == errno.EFAULT
 
 
-@pytest.mark.parametrize("rows", [[0], [999, 0, 0, -1], list(range(1000)) * 3, []], ids=len)
-@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8"])
-def test_rows_are_those_that_numpy_finds(tmp_path, rows, dtype, monkeypatch):
+@pytest.mark.parametrize("rows", [[0], [999, 0, 0, 7], list(range(1000)) * 3, []], ids=len)
+@pytest.mark.parametrize(("dtype", "odd"), [("<f2", False), ("<f2", True), (">f4", False), ("<f8", False)])
+def test_rows_are_those_that_numpy_finds(tmp_path, rows, dtype, odd, monkeypatch):
     table = np.random.default_rng(0).standard_normal((1000, 3)).astype(dtype)
     np.save(tmp_path / "a.npy", table)
-    file, rows = ArrayFile(tmp_path / "a.npy", "write it again"), np.array(rows, np.int64)
-    np.testing.assert_array_equal(file.take(rows), table[rows])
+    np.save(tmp_path / "b.npy", np.asfortranarray(-table) if odd else -table)
+    files = [ArrayFile(tmp_path / name, "write it again") for name in ("a.npy", "b.npy")]
+    rows = np.array(rows, np.int64)
+    numbers = np.arange(len(rows)) % 2
+    expected = np.where(numbers[:, None] == 0, table[rows], -table[rows])
 
     def forbidden(*_) -> int:
         ctypes.set_errno(errno.EPERM)
         return -1
 
-    monkeypatch.setattr(array_file, "_system_copy", lambda: forbidden)  # as in some containers
-    np.testing.assert_array_equal(file.take(rows), table[rows])
-    monkeypatch.setattr(array_file, "_system_copy", lambda: None)  # another system
-    np.testing.assert_array_equal(file.take(rows), table[rows])
-    with pytest.raises(IndexError):
-        file.take(np.array([1000]))
+    # as it is; as in some containers, which forbid the call; another system
+    for copy in (array_file._system_copy, lambda: forbidden, lambda: None):
+        monkeypatch.setattr(array_file, "_system_copy", copy)
+        arrays = ArrayFiles(files, table.dtype)
+        for _ in range(2):
+            found = np.empty((len(rows), 3), table.dtype)
+            arrays.take(numbers, rows, found)
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("row", [-1, ROWS])
+def test_a_row_that_there_is_not(folder, row):
+    with pytest.raises(IndexError, match="the store has 40"):
+        VectorStore(folder).take(np.array([0, row]))
 
 
 # vectors to import
