@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -22,13 +23,16 @@ def check_length(trainer: Trainer) -> None:
             raise BadInput("trainer.max_time: trains no step: set a time above 0")
 
 
-def check_loop(trainer: Trainer, module: ScheduledModule, data: SplitDataModule) -> None:
+def check_loop(trainer: Trainer, module: ScheduledModule, data: SplitDataModule) -> int:
     """Refuses limits and intervals that do not fit the number of batches, and callbacks that watch what is not logged.
 
     Args:
         trainer: the trainer with all its callbacks.
         module: the module, connected to the data.
         data: the data, after its `setup`.
+
+    Returns:
+        The number of steps from the first to the last.
     """
     data.trainer = trainer  # its loaders divide the queries among the trainer's ranks
     limits: Any = trainer
@@ -40,6 +44,10 @@ def check_loop(trainer: Trainer, module: ScheduledModule, data: SplitDataModule)
         fix = f"set {batches} or less, or check_val_every_n_epoch to null, which counts over epochs"
         raise BadInput(f"trainer.val_check_interval: {interval}: an epoch has {batches} batches: {fix}")
     check_monitors(trainer, module, data)
+    steps = [trainer.max_steps] if trainer.max_steps != -1 else []
+    if trainer.max_epochs not in (None, -1):
+        steps.append(math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs)
+    return min(steps)
 
 
 def _limit(name: str, limit: int | float, batches: int) -> int:

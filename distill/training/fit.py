@@ -16,7 +16,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from distill.callbacks.checkpoints import Stopped
 from distill.callbacks.run_log import RunLog, write_csv
 from distill.callbacks.tracking import Tracking, make_tracker, wandb_runs
-from distill.files.atomic import refuse_unreadable
 from distill.files.device import fp32_products
 from distill.files.progress import log
 from distill.modules.start import describe_misfit, read_checkpoint
@@ -84,14 +83,15 @@ def find_checkpoint(run: RunFolder, ckpt_path: str | None) -> str | None:
     return str(run.last_checkpoint) if run.last_checkpoint.exists() else None
 
 
-def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer, run: RunFolder) -> None:
+def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer, run: RunFolder, steps: int) -> None:
     """Refuses a checkpoint that a training cannot go on from: of other weights, of weights alone, or with nothing left to train.
 
     Args:
         path: the checkpoint; None for a new run.
         module: the module, with all its weights.
-        trainer: knows where the training ends.
+        trainer: the trainer with all its callbacks.
         run: the run to continue; its own last checkpoint may be at the end.
+        steps: the steps of the whole training.
     """
     if path is None:
         _refuse_other_start(trainer)
@@ -105,12 +105,9 @@ def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer
         raise BadInput(f"{path}: {misfit}: name a checkpoint of this model")
     if run.last_checkpoint.exists() and run.last_checkpoint.samefile(path):
         return
-    with refuse_unreadable("a checkpoint of a training run", path):
-        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        steps = checkpoint["global_step"]
-    for name, done, end in (("epochs", epochs, trainer.max_epochs), ("steps", steps, trainer.max_steps)):
-        if end not in (None, -1) and done >= end:
-            raise BadInput(f"{path}: has done {done} {name} of {end}: nothing is left to train: raise trainer.max_{name}")
+    done = checkpoint["global_step"]
+    if done >= steps:  # the learning rate would be 0 from here on
+        raise BadInput(f"{path}: has done {done} steps, and this training has {steps}: nothing is left to learn: raise trainer.max_epochs")
 
 
 def _refuse_other_start(trainer: Trainer) -> None:

@@ -42,8 +42,8 @@ def train_teacher(
             module.prepare(run.start if run.start.exists() else None)
             data.connect(module)
             if not run.finished:
-                check_loop(trainer, module, data)
-                check_checkpoint(checkpoint, module, trainer, run)
+                steps = check_loop(trainer, module, data)
+                check_checkpoint(checkpoint, module, trainer, run, steps)
             fingerprints = {"texts": data.fingerprints(), "start": {"weights": module.fingerprint()}}
             lock.enter_context(claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train))
         if trainer.is_global_zero and not run.start.exists():

@@ -54,8 +54,8 @@ def train_student(
             data.setup("fit")
             module.prepare(data, load_start=checkpoint is None)
             if not run.finished:
-                check_loop(trainer, module, data)
-                check_checkpoint(checkpoint, module, trainer, run)
+                steps = check_loop(trainer, module, data)
+                check_checkpoint(checkpoint, module, trainer, run, steps)
             fingerprints = {"vectors": data.vector_fingerprints()}
             lock.enter_context(claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train))
         if run.finished:

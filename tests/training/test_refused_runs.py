@@ -63,10 +63,10 @@ def test_a_checkpoint_of_another_shape_names_both(run_folder, arguments, tmp_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--trainer.max_epochs", 2], "has done 2 epochs of 2: nothing is left to train: raise trainer.max_epochs"),
+        (["--trainer.max_epochs", 2], "has done 12 steps, and this training has 12: nothing is left to learn"),
         (
             ["--trainer.max_epochs", 3, "--trainer.max_steps", 12],
-            "has done 12 steps of 12: nothing is left to train",
+            "has done 12 steps, and this training has 12",
         ),
     ],
 )
