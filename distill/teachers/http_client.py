@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 import certifi
@@ -169,9 +170,14 @@ def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
     headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    certificates = ssl.create_default_context()  # the system's certificates may include that of a company's own server
-    certificates.load_verify_locations(certifi.where())
     try:
-        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=certificates)
+        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=_read_certificates())
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # the environment names a proxy that httpx cannot use
         raise BadInput(f"{address}: {one_line(error, 1000)}") from None
+
+
+@cache
+def _read_certificates() -> ssl.SSLContext:
+    certificates = ssl.create_default_context()  # the system's certificates may include that of a company's own server
+    certificates.load_verify_locations(certifi.where())
+    return certificates
