@@ -12,13 +12,15 @@ PATH="$PWD/.venv/bin:$PATH"
 here=experiments/msmarco
 name=${NAME:-msmarco} split=${SPLIT:-dev} dev=${DEV:-dev} students=${STUDENTS:-67m 11m} holdout=${HOLDOUT:-0}
 teacher=${TEACHER:-sentence-transformers/msmarco-bert-base-dot-v5}
+lengths=() # of its vectors count: it was trained for inner products, and its folder does not say so
+if [ -z "${TEACHER:-}" ]; then lengths=(--normalize false); fi
 trainer=${TRAINER:-conf/trainer/8gpu.yaml}
 launch=${LAUNCH:-torchrun --standalone --nproc-per-node gpu -m distill}
 
 list=$(IFS=,; echo "[${queries[*]}]") mixed="{"
 for file in "${queries[@]}"; do mixed+="\"$file\": 1.0, "; done
 
-$launch encode --config "$source" --source.init_args.holdout "$holdout" --teacher "$teacher" --queries "$list" --out "runs/$name/teacher"
+$launch encode --config "$source" --source.init_args.holdout "$holdout" --teacher "$teacher" "${lengths[@]}" --queries "$list" --out "runs/$name/teacher"
 for student in $students; do
     for row in ${ROWS:-direct symmetric scores matching ${queries:+generation}}; do
         run=runs/$name/$student-$row
