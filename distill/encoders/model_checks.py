@@ -25,9 +25,7 @@ def fit_tokenizer(folder: Path, tokenizer: Any, model: PreTrainedModel) -> None:
 
     Raises BadInput where it has no Rust backend, no token to pad with, or tokens for which the model has no row.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        kind = type(tokenizer).__name__
-        raise BadInput(f"{folder}: its tokenizer, a {kind}, has no Rust backend: choose a model with a tokenizer.json")
+    refuse_slow_tokenizer(folder, tokenizer)
     refuse_tokens_without_row(folder, tokenizer, model)
     if tokenizer.pad_token_id is None:
         stand_ins = [getattr(tokenizer, name) for name in PADDING_STAND_INS if getattr(tokenizer, f"{name}_id") is not None]
@@ -36,10 +34,18 @@ def fit_tokenizer(folder: Path, tokenizer: Any, model: PreTrainedModel) -> None:
         tokenizer.pad_token = stand_ins[0]  # any token will do, as padding is masked
 
 
+def refuse_slow_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """Raises BadInput where a tokenizer is written in Python, which this package cannot identify or run without transformers."""
+    if not getattr(tokenizer, "is_fast", False):
+        kind = type(tokenizer).__name__
+        raise BadInput(f"{folder}: its tokenizer, a {kind}, has no Rust backend: choose a model with a tokenizer.json")
+
+
 def refuse_tokens_without_row(folder: Path, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
     """Raises BadInput where the tokenizer has more tokens than the model's table of words has rows, or an added one behind its last row."""
     try:
-        rows = len(model.get_input_embeddings().weight)
+        table: Any = model.get_input_embeddings()
+        rows = len(table.weight)
     except (NotImplementedError, AttributeError):
         return  # the model computes the vectors of words
     last = max(tokenizer.added_tokens_decoder, default=0)

@@ -47,6 +47,8 @@ class OnnxEncoder:
         except Exception as error:  # errors of ONNX Runtime have no common class
             raise BadInput(f"{folder / model}: ONNX Runtime cannot read it ({one_line(error)}): export again into another folder") from None
         self.tokenizer = load_tokenizer(folder)
+        self.max_length: int = (self.tokenizer.truncation or {})["max_length"]
+        self.pad_id: int = (self.tokenizer.padding or {})["pad_id"]
         self.prompts: dict[str, str] = read_json(folder / "config_sentence_transformers.json", "prompts")["prompts"] or {}
 
     def encode(self, texts: str | Sequence[str], role: str = "query") -> np.ndarray:
@@ -55,12 +57,13 @@ class OnnxEncoder:
         batch = [texts] if isinstance(texts, str) else texts
         if not len(batch):
             return np.empty((0, self.session.get_outputs()[0].shape[-1]), np.float32)
-        beginnings = cut_long_texts(self.tokenizer, [prompt + text for text in batch], self.tokenizer.truncation["max_length"])
+        beginnings = cut_long_texts(self.tokenizer, [prompt + text for text in batch], self.max_length)
         rows = self.tokenizer.encode_batch(beginnings)
         ids = np.array([row.ids for row in rows], np.int64)  # [N, L]
         mask = np.array([row.attention_mask for row in rows], np.int64)  # [N, L]
         if not ids.shape[1]:  # no text has a token, and a model reads no sequence of length 0
-            ids, mask = np.full((len(rows), 1), self.tokenizer.padding["pad_id"]), np.zeros((len(rows), 1), np.int64)
+            ids = np.full([len(rows), 1], self.pad_id, np.int64)
+            mask = np.zeros_like(ids)
         vectors = self.session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})[0]
         return vectors[0] if isinstance(texts, str) else vectors
 

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from distill.encoders.hub import local_folder
 from distill.encoders.identity import architecture, weights_digest
 from distill.encoders.loading import check_folder, optional_json
-from distill.encoders.tokenizing import Role, tokenizer_fingerprint
+from distill.encoders.model_checks import refuse_slow_tokenizer
+from distill.encoders.tokenizing import Role, tokenizer_fingerprint, truncated_ids
 from distill.encoders.transformer_folder import LOADING, refuse_missing_weights, refuse_unreadable_model
 from distill.files.atomic import write_atomically, write_json
 from distill.files.fingerprints import fingerprint
@@ -61,6 +62,7 @@ class Seq2SeqModel:
             settings = Seq2SeqSettings(**values)
         missing = [weight for weight in report["missing_keys"] if ".pooler." not in weight]  # no decoder reads the pooler
         refuse_missing_weights(name, missing)
+        refuse_slow_tokenizer(folder, tokenizer)
         return cls(model.eval(), tokenizer, limit_to_positions(settings, model))
 
     def save(self, folder: Path) -> None:
@@ -74,13 +76,8 @@ class Seq2SeqModel:
         """Token ids, special tokens included, of documents to read, with the prefix before them, or of queries to write."""
         is_read = role == "document"
         prefix = self.settings.prefix if is_read else ""
-        ids = self.tokenizer(
-            [prefix + text for text in texts],
-            truncation=True,
-            max_length=self.settings.longest_text if is_read else self.settings.longest_query,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
+        longest = self.settings.longest_text if is_read else self.settings.longest_query
+        ids = truncated_ids(self.tokenizer, [prefix + text for text in texts], longest)
         return [row or [self.tokenizer.pad_token_id] for row in ids]
 
     def tokens_fingerprint(self, role: Role) -> str:

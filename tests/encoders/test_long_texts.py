@@ -124,11 +124,22 @@ def test_the_first_tokens_are_those_of_the_whole_text(tokenizers, monkeypatch):
         text, length = make_text(draw, draw.choice([50, 200])), draw.choice([1, 3, 8, 30])
         for name, tokenizer in tokenizers.items():
             [beginning] = cut_long_texts(tokenizer, [text], length)
-            assert text.startswith(beginning)
             whole, part = (tokenizer.encode(words, add_special_tokens=False).ids for words in (text, beginning))
             assert whole[:length] == part[:length], (name, length, text, beginning)
             cuts[name] += len(beginning) < len(text)
     assert min(cuts.values()) > 80, cuts
+
+
+@pytest.mark.parametrize("run", ["a", "7", " ", "\n", "aB3"])
+def test_a_long_run_is_cut_as_well(run, tokenizers):
+    """What a tokenizer reads as a single word: its first tokens are known where they are the same at every cut within a token's length."""
+    text = "the river " + run * 30_000 + " music"
+    for name, tokenizer in tokenizers.items():
+        [beginning] = cut_long_texts(tokenizer, [text], 16)
+        whole, part = (tokenizer.encode(words, add_special_tokens=False).ids for words in (text, beginning))
+        assert whole[:16] == part[:16], name
+        is_left_out = name == "xlm-roberta" and run in (" ", "\n")  # its normalizer makes one space of the run
+        assert len(beginning) < 6000 or is_left_out, name
 
 
 def test_a_rule_that_looks_ahead_keeps_the_text_whole():
