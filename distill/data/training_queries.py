@@ -69,12 +69,16 @@ class TrainingQueries:
         return best
 
     def own_documents(self, source: TextSource, corpus: Ids) -> np.ndarray | None:
-        """Returns the row [N] of the document with each query's own id, -1 where none is left out; None where no query has one."""
-        named = [(texts, True) for texts, _ in self.splits] + [(texts, False) for texts, _ in self.files]
-        rows = [find_own_documents(source, texts.name, texts.ids, corpus, judged) for texts, judged in named]
-        if all(part is None for part in rows):
+        """Returns the row [N] of the document with each query's own id, -1 where none is left out; None where no query has one.
+
+        Where ids repeat in a file, they are no names of queries, but of what these were generated from, as in doc2query's files.
+        """
+        named = [(texts, True) for texts, _ in self.splits] + [(texts, False) for texts, _ in self.files if not repeats_ids(texts)]
+        found = {texts.name: find_own_documents(source, texts.name, texts.ids, corpus, judged) for texts, judged in named}
+        parts = [(texts, found.get(texts.name)) for texts, _ in self.sets]
+        if all(rows is None for _, rows in parts):
             return None
-        return np.concatenate([np.full(len(texts), -1) if part is None else part for part, (texts, _) in zip(rows, named, strict=True)])
+        return np.concatenate([np.full(len(texts), -1) if rows is None else rows for texts, rows in parts])
 
     def never_negatives(self, qrels: Qrels | None, corpus: Ids, own_documents: np.ndarray | None) -> RelevantRows:
         """Returns the documents that are no negatives of each query: those with a grade above 0, and its own."""
@@ -145,6 +149,11 @@ def keep_scored_queries(texts: Texts, part: str, scored: dict[str, list[str]], c
     if is_leader() and len(rows) < len(texts):
         log.info(f"{part}: {left_out}")
     return texts.subset(rows)
+
+
+def repeats_ids(texts: Texts) -> bool:
+    """Tells whether the file of these queries has an id several times; `QueryFile` numbers the repeats."""
+    return bool(np.char.endswith(texts.ids.raw, b"#2").any())
 
 
 def refuse_shared_names(sets: Sequence[QuerySet]) -> None:

@@ -6,14 +6,14 @@ with `keep_own_documents` keeps all of them, as its ids of queries and documents
 
 from __future__ import annotations
 
-import codecs
 import os
 from pathlib import Path
 
 import numpy as np
 
 from distill.files.progress import log
-from distill.texts.ids import Ids
+from distill.files.text_lines import read_lines
+from distill.texts.ids import BYTE_ORDER_MARK, Ids
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -77,7 +77,7 @@ def leave_out_own_ids(source: TextSource, split: str, documents: dict[str, list[
 
 
 def copy_run(source: TextSource, split: str, original: Path, copy: Path) -> None:
-    """Copies a TREC run file without the lines of each query's own document; the other lines stay as they are.
+    """Copies a TREC run file, unpacked, without the lines of each query's own document; the other lines stay as they are.
 
     Args:
         source: where queries and judgments come from.
@@ -85,14 +85,14 @@ def copy_run(source: TextSource, split: str, original: Path, copy: Path) -> None
         original: file to read.
         copy: file to write.
     """
-    answers = {query.encode() for query in _find_judged_answers(source, split)}
+    answers = _find_judged_answers(source, split)
 
-    def is_own(line: bytes) -> bool:
-        words = line.removeprefix(codecs.BOM_UTF8).split()
+    def is_own(line: str) -> bool:
+        words = line.removeprefix(BYTE_ORDER_MARK).split()
         return len(words) > 2 and words[0] == words[2] and words[0] not in answers
 
-    with open(original, "rb") as lines, open(copy, "wb") as file:
-        file.writelines(line for line in lines if source.keep_own_documents or not is_own(line))
+    with open(copy, "w", encoding="utf-8", newline="") as file:
+        file.writelines(line for _, line in read_lines(original) if source.keep_own_documents or not is_own(line))
 
 
 def _find_judged_answers(source: TextSource, split: str) -> set[str]:

@@ -32,13 +32,14 @@ from distill.records import BadInput
 from distill.texts.ids import ID_NAMES, LONGEST_ID_BYTES, as_bytes, describe_bad_id
 from distill.texts.line_spans import NEWLINE, TAB, cut_out, line_spans, skip_byte_order_marks
 
+LAST_OF_ASCII = 0x7F
 TSV_ENDINGS = (".tsv", ".txt")
 JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
 # where a second record begins after a carriage return alone
 NEXT_RECORD = {True: re.compile(rb"\}[ \t]*\r\s*\{"), False: re.compile(rb"\r[^\r\t]{1,512}\t")}
 # what the first line of a TSV file of ids and texts says that names its columns
-ID_HEADINGS = {*ID_NAMES, "pid", "docno", "query-id", "corpus-id", "passage_id"}
-TEXT_HEADINGS = {"text", "query", "question", "contents", "content", "body", "passage", "document", "title", "url"}
+ID_HEADINGS = {*ID_NAMES, "pid", "did", "docno"}
+TEXT_HEADINGS = {"text", "sentence", "query", "question", "contents", "content", "body", "passage", "document", "title", "url"}
 
 
 class TextSpans(NamedTuple):
@@ -129,7 +130,7 @@ class TextFile:
         while start < len(self.bytes):
             end = self._end_of_chunk(start, chunk_bytes)
             yield find_spans(self, start, end)
-            not_utf8 += _count_lines_of_no_utf8(self.bytes[start:end])
+            not_utf8 += _count_lines_of_no_utf8(self.chunk(start, end))
             self.release()
             start = end
         if not_utf8:
@@ -142,7 +143,8 @@ class TextFile:
         if has_one_line and NEXT_RECORD[self.is_json].search(self.bytes[: 1 << 20]):
             raise BadInput(f"{self.path}: its lines end in a carriage return alone, as on old Macs: save it with line feeds")
         cells = self.bytes[:HEAD].removeprefix(BYTE_ORDER_MARK).split(b"\n")[0].decode(errors="replace").strip().lower().split("\t")
-        if not self.is_json and len(cells) > 1 and cells[0] in ID_HEADINGS and TEXT_HEADINGS.issuperset(cells[1:]):
+        names = [cell.replace("-", "_").rpartition("_")[2] for cell in cells]  # text of query_text, id of corpus-id
+        if not self.is_json and len(cells) > 1 and names[0] in ID_HEADINGS and TEXT_HEADINGS.issuperset(names[1:]):
             raise BadInput(f"{self.path}: line 1 is a header, {' and '.join(cells)}: remove it: every line is read as an id and a text")
 
     def _end_of_chunk(self, start: int, chunk_bytes: int) -> int:
@@ -201,8 +203,13 @@ def unpack_gzip(path: Path) -> Path:
     return plain_path
 
 
-def _count_lines_of_no_utf8(chunk: bytes) -> int:
-    return 0 if is_utf8(chunk) else sum(not is_utf8(line) for line in chunk.split(b"\n"))
+def _count_lines_of_no_utf8(chunk: np.ndarray) -> int:
+    is_other = chunk > LAST_OF_ASCII
+    is_other[1:] |= is_other[:-1]  # and the byte behind each, so that characters with ASCII between them stay apart
+    is_rare = np.count_nonzero(is_other) < len(chunk) // 8  # to read these bytes alone is then much faster
+    if is_utf8(chunk[is_other].tobytes() if is_rare else chunk.tobytes()):
+        return 0
+    return sum(not is_utf8(line) for line in chunk.tobytes().split(b"\n"))
 
 
 def _find_tsv_spans(file: TextFile, start: int, end: int) -> TextSpans:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from distill.data.loaders import Draw
 from distill.data.training_queries import TrainingQueries, keep_scored_queries, refuse_shared_names
 from distill.records import BadInput
 from distill.teachers.open_stored import QuerySet
+from distill.texts.sources import MsMarcoTsv
 from distill.texts.texts import Texts
 
 
@@ -50,3 +53,13 @@ def test_queries_that_a_cross_encoder_has_not_read_are_left_out():
 def test_two_sets_of_one_name_are_refused():
     with pytest.raises(BadInput, match="query sets one, two, one: two of them share a name"):
         refuse_shared_names([*QUERIES.splits, queries_of("one", "x")])
+
+
+def test_ids_of_which_some_repeat_are_no_names_of_queries(source_root: Path) -> None:
+    """As in the files of doc2query, where each query has the id of the document that it was generated from."""
+    source = MsMarcoTsv(str(source_root))
+    corpus = source.documents().ids
+    named, generated = queries_of("named", "d3", "x"), queries_of("generated", "d1", "d1#2", "d2")
+    own = TrainingQueries([queries_of("train", "a")], [named, generated], removed=0).own_documents(source, corpus)
+    assert own is not None and own.tolist() == [-1, 3, -1, -1, -1, -1]
+    assert TrainingQueries([queries_of("train", "a")], [generated], removed=0).own_documents(source, corpus) is None

@@ -122,6 +122,13 @@ def test_lines_that_are_not_utf8_are_counted(tmp_path: Path, name: str, caplog: 
     assert not caplog.messages
 
 
+def test_parts_of_a_character_that_lie_apart_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes beyond ASCII are looked at without the ASCII between them."""
+    words = b"many words " * 20
+    Texts.open(write(tmp_path / "a.tsv", b"1\t\xc3" + words + b"\xa9\n2\t" + "caf\u00e9".encode() + words + b"\n"))
+    assert "1 line is not UTF-8" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["log.jsonl", "log.tsv", "log.csv", "log.txt.gz", "run.trec"])
 def test_lines_that_are_not_utf8_are_refused_where_they_were(tmp_path: Path, name: str) -> None:
     read, content, _ = READERS[name]
@@ -135,7 +142,9 @@ def test_quotes_of_windows_are_named(tmp_path: Path) -> None:
         read_table(write(tmp_path / "a.txt", "it\u2019s".encode("cp1252")))
 
 
-@pytest.mark.parametrize("header", ["qid\tquery", "\ufeffID\tText\r", "pid\tpassage", "docid\turl\ttitle\tbody"])
+@pytest.mark.parametrize(
+    "header", ["qid\tquery", "\ufeffID\tText\r", "pid\tpassage_text", "query-id\tquery_text", "docid\turl\ttitle\tbody"]
+)
 def test_a_header_is_no_text(tmp_path: Path, header: str) -> None:
     with pytest.raises(BadInput, match="line 1 is a header, "):
         Texts.open(write(tmp_path / "a.tsv", f"{header}\n1\tone\n"))

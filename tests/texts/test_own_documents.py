@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import distill.texts.own_documents
+from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.texts.own_documents import copy_run, drop_own_documents, find_own_documents, leave_out_own_ids, warn_of_copies
@@ -91,7 +93,17 @@ def test_a_copied_run_file_keeps_all_other_lines_as_they_are(tmp_path: Path) -> 
     copy_run(Notes(), "test", tmp_path / "run", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"b\tQ0\tc\t2\t8\tmine\n7 Q0 7 1 1.50 mine\n\n"
     copy_run(Notes(keep_own_documents=True), "test", tmp_path / "run", tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == (tmp_path / "run").read_bytes()
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "run").read_bytes().removeprefix(b"\xef\xbb\xbf")
+
+
+def test_a_copied_run_is_one_that_the_report_reads(tmp_path: Path) -> None:
+    """The file may be gzipped, or have the line ends of old Macs: its own document in the first line is not all that there is."""
+    lines = ["b Q0 b 1 9 mine", "b Q0 c 2 8 mine", "x Q0 a 1 2 mine"]
+    (tmp_path / "run.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (tmp_path / "run").write_bytes("\r".join(lines).encode())
+    for name in ("run.gz", "run"):
+        copy_run(Notes(), "test", tmp_path / name, tmp_path / "copy.trec")
+        assert read_trec(tmp_path / "copy.trec") == {"b": [("c", 8.0)], "x": [("a", 2.0)]}
 
 
 @pytest.mark.parametrize("most", [100, 2])
