@@ -127,6 +127,7 @@ class Miner:
     def mine(self, queries: np.ndarray) -> list[MinedQuery]:
         """Mines the hard negatives of the queries with rows [Q], all of which have a positive."""
         documents, positives = self.store.documents, self.positives[queries]
+        document_ids = documents.ids  # each time that a store is asked for them, it looks at their files
         vectors = self.query_vectors.take(queries)  # [Q, D]
         positive_scores = _row_products(vectors, documents.take(positives))  # [Q]
         left_out = None if self.own_documents is None else self.own_documents[queries]
@@ -136,9 +137,9 @@ class Miner:
         return [
             MinedQuery(
                 query=ids[i],
-                positive=documents.ids[positives[i]],
+                positive=document_ids[positives[i]],
                 positive_score=round(float(positive_scores[i]), SCORE_DIGITS),
-                negatives=[documents.ids[row] for row in rows[i][selected[i]]],
+                negatives=[document_ids[row] for row in rows[i][selected[i]]],
                 scores=[round(float(score), SCORE_DIGITS) for score in scores[i][selected[i]]],
             )
             for i in range(len(ids))

@@ -54,7 +54,8 @@ def open_pair_teacher(stores: Sequence[VectorStore], first: TeacherStore, sets: 
         candidates: [N, K] rows of the documents of `first`.
     """
     used, place = np.unique(candidates, return_inverse=True)
-    ids = np.array([first.documents.ids[row] for row in used], object)[place.reshape(candidates.shape)]  # [N, K]
+    document_ids = first.documents.ids
+    ids = np.array([document_ids[row] for row in used], object)[place.reshape(candidates.shape)]  # [N, K]
     ids_by_set = np.split(ids, np.cumsum([len(texts) for texts, _ in sets])[:-1])
     rows = [find_pair_rows(store, texts.ids, part) for store, (texts, _), part in zip(stores, sets, ids_by_set, strict=True)]
     return StoredPairs(stores, rows, candidates.shape[1])

@@ -49,5 +49,6 @@ def text_rows(store: VectorStore, source: TextSource, rows: np.ndarray) -> np.nd
     if store.texts is not None:
         return rows
     distinct, place = np.unique(rows, return_inverse=True)
-    text_row = source.documents().ids.rows([store.ids[row] for row in distinct])
+    ids = store.ids
+    text_row = source.documents().ids.rows([ids[row] for row in distinct])
     return np.where(distinct >= 0, text_row, -1)[place.reshape(rows.shape)]
