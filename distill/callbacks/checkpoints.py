@@ -111,6 +111,8 @@ class LastCheckpoint(Callback):
         if self._signal_here == number == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal_here = number
+        if number == signal.SIGHUP:
+            _leave_closed_terminal()
 
     def _raise_if_stopped(self) -> None:
         if self._signal == signal.SIGINT:
@@ -131,6 +133,15 @@ class LastCheckpoint(Callback):
         """Renames `.next.ckpt` to `last.ckpt`."""
         if trainer.is_global_zero and self.next.exists() and trainer.global_step == self._saved_step:
             os.replace(self.next, self.path)
+
+
+def _leave_closed_terminal() -> None:
+    """Sends to nowhere what is printed to a terminal that is gone: an error of printing would end the training before it is saved."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -28,12 +28,12 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
         trainer: knows the ranks; the block is done when all of them have come to its end.
     """
     if not _are_started_elsewhere(trainer):
-        os.environ.setdefault(FIRST_RANK, str(os.getpid()))
+        os.environ[FIRST_RANK] = str(os.getpid())
         yield
         return
     try:
         yield
-    except BadInput as error:
+    except Exception as error:  # of a disk, too, which only the first rank writes
         log.error(f"refused, which the other ranks are told now: {error}")
         teller = threading.Thread(target=_meet, args=(trainer, 1), daemon=True)  # the others may never come
         teller.start()
@@ -45,7 +45,8 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
 
 def _are_started_elsewhere(trainer: Trainer) -> bool:
     environment: Any = getattr(trainer.strategy, "cluster_environment", None)
-    is_started_by_first_rank = os.environ.get(FIRST_RANK, str(os.getpid())) != str(os.getpid())
+    # the variable alone may be of an earlier training of a program that starts others
+    is_started_by_first_rank = os.environ.get(FIRST_RANK) == str(os.getppid())
     return trainer.world_size > 1 and environment.creates_processes_externally and not is_started_by_first_rank
 
 

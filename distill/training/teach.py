@@ -33,11 +33,11 @@ def train_teacher(
     All checks come before the first change of the run folder. The arguments are those of `train_student`.
     """
     check_length(trainer)
-    if ckpt_path:
-        read_checkpoint(ckpt_path)
     checkpoint = find_checkpoint(run, ckpt_path)
     with ExitStack() as lock:
         with refuse_on_all_ranks(trainer):
+            if ckpt_path:  # which may be on one machine only
+                read_checkpoint(ckpt_path)
             data.setup("fit")
             module.prepare(run.start if run.start.exists() else None)
             data.connect(module)

@@ -44,13 +44,13 @@ def train_student(
         ckpt_path: a checkpoint to continue from instead of the run's own last one.
     """
     check_length(trainer)
-    if ckpt_path:
-        read_checkpoint(ckpt_path)
     checkpoint = find_checkpoint(run, ckpt_path)
     if module.has_towers and checkpoint is None and not run.finished:
         raise BadInput(f"{run.path}: this module was trained before: make a new StudentModule for a new run")
     with ExitStack() as lock:
         with refuse_on_all_ranks(trainer):
+            if ckpt_path:  # which may be on one machine only
+                read_checkpoint(ckpt_path)
             data.setup("fit")
             module.prepare(data, load_start=checkpoint is None)
             if not run.finished:

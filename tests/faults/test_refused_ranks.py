@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,30 @@ def test_all_ranks_are_refused(arguments: list[Any], tmp_path: Path) -> None:
     assert ends(started) == [2, 2]
     assert all("an epoch has 6 batches" in rank.said() and "Traceback" not in rank.said() for rank in started)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_disk_refuses_the_first_rank(arguments: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    started = ranks([*arguments, "--out", tmp_path / "file" / "run"], tmp_path / "log", 2)
+    assert ends(started) == [2, 2]
+    assert "file/run: Not a directory" in started[0].said() and "another rank was refused" in started[1].said()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_on_one_machine_only(arguments: list[Any], run_folder: Path, tmp_path: Path) -> None:
+    for rank in ("0", "1"):
+        (tmp_path / rank).mkdir()
+    shutil.copy(run_folder / "checkpoints" / "last.ckpt", tmp_path / "0")
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29612", "GROUP_RANK": "0"}
+    shared["TORCHELASTIC_RUN_ID"] = "1"
+    more = [*arguments, "--trainer.max_epochs", 9, "--ckpt_path", "last.ckpt"]
+    started = [
+        Verb(more, tmp_path / f"log-{rank}", {**shared, "RANK": rank, "LOCAL_RANK": rank}, before=partial(os.chdir, tmp_path / rank))
+        for rank in ("0", "1")
+    ]
+    assert ends(started) == [2, 2]
+    assert "another rank was refused" in started[0].said() and "last.ckpt: no such checkpoint" in started[1].said()
 
 
 def impatience() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +166,31 @@ def test_a_split_too_small_for_the_ranks_leaves_no_folder(store_folder, source_r
 # signals
 
 
+@contextmanager
+def closed_terminal() -> Iterator[None]:
+    """Standard error is a terminal that is gone."""
+    controller, terminal = pty.openpty()
+    before = os.dup(2)
+    os.dup2(terminal, 2)
+    os.close(terminal)
+    os.close(controller)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def test_the_end_of_the_terminal_saves_a_checkpoint(tmp_path, arguments, capsys):
     stop = [{"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_before_backward", "step": 1, "name": "SIGHUP"}}]
     short = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 3]
-    with pytest.raises(SystemExit) as end:
-        distill(*arguments, *short, "--trainer.callbacks", json.dumps(stop))
+    with pytest.raises(SystemExit) as end, closed_terminal():
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(2, b"a bar")
+        try:
+            distill(*arguments, *short, "--trainer.callbacks", json.dumps(stop))
+        finally:  # an error of printing would end the training before it is saved
+            assert os.write(2, b"a bar")
     assert end.value.code == 128 + signal.SIGHUP and "stopped at step 2: the same command goes on" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     checkpoints = tmp_path / "run" / "checkpoints"
