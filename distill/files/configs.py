@@ -183,6 +183,7 @@ def load_class(path: str, trust: bool = False) -> type:
     Without `trust` nothing of another package is imported: a class of it must be in the program already.
     """
     name = _translate_old_path(str(path))
+    refuse_unreachable(name)
     if not (trust or is_imported(name)) and _can_be_imported(name):
         raise NeedsTrust(f"{path}: {describe_trust('is code outside of this package')}")
     try:
@@ -193,6 +194,16 @@ def load_class(path: str, trust: bool = False) -> type:
     if not isinstance(value, type) or not any(base.__module__.startswith("distill.") for base in value.__mro__):
         raise BadInput(f"{path}: no class of this package, nor derived from one: mend the path")
     return value
+
+
+def refuse_unreachable(path: str) -> None:
+    """Raises BadInput for a class of another program, such as a notebook, or of a function: nothing else can import it, trusted or not."""
+    module, _, name = path.rpartition(".")
+    is_here = module == "__main__" and hasattr(sys.modules[module], name)
+    if "<locals>" in path or (path.startswith("__main__.") and not is_here):
+        raise BadInput(
+            f"{path}: was defined in a notebook, a script or a function: move it into a module, and write that module's name here"
+        )
 
 
 def describe_trust(danger: str) -> str:

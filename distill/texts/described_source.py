@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.files.configs import describe_trust, from_config, is_imported, list_class_paths
+from distill.files.configs import describe_trust, from_config, is_imported, list_class_paths, refuse_unreachable
 from distill.records import NeedsTrust
 from distill.texts.hubs import data_set_folder
 from distill.texts.text_source import TextSource, require_source
@@ -26,6 +26,7 @@ def make_described_source(node: Any, trust: bool = False) -> TextSource:
     """
     if not trust:
         for path, arguments in list_class_paths(node):
+            refuse_unreachable(str(path))
             danger = find_danger(path, arguments)
             if danger is not None:
                 raise NeedsTrust(f"source: {path}: {describe_trust(danger)}")

@@ -172,6 +172,17 @@ def test_the_class_of_a_student(has_module: bool, run: Path, mark: Path, capsys:
         RunFolder(run).student_spec()
 
 
+@pytest.mark.parametrize("path", ["__main__.Notes", "__main__.Outer.Notes", "mine.make.<locals>.Notes"])
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_class_of_a_notebook_is_named_as_such(path: str, trust: bool) -> None:
+    """Trust would not help: no other program can import it."""
+    with pytest.raises(BadInput, match=r"was defined in a notebook, .*: move it into a module") as error:
+        make_described_source({"class_path": path, "init_args": {}}, trust)
+    assert not isinstance(error.value, NeedsTrust)
+    with pytest.raises(BadInput, match="was defined in a notebook"):
+        from_config({"class_path": path}, trust)
+
+
 @pytest.mark.parametrize("path", ["distill.texts.sources.Beir", "os.system", "distill.generate.llm.Llm"])
 def test_a_student_is_made_by_nothing_else(path: str, run: Path) -> None:
     change(run, lambda config: config["model"].update(student={"class_path": path, "init_args": {"command": "true"}}))
