@@ -2,7 +2,10 @@
 
 .NAME.TOKEN.tmp       a file or folder that becomes NAME
 .NAME.TOKEN.old       the folder NAME, while another takes its place
-.NAME.TOKEN.writing   a lock, as long as the process that writes these lives; TOKEN is random
+.NAME.TOKEN.writing   a lock, as long as the process that writes these lives; TOKEN is random, behind four digits for the machine
+
+Locks of a shared disk may hold on one machine only (NFS with nolock, Lustre with localflock): what another machine wrote is taken for left
+only by who has the lock of the whole folder, or after a day.
 """
 
 from __future__ import annotations
@@ -12,15 +15,19 @@ import re
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
+from distill.files.fingerprints import fingerprint
 from distill.files.process_lock import ProcessLock
 from distill.records import BadInput
 
 WRITING = re.compile(r"\.(.+)\.([0-9a-f]{16})\.writing", re.DOTALL)
 DEEPEST = 2  # folders below one that is swept
+SECONDS_OF_A_DAY = 86400
 
 
 @contextmanager
@@ -38,7 +45,7 @@ def temporary_names(path: Path) -> Iterator[tuple[Path, Path]]:
 
 def _lock_new_name(path: Path) -> tuple[ProcessLock, str]:
     while True:
-        stem = f".{path.name}.{secrets.token_hex(8)}"
+        stem = f".{path.name}.{_machine()}{secrets.token_hex(6)}"
         try:
             lock = ProcessLock(path.with_name(f"{stem}.writing"))
         except OSError as error:
@@ -50,26 +57,34 @@ def _lock_new_name(path: Path) -> tuple[ProcessLock, str]:
         lock.close()  # another process swept it right after it was made
 
 
-def sweep_temporaries(folder: Path, name: str | None = None) -> None:
+@cache
+def _machine() -> str:
+    return fingerprint(socket.gethostname())[:4]
+
+
+def sweep_temporaries(folder: Path, name: str | None = None, of_any_machine: bool = False) -> None:
     """Removes what killed processes left in a folder; what living ones write stays. A folder that cannot be read or written is left.
 
     Args:
         folder: where to look.
-        name: what they would have written; None sweeps what any name left, also in the folders below.
+        name: what they would have written; None sweeps what any name left.
+        of_any_machine: whether no other machine writes there, as the caller has the lock of the folder.
     """
     with suppress(OSError):
         entries = list(os.scandir(folder))
         for entry in entries:
             leftover = WRITING.fullmatch(entry.name)
             if leftover and name in (None, leftover[1]):
-                _sweep_one(folder, *leftover.groups())
+                is_old = time.time() - entry.stat(follow_symlinks=False).st_mtime > SECONDS_OF_A_DAY
+                if of_any_machine or is_old or leftover[2].startswith(_machine()):
+                    _sweep_one(folder, *leftover.groups())
             elif _is_of_earlier_release(entry.name, name):
                 remove(Path(entry.path))
 
 
 def sweep_tree(folder: Path, depth: int = DEEPEST) -> None:
-    """Sweeps a folder and those below it."""
-    sweep_temporaries(folder)
+    """Sweeps a folder, whose lock the caller has, and those below it."""
+    sweep_temporaries(folder, of_any_machine=True)
     if not depth:
         return
     with suppress(OSError):

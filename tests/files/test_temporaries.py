@@ -140,6 +140,23 @@ def test_what_earlier_releases_left_is_swept(tmp_path):
     assert names(tmp_path) == [f".a.another-machine.{dead.pid}.tmp", "a"]
 
 
+def test_what_another_machine_writes_stays(tmp_path, monkeypatch):
+    """A lock on a shared disk may hold on one machine only. Who has the lock of the folder sweeps, and after a day everybody does."""
+    for name in ("a", "b"):
+        killed(die_while_writing, tmp_path / name, False)
+    monkeypatch.setattr(temporaries, "_machine", lambda: "none")
+    theirs = names(tmp_path)
+    assert len(theirs) == 4
+    write_json(tmp_path / "a", 1)
+    assert names(tmp_path) == sorted([*theirs, "a"])
+    for lock in tmp_path.glob(".a.*.writing"):
+        os.utime(lock, (0, 0))
+    sweep_temporaries(tmp_path)
+    assert len(names(tmp_path)) == 3
+    with lock_folder(tmp_path):
+        assert names(tmp_path) == [".lock", "a"]
+
+
 def test_a_name_swept_right_after_it_was_made_is_made_again(tmp_path, monkeypatch):
     acquire, swept = ProcessLock.acquire, []
 
