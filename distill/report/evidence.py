@@ -21,6 +21,7 @@ from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput, NeedsTrust
 from distill.report.query_results import QueryResults, Values, grade_rankings
 from distill.teachers.open_stored import open_evaluation_queries
+from distill.texts.own_documents import drop_own_documents
 from distill.texts.text_source import TextSource
 from distill.training.run_folder import RunFolder
 from distill.vectors.store import TeacherStore
@@ -134,6 +135,8 @@ class RunEvidence:
                 self.missing.append(f"{path}: no such file")
                 return None
             rankings[name] = read_trec(path)
+            if self.provenance.get("own_documents_left_out"):  # a baseline that was given from this folder may have them
+                rankings[name] = drop_own_documents(self.source, self.split, rankings[name], path)
         queries = grade_rankings(self.source, self.split, rankings)
         self._check_values(queries.values)
         return queries

@@ -25,6 +25,7 @@ from distill.files.atomic import read_json
 from distill.metrics.trec_runs import read_trec
 from distill.modules.dual_teacher import DualTeacher
 from distill.records import BadInput
+from distill.report.evidence import RunEvidence
 from distill.teachers.candidates import find_candidates, read_scored_candidates
 from distill.teachers.encode import encode
 from distill.teachers.first_stage import retrieve_first_stage
@@ -130,6 +131,22 @@ def test_evaluate_as_beir_does(run: Path, root: Path, store: Path, tmp_path: Pat
     shared = [len(set(rankings["teacher"][q][:10]) & set(rankings["student"][q][:10])) / 10 for q in rankings["teacher"]]
     assert results["agreement"]["overlap@10"] == pytest.approx(np.mean(shared))
     assert results["provenance"]["own_documents_left_out"] == 5
+
+
+def test_a_baseline_that_lies_among_the_rankings_is_left_as_it_is(run: Path, tmp_path: Path) -> None:
+    """The report reads it as the evaluation did, without its own documents."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    given = folder / "runs" / "test" / "given.trec"
+    given.parent.mkdir(parents=True)
+    lines = [
+        f"{own_id('test', number)} Q0 {id_} 1 {-rank} b\n" for number in range(12) for rank, id_ in enumerate(["d7", "d8", "d40", "d6"])
+    ]
+    given.write_text("".join(lines))
+    assert distill("evaluate", folder, "--baselines", json.dumps({"given": str(given)})) == 0
+    assert given.read_text() == "".join(lines)
+    queries = RunEvidence(folder).queries
+    results = read_json(folder / "results.json", "results")
+    assert queries is not None and queries.values["given"]["mrr@10"].mean() == pytest.approx(results["systems"]["given"]["mrr@10"])
 
 
 def test_evaluation_during_training_measures_the_same(run: Path, root: Path, store: Path) -> None:
