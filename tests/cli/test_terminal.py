@@ -39,7 +39,9 @@ ESCAPES = {
 
 @pytest.mark.parametrize(("text", "shown"), ESCAPES.values(), ids=ESCAPES)
 def test_texts(text: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "propagate", False)  # pytest's own record of the log would have them raw
+    # pytest's own record of the log would have them raw
+    monkeypatch.setattr(log, "propagate", False)
+    monkeypatch.setattr(log, "handlers", [])
     assert printable(text) == shown
     show([(text, [Hit(0.5, text, "", text), Hit(0.5, "d", text, "")])])
     assert print_refusal(f"search: {text}") == 2
