@@ -31,6 +31,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log as a program finds it, though verbs of other tests printed it."""
+    from distill.files.progress import log
+
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+
+
 @contextlib.contextmanager
 def small_jobs(graphs: bool = False) -> Iterator[None]:
     """Jobs of shrink read a few thousand texts in their training, however fast the machine is.

@@ -104,7 +104,7 @@ def find_transformer(folder: Path) -> Path:
         return folder
     first, *others = read_module_list(folder)
     if first.kind != TRANSFORMER or not is_standard(first):
-        raise BadInput(f"{folder / 'modules.json'}: begins with {first.type}: only a single transformer can read pairs")
+        raise BadInput(f"{folder / 'modules.json'}: begins with {first.type}, and not with a Transformer of sentence-transformers")
     settings = optional_json(folder / MODEL_SETTINGS)
     is_cross = settings.get("model_type") == "CrossEncoder"
     if is_cross and (others or settings.get("default_prompt_name")):

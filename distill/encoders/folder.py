@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.hub import local_folder
+from distill.encoders.hub import is_model, local_folder
 from distill.encoders.modules import Normalize, Transformer
 from distill.encoders.modules_folder import read_module_list, read_modules
 from distill.encoders.pooling import Pooling, PoolingMode
@@ -56,6 +56,10 @@ def _load(
         if pooling is not None:
             raise BadInput(f"{name}: its modules.json says how it pools and normalises: leave pooling and normalize out")
         return Encoder(*read_modules(folder, read_module_list(folder), normalize, prompts, trust_remote_code))
+    if not is_model(folder):
+        inside = sorted(folder.glob("*/modules.json")) or sorted(folder.glob("*/*/modules.json"))
+        fix = f"there is one in {inside[0].parent}" if inside else "give the folder that has one"
+        raise BadInput(f"{name}: no model in this folder, neither modules.json nor config.json: {fix}")
     if pooling is None or normalize is None:
         raise BadInput(f"{name}: a plain transformers folder does not say how it pools: set pooling (cls or mean) and normalize")
     backbone, tokenizer = load_transformer(folder, trust_remote_code)

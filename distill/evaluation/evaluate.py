@@ -227,9 +227,10 @@ def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, An
 
 
 def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Tensor, rankings: dict[str, Ranking]) -> dict[str, Any]:
-    """Student against teacher without labels, on the queries held out of training where there are any."""
+    """Student against teacher without labels: on the split at hand where it has no judgments, else on the queries that were held out."""
     both_are_models = student.system is not None and not isinstance(evaluation.teacher, GivenVectors)
-    if both_are_models and HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT:
+    is_judged = evaluation.source.qrels(evaluation.split) is not None
+    if both_are_models and is_judged and HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT:
         evaluation = EvaluationSet(evaluation.source, HOLDOUT, evaluation.teacher)
         vectors = student.encode_queries(evaluation)
         teacher_rows = evaluation.rank_documents(TEACHER, evaluation.teacher_vectors).rows

@@ -95,8 +95,9 @@ def _compare_runs(runs: Sequence[RunEvidence]) -> dict[str, Any]:
 
 
 def _check_same_queries(run: RunEvidence, first: RunEvidence) -> None:
-    is_same_split = run.dataset == first.dataset and run.queries_fingerprint == first.queries_fingerprint
-    if not is_same_split:
+    collection, earlier = (dataset.rpartition("/")[0] for dataset in (run.dataset, first.dataset))
+    is_same_split = run.dataset == first.dataset or run.queries_fingerprint is not None  # a split may have another name in a later job
+    if collection != earlier or not is_same_split or run.queries_fingerprint != first.queries_fingerprint:
         raise BadInput(f"{run.folder.path}: measured on other queries than {first.folder.path}: run distill evaluate on the same split")
 
 

@@ -39,9 +39,7 @@ ESCAPES = {
 
 @pytest.mark.parametrize(("text", "shown"), ESCAPES.values(), ids=ESCAPES)
 def test_texts(text: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # pytest's own record of the log would have them raw
-    monkeypatch.setattr(log, "propagate", False)
-    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", False)  # pytest's own record of the log would have them raw
     assert printable(text) == shown
     show([(text, [Hit(0.5, text, "", text), Hit(0.5, "d", text, "")])])
     assert print_refusal(f"search: {text}") == 2

@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -374,3 +375,9 @@ def test_prompts_given_take_the_place_of_the_folders(tmp_path):
     assert given.fingerprint() != own.fingerprint()
     with pytest.raises(BadInput, match="prompts: passage: there is one for query and one for document"):
         load_encoder(str(folder), prompts={"passage": "x"})
+
+
+def test_a_folder_above_the_models_is_named_as_such(tmp_path: Path, teacher_folder: Path) -> None:
+    model = Path(shutil.copytree(teacher_folder, tmp_path / "downloads" / "model"))
+    with pytest.raises(BadInput, match=f"downloads: no model in this folder, .*there is one in {model}"):
+        load_encoder(str(tmp_path / "downloads"))

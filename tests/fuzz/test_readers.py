@@ -585,5 +585,5 @@ def test_a_run_folder_calls_nothing_else(run_folder: Path, tmp_path: Path, capfd
     config["data"]["source"] = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "it-ran")]}}
     path.write_text(yaml.safe_dump(config))
     assert distill("evaluate", tmp_path / "run") == 2
-    assert "subprocess.Popen: no class of this package" in capfd.readouterr().err
+    assert "subprocess.Popen: is no source of texts" in capfd.readouterr().err
     assert not (tmp_path / "it-ran").exists()

@@ -13,6 +13,7 @@ from shrink_world import MINUTES, make_texts
 
 import distill
 from distill.records import BadInput
+from distill.report.report import report
 from distill.shrinking.continuing import continue_texts, earlier_file, earlier_name
 from distill.shrinking.replay import choose_shares
 from distill.shrinking.request import Job, Request
@@ -66,6 +67,18 @@ def test_both_students_are_measured_on_old_and_new_queries(july):
     new, old = list_changes(july)
     assert re.fullmatch(r"new queries: overlap@10 0\.\d{3} before, 0\.\d{3} now \([+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]\)", new)
     assert old.startswith("queries of holdout_1: ")
+
+
+def test_the_earlier_queries_are_measured_with_both_students_on_one_page(june, july, tmp_path):
+    later = distill.Run(shutil.copytree(july.path, tmp_path / "july", symlinks=True))
+    agreement = later.evaluate("holdout_1").agreement
+    earlier = june.results.agreement
+    assert (agreement["split"], agreement["queries"]) == ("holdout_1", earlier["queries"]) and earlier["queries"] > 20
+    page = report([str(june.path), str(later.path)], out=str(tmp_path / "both.html")).path
+    assert page.exists()
+    july_alone = shutil.copytree(july.path, tmp_path / "alone", symlinks=True)
+    with pytest.raises(BadInput, match="measured on other queries"):
+        report([str(june.path), str(july_alone)], out=str(tmp_path / "no.html"))
 
 
 def test_a_third_month_goes_on_with_both(july):

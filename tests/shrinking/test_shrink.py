@@ -261,7 +261,7 @@ def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, documen
         ({"queries": "missing.txt"}, "no such file"),
         ({"queries": make_texts(50, 9, seed=1), "ids": "ids.txt"}, "ids: they name the rows of --vectors"),
         ({"documents": [""]}, "no words in them"),
-        ({"queries": make_texts(50, 9, seed=1), "documents": [{"id": "my file", "text": "the river"}]}, "documents: the id 'my file' has"),
+        ({"queries": make_texts(50, 9, seed=1), "documents": [{"id": "my file", "text": "the river"}]}, "the id 'my file' has"),
         ({"queries": [{"id": f"q {i}", "text": text} for i, text in enumerate(make_texts(50, 9, seed=1))]}, "the id 'q [0-9]+' has"),
         ({"queries": 2024}, "queries: 2024 of type int: give a file or a list"),
         ({"queries": iter(["one", "two"])}, "of type list_iterator: give a file or a list"),
