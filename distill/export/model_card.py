@@ -12,8 +12,8 @@ from distill.encoders.onnx_encoder import MODELS
 from distill.evaluation.results import format_agreement
 from distill.export.index import FOLDER, MEASUREMENTS, describe_index
 from distill.export.serving import LATENCY, PYTORCH, describe_choice
-from distill.files.atomic import read_json, write_atomically
-from distill.records import printable
+from distill.files.atomic import READING_ERRORS, read_json, write_atomically
+from distill.records import BadInput, one_line, printable
 from distill.training.run_folder import RunFolder
 
 LOCAL_PATH = re.compile(r"[/~\\.]|[A-Za-z]:[/\\]")  # the beginning of one
@@ -25,10 +25,20 @@ RETENTION_ROW = "kept, 95% interval"  # label of the last row of the table of re
 
 
 def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder | None, teacher_name: str, has_router: bool) -> None:
-    """Writes README.md into the export in `folder`, unless the same text is there already."""
-    latency = read_optional_measurements(folder / LATENCY)
-    index = read_optional_measurements(folder / FOLDER / MEASUREMENTS)
-    card = render_card(run, student, teacher, teacher_name, has_router, latency, index)
+    """Writes README.md into the export in `folder`, unless the same text is there already.
+
+    Raises:
+        BadInput: a file of measurements is damaged.
+    """
+    from jinja2 import UndefinedError
+
+    files = [folder / LATENCY, folder / FOLDER / MEASUREMENTS, run.path / "results.json"]
+    latency, index, _ = [read_optional_measurements(file) for file in files]
+    try:
+        card = render_card(run, student, teacher, teacher_name, has_router, latency, index)
+    except (UndefinedError, *READING_ERRORS) as error:
+        found = ", ".join(str(file) for file in files if file.exists())
+        raise BadInput(f"{found}: not as distill wrote them ({one_line(error)}): restore them, or measure again") from error
     path = folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with write_atomically(path) as temporary:
@@ -37,7 +47,12 @@ def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder 
 
 def read_optional_measurements(path: Path) -> dict[str, Any] | None:
     """Reads a file of measurements; None if there is none."""
-    return read_json(path, "measurements") if path.exists() else None
+    if not path.exists():
+        return None
+    measurements = read_json(path, "measurements")
+    if not isinstance(measurements, dict) or not measurements:
+        raise BadInput(f"{path}: not as distill wrote it ({measurements!r:.40}): restore it, or delete it and measure again")
+    return measurements
 
 
 def render_card(

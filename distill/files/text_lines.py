@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from distill.files.progress import log
 from distill.records import BadInput
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MOST_UNPACKED = 300  # bytes that a gzip file may hold for each of its own; text has 2 to 30, what fills memory and disk up to 1,000
 LONGEST_LINE = 64 << 20  # bytes; a longer one is no text but a file of another kind, and would fill the memory
 HEAD = 4096  # bytes from which the kind of a file is told
 
@@ -44,11 +45,13 @@ def read_lines(path: Path, replace: bool = False) -> Iterator[tuple[int, str]]:
         the 1-based number of a line, and the line with its end.
 
     Raises:
-        BadInput: a line is too long or not UTF-8, the file is of another encoding, or its gzip form is broken.
+        BadInput: a line is too long or not UTF-8, the file is of another encoding, or its gzip form is broken or holds far too much.
     """
     bad = 0
-    with refuse_broken_gzip(path), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        for number, line in enumerate(_cut_lines(path, iter(lambda: file.readline(LONGEST_LINE + 1), b"")), 1):
+    is_packed = path.suffix == ".gz"
+    with refuse_broken_gzip(path), gzip.open(path) if is_packed else open(path, "rb") as file:
+        lines = iter(lambda: file.readline(LONGEST_LINE + 1), b"")
+        for number, line in enumerate(_cut_lines(path, limit_unpacked(path, lines) if is_packed else lines), 1):
             if replace and not is_utf8(line):
                 bad += 1
             yield number, line.decode(errors="replace") if replace else decode_line(path, number, line)
@@ -96,6 +99,17 @@ def decode_line(path: Path, number: int, line: bytes) -> str:
         byte = line[error.start]
         kind = "Windows-1252" if any(0x80 <= other <= 0x9F for other in line) else "Latin-1"
         raise BadInput(f"{path} line {number}: not UTF-8 (byte {byte:#04x}, perhaps of {kind}): save the file as UTF-8") from None
+
+
+def limit_unpacked(path: Path, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the unpacked parts of a gzip file; refuses one that unpacks to far more than texts do."""
+    most = max(LONGEST_LINE, MOST_UNPACKED * path.stat().st_size)
+    total = 0
+    for part in parts:
+        total += len(part)
+        if total > most:
+            raise BadInput(f"{path}: unpacks to over {MOST_UNPACKED} times its size, as no texts do: unpack it yourself if you trust it")
+        yield part
 
 
 def too_long(path: Path, number: int) -> BadInput:

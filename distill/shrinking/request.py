@@ -53,11 +53,13 @@ class Request:
     continue_from: str | None = None
     trust: bool = False
     trust_remote_code: bool = False
+    keep_own_documents: bool = False
 
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:
             raise BadInput("teacher: give a hub name, a folder, a server's address or a store")
-        others = [name for name in ("documents", "judgments", "size", "vectors", "source", "backbone") if getattr(self, name) is not None]
+        names = ("documents", "judgments", "size", "vectors", "source", "backbone", "keep_own_documents")
+        others = [name for name in names if getattr(self, name) not in (None, False)]
         if self.continue_from is not None and (others or self.queries is None):
             reason = f"{others[0]} is that of the earlier job: leave it out" if others else "give the new queries as --queries"
             raise BadInput(f"continue: {self.continue_from}: {reason}")
@@ -72,6 +74,8 @@ class Request:
             raise BadInput("size: a number of the teacher's layers, but the student begins from --backbone as it is: leave one out")
         if self.source is not None and self.documents is not None:
             raise BadInput("source: has documents of its own: leave --documents out")
+        if self.source is not None and self.keep_own_documents:
+            raise BadInput("keep_own_documents: say it of the source: --source.keep_own_documents true")
         if self.queries is None and self.documents is None and self.source is None:
             raise BadInput("queries: nothing to learn from: give --queries, --documents, or both")
         if self.judgments and self.queries is None:
@@ -123,7 +127,7 @@ class Request:
         if self.source is not None:
             return self.source
         if isinstance(self.documents, str | Path) and Path(self.documents).is_dir() and find_corpus_file(Path(self.documents)) is None:
-            return open_source(self.documents)
+            return open_source(self.documents, self.keep_own_documents)
         return None
 
     @property
@@ -151,6 +155,7 @@ class Request:
             "model": self.model,
             "size": self.size,
             "backbone": self.backbone,
+            "own documents": "kept" if self.keep_own_documents else None,
             "continue_from": self.continue_from and str(Path(self.continue_from).resolve()),
         }
 

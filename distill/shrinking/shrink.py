@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def shrink(
     continue_from: str | None = None,
     trust: bool = False,
     trust_remote_code: bool = False,
+    keep_own_documents: bool = False,
 ) -> Run:
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
@@ -70,12 +72,17 @@ def shrink(
         continue_from: (--continue) run folder of an earlier job, whose student learns the new queries too; the better of the two is kept.
         trust: whether the earlier job's files may name code of other packages, which is then imported; not for one from somebody else.
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before.
+        keep_own_documents: whether a document that has a query's id may be found for it, as in MS MARCO, where both are just numbered.
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
-    request = Request(**given | {"out": Path(out)})
+    return run_job(Request(**{name: value for name, value in locals().items() if value is not None}))
+
+
+def run_job(request: Request) -> Run:
+    """Makes a student from the start, or goes on with that of an earlier job."""
+    request = replace(request, out=Path(request.out))
     return start_job(request) if request.continue_from is None else continue_job(request)
 
 

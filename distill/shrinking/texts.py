@@ -76,7 +76,7 @@ def prepare_texts(request: Request, folder: Path) -> JobTexts:
     documents = given if summary["documents"] == "source" else None
     relevant_from = 1 if given is None else given.relevant_from
     # numbers that we gave to documents are not the ids of queries
-    keep_own = summary.get(NUMBERED, False) if given is None else given.keep_own_documents
+    keep_own = request.keep_own_documents or summary.get(NUMBERED, False) if given is None else given.keep_own_documents
     return open_texts(Collection(str(folder), documents, summary["documents"] == "queries", relevant_from, keep_own), folder)
 
 

@@ -108,7 +108,7 @@ def _log_count(source: TextSource, place: str, queries: str, answers: int) -> No
         return
     source.places_logged.add(place)
     kept = f", and kept for {answers} where it is judged relevant" if answers else ""
-    fix = "(source.keep_own_documents keeps all)"
+    fix = "(keep_own_documents keeps all)"
     log.info(f"{source}, {place}: the document with the query's own id is left out for {queries}{kept} {fix}")
 
 

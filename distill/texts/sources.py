@@ -179,13 +179,13 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or path.with_name(f"{path.name}.gz").is_file()
 
 
-def open_source(texts: TextSource | str | Path) -> TextSource:
+def open_source(texts: TextSource | str | Path, keep_own_documents: bool = False) -> TextSource:
     """Returns a source as it is; opens a folder by its layout, BEIR (queries.jsonl) or MS MARCO (queries.SPLIT.tsv)."""
     if isinstance(texts, TextSource):
         return texts
     folder = Path(texts)
     if any((folder / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz")):
-        return Beir(str(folder))
+        return Beir(str(folder), keep_own_documents=keep_own_documents)
     if any(folder.glob("queries.*.tsv*")):
-        return MsMarcoTsv(str(folder))
+        return MsMarcoTsv(str(folder), keep_own_documents=keep_own_documents)
     raise BadInput(f"{texts}: neither queries.jsonl (BEIR) nor queries.SPLIT.tsv (MS MARCO) in it: name such a folder or give a source")

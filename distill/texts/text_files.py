@@ -23,6 +23,7 @@ from distill.files.text_lines import (
     HEAD,
     LONGEST_LINE,
     is_utf8,
+    limit_unpacked,
     refuse_broken_gzip,
     refuse_other_kinds,
     too_long,
@@ -195,7 +196,7 @@ def unpack_gzip(path: Path) -> Path:
             return plain_path
         with refuse_broken_gzip(path), write_atomically(plain_path) as temporary, gzip.open(path) as packed, open(temporary, "wb") as plain:
             unended = 0  # bytes since the last line break
-            while part := packed.read(1 << 20):
+            for part in limit_unpacked(path, iter(lambda: packed.read(1 << 20), b"")):
                 unended = len(part) - 1 - part.rfind(b"\n") if b"\n" in part else unended + len(part)
                 if unended > LONGEST_LINE:
                     raise BadInput(f"{path}: unpacks to a line longer than {LONGEST_LINE >> 20} MiB: end every record with a line break")

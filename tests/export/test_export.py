@@ -87,6 +87,18 @@ def test_again_it_writes_nothing(exported, run_folder):
     assert files(exported.folder) == before
 
 
+@pytest.mark.parametrize("part", [{}, {"paths": {}}, {"serve": []}, {"serve": "x"}, {"teacher": 3}, None])
+def test_measurements_that_were_changed_are_refused(exported, run_folder, part):
+    path = exported.folder / "latency.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(before) | part if part else part))
+        with pytest.raises(BadInput, match=r"latency\.json.*: not as distill wrote (it|them) \("):
+            export(str(run_folder), str(exported.folder))
+    finally:
+        path.write_text(before)
+
+
 def test_without_the_packages_it_says_why(run_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("distill.export.onnx_graph.find_spec", lambda name: None if name == "onnx" else name)
     result = export(str(run_folder), str(tmp_path / "out"))

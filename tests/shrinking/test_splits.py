@@ -14,6 +14,7 @@ from distill.shrinking.request import Request
 from distill.shrinking.shrink import refuse_odd_ids
 from distill.shrinking.texts import JobTexts, prepare_texts
 from distill.texts.sources import Beir
+from distill.training.run_folder import first_difference
 
 DOCUMENTS = 20
 
@@ -133,3 +134,16 @@ def test_a_source_that_keeps_own_documents_keeps_them_in_a_job(tmp_path):
     for keeps in (True, False):
         request = Request("a teacher", source=Beir(str(tmp_path / "beir"), keep_own_documents=keeps))
         assert prepare_texts(request, tmp_path / f"texts {keeps}").source.keep_own_documents == keeps
+
+
+def test_a_job_keeps_own_documents_if_asked(tmp_path):
+    prepare(tmp_path, {"test": range(20)})
+    texts = [{"id": f"q{number}", "text": f"what is {number} of {number}"} for number in range(40)]
+    for name, given in {"folder": {"documents": str(tmp_path / "beir")}, "lists": {"queries": texts, "documents": texts}}.items():
+        for keeps in (True, False):
+            request = Request("a teacher", keep_own_documents=keeps, **given)
+            assert prepare_texts(request, tmp_path / f"{name} {keeps}").source.keep_own_documents == keeps
+    asked, not_asked = (Request("a teacher", ["x"], keep_own_documents=keeps).describe() for keeps in (True, False))
+    assert first_difference(not_asked, asked) == "own documents was None, now kept"
+    with pytest.raises(BadInput, match="say it of the source"):
+        Request("a teacher", source=Beir(str(tmp_path / "beir")), keep_own_documents=True)

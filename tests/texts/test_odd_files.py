@@ -122,6 +122,18 @@ def test_lines_that_are_not_utf8_are_counted(tmp_path: Path, name: str, caplog: 
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("name", ["texts.jsonl.gz", "texts.tsv.gz", "log.csv.gz", "log.txt.gz"])
+def test_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("distill.files.text_lines.LONGEST_LINE", 1 << 18)
+    line = {"csv": "x\n", "jsonl": '{"_id": "1", "text": "x"}\n', "tsv": "1\tx\n", "txt": "x\n"}[name.split(".")[1]]
+    path = write(tmp_path / name, ("text\n" if "csv" in name else "") + line * (1 << 20))
+    read = open_texts if name.startswith("texts") else read_table
+    with pytest.raises(BadInput, match="unpacks to over 300 times its size, as no texts do"):
+        read(path)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file != path and file.stat().st_size > 1 << 18]
+
+
 def test_parts_of_a_character_that_lie_apart_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Bytes beyond ASCII are looked at without the ASCII between them."""
     words = b"many words " * 20

@@ -65,7 +65,7 @@ def test_one_line_for_each_split(caplog: pytest.LogCaptureFixture, monkeypatch: 
     for split in ("test", "test", "more", "test"):
         find(source, split)
     found = "the document with the query's own id is left out for"
-    rest = "and kept for 1 where it is judged relevant (source.keep_own_documents keeps all)"
+    rest = "and kept for 1 where it is judged relevant (keep_own_documents keeps all)"
     assert caplog.messages == [f"Notes, test: {found} 2 of 4 queries, {rest}", f"Notes, more: {found} 1 of 2 queries, {rest}"]
     caplog.clear()
     monkeypatch.setenv("RANK", "1")  # of torchrun: the first rank says it
