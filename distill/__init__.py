@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from distill.evaluation.evaluate import evaluate
     from distill.evaluation.rerank import rerank
     from distill.evaluation.results import Results
+    from distill.evaluation.suite import evaluate_suite
+    from distill.evaluation.suite_results import SuiteResults
     from distill.generate.generator import Generator
     from distill.losses.base import Loss, LossInputs
     from distill.losses.contrastive import OneHot
@@ -62,6 +64,8 @@ NAMES = {
     "evaluation.evaluate": ["evaluate"],
     "evaluation.rerank": ["rerank"],
     "evaluation.results": ["Results"],
+    "evaluation.suite": ["evaluate_suite"],
+    "evaluation.suite_results": ["SuiteResults"],
     "generate.generator": ["Generator"],
     "losses.base": ["Loss", "LossInputs"],
     "losses.contrastive": ["OneHot"],

@@ -15,8 +15,9 @@ from distill.callbacks.tracking import Tracking, check_installed
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
 from distill.encoders.towers import Towers, load_towers
-from distill.evaluation.evaluate import embed_corpus, evaluate_run
+from distill.evaluation.evaluate import evaluate_run
 from distill.evaluation.results import Results
+from distill.evaluation.run_texts import embed_corpus
 from distill.files.configs import refuse_unknown_choices, to_config
 from distill.files.device import best_device
 from distill.modules.student import StudentModule

@@ -10,6 +10,8 @@ from distill.cli.terminal import show_text
 from distill.evaluation.evaluate import evaluate as evaluate_any
 from distill.evaluation.evaluate import evaluate_run
 from distill.evaluation.results import Results
+from distill.evaluation.suite import evaluate_suite
+from distill.evaluation.suite_results import SuiteResults
 from distill.records import BadInput
 from distill.texts.text_source import TextSource
 
@@ -18,7 +20,7 @@ from distill.texts.text_source import TextSource
 class Evaluation:
     """What was measured, the file it is in, None where it is in none, and what the student has to keep."""
 
-    results: Results
+    results: Results | SuiteResults
     path: Path | None
     at_least: float | None
 
@@ -35,6 +37,7 @@ def evaluate(
     documents: Literal["teacher", "student"] = "teacher",
     at_least: float | None = None,
     trust: bool = False,
+    suite: list[str] | None = None,
 ) -> Evaluation:
     """Measures teacher and student on one corpus: metrics, retention with 95% intervals, agreement, latency.
 
@@ -54,20 +57,37 @@ def evaluate(
         at_least: what the student has to keep of nDCG@10 (of overlap@10 where nothing is judged), e.g. 0.97; below it the exit code is 1.
         trust: whether the run's files may name code of other packages, which is then imported, and sources that do more than read files;
             not for a folder from somebody else.
+        suite: collections of other domains to measure the student on too: folders in BEIR layout, or folders of such folders. Beside
+            `student`, also without a source.
     """
     if at_least is not None and not 0 < at_least <= 2:
         raise BadInput(f"at_least: {at_least}: a share of what the teacher has, e.g. 0.97")
     if student is None and teacher is None:
         if run is None:
             raise BadInput("run must be given: name a run folder, or give --student, --teacher and --source")
-        results = evaluate_run(run, split, source, store, baselines, out, trust)
+        results = evaluate_run(run, split, source, store, baselines, out, trust, suite)
         return Evaluation(results, Path(out) if out else Path(run) / "results.json", at_least)
-    if run is not None or store is not None or student is None or teacher is None or source is None:
+    if run is not None or store is not None or student is None or teacher is None or (source is None and suite is None):
         raise BadInput("--student, --teacher and --source belong together, without a run folder and --store: a store is a --teacher")
-    results = evaluate_any(student, teacher, source, split, documents, baselines)
+    measured = _measure_models(student, teacher, source, split, documents, baselines, suite)
     if out is not None:
-        results.save(out)
-    return Evaluation(results, None if out is None else Path(out), at_least)
+        measured.save(out)
+    return Evaluation(measured, None if out is None else Path(out), at_least)
+
+
+def _measure_models(
+    student: str,
+    teacher: str,
+    source: TextSource | None,
+    split: str,
+    documents: Literal["teacher", "student"],
+    baselines: dict[str, str] | None,
+    suite: list[str] | None,
+) -> Results | SuiteResults:
+    """Measures two models on a source, on a suite, or on both."""
+    if source is None:
+        return evaluate_suite(student, teacher, suite or [], split)
+    return evaluate_any(student, teacher, source, split, documents, baselines, suite)
 
 
 def show(evaluation: Evaluation) -> int:

@@ -20,6 +20,14 @@ POSITIONAL: dict[str, dict[str, Any]] = {
     "runs": {"nargs": "+", "help": "run folders that `distill evaluate` has measured; several are compared"},
     "file": {"help": "YAML in the form of wandb's sweeps: command, method (grid or random), metric, parameters; nothing is sent to wandb"},
 }
+# options with one value or more, `--suite data/one data/two`
+SEVERAL: dict[str, dict[str, Any]] = {
+    "suite": {
+        "nargs": "+",
+        "default": None,
+        "help": "collections of other domains to measure on too: folders in BEIR layout, or of such folders",
+    }
+}
 OPTIONAL_RUN: dict[str, Any] = {"nargs": "?", "default": None, "help": "run folder, as `distill train` leaves it"}
 # the end of the message where an argument is missing whose place another one has taken
 MISSING = {"query": 'the run folder comes first: distill search runs/mine "how long does a cold last"'}
@@ -49,7 +57,11 @@ def call_function(verb: str, function: Callable[..., Any], arguments: list[str])
         positional["run"] = OPTIONAL_RUN
     for name, options in positional.items():
         parser.add_argument(name, type=str, **options)
-    parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=set(positional))
+    several = {name: SEVERAL[name] for name in SEVERAL if name in parameters}
+    for name, options in several.items():
+        parser.add_argument(f"--{name}", type=str, **options)
+    skip: set[str | int] = {*positional, *several}
+    parser.add_function_arguments(function, as_positional="run" in parameters, fail_untyped=True, skip=skip)
     switches = set()
     for action in parser._actions:
         if action.default is False:  # `--router` alone is `--router true`

@@ -11,30 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, is_available, load_maker, load_towers
 from distill.evaluation.costs import Timing, open_exported
 from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
+from distill.evaluation.fields import STUDENT, TEACHER
 from distill.evaluation.latency import sample_queries
+from distill.evaluation.measured_queries import measure_queries
+from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
-from distill.evaluation.results import STUDENT, TEACHER, Results
+from distill.evaluation.results import Results
+from distill.evaluation.run_texts import embed_corpus, open_run_texts
+from distill.evaluation.suite import measure_suite, open_collections
+from distill.evaluation.suite_teacher import open_suite_teacher
 from distill.evaluation.systems import System, open_system
 from distill.files.configs import refuse_unknown_choices
-from distill.files.device import best_device, resolve_precision
-from distill.files.fingerprints import fingerprint
+from distill.files.device import best_device
 from distill.files.progress import log
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import cosine, overlap
 from distill.metrics.retention import NOTHING_TO_RETAIN, bootstrap_mean, bootstrap_ratio
 from distill.records import BadInput, Ranking
-from distill.teachers.embedder import encode_set
 from distill.teachers.function import as_float32
-from distill.teachers.local import LocalTeacher
 from distill.texts.ids import Ids
 from distill.texts.sources import open_source
 from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
-from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
 
 
@@ -45,6 +46,7 @@ def evaluate(
     split: str = "test",
     documents: Literal["teacher", "student"] = "teacher",
     baselines: dict[str, str] | None = None,
+    suite: list[str] | None = None,
 ) -> Results:
     """Measures any student beside any teacher on one corpus: metrics, retention with 95% intervals, agreement, latency.
 
@@ -57,6 +59,7 @@ def evaluate(
         split: queries to measure on, e.g. test, or dl19+dl20 for two splits together; retention needs judged ones.
         documents: whose document vectors the student searches: the teacher's, or its own where it is a model with a space of its own.
         baselines: more systems by name: a TREC run file, or an encoder folder that writes query vectors into the teacher's space.
+        suite: folders of collections of other domains, on which the student is measured too, as `evaluate_suite` does.
 
     Returns:
         Results; `print(results)` is the table, `results.verdict` one line.
@@ -66,20 +69,12 @@ def evaluate(
     """
     refuse_unknown_choices(evaluate, {"documents": documents})
     check_names(baselines or {})
+    collections = None if suite is None else open_collections(suite)
     source = open_source(texts)
     teacher_vectors, teacher_model = open_teacher(teacher, source, split)
     evaluation = EvaluationSet(source, split, teacher_vectors)
     evaluation.check_judgments()
-    subject = _Student()
-    if isinstance(student, np.ndarray | Tensor):
-        vectors = torch.from_numpy(as_float32(student))
-        if len(vectors) != len(evaluation.queries):
-            raise BadInput(
-                f"student: {len(vectors)} vectors, but {split} has {len(evaluation.queries)} queries: give one for each, in order"
-            )
-    else:
-        subject.system = open_system(student)
-        vectors = subject.encode_queries(evaluation)
+    subject, vectors = _open_student(student, evaluation)
     if documents == "student":
         if subject.system is None:
             raise BadInput('documents: "student" needs a model: vectors of queries alone cannot embed the documents')
@@ -87,7 +82,10 @@ def evaluate(
     if teacher_model is None and isinstance(teacher_vectors, StoredVectors):
         teacher_model = open_maker(teacher_vectors.store)
     timing = Timing(split, sample_queries(evaluation.queries))
-    return _measure(evaluation, subject, vectors, teacher_model, timing, baselines or {})
+    results = _measure(evaluation, subject, vectors, teacher_model, timing, baselines or {})
+    if collections is not None:
+        _add_suite(results, subject, teacher, collections)
+    return results
 
 
 def evaluate_run(
@@ -98,6 +96,7 @@ def evaluate_run(
     baselines: dict[str, str] | None = None,
     out: str | Path | None = None,
     trust: bool = False,
+    suite: list[str] | None = None,
 ) -> Results:
     """Measures the student of a run folder beside its teacher, and leaves the results there.
 
@@ -111,13 +110,15 @@ def evaluate_run(
         baselines: more systems by name: a TREC run file, or an encoder folder that writes query vectors into the teacher's space.
         out: where to write the results; `results.json` in the run folder by default. The rankings of results-NAME.json are in `runs-NAME/`.
         trust: as `RunFolder` has it.
+        suite: folders of collections of other domains, on which the student is measured too, as `evaluate_suite` does.
     """
+    collections = None if suite is None else open_collections(suite)
     folder = RunFolder(Path(run), trust=trust)
     destination = Path(out) if out else folder.path / "results.json"
     refuse_linked_rankings(destination, split, trust)
     check_names(baselines or {})
     towers = load_towers(str(folder.require_student()))
-    texts, opened = _texts_and_store(folder, source, store)
+    texts, opened = open_run_texts(folder, source, store)
     evaluation = EvaluationSet(texts, split, StoredVectors(texts, opened))
     evaluation.queries.refuse_odd_ids()
     evaluation.check_judgments()
@@ -128,9 +129,18 @@ def evaluate_run(
     timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
+    if collections is not None:
+        _add_suite(results, student, opened, collections)
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, texts, split)
     results.save(destination)
     return results
+
+
+def _add_suite(results: Results, student: _Student, teacher: Any, collections: dict[str, TextSource]) -> None:
+    """Measures the student on collections of other domains too."""
+    if student.system is None or student.documents is not None:
+        raise BadInput("suite: needs a student that is a model and searches the teacher's documents")
+    results.values["suite"] = measure_suite(student.system, open_suite_teacher(teacher), collections).values
 
 
 @dataclass
@@ -157,6 +167,17 @@ class _Student:
         return evaluation.rank_documents(STUDENT, vectors, *self.documents)
 
 
+def _open_student(student: Any, evaluation: EvaluationSet) -> tuple[_Student, Tensor]:
+    """Opens a student of any kind; returns it with its vectors [Q, D] of the queries."""
+    if not isinstance(student, np.ndarray | Tensor):
+        opened = _Student(open_system(student))
+        return opened, opened.encode_queries(evaluation)
+    vectors, queries = torch.from_numpy(as_float32(student)), len(evaluation.queries)
+    if len(vectors) != queries:
+        raise BadInput(f"student: {len(vectors)} vectors, but {evaluation.split} has {queries} queries: give one for each, in order")
+    return _Student(), vectors
+
+
 def _measure(
     evaluation: EvaluationSet,
     student: _Student,
@@ -174,7 +195,8 @@ def _measure(
     for name, path in baselines.items():
         rankings[name] = _rank_baseline(name, path, evaluation)
     evaluation.warn_of_copies(rankings)
-    values = {name: evaluation.measure(ranking) for name, ranking in rankings.items()}
+    measured = measure_queries(evaluation, rankings)
+    values = measured.values
     retention = _measure_retention(values)  # first: it refuses a teacher of which there is nothing to retain
     systems = {name: {metric: float(v.mean()) for metric, v in metrics.items()} for name, metrics in values.items()}
     models = {name: system for name, system in ((STUDENT, student.system), (TEACHER, teacher)) if system is not None}
@@ -184,10 +206,11 @@ def _measure(
     results = {
         "dataset": f"{evaluation.source.name}/{evaluation.split}",
         "queries": len(evaluation.queries),
-        "judged_queries": len(next(iter(values[TEACHER].values()), [])),
+        "judged_queries": len(measured.judged),
         "systems": systems,
         "retention": retention,
         "agreement": _measure_agreement(evaluation, student, vectors, rankings),
+        "lengths": measure_lengths([measured]),
         "latency": latency,
         "provenance": _describe(evaluation, student) | ({} if training is None else {"training": training}),
     }
@@ -221,8 +244,7 @@ def _measure_retention(values: dict[str, dict[str, np.ndarray]]) -> dict[str, An
     if values[TEACHER] and not scored:
         raise BadInput(NOTHING_TO_RETAIN)
     for metric, teacher in scored.items():
-        ratio = bootstrap_ratio(values[STUDENT][metric], teacher)
-        retention[metric] = {"value": ratio.value, "ci95": [ratio.low, ratio.high]}
+        retention[metric] = describe(bootstrap_ratio(values[STUDENT][metric], teacher))
     return retention
 
 
@@ -261,32 +283,8 @@ def open_maker(store: TeacherStore) -> System | None:
     return None
 
 
-def embed_corpus(run: RunFolder, towers: Towers, source: TextSource) -> VectorStore:
-    """The vectors of the corpus by the student of a run that embeds documents itself; made once, in the run folder."""
-    mixed = "bf16" in str(run.record()["inputs"]["trainer"].get("precision"))  # as training measured it
-    precision = resolve_precision("auto" if mixed else "fp32", towers.device.type)
-    maker = Maker(str(run.student), towers.fingerprint(), precision=precision)
-    documents = source.documents()
-    folder = run.path / "documents" / fingerprint(documents.fingerprint, maker.fingerprint)
-    if not (folder / "manifest.json").exists():
-        encode_set(LocalTeacher(towers, precision, maker), documents, "document", folder)
-    return VectorStore(folder)
-
-
 def check_names(baselines: dict[str, str]) -> None:
     """Refuses a name that cannot be a column, a ranking's name and a file's name at once."""
     for name in baselines:
         if name in (TEACHER, STUDENT) or not re.fullmatch(r"[\w.-]+", name):
             raise BadInput(f"baselines: {name!r}: name it with letters, digits, '.', '_' and '-', and not {TEACHER} or {STUDENT}")
-
-
-def _texts_and_store(run: RunFolder, source: TextSource | None, store: str | None) -> tuple[TextSource, TeacherStore]:
-    if (source is None) != (store is None):
-        raise BadInput("source and store belong together: give both, or neither to evaluate on what the run was trained on")
-    if source is None or store is None:
-        data = run.data()
-        source, store = data.source, data.store_folder
-    opened = run.teacher_store(store)
-    opened.documents.verify()
-    check_documents(opened.documents, source)
-    return source, opened

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
+from distill.evaluation.frames import make_frame
+from distill.evaluation.query_lengths import find_worst_length, format_lengths
+from distill.evaluation.suite_results import SuiteResults
 from distill.files.atomic import read_json, write_json
 from distill.metrics.retention import Interval
-from distill.records import BadInput, Ranking
+from distill.records import Ranking
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-TEACHER, STUDENT = "teacher", "student"
-MAIN_METRIC = "ndcg@10"  # the one that a verdict is about; unjudged queries have only the overlap
-OVERLAP, OVERLAP_INTERVAL = "overlap@10", "overlap@10_ci95"
 
 # field of a system: (heading, how it is written)
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -34,8 +34,8 @@ class Results:
     """The figures of one evaluation; `repr` is the table of a terminal, a notebook shows it as HTML.
 
     Args:
-        values: the fields of results.json: dataset, queries, judged_queries, systems, retention, agreement, latency, provenance.
-            What the figures of latency mean is said in `distill.evaluation.latency`.
+        values: the fields of results.json: dataset, queries, judged_queries, systems, retention, agreement, lengths, latency, provenance,
+            and `suite` where a suite was measured. What the figures of latency mean is said in `distill.evaluation.latency`.
         rankings: the documents of each query by system, where they were computed just now; empty when read from a file.
 
     >>> systems = {"teacher": {"ndcg@10": 0.5}, "student": {"ndcg@10": 0.48}}
@@ -109,18 +109,27 @@ class Results:
             quality = f"finds {retention.value:.1%} {interval} of the teacher's top 10"
         else:
             quality = f"keeps {retention.value:.1%} {interval} of {COLUMNS[self.main_metric][0]}"
-        if ratio is None:
-            return quality
-        cost = f"1/{ratio:.2g} of the latency" if ratio >= 1.05 else f"{1 / ratio:.2g} times the latency"
-        return f"{quality} at {cost}"
+        if ratio is not None:
+            cost = f"1/{ratio:.2g} of the latency" if ratio >= 1.05 else f"{1 / ratio:.2g} times the latency"
+            quality = f"{quality} at {cost}"
+        return "; ".join([quality, *self._describe_limits()])
+
+    def _describe_limits(self) -> list[str]:
+        """What the verdict adds: what is kept abroad, and of queries of the length that is worst, where that is much less."""
+        if self.suite is None:
+            worst = find_worst_length(self.values.get("lengths", {}), self.main_retention.value)
+            return [] if worst is None else [worst]
+        worst = find_worst_length(self.suite.values["lengths"], self.suite.main_retention.value)
+        return [self.suite.verdict] if worst is None else [self.suite.verdict, worst]
+
+    @property
+    def suite(self) -> SuiteResults | None:
+        """The figures abroad; None where no suite was measured."""
+        return SuiteResults(self.values["suite"]) if "suite" in self.values else None
 
     def to_frame(self) -> DataFrame:
         """A pandas DataFrame: a row a system, a column for each metric, for the parameters and for the latency."""
-        try:
-            import pandas
-        except ImportError:
-            raise BadInput("to_frame: pandas is not installed: pip install pandas, or use as_dict()") from None
-        return pandas.DataFrame.from_dict(self.systems, orient="index")
+        return make_frame(self.systems)
 
     def __repr__(self) -> str:
         return format_results(self.values)
@@ -142,7 +151,10 @@ def format_results(values: dict[str, Any]) -> str:
     lines = [f"{values['dataset']}, {values['queries']} queries", " " * 12 + heads]
     for name, system in values["systems"].items():
         lines.append(f"{name:<12}" + "".join(f"{cell:>12}" for cell in format_system(system)))
-    return "\n".join([*lines, *format_sentences(values)])
+    lines += format_sentences(values)
+    if "suite" in values:
+        lines += ["", repr(SuiteResults(values["suite"]))]
+    return "\n".join(lines)
 
 
 def format_system(system: dict[str, float]) -> list[str]:
@@ -157,6 +169,7 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
         low, high = kept["ci95"]
         sentences.append(f"the student keeps {kept['value']:.1%} [{low:.1%}, {high:.1%}] of the teacher's {COLUMNS[metric][0]}")
     sentences.append(format_agreement(values))
+    sentences += format_lengths(values.get("lengths", {}))  # releases before 0.3 did not measure it
     served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
     if served:
         models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())

@@ -15,8 +15,8 @@ import torch
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import MODEL, MODELS, QUANTISED, OnnxEncoder
+from distill.evaluation.fields import TEACHER
 from distill.evaluation.latency import measure_query_latency, one_core, onnx_path, pytorch_path, sample_queries
-from distill.evaluation.results import TEACHER
 from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.provenance import collect_provenance

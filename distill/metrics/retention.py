@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +76,45 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 10_000, seed: int = 0) ->
     Interval(value=0.5, low=0.0, high=1.0)
     """
     return _bootstrap(_to_rows(values), np.mean, resamples, seed)
+
+
+def bootstrap_of_means(collections: Sequence[ArrayLike], resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Mean over collections of the ratio of two systems, with its expanded percentile interval over collections and queries.
+
+    Each collection counts alike. A resample draws collections, and for each of them queries, the same ones for both systems: the interval
+    is about collections of this kind, not only about queries of these collections.
+
+    Args:
+        collections: for each collection [2, Q], the values of student and teacher on its Q queries.
+        resamples: how many sets are drawn with replacement.
+        seed: of the draws.
+
+    Raises:
+        BadInput: the teacher's mean is 0 on a collection.
+
+    >>> bootstrap_of_means([[[1.0, 1.0], [2.0, 2.0]], [[3.0], [4.0]]], resamples=100).value
+    0.625
+    """
+    generator = np.random.default_rng(seed)
+    pairs = [_to_rows(*collection) for collection in map(np.asarray, collections)]
+    if any(teacher.sum() == 0 for _, teacher in pairs):
+        raise BadInput(NOTHING_TO_RETAIN)
+    value = float(np.mean([student.sum() / teacher.sum() for student, teacher in pairs]))
+    ratios = np.stack([_resample_ratios(pair, resamples, generator) for pair in pairs])  # [C, resamples]
+    size = ratios.shape
+    chosen = ratios[generator.integers(size[0], size=size), generator.integers(resamples, size=size)]
+    return Interval(value, *_expanded_ends(np.nanmean(chosen, axis=0), len(pairs)))
+
+
+def _resample_ratios(pair: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """[resamples] ratios of the sums of two systems' values [2, Q] over queries that are drawn with replacement."""
+    count = pair.shape[1]
+    parts = []
+    for start in range(0, resamples, _rows_at_once(count)):
+        rows = min(_rows_at_once(count), resamples - start)
+        drawn = pair[:, generator.integers(count, size=(rows, count))]  # [2, rows, Q]
+        parts.append(_ratio_of_sums(drawn[0], drawn[1], axis=-1))
+    return np.concatenate(parts)
 
 
 def randomisation_test(one: ArrayLike, other: ArrayLike, permutations: int = 10_000, seed: int = 0) -> float:
@@ -153,14 +192,24 @@ def _bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray], resampl
             method="percentile",
             rng=np.random.default_rng(seed),
         )
-    resampled = bootstrap.bootstrap_distribution  # [resamples]
-    # The percentile interval is too short for few queries: the spread of resampled means is too small by sqrt((Q - 1) / Q), and their
-    # tails are those of a normal distribution, not of Student's t. The ends are therefore taken further out than the 2.5th and the
-    # 97.5th percentile (Hesterberg, The American Statistician 2015, 4.2).
-    t = stats.t.ppf(0.975, queries - 1)
-    tail = 100 * stats.norm.cdf(-t * math.sqrt(queries / (queries - 1)))
+    return Interval(value, *_expanded_ends(bootstrap.bootstrap_distribution, queries))
+
+
+def _expanded_ends(resampled: np.ndarray, count: int) -> tuple[float, float]:
+    """The ends of the 95% interval of resampled values, each of `count` draws; NaN among the values are left out.
+
+    The percentile interval is too short for few draws: the spread of resampled means is too small by sqrt((n - 1) / n), and their tails
+    are those of a normal distribution, not of Student's t. The ends are therefore taken further out than the 2.5th and the 97.5th
+    percentile (Hesterberg, The American Statistician 2015, 4.2).
+    """
+    from scipy import stats
+
+    tail = 2.5
+    if count > 1:
+        t = stats.t.ppf(0.975, count - 1)
+        tail = 100 * stats.norm.cdf(-t * math.sqrt(count / (count - 1)))
     low, high = np.percentile(resampled[~np.isnan(resampled)], [tail, 100 - tail])
-    return Interval(value, float(low), float(high))
+    return float(low), float(high)
 
 
 def _rows_at_once(width: int) -> int:

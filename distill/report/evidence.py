@@ -14,7 +14,8 @@ from distill.callbacks.run_log import read_lines
 from distill.encoders.batching import encode_texts
 from distill.encoders.onnx_encoder import MODELS
 from distill.encoders.towers import load_towers
-from distill.evaluation.results import STUDENT, Results
+from distill.evaluation.fields import STUDENT
+from distill.evaluation.results import Results
 from distill.files.atomic import path_within, read_json
 from distill.metrics.ranking import cosine
 from distill.metrics.trec_runs import read_trec

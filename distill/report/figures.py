@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from distill.evaluation.results import COLUMNS, OVERLAP, STUDENT, TEACHER
+from distill.evaluation.fields import OVERLAP, STUDENT, TEACHER
+from distill.evaluation.results import COLUMNS
+from distill.evaluation.suite_results import read_kept
 from distill.metrics.retention import Interval
 from distill.records import BadInput
 from distill.report.charts import Chart, Point, Series, bar_chart, interval_chart, line_chart, make_point, number_charts, scatter_chart
@@ -44,6 +46,7 @@ def run_charts(run: RunEvidence) -> list[Chart]:
     if run.queries is not None:
         charts += _chart_groups(run, run.queries)
         charts += _chart_queries(run.queries)
+    charts += _chart_abroad(run)
     if run.cosines is not None:
         charts.append(_chart_alignment(run.cosines))
     return number_charts([*charts, *_chart_run_curves(run), *_chart_costs(run)])
@@ -89,6 +92,23 @@ def _measure_groups(queries: QueryResults, groups: Iterable[tuple[str, np.ndarra
         except BadInput:
             continue
     return measured
+
+
+def _chart_abroad(run: RunEvidence) -> Iterator[Chart]:
+    """Charts what is kept at home and on each collection of other domains, and by length of the query abroad."""
+    suite = run.results.suite
+    if suite is None:
+        return
+    title = f"Kept {HEADINGS[suite.main_metric]}"
+    home = [(f"home, {run.results.values['dataset']}", run.results.main_retention)] if suite.main_metric in run.results.retention else []
+    collections = [(f"{name} (n={part['queries']})", read_kept(part)) for name, part in suite.collections.items()]
+    yield interval_chart(f"{title} at home and abroad", "", [*home, ("abroad, mean", suite.main_retention), *collections])
+    lengths = [
+        (f"{name} (n={group['queries']})", read_kept(group))
+        for name, group in suite.values["lengths"].items()
+        if suite.main_metric in group["retention"]
+    ]
+    yield interval_chart(f"{title} abroad by query length", "words in the query", lengths)
 
 
 def _chart_queries(queries: QueryResults) -> Iterator[Chart]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.evaluation.results import STUDENT, TEACHER
+from distill.evaluation.fields import STUDENT, TEACHER
 from distill.report.evidence import RunEvidence
 from distill.report.figures import HEADINGS
 from distill.report.query_results import QueryResults

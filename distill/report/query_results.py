@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from distill.evaluation.evaluation_set import rows_and_scores
-from distill.evaluation.results import MAIN_METRIC, OVERLAP, STUDENT, TEACHER
+from distill.evaluation.fields import MAIN_METRIC, OVERLAP, STUDENT, TEACHER
 from distill.metrics.ranking import overlap
 from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
 from distill.texts.grading import grade_judged

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from distill.evaluation.results import COLUMNS, OVERLAP, STUDENT, TEACHER
+from distill.evaluation.fields import OVERLAP, STUDENT, TEACHER
+from distill.evaluation.results import COLUMNS
 from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio, randomisation_test
 from distill.report.evidence import RunEvidence
 from distill.report.figures import HEADINGS, read_retention

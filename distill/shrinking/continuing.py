@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from distill.evaluation.evaluate import evaluate
-from distill.evaluation.results import STUDENT, TEACHER, Results
+from distill.evaluation.fields import STUDENT, TEACHER
+from distill.evaluation.results import Results
 from distill.files.atomic import write_atomically, write_json
 from distill.files.progress import log
 from distill.metrics.ranking import overlap

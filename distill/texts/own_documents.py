@@ -16,10 +16,11 @@ from distill.files.text_lines import read_lines
 from distill.texts.ids import BYTE_ORDER_MARK, Ids
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
-from distill.texts.texts import Texts
+from distill.texts.texts import Texts, evenly_spaced_rows
 
 ScoredDocuments = list[tuple[str, float]]  # ids and scores, best first
 
+PAIRS_READ = 100  # most queries whose wording is looked for in the document with their id
 TEXTS_READ = 100_000  # most documents whose wordings are compared with those of the queries
 
 
@@ -47,6 +48,20 @@ def find_own_documents(source: TextSource, split: str, query_ids: Ids, corpus: I
     left_out = int((rows >= 0).sum())
     _log_count(source, split, f"{left_out} of {len(query_ids)} queries", int(is_answer.sum()))
     return rows if left_out else None
+
+
+def ids_meet_by_chance(source: TextSource, split: str) -> bool:
+    """Whether queries and documents share ids, as two lists that were both numbered from 1 do, but not their texts.
+
+    It is so where fewer than half of the queries that have a document's id have its words too; at most PAIRS_READ of them are read.
+    """
+    queries, documents = source.queries(split), source.documents()
+    rows = np.concatenate([documents.ids.rows(ids) for ids in queries.ids.chunks()])  # [Q]
+    shared = np.flatnonzero(rows >= 0)
+    shared = shared[evenly_spaced_rows(len(shared), PAIRS_READ)]
+    pairs = zip(queries.read(shared), documents.read(rows[shared]), strict=True)
+    same = sum(" ".join(query.lower().split()) in " ".join(document.lower().split()) for query, document in pairs)
+    return same * 2 < len(shared)
 
 
 def drop_own_documents(source: TextSource, split: str, run: dict[str, ScoredDocuments], name: object) -> dict[str, ScoredDocuments]:

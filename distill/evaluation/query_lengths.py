@@ -1,0 +1,100 @@
+"""What a student keeps of queries of each length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
+from distill.evaluation.measured_queries import MeasuredQueries
+from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
+
+LONGEST = (8, 16, 32, 64)  # words of the longest query of each group but the last
+RESAMPLES = 2_000  # a group is one row of a table, not the verdict
+FEWEST = 20  # queries of a group that a verdict may name
+MUCH_LESS = 0.05  # of retention, below that of all queries
+
+
+def split_by_length(words: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the name of each group of lengths that has queries, and which queries [Q] are in it.
+
+    >>> [(name, members.tolist()) for name, members in split_by_length(np.array([3, 70, 8]))]
+    [('1-8', [True, False, True]), ('65+', [False, True, False])]
+    """
+    group = np.searchsorted(LONGEST, words)  # [Q]
+    starts = [1, *(longest + 1 for longest in LONGEST)]
+    names = [f"{start}-{end}" for start, end in zip(starts, LONGEST, strict=False)] + [f"{starts[-1]}+"]
+    for number, name in enumerate(names):
+        members = group == number
+        if members.any():
+            yield name, members
+
+
+def measure_lengths(measured: Sequence[MeasuredQueries]) -> dict[str, dict[str, Any]]:
+    """Measures agreement and retention of each group of lengths, with 95% intervals over its queries, each query counting alike.
+
+    Args:
+        measured: what was measured on each collection.
+
+    Returns:
+        by group: `queries`, `overlap@10` and its interval, and `retention` as in results.json, of metrics on which the teacher scores.
+    """
+    words = np.concatenate([part.words for part in measured])
+    overlaps = np.concatenate([part.overlaps for part in measured])
+    judged = np.concatenate([part.words[part.judged] for part in measured])  # words of each judged query
+    metrics = set.intersection(*({*part.values[TEACHER]} for part in measured))
+    student, teacher = (
+        {metric: np.concatenate([part.values[system][metric] for part in measured]) for metric in sorted(metrics)}
+        for system in (STUDENT, TEACHER)
+    )
+    group_of_judged = dict(split_by_length(judged))
+    groups = {}
+    for name, members in split_by_length(words):
+        overlap = bootstrap_mean(overlaps[members], RESAMPLES)
+        chosen = group_of_judged.get(name, np.zeros(len(judged), bool))
+        retention = {
+            metric: describe(bootstrap_ratio(values[chosen], teacher[metric][chosen], RESAMPLES))
+            for metric, values in student.items()
+            if teacher[metric][chosen].any()
+        }
+        agreement = {OVERLAP: overlap.value, OVERLAP_INTERVAL: [overlap.low, overlap.high]}
+        groups[name] = {"queries": int(members.sum()), **agreement, "retention": retention}
+    return groups
+
+
+def describe(interval: Interval) -> dict[str, Any]:
+    """The fields of results.json for a value with its interval."""
+    return {"value": interval.value, "ci95": [interval.low, interval.high]}
+
+
+def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What is kept of nDCG@10 of each group of lengths in a sentence; no sentence where there is one group or none is judged.
+
+    >>> format_lengths({"1-8": {"retention": {"ndcg@10": {"value": 0.98}}}, "65+": {"retention": {"ndcg@10": {"value": 0.8}}}})
+    ['kept of nDCG@10 by words in the query: 98.0% of 1-8, 80.0% of 65+']
+    """
+    kept = {name: group["retention"][MAIN_METRIC]["value"] for name, group in lengths.items() if MAIN_METRIC in group["retention"]}
+    if len(kept) < 2:
+        return []
+    return ["kept of nDCG@10 by words in the query: " + ", ".join(f"{value:.1%} of {name}" for name, value in kept.items())]
+
+
+def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str | None:
+    """Names the group of lengths of which least is kept, where that is much less than `kept`, the share of all; else None.
+
+    >>> groups = {"1-8": {"queries": 90, "retention": {"ndcg@10": {"value": 0.98}}}}
+    >>> groups["33-64"] = {"queries": 30, "retention": {"ndcg@10": {"value": 0.8}}}
+    >>> find_worst_length(groups, kept=0.95)
+    'of queries of 33-64 words 80.0%'
+    """
+    judged = {
+        name: group["retention"][MAIN_METRIC]["value"]
+        for name, group in lengths.items()
+        if group["queries"] >= FEWEST and MAIN_METRIC in group["retention"]
+    }
+    if not judged:
+        return None
+    worst = min(judged, key=lambda name: judged[name])
+    return f"of queries of {worst} words {judged[worst]:.1%}" if judged[worst] < kept - MUCH_LESS else None

@@ -1,0 +1,161 @@
+"""How much of the teacher a student keeps abroad: on collections of other domains than the one it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.evaluation.evaluation_set import EvaluationSet, ModelVectors, StoredVectors, TeacherVectors
+from distill.evaluation.fields import OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
+from distill.evaluation.measured_queries import MeasuredQueries, measure_queries
+from distill.evaluation.query_lengths import describe, measure_lengths
+from distill.evaluation.suite_results import SuiteResults
+from distill.evaluation.suite_teacher import embed_into_cache, open_suite_teacher
+from distill.evaluation.systems import System, open_system
+from distill.files.provenance import collect_provenance
+from distill.metrics.retention import NOTHING_TO_RETAIN, Interval, bootstrap_mean, bootstrap_of_means, bootstrap_ratio
+from distill.records import BadInput
+from distill.teachers.embedder import Embedder
+from distill.texts.own_documents import ids_meet_by_chance
+from distill.texts.sources import open_source
+from distill.texts.text_source import TextSource
+
+SPLIT = "test"  # the split that BEIR judges
+QUERY_FILES = ("queries.jsonl", "queries.jsonl.gz")
+
+
+def evaluate_suite(student: Any, teacher: Any, suite: str | Path | Sequence[str | Path], split: str = SPLIT) -> SuiteResults:
+    """Measures a student beside its teacher on several collections: a row for each, and the mean with its interval.
+
+    Vectors of a teacher that is a folder or a hub name are kept in the cache: a second evaluation embeds the student's queries alone.
+
+    Args:
+        student: any model of texts, as `distill.evaluate` takes it, which writes query vectors into the teacher's space.
+        teacher: likewise, or a store, whose model then embeds the collections.
+        suite: folders in BEIR or MS MARCO layout, or folders of such folders.
+        split: judged queries of each collection.
+
+    Raises:
+        BadInput: a folder is no collection, two have one name, or the teacher's model is not here.
+    """
+    sources = open_collections(suite, split)
+    embedder = open_suite_teacher(teacher)
+    return measure_suite(open_system(student), embedder, sources, split)
+
+
+def measure_suite(student: System, teacher: Embedder | System, sources: dict[str, TextSource], split: str = SPLIT) -> SuiteResults:
+    """Measures every collection; the arguments are those of `evaluate_suite`, opened."""
+    measured = []
+    for name, source in sources.items():
+        vectors = open_teacher_vectors(teacher, source, split)
+        measured.append(measure_collection(name, EvaluationSet(source, split, vectors), student))
+    provenance = {**collect_provenance(), "teacher": vectors.provenance, "student": student.fingerprint or student.name}
+    return SuiteResults({**summarise(measured), "provenance": provenance})
+
+
+def open_collections(suite: str | Path | Sequence[str | Path], split: str = SPLIT) -> dict[str, TextSource]:
+    """Opens the sources of a suite by the names of their folders.
+
+    A query's own document is left out of its ranking, but not where ids of queries and documents are numbers that meet by chance.
+    """
+    named = [suite] if isinstance(suite, str | Path) else list(suite)
+    sources: dict[str, TextSource] = {}
+    for folder in [inner for given in named for inner in list_collections(Path(given))]:
+        name = folder.resolve().name
+        if name in sources:
+            raise BadInput(f"suite: two collections are called {name}: rename one, or name it once")
+        source = open_source(folder)
+        sources[name] = open_source(folder, keep_own_documents=True) if ids_meet_by_chance(source, split) else source
+    if not sources:
+        raise BadInput("suite: name folders in BEIR layout")
+    return sources
+
+
+def list_collections(folder: Path) -> list[Path]:
+    """Lists a folder itself where it is a collection, else the collections in it."""
+    if not folder.is_dir():
+        raise BadInput(f"suite: {folder}: no such folder")
+    if not _is_collection(folder):
+        inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_collection(path)]
+        if inner:
+            return inner
+    return [folder]
+
+
+def _is_collection(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in QUERY_FILES) or any(folder.glob("queries.*.tsv*"))
+
+
+def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: str) -> TeacherVectors:
+    """The teacher's vectors of a collection: stored in the cache where the teacher can be told from others, else embedded now."""
+    if isinstance(teacher, System):
+        return ModelVectors(source, teacher)
+    return StoredVectors(source, embed_into_cache(teacher, source, split))
+
+
+@dataclass(frozen=True)
+class MeasuredCollection:
+    """A collection's name, its number of documents, and what was measured of its queries."""
+
+    name: str
+    documents: int
+    queries: MeasuredQueries
+
+
+def measure_collection(name: str, evaluation: EvaluationSet, student: System) -> MeasuredCollection:
+    """Ranks a collection's documents by teacher and student, and grades both."""
+    evaluation.check_judgments()
+    vectors = torch.from_numpy(student.encode(list(evaluation.queries), "query"))
+    rankings = {
+        TEACHER: evaluation.rank_documents(TEACHER, evaluation.teacher_vectors),
+        STUDENT: evaluation.rank_documents(STUDENT, vectors),
+    }
+    queries = measure_queries(evaluation, rankings)
+    if not any(teacher.any() for teacher in queries.values[TEACHER].values()):
+        raise BadInput(f"suite: {name}: {NOTHING_TO_RETAIN}")
+    return MeasuredCollection(name, len(evaluation.teacher.document_ids), queries)
+
+
+def summarise(collections: Sequence[MeasuredCollection]) -> dict[str, Any]:
+    """Each collection's figures, and means over collections, each collection counting alike.
+
+    Intervals of a collection are over its queries; those of a mean over collections and, within each, over queries.
+    """
+    measured = [part.queries for part in collections]
+    retention = {}
+    for metric in measured[0].values[TEACHER]:
+        pairs = [(part.values[STUDENT][metric], part.values[TEACHER][metric]) for part in measured]
+        if all(teacher.any() for _, teacher in pairs):
+            retention[metric] = describe(bootstrap_of_means(pairs))
+    overlaps = bootstrap_of_means([(part.overlaps, np.ones_like(part.overlaps)) for part in measured])
+    return {
+        "collections": {part.name: describe_collection(part) for part in collections},
+        "retention": retention,
+        "agreement": describe_overlap(overlaps),
+        "lengths": measure_lengths(measured),
+    }
+
+
+def describe_collection(part: MeasuredCollection) -> dict[str, Any]:
+    """The fields of one collection in results.json."""
+    queries = part.queries
+    teacher, student = queries.values[TEACHER], queries.values[STUDENT]
+    return {
+        "documents": part.documents,
+        "queries": len(queries.words),
+        "judged_queries": len(queries.judged),
+        "words": float(np.median(queries.words)),
+        "systems": {name: {metric: float(v.mean()) for metric, v in values.items()} for name, values in queries.values.items()},
+        "retention": {metric: describe(bootstrap_ratio(student[metric], teacher[metric])) for metric in teacher if teacher[metric].any()},
+        "agreement": describe_overlap(bootstrap_mean(queries.overlaps)),
+    }
+
+
+def describe_overlap(overlap: Interval) -> dict[str, Any]:
+    """The fields of an agreement in results.json."""
+    return {OVERLAP: overlap.value, OVERLAP_INTERVAL: [overlap.low, overlap.high]}

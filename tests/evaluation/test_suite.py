@@ -1,0 +1,185 @@
+"""A suite of collections: the figures of each, their means and intervals, teachers' vectors in the cache, what is refused."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import distill
+
+from distill.encoders.towers import load_towers
+from distill.evaluation.evaluate import evaluate, evaluate_run
+from distill.evaluation.latency import measure_query_latency
+from distill.evaluation.suite import evaluate_suite, open_collections
+from distill.evaluation.suite_results import SuiteResults
+from distill.records import BadInput
+from distill.report.report import report
+
+WORDS = ["river", "music", "engine", "garden", "planet", "bread", "winter", "market", "ocean", "letter", "old", "new", "small", "large"]
+LENGTHS = {"north": (3, 7), "south": (20, 40)}  # words of a query
+QUERIES, DOCUMENTS = 25, 40
+
+
+def write_collection(folder: Path, lengths: tuple[int, int], seed: int, names: tuple[str, str] = ("q", "d")) -> Path:
+    random = np.random.default_rng(seed)
+    (folder / "qrels").mkdir(parents=True)
+
+    def make_text(low: int, high: int) -> str:
+        return " ".join(random.choice(WORDS, size=random.integers(low, high)).tolist())
+
+    for file, name, count, bounds in (("queries", names[0], QUERIES, lengths), ("corpus", names[1], DOCUMENTS, (8, 30))):
+        lines = [json.dumps({"_id": f"{name}{row}", "text": make_text(*bounds)}) for row in range(count)]
+        (folder / f"{file}.jsonl").write_text("\n".join(lines))
+    judged = {(query, int(document)): int(random.integers(1, 3)) for query in range(QUERIES) for document in random.choice(DOCUMENTS, 4)}
+    pairs = [f"{names[0]}{query}\t{names[1]}{document}\t{grade}" for (query, document), grade in judged.items()]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *pairs]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    for seed, (name, lengths) in enumerate(LENGTHS.items()):
+        write_collection(folder / name, lengths, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(suite: Path, run_folder: Path, teacher_folder: Path) -> SuiteResults:
+    return evaluate_suite(run_folder / "student", teacher_folder, suite)
+
+
+def rank_by_hand(folder: Path, queries: str, documents: str) -> dict[str, list[str]]:
+    """Ids of all documents by query, by exact products in float64."""
+    rows = {file: [json.loads(line) for line in (folder / f"{file}.jsonl").read_text().splitlines()] for file in ("queries", "corpus")}
+    query_vectors, document_vectors = (
+        load_towers(model).encode([row["text"] for row in rows[file]], role).double().numpy()
+        for model, file, role in ((queries, "queries", "query"), (documents, "corpus", "document"))
+    )
+    if queries == documents:
+        query_vectors = query_vectors.astype(np.float16).astype(np.float64)  # as a store keeps the teacher's
+    document_vectors = document_vectors.astype(np.float16).astype(np.float64)
+    order = np.argsort(-(query_vectors @ document_vectors.T), axis=1)
+    return {query["_id"]: [rows["corpus"][row]["_id"] for row in ranked] for query, ranked in zip(rows["queries"], order, strict=True)}
+
+
+def test_figures_are_those_of_ir_measures(suite, run_folder, teacher_folder, store_folder):
+    ir_measures = pytest.importorskip("ir_measures")
+    results = evaluate_suite(run_folder / "student", store_folder, suite)  # its model embeds in fp32, as it did before
+    for name in LENGTHS:
+        qrels = [line.split("\t") for line in (suite / name / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+        judged = [ir_measures.Qrel(query, document, int(grade)) for query, document, grade in qrels]
+        rankings = {
+            system: rank_by_hand(suite / name, str(model), str(teacher_folder))
+            for system, model in (("teacher", teacher_folder), ("student", run_folder / "student"))
+        }
+        for system, ranking in rankings.items():
+            run = [ir_measures.ScoredDoc(query, document, -rank) for query, ids in ranking.items() for rank, document in enumerate(ids)]
+            expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], judged, run)[ir_measures.nDCG @ 10]
+            assert results.collections[name]["systems"][system]["ndcg@10"] == pytest.approx(expected, abs=1e-6)
+        shared = [len({*rankings["teacher"][query][:10]} & {*rankings["student"][query][:10]}) / 10 for query in rankings["teacher"]]
+        assert results.collections[name]["agreement"]["overlap@10"] == pytest.approx(np.mean(shared), abs=1e-9)
+
+
+def test_means_count_each_collection_alike(results):
+    kept = [part["retention"]["ndcg@10"]["value"] for part in results.collections.values()]
+    assert results.main_retention.value == pytest.approx(np.mean(kept))
+    assert results.main_retention.low < results.main_retention.value < results.main_retention.high
+    found = [part["agreement"]["overlap@10"] for part in results.collections.values()]
+    assert results.agreement.value == pytest.approx(np.mean(found))
+
+
+def test_lengths_are_told_apart(results):
+    assert list(results.values["lengths"]) == ["1-8", "17-32", "33-64"]
+    assert sum(group["queries"] for group in results.values["lengths"].values()) == 2 * QUERIES
+    short = results.values["lengths"]["1-8"]
+    assert short["retention"]["ndcg@10"]["value"] == pytest.approx(results.collections["north"]["retention"]["ndcg@10"]["value"])
+    assert "kept of nDCG@10 by words in the query" in repr(results)
+
+
+def test_a_teacher_embeds_once(results, suite, run_folder, teacher_folder, monkeypatch):
+    monkeypatch.setattr("distill.teachers.local.LocalTeacher.embed", lambda *_: pytest.fail("the cache has these vectors"))
+    again = evaluate_suite(run_folder / "student", str(teacher_folder), [suite / "south", suite / "north"])
+    assert again.collections == results.collections
+
+
+def test_other_queries_are_embedded_again(suite, run_folder, teacher_folder, tmp_path):
+    first = write_collection(tmp_path / "a" / "east", (3, 7), seed=7)
+    second = write_collection(tmp_path / "b" / "east", (3, 7), seed=8)
+    one, other = (evaluate_suite(run_folder / "student", teacher_folder, folder) for folder in (first, second))
+    assert one.collections != other.collections
+
+
+def test_every_kind_of_teacher_and_student(results, suite, run_folder, teacher_folder):
+    teacher, student = load_towers(str(teacher_folder)), load_towers(str(run_folder / "student"))
+    assert evaluate_suite(student.query, teacher, suite).collections == results.collections
+    functions = evaluate_suite(
+        lambda texts: student.query.encode(texts, "query"), lambda texts: teacher.query.encode(texts, "query"), suite
+    )
+    assert functions.main_retention.value == pytest.approx(results.main_retention.value, abs=0.02)  # in fp32
+
+
+def test_numbers_that_meet_by_chance_are_no_own_documents(tmp_path, run_folder, teacher_folder, caplog):
+    folder = write_collection(tmp_path / "numbered", (3, 7), seed=0, names=("", ""))
+    named = evaluate_suite(run_folder / "student", teacher_folder, write_collection(tmp_path / "named", (3, 7), seed=0))
+    numbered = evaluate_suite(run_folder / "student", teacher_folder, folder)
+    assert numbered.retention == named.retention and "own id" not in caplog.text
+    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    queries = [{"_id": row["_id"], "text": row["text"]} for row in corpus[:QUERIES]]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    assert [source.keep_own_documents for source in open_collections(folder).values()] == [False]
+    evaluate_suite(run_folder / "student", teacher_folder, folder)
+    assert "the document with the query's own id is left out for" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_folders_that_are_no_collections_are_refused(name, tmp_path, run_folder, teacher_folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=f"{name}: n"):
+        evaluate_suite(run_folder / "student", teacher_folder, tmp_path / name)
+
+
+def test_what_cannot_be_measured_is_refused(suite, tmp_path, run_folder, teacher_folder, source_root):
+    with pytest.raises(BadInput, match="two collections are called north"):
+        evaluate_suite(run_folder / "student", teacher_folder, [suite, suite / "north"])
+    with pytest.raises(BadInput, match="name the model, not vectors"):
+        evaluate_suite(run_folder / "student", (np.zeros((2, 2)), np.zeros((2, 2))), suite)
+    folder = write_collection(tmp_path / "unjudged", (3, 7), seed=0)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td1\t0\n")
+    with pytest.raises(BadInput, match="unjudged"):
+        evaluate_suite(run_folder / "student", teacher_folder, folder)
+    vectors = np.zeros((12, 32), np.float32)
+    with pytest.raises(BadInput, match="suite: needs a student that is a model"):
+        evaluate(vectors, teacher_folder, source_root, suite=[str(suite)])
+
+
+def test_home_and_abroad_in_one_verdict(results, suite, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=2, warm_up=1))
+    both = evaluate_run(run_folder, out=tmp_path / "results.json", suite=[str(suite)])
+    assert both.suite is not None and both.suite.collections.keys() == results.collections.keys()
+    assert "; abroad " in both.verdict and "of nDCG@10" in both.verdict
+    assert json.loads((tmp_path / "results.json").read_text())["suite"]["collections"].keys() == {*LENGTHS}
+    assert "mean of 2" in repr(both)
+
+
+def test_the_report_has_a_chart_of_both(suite, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=2, warm_up=1))
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    evaluate_run(run, suite=[str(suite)])
+    page = report([str(run)]).path.read_text()
+    assert "Kept nDCG@10 at home and abroad" in page and "Kept nDCG@10 abroad by query length" in page and "north (n=25)" in page
+
+
+def test_the_verb_measures_without_a_source(results, suite, run_folder, teacher_folder, tmp_path, capsys):
+    models = ["--student", run_folder / "student", "--teacher", teacher_folder]
+    folders = ["--suite", suite / "north", suite / "south"]
+    assert distill("evaluate", *models, *folders, "--out", tmp_path / "suite.json", "--at_least", "1.9") == 1
+    printed = capsys.readouterr().out
+    assert "is below --at_least 1.9" in printed and "mean of 2" in printed
+    saved = json.loads((tmp_path / "suite.json").read_text())["suite"]
+    assert saved["retention"] == results.values["retention"]
