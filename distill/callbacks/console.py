@@ -10,7 +10,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from distill.files.progress import log
 
-DEV_METRICS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", "log_likelihood")
+ABROAD = ("abroad_retention_ndcg@10", "abroad_overlap@10")
+DEV_METRICS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", *ABROAD, "log_likelihood")
 
 
 class Console(Callback):

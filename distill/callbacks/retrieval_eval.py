@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from distill.callbacks.abroad import Abroad
 from distill.callbacks.dev_evaluation import DevOutputs, measure_judged, require_retrieval_data
 from distill.metrics.query_means import MeanCosine, Overlap
 from distill.modules.documents import embed_documents
@@ -49,6 +50,9 @@ class RetrievalEval(Callback):
     The documents are the teacher's stored vectors; if the student embeds documents itself, teacher and student both search
     `data.dev_documents` of them. Every rank searches for its own share of the queries, and all ranks log the same means. `rankings` are
     the rankings of the last evaluation.
+
+    With `data.dev_suite`, `NAME/overlap@10` and `NAME/retention_ndcg@10` are those of each collection of other domains, `abroad_...` their
+    means, and `mean_overlap@10` is that of home and all collections.
     """
 
     def __init__(self) -> None:
@@ -57,6 +61,7 @@ class RetrievalEval(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.data = require_retrieval_data(trainer, self)
+        self._abroad = Abroad(self.data.dev_collections, TOP)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._outputs.clear()
@@ -78,6 +83,7 @@ class RetrievalEval(Callback):
         if self.data.dev_qrels is not None:
             values |= self._measure_retention(rankings, self.data.dev_qrels, pl_module.device)
         self.rankings = rankings
+        values |= self._abroad.measure(trainer, pl_module, values["overlap@10"])
         values["seconds"] = self._outputs.seconds
         pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a larger weight would round the values
 

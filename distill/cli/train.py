@@ -13,6 +13,7 @@ import yaml
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from distill.callbacks.console import ABROAD
 from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import read_lines
 from distill.callbacks.tracking import Tracking, check_installed
@@ -29,7 +30,7 @@ from distill.training.trainer_options import refuse_trainer_errors
 TRACKING_HELP = "beside metrics.jsonl, to watch the run by; csv is written at the end, only wandb sends anything anywhere"
 SHORT_OPTIONS = {"--layers": "--model.student.layers", "--losses": "--model.losses"}
 NO_OBJECT = "Does not validate against any of the Union subtypes"  # how the parser begins an error about an object
-TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", "log_likelihood")
+TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", *ABROAD, "log_likelihood")
 
 
 def main(arguments: list[str]) -> None:

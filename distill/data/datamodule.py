@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from distill.data.base import SplitDataModule
+from distill.data.dev_suite import open_dev_suite
 from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
 from distill.data.training_queries import ScoredCandidates, read_scored_parts, select_training_queries
@@ -19,13 +20,12 @@ from distill.files.ranks import is_leader
 from distill.generate import Generator
 from distill.generate.material import Material
 from distill.records import BadInput
-from distill.teachers.candidates import has_pairs, open_pair_stores, put_positive_first
+from distill.teachers.candidates import has_pairs, put_positive_first
 from distill.teachers.open_stored import (
     QuerySet,
     load_or_search_top,
     open_evaluation_queries,
-    open_pair_teacher,
-    open_second_teacher,
+    open_further_teacher,
     open_stored_teacher,
 )
 from distill.teachers.stored import StoredPairs, StoredTeacher
@@ -57,6 +57,8 @@ class RetrievalData(SplitDataModule):
             any `Teacher` object. With a store of pairs, the queries and candidates are those of the first such store.
         dev_documents: most documents that a student which embeds documents itself searches on dev: of a larger corpus, the judged
             documents and a random sample of the others.
+        dev_suite: judged collections of other domains, on which a student that inherits the teacher's documents is evaluated too: folders
+            in BEIR layout, or folders of such folders. The best checkpoint is then that of the best mean.
         batch_size: queries per rank and step.
         seed: seed of the order of training queries; the command line sets it by `--seed_everything`.
     """
@@ -73,6 +75,7 @@ class RetrievalData(SplitDataModule):
         candidates: int = 0,
         teachers: dict[str, str | Teacher] | None = None,
         dev_documents: int = 100_000,
+        dev_suite: list[str] | None = None,
         batch_size: int = 64,
         seed: int = 0,
     ):
@@ -83,6 +86,7 @@ class RetrievalData(SplitDataModule):
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0
         self.candidates, self.dev_documents = candidates, dev_documents
         self.given_teachers = teachers or {}
+        self.dev_suite = list(dev_suite or [])
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None
         self._check_numbers()
@@ -100,6 +104,7 @@ class RetrievalData(SplitDataModule):
         self.fresh_queries = self._add_fresh_queries()
         self.dev_texts, self.dev_vectors = open_evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.open_qrels(self.dev_split, self.store.documents.ids)
+        self.dev_collections = open_dev_suite(self.dev_suite, self.store)
         self.candidate_rows = self._choose_candidates()  # [N, K]
         self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
         self._connect_teachers()
@@ -268,13 +273,7 @@ class RetrievalData(SplitDataModule):
     def _open_teacher(self, name: str, given: str | Teacher) -> Teacher:
         if not isinstance(given, str):
             return given
-        if given.lstrip().startswith("{"):  # the command line leaves a text where it could not make an object of it
-            fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
-            raise BadInput(f"data.teachers: {name}: {given}: not a teacher: {fix}")
-        if has_pairs(given):
-            stores = open_pair_stores(given, self.source, self.train_split)
-            return open_pair_teacher(stores, self.store, self.train_sets, self.candidate_rows)
-        return open_second_teacher(given, self.store, self.source, self.train_sets)
+        return open_further_teacher(name, given, self.store, self.source, self.train_split, self.train_sets, self.candidate_rows)
 
     def _connect_teachers(self) -> None:
         """Gives this data module to the teachers that read texts."""

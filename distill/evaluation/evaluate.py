@@ -21,7 +21,7 @@ from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
 from distill.evaluation.results import Results
 from distill.evaluation.run_texts import embed_corpus, open_run_texts
-from distill.evaluation.suite import measure_suite, open_collections
+from distill.evaluation.suite import measure_suite
 from distill.evaluation.suite_teacher import open_suite_teacher
 from distill.evaluation.systems import System, open_system
 from distill.files.configs import refuse_unknown_choices
@@ -34,6 +34,7 @@ from distill.records import BadInput, Ranking
 from distill.teachers.function import as_float32
 from distill.texts.ids import Ids
 from distill.texts.sources import open_source
+from distill.texts.suite import open_collections
 from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
 from distill.vectors.store import TeacherStore, VectorStore

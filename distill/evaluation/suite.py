@@ -15,18 +15,15 @@ from distill.evaluation.fields import OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHE
 from distill.evaluation.measured_queries import MeasuredQueries, measure_queries
 from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.suite_results import SuiteResults
-from distill.evaluation.suite_teacher import embed_into_cache, open_suite_teacher
+from distill.evaluation.suite_teacher import open_suite_teacher
 from distill.evaluation.systems import System, open_system
 from distill.files.provenance import collect_provenance
 from distill.metrics.retention import NOTHING_TO_RETAIN, Interval, bootstrap_mean, bootstrap_of_means, bootstrap_ratio
 from distill.records import BadInput
+from distill.teachers.cached import embed_into_cache
 from distill.teachers.embedder import Embedder
-from distill.texts.own_documents import ids_meet_by_chance
-from distill.texts.sources import open_source
+from distill.texts.suite import SPLIT, open_collections
 from distill.texts.text_source import TextSource
-
-SPLIT = "test"  # the split that BEIR judges
-QUERY_FILES = ("queries.jsonl", "queries.jsonl.gz")
 
 
 def evaluate_suite(student: Any, teacher: Any, suite: str | Path | Sequence[str | Path], split: str = SPLIT) -> SuiteResults:
@@ -56,39 +53,6 @@ def measure_suite(student: System, teacher: Embedder | System, sources: dict[str
         measured.append(measure_collection(name, EvaluationSet(source, split, vectors), student))
     provenance = {**collect_provenance(), "teacher": vectors.provenance, "student": student.fingerprint or student.name}
     return SuiteResults({**summarise(measured), "provenance": provenance})
-
-
-def open_collections(suite: str | Path | Sequence[str | Path], split: str = SPLIT) -> dict[str, TextSource]:
-    """Opens the sources of a suite by the names of their folders.
-
-    A query's own document is left out of its ranking, but not where ids of queries and documents are numbers that meet by chance.
-    """
-    named = [suite] if isinstance(suite, str | Path) else list(suite)
-    sources: dict[str, TextSource] = {}
-    for folder in [inner for given in named for inner in list_collections(Path(given))]:
-        name = folder.resolve().name
-        if name in sources:
-            raise BadInput(f"suite: two collections are called {name}: rename one, or name it once")
-        source = open_source(folder)
-        sources[name] = open_source(folder, keep_own_documents=True) if ids_meet_by_chance(source, split) else source
-    if not sources:
-        raise BadInput("suite: name folders in BEIR layout")
-    return sources
-
-
-def list_collections(folder: Path) -> list[Path]:
-    """Lists a folder itself where it is a collection, else the collections in it."""
-    if not folder.is_dir():
-        raise BadInput(f"suite: {folder}: no such folder")
-    if not _is_collection(folder):
-        inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_collection(path)]
-        if inner:
-            return inner
-    return [folder]
-
-
-def _is_collection(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in QUERY_FILES) or any(folder.glob("queries.*.tsv*"))
 
 
 def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: str) -> TeacherVectors:

@@ -216,6 +216,10 @@ class StudentModule(ScheduledModule):
                 raise BadInput(f"model.losses.{name}: {error}") from None
 
     def _check_documents(self, data: RetrievalData) -> None:
+        if self.documents != "inherited" and data.dev_collections:
+            raise BadInput(
+                f"data.dev_suite: is for students that inherit the teacher's documents, not for model.documents: {self.documents}"
+            )
         if self.documents != "inherited" and not data.candidates:
             raise BadInput(f"model.documents: {self.documents} learns from documents, but data.candidates is 0: set 1 or more")
         if self.documents in ("separate", "teacher") and not any(loss.reads_documents for loss in self.losses.values()):
@@ -268,7 +272,9 @@ class StudentModule(ScheduledModule):
         """Returns the name of the dev metric by which the best epoch is chosen."""
         # a student that learns from labels or other teachers may become better than the store's teacher, which overlap would punish
         follows_store = all(loss.teacher in (None, STORE) and not loss.learns_from_labels for loss in self.losses.values())
-        return "overlap@10" if follows_store or not data.dev_qrels else "ndcg@10"
+        if not follows_store and data.dev_qrels:
+            return "ndcg@10"
+        return "mean_overlap@10" if data.dev_collections else "overlap@10"
 
     def _has_sparse_tables(self) -> bool:
         # on a GPU a dense update is fast, and PyTorch cannot clip sparse gradients

@@ -20,8 +20,8 @@ HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {OVERLAP:
 KEPT_ON_DEV = "Kept on dev"
 # metrics by the title of their chart; for one run there is also a chart of all loss terms, for several runs only of their sum
 RUN_CURVES = {
-    "Agreement with the teacher on dev": ["dev/overlap@10", "dev/cosine"],
-    KEPT_ON_DEV: ["dev/retention_ndcg@10", "dev/retention_mrr@10", "dev/retention_recall@100"],
+    "Agreement with the teacher on dev": ["dev/overlap@10", "dev/abroad_overlap@10", "dev/cosine"],
+    KEPT_ON_DEV: ["dev/retention_ndcg@10", "dev/retention_mrr@10", "dev/retention_recall@100", "dev/abroad_retention_ndcg@10"],
 }
 COMPARISON_CURVES = {
     "Loss": ["train/loss"],

@@ -49,10 +49,10 @@ class Embedder(Protocol):
         """Returns the vectors [N, D] of N prepared texts, in their order."""
 
 
-def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: Path) -> VectorStore | None:
+def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: Path, alone: bool = False) -> VectorStore | None:
     """Writes the vectors of one set of texts into one store, shard by shard; shards that exist already are left as they are.
 
-    Under torchrun each process writes every `WORLD_SIZE`-th shard, from number `RANK` on.
+    Under torchrun each process writes every `WORLD_SIZE`-th shard, from number `RANK` on; `alone`, this one writes all of them.
 
     Returns:
         The store; None where other processes still have shards to write.
@@ -68,15 +68,15 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
         writer.update_name()
         log.info(f"{folder}: done before, {len(texts)} vectors")
     else:
-        _write_missing(teacher, texts, role, writer)
+        _write_missing(teacher, texts, role, writer, alone)
         writer.finish()
         log.info(f"{folder}: {len(texts)} vectors, {teacher.width} wide")
     return VectorStore(folder) if writer.finished else None
 
 
-def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter) -> None:
+def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter, alone: bool) -> None:
     """Embeds one shard while a second thread prepares the next shard and a third thread writes the previous one."""
-    rank, world = launched_rank(), launched_world_size()
+    rank, world = (0, 1) if alone else (launched_rank(), launched_world_size())
     missing = [(shard, rows) for shard, rows in writer.missing_shards() if shard % world == rank]
     shards = [shard for shard, _ in missing]
     count = sum(len(rows) for _, rows in missing)

@@ -12,7 +12,7 @@ from distill.files.cache import cache_folder, load_or_compute
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
-from distill.teachers.candidates import find_pair_rows
+from distill.teachers.candidates import find_pair_rows, has_pairs, open_pair_stores
 from distill.teachers.stored import StoredPairs, StoredQueries, StoredTeacher
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts, concatenate_texts
@@ -33,6 +33,28 @@ def open_stored_teacher(store: TeacherStore, sets: Sequence[QuerySet]) -> Stored
     stores = [store.queries(texts.name, fingerprints) for texts, fingerprints in sets]
     rows = [find_vector_rows(part, texts) for part, (texts, _) in zip(stores, sets, strict=True)]
     return StoredTeacher(StoredQueries(stores, rows), store.documents)
+
+
+def open_further_teacher(
+    name: str, folder: str, first: TeacherStore, source: TextSource, split: str, sets: Sequence[QuerySet], candidates: np.ndarray
+) -> StoredPairs | StoredTeacher:
+    """Opens the teacher that `data.teachers` names by its folder: stores of pairs by a cross encoder, or a store by a dual encoder.
+
+    Args:
+        name: what the user calls it.
+        folder: of the stores.
+        first: the store that has the candidates as documents.
+        source: where queries and documents come from.
+        split: split of the queries.
+        sets: sets of N queries in all.
+        candidates: [N, K] rows of the documents of `first`.
+    """
+    if folder.lstrip().startswith("{"):  # the command line leaves a text where it could not make an object of it
+        fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
+        raise BadInput(f"data.teachers: {name}: {folder}: not a teacher: {fix}")
+    if has_pairs(folder):
+        return open_pair_teacher(open_pair_stores(folder, source, split), first, sets, candidates)
+    return open_second_teacher(folder, first, source, sets)
 
 
 def open_second_teacher(folder: str, first: TeacherStore, source: TextSource, sets: Sequence[QuerySet]) -> StoredTeacher:

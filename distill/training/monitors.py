@@ -9,6 +9,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
+from distill.callbacks.abroad import OVERLAP, RETENTION
 from distill.callbacks.checkpoints import BestCheckpoint
 from distill.callbacks.diagnosis import Spread
 from distill.data.base import SplitDataModule
@@ -92,7 +93,9 @@ def _list_dev_names(module: ScheduledModule, data: Any) -> Iterator[str]:
     if not isinstance(module, StudentModule):
         return
     judged = [*JUDGED, *(f"retention_{name}" for name in JUDGED)] if data.dev_qrels is not None else []
-    yield from [f"dev/{name}" for name in [*judged, "overlap@10", "cosine", "seconds"]]
+    places = [*(f"{collection.name}/" for collection in data.dev_collections), "abroad_"] if data.dev_collections else []
+    abroad = [f"{place}{name}" for place in places for name in (OVERLAP, RETENTION)] + ([f"mean_{OVERLAP}"] if places else [])
+    yield from [f"dev/{name}" for name in [*judged, "overlap@10", "cosine", *abroad, "seconds"]]
     yield from [f"health/{name}" for name in Spread._fields]
     theory = ["r_emb_q", "r_emb_q_train"]
     if module.document_tower is not None:

@@ -1,0 +1,85 @@
+"""Measures a student on collections of other domains during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Trainer
+
+from distill.callbacks.dev_evaluation import measure_judged
+from distill.data.dev_suite import DevCollection
+from distill.encoders.batching import encode_token_ids
+from distill.files.device import Precision
+from distill.files.ranks import rank, world_size
+from distill.metrics.query_means import Overlap
+from distill.records import BadInput
+
+OVERLAP, RETENTION = "overlap@10", "retention_ndcg@10"
+
+
+class Abroad:
+    """The collections of other domains, with what the teacher finds for this rank's share of their queries.
+
+    Args:
+        collections: the collections.
+        top: documents to rank for each query.
+    """
+
+    def __init__(self, collections: Sequence[DevCollection], top: int):
+        self.collections, self.top = collections, top
+        self._teacher: dict[str, tuple[np.ndarray, float]] = {}  # by collection: rows [n, top], and nDCG@10 over all ranks
+
+    def measure(self, trainer: Trainer, student: Any, home: float) -> dict[str, float]:
+        """Measures every collection; all ranks must call it, and get the same means.
+
+        Args:
+            trainer: the trainer, in whose precision the student embeds.
+            student: the student's module.
+            home: overlap@10 on the dev split at home.
+
+        Returns:
+            `NAME/overlap@10` and `NAME/retention_ndcg@10` of each collection, their means as `abroad_...`, and `mean_overlap@10` of home
+            and all collections; nothing where there are no collections.
+        """
+        if not self.collections:
+            return {}
+        values: dict[str, float] = {}
+        for collection in self.collections:
+            measured = self._measure_collection(trainer, student, collection)
+            values |= {f"{collection.name}/{name}": value for name, value in measured.items()}
+        means = {name: fmean(values[f"{part.name}/{name}"] for part in self.collections) for name in (OVERLAP, RETENTION)}
+        overlaps = [home, *(values[f"{part.name}/{OVERLAP}"] for part in self.collections)]
+        return values | {f"abroad_{name}": value for name, value in means.items()} | {f"mean_{OVERLAP}": fmean(overlaps)}
+
+    def _measure_collection(self, trainer: Trainer, student: Any, collection: DevCollection) -> dict[str, float]:
+        rows = np.arange(rank(), len(collection.queries), world_size())  # of this rank's queries
+        if collection.name not in self._teacher:
+            self._teacher[collection.name] = self._rank_by_teacher(collection, rows, student.device)
+        teacher, teacher_ndcg = self._teacher[collection.name]
+        tokens = student.encoder.token_ids(collection.queries.read(rows), "query")
+        precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
+        vectors = torch.from_numpy(encode_token_ids(student.encoder, tokens, precision)).to(student.device)  # [n, D]
+        found = collection.rank_documents(rows, vectors, self.top)
+        overlap = Overlap(10).to(student.device)
+        overlap.update(torch.from_numpy(teacher).to(student.device), torch.from_numpy(found).to(student.device))
+        ndcg = self._measure_ndcg(collection, rows, found, student.device)
+        return {OVERLAP: float(overlap.compute()), RETENTION: ndcg / teacher_ndcg}
+
+    def _rank_by_teacher(self, collection: DevCollection, rows: np.ndarray, device: torch.device) -> tuple[np.ndarray, float]:
+        vectors = torch.from_numpy(collection.teacher[rows]).float().to(device)
+        found = collection.rank_documents(rows, vectors, self.top)
+        ndcg = self._measure_ndcg(collection, rows, found, device)
+        if ndcg == 0:
+            raise BadInput(f"data.dev_suite: {collection.name}: the teacher's nDCG@10 is 0, so there is nothing to retain: leave it out")
+        return found, ndcg
+
+    def _measure_ndcg(self, collection: DevCollection, rows: np.ndarray, found: np.ndarray, device: torch.device) -> float:
+        ids = [collection.queries.ids[row] for row in rows.tolist()]
+        judged = collection.qrels.judged_positions(ids)
+        judged_ids = [ids[position] for position in judged]
+        corpus = collection.documents.ids
+        return measure_judged(collection.qrels, judged_ids, corpus, found[judged], collection.relevant_from, device)["ndcg@10"]

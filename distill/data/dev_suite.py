@@ -1,0 +1,74 @@
+"""Collections of other domains that a student is measured on during training, beside its own dev split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from distill.teachers.cached import embed_into_cache, load_store_teacher
+from distill.teachers.open_stored import open_evaluation_queries
+from distill.texts.matching_ids import check_judged_documents
+from distill.texts.own_documents import find_own_documents
+from distill.texts.qrels import Qrels
+from distill.texts.suite import SPLIT, open_collections
+from distill.texts.texts import Texts
+from distill.vectors.search import search
+from distill.vectors.store import TeacherStore, VectorStore
+
+
+@dataclass(frozen=True)
+class DevCollection:
+    """One collection with the teacher's vectors of it.
+
+    Attributes:
+        name: of its folder.
+        queries: its Q queries.
+        teacher: [Q, D] the teacher's vectors of them.
+        documents: the teacher's vectors of its documents.
+        qrels: its judgments.
+        relevant_from: lowest grade that MRR and recall count as relevant.
+        own_documents: [Q] row of the document that each query leaves out of its ranking, -1 for none; None where no query does.
+    """
+
+    name: str
+    queries: Texts
+    teacher: np.ndarray
+    documents: VectorStore
+    qrels: Qrels
+    relevant_from: int
+    own_documents: np.ndarray | None
+
+    def rank_documents(self, rows: np.ndarray, vectors: Tensor, k: int) -> np.ndarray:
+        """Returns the k documents [n, k] nearest to the vectors [n, D] of the queries in `rows` [n]; rows of -1 are padding."""
+        left_out = None if self.own_documents is None else self.own_documents[rows]
+        return search(vectors, self.documents, min(k, len(self.documents)), left_out=left_out)[1].cpu().numpy()
+
+
+def open_dev_suite(folders: Sequence[str], store: TeacherStore) -> list[DevCollection]:
+    """Opens the collections of a suite, embedded by the model that made the store; it embeds them once, into the cache.
+
+    Args:
+        folders: folders in BEIR or MS MARCO layout, or folders of such folders.
+        store: the teacher's store.
+
+    Raises:
+        BadInput: a folder is no collection, or the teacher's model is not here.
+    """
+    if not folders:
+        return []
+    collections = open_collections(folders)
+    embedder = load_store_teacher(store)
+    opened = []
+    for name, source in collections.items():
+        vectors = embed_into_cache(embedder, source, SPLIT)
+        queries, teacher = open_evaluation_queries(source, vectors, SPLIT)
+        ids = vectors.documents.ids
+        check_judged_documents(source, SPLIT, ids)
+        own = find_own_documents(source, SPLIT, queries.ids, ids)
+        qrels = source.qrels(SPLIT) or Qrels({})
+        every = np.arange(len(queries))
+        opened.append(DevCollection(name, queries, teacher.take(every), vectors.documents, qrels, source.relevant_from, own))
+    return opened

@@ -1,0 +1,47 @@
+"""A suite: several judged collections, each a folder in BEIR or MS MARCO layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.records import BadInput
+from distill.texts.own_documents import ids_meet_by_chance
+from distill.texts.sources import open_source
+from distill.texts.text_source import TextSource
+
+SPLIT = "test"  # the split that BEIR judges
+QUERY_FILES = ("queries.jsonl", "queries.jsonl.gz")
+
+
+def open_collections(suite: str | Path | Sequence[str | Path], split: str = SPLIT) -> dict[str, TextSource]:
+    """Opens the sources of a suite by the names of their folders.
+
+    A query's own document is left out of its ranking, but not where ids of queries and documents are numbers that meet by chance.
+    """
+    named = [suite] if isinstance(suite, str | Path) else list(suite)
+    sources: dict[str, TextSource] = {}
+    for folder in [inner for given in named for inner in list_collections(Path(given))]:
+        name = folder.resolve().name
+        if name in sources:
+            raise BadInput(f"suite: two collections are called {name}: rename one, or name it once")
+        source = open_source(folder)
+        sources[name] = open_source(folder, keep_own_documents=True) if ids_meet_by_chance(source, split) else source
+    if not sources:
+        raise BadInput("suite: name folders in BEIR layout")
+    return sources
+
+
+def list_collections(folder: Path) -> list[Path]:
+    """Lists a folder itself where it is a collection, else the collections in it."""
+    if not folder.is_dir():
+        raise BadInput(f"suite: {folder}: no such folder")
+    if not _is_collection(folder):
+        inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_collection(path)]
+        if inner:
+            return inner
+    return [folder]
+
+
+def _is_collection(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in QUERY_FILES) or any(folder.glob("queries.*.tsv*"))
