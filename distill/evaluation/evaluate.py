@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.data.known_queries import KnownQueries, load_known_queries, warn_of_unknown
 from distill.encoders.towers import Towers, is_available, load_maker, load_towers
 from distill.evaluation.costs import Timing, open_exported
 from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
@@ -130,18 +131,24 @@ def evaluate_run(
     timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
+    known = load_known_queries(folder.known_queries)
+    if known is not None:
+        results.values["familiarity"] = known.compare(list(evaluation.queries), evaluation.teacher_vectors)
+        warn_of_unknown(split, results.values["familiarity"])
     if collections is not None:
-        _add_suite(results, student, opened, collections)
+        _add_suite(results, student, opened, collections, known)
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, texts, split)
     results.save(destination)
     return results
 
 
-def _add_suite(results: Results, student: _Student, teacher: Any, collections: dict[str, TextSource]) -> None:
+def _add_suite(
+    results: Results, student: _Student, teacher: Any, collections: dict[str, TextSource], known: KnownQueries | None = None
+) -> None:
     """Measures the student on collections of other domains too."""
     if student.system is None or student.documents is not None:
         raise BadInput("suite: needs a student that is a model and searches the teacher's documents")
-    results.values["suite"] = measure_suite(student.system, open_suite_teacher(teacher), collections).values
+    results.values["suite"] = measure_suite(student.system, open_suite_teacher(teacher), collections, known=known).values
 
 
 @dataclass

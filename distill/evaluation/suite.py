@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill.data.known_queries import KnownQueries
 from distill.evaluation.evaluation_set import EvaluationSet, ModelVectors, StoredVectors, TeacherVectors
 from distill.evaluation.fields import OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
 from distill.evaluation.measured_queries import MeasuredQueries, measure_queries
@@ -45,12 +46,14 @@ def evaluate_suite(student: Any, teacher: Any, suite: str | Path | Sequence[str 
     return measure_suite(open_system(student), embedder, sources, split)
 
 
-def measure_suite(student: System, teacher: Embedder | System, sources: dict[str, TextSource], split: str = SPLIT) -> SuiteResults:
-    """Measures every collection; the arguments are those of `evaluate_suite`, opened."""
+def measure_suite(
+    student: System, teacher: Embedder | System, sources: dict[str, TextSource], split: str = SPLIT, known: KnownQueries | None = None
+) -> SuiteResults:
+    """Measures every collection; the arguments are those of `evaluate_suite`, opened, and a sample of what the student was trained on."""
     measured = []
     for name, source in sources.items():
         vectors = open_teacher_vectors(teacher, source, split)
-        measured.append(measure_collection(name, EvaluationSet(source, split, vectors), student))
+        measured.append(measure_collection(name, EvaluationSet(source, split, vectors), student, known))
     provenance = {**collect_provenance(), "teacher": vectors.provenance, "student": student.fingerprint or student.name}
     return SuiteResults({**summarise(measured), "provenance": provenance})
 
@@ -64,14 +67,15 @@ def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: 
 
 @dataclass(frozen=True)
 class MeasuredCollection:
-    """A collection's name, its number of documents, and what was measured of its queries."""
+    """A collection's name, its number of documents, what was measured of its queries, and how many of these are unlike known ones."""
 
     name: str
     documents: int
     queries: MeasuredQueries
+    familiarity: dict[str, float] | None
 
 
-def measure_collection(name: str, evaluation: EvaluationSet, student: System) -> MeasuredCollection:
+def measure_collection(name: str, evaluation: EvaluationSet, student: System, known: KnownQueries | None) -> MeasuredCollection:
     """Ranks a collection's documents by teacher and student, and grades both."""
     evaluation.check_judgments()
     vectors = torch.from_numpy(student.encode(list(evaluation.queries), "query"))
@@ -82,7 +86,8 @@ def measure_collection(name: str, evaluation: EvaluationSet, student: System) ->
     queries = measure_queries(evaluation, rankings)
     if not any(teacher.any() for teacher in queries.values[TEACHER].values()):
         raise BadInput(f"suite: {name}: {NOTHING_TO_RETAIN}")
-    return MeasuredCollection(name, len(evaluation.teacher.document_ids), queries)
+    familiarity = None if known is None else known.compare(list(evaluation.queries), evaluation.teacher_vectors)
+    return MeasuredCollection(name, len(evaluation.teacher.document_ids), queries, familiarity)
 
 
 def summarise(collections: Sequence[MeasuredCollection]) -> dict[str, Any]:
@@ -117,6 +122,7 @@ def describe_collection(part: MeasuredCollection) -> dict[str, Any]:
         "systems": {name: {metric: float(v.mean()) for metric, v in values.items()} for name, values in queries.values.items()},
         "retention": {metric: describe(bootstrap_ratio(student[metric], teacher[metric])) for metric in teacher if teacher[metric].any()},
         "agreement": describe_overlap(bootstrap_mean(queries.overlaps)),
+        **({} if part.familiarity is None else {"familiarity": part.familiarity}),
     }
 
 

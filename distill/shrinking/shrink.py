@@ -167,4 +167,4 @@ def open_job_texts(run: Run) -> JobTexts:
 def advise(run: Run, texts: JobTexts) -> list[str]:
     """Lists what to do next."""
     curve = run.history["dev/overlap@10"].values if "dev/overlap@10" in run.history else []
-    return list_advice(texts, curve, run.results.values["agreement"])
+    return list_advice(texts, curve, run.results)

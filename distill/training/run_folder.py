@@ -66,6 +66,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
         self.best_checkpoint = self.checkpoints / "best.ckpt"
+        self.known_queries = path / "known_queries.npz"  # what the queries that it learnt from are like
         self.student = path / "student"
         self.teacher = path / "teacher"
         self.start = path / START  # the model that a teacher's training began from

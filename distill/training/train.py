@@ -10,6 +10,7 @@ from pytorch_lightning import Trainer
 
 from distill.callbacks.tracking import log_lineage
 from distill.data.datamodule import RetrievalData
+from distill.data.known_queries import sample_known_queries
 from distill.files.progress import log
 from distill.modules.start import read_checkpoint
 from distill.modules.student import StudentModule
@@ -67,6 +68,7 @@ def train_student(
             fit_to_end(trainer, module, data, checkpoint)
             if trainer.is_global_zero:
                 weights = load_best_weights(trainer, module, run)
+                sample_known_queries(data).save(run.known_queries)
                 module.save(run.student)
                 log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:

@@ -1,0 +1,104 @@
+"""What a student was trained on, in short: how long its queries were and where they lie in the teacher's space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from distill.data.datamodule import RetrievalData
+from distill.files.atomic import refuse_unreadable, write_atomically
+from distill.files.progress import log
+from distill.texts.texts import evenly_spaced_rows
+
+SAMPLE = 4_000  # queries whose vectors are kept
+LONGEST_PERCENTILE = 99  # of the words of training queries: a longer query is longer than those that it knows
+LEAST_PERCENTILE = 2  # of the dev queries' cosine to the nearest training query: a query below it is unlike those that it knows
+MANY_LONGER, MANY_UNLIKE = 0.1, 0.2  # shares of the queries at hand from which on a warning is due
+
+
+@dataclass(frozen=True)
+class KnownQueries:
+    """A sample of the queries that a student was trained on.
+
+    Attributes:
+        longest: words that 99% of them do not exceed.
+        least: cosine to the nearest of them that 98% of the dev queries exceed, in the teacher's space.
+        vectors: [n, D] the teacher's vectors of the sample, of length 1.
+    """
+
+    longest: int
+    least: float
+    vectors: Tensor
+
+    def compare(self, queries: Sequence[str], vectors: Tensor) -> dict[str, float]:
+        """Measures how many queries are longer than, and unlike, those that were trained on.
+
+        Args:
+            queries: Q queries.
+            vectors: [Q, D] the teacher's vectors of them.
+
+        Returns:
+            the fields `longest_known_words`, `longer` and `unlike` of results.json; the last two are shares of the queries.
+        """
+        longer = np.mean([len(query.split()) > self.longest for query in queries])
+        unlike = (find_nearest(vectors, self.vectors) < self.least).float().mean()
+        return {"longest_known_words": self.longest, "longer": float(longer), "unlike": float(unlike)}
+
+    def save(self, path: Path) -> None:
+        """Writes the file that `load_known_queries` reads."""
+        with write_atomically(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, longest=self.longest, least=self.least, vectors=self.vectors.half().numpy())
+
+
+def load_known_queries(path: Path) -> KnownQueries | None:
+    """Reads what a training left; None where an earlier release trained, which left nothing."""
+    if not path.exists():
+        return None
+    with refuse_unreadable("what training queries were like", path), np.load(path, allow_pickle=False) as file:
+        vectors = torch.from_numpy(file["vectors"]).float()
+        return KnownQueries(int(file["longest"]), float(file["least"]), vectors)
+
+
+def sample_known_queries(data: RetrievalData) -> KnownQueries:
+    """Samples the training queries of a data module, after its `setup`; generated ones are left out, as no epoch has the same.
+
+    Every set of queries counts as often as an epoch draws from it.
+    """
+    queries = data.training_queries
+    draws = queries.count_draws(data.query_shares, data.query_files)
+    starts = np.cumsum([0, *(size for size, _ in draws)])
+    total = sum(number for _, number in draws)
+    rows = [
+        start + evenly_spaced_rows(size, max(1, round(SAMPLE * number / total)))
+        for start, (size, number) in zip(starts, draws, strict=False)
+        if size and number
+    ]
+    sample = np.concatenate(rows)
+    words = [len(text.split()) for text in queries.read(sample)]
+    vectors = normalize(torch.from_numpy(data.teacher.queries.take(sample)).float(), dim=-1)
+    dev = torch.from_numpy(data.dev_vectors.take(evenly_spaced_rows(len(data.dev_texts), SAMPLE))).float()
+    least = float(np.percentile(find_nearest(dev, vectors).numpy(), LEAST_PERCENTILE))
+    return KnownQueries(int(np.percentile(words, LONGEST_PERCENTILE)), least, vectors)
+
+
+def find_nearest(vectors: Tensor, known: Tensor) -> Tensor:
+    """Returns the highest cosine [Q] of each vector [Q, D] to any of the known ones [n, D], which have length 1."""
+    return (normalize(vectors.float().cpu(), dim=-1) @ known.T).amax(dim=1)
+
+
+def warn_of_unknown(place: str, familiarity: dict[str, Any]) -> None:
+    """Warns where many of the queries at hand are longer than, or unlike, those that the student was trained on."""
+    longer, unlike = familiarity["longer"], familiarity["unlike"]
+    fix = "train on texts of that kind too (data.queries)"
+    if longer >= MANY_LONGER:
+        known = f"99% of those it was trained on, {familiarity['longest_known_words']} words"
+        log.warning(f"{place}: {longer:.0%} of the queries are longer than {known}: it keeps less of such queries: {fix}")
+    if unlike >= MANY_UNLIKE:
+        log.warning(f"{place}: {unlike:.0%} of the queries are unlike those that the student was trained on: {fix}")

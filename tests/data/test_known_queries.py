@@ -1,0 +1,62 @@
+"""What a training says of its queries, and the warning about queries that are longer or unlike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.data.datamodule import RetrievalData
+from distill.data.known_queries import KnownQueries, load_known_queries, sample_known_queries, warn_of_unknown
+from distill.evaluation.evaluate import evaluate_run
+from distill.records import BadInput
+from distill.texts.sources import MsMarcoTsv
+from distill.training.run_folder import RunFolder
+
+KNOWN = KnownQueries(longest=3, least=0.9, vectors=torch.eye(2))
+
+
+def test_queries_are_compared_by_hand():
+    queries = ["one two", "one two three", "one two three four", "one"]
+    vectors = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.95, 0.05]])  # cosines 1, 1, .71, .999
+    assert KNOWN.compare(queries, vectors) == {"longest_known_words": 3, "longer": 0.25, "unlike": 0.25}
+
+
+def test_a_file_keeps_it(tmp_path: Path):
+    KNOWN.save(tmp_path / "known.npz")
+    loaded = load_known_queries(tmp_path / "known.npz")
+    assert loaded is not None and (loaded.longest, loaded.least) == (3, 0.9) and torch.equal(loaded.vectors, KNOWN.vectors)
+    assert load_known_queries(tmp_path / "other.npz") is None
+    np.savez(tmp_path / "odd.npz", other=np.zeros(2))
+    with pytest.raises(BadInput, match=r"odd\.npz: not what training queries were like"):
+        load_known_queries(tmp_path / "odd.npz")
+
+
+def test_the_training_queries_are_sampled(source_root: Path, store_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder))
+    data.setup("fit")
+    known = sample_known_queries(data)
+    texts = list(data.source.queries("train"))
+    assert known.longest == int(np.percentile([len(text.split()) for text in texts], 99))
+    assert len(known.vectors) == len(data.training_queries)
+    assert torch.allclose(known.vectors.norm(dim=1), torch.ones(len(known.vectors)))
+    own = torch.from_numpy(data.teacher.queries.take(np.arange(len(texts)))).float()
+    assert known.compare(texts, own)["unlike"] == 0.0  # each of them is its own nearest
+    monkeypatch.setattr("distill.data.known_queries.SAMPLE", 10)
+    assert len(sample_known_queries(data).vectors) == 10
+
+
+def test_warnings_name_what_is_unknown(caplog: pytest.LogCaptureFixture):
+    warn_of_unknown("test", {"longest_known_words": 9, "longer": 0.05, "unlike": 0.1})
+    assert not caplog.messages
+    warn_of_unknown("test", {"longest_known_words": 9, "longer": 0.5, "unlike": 0.3})
+    assert "50% of the queries are longer than 99% of those it was trained on, 9 words" in caplog.messages[0]
+    assert "30% of the queries are unlike those that the student was trained on" in caplog.messages[1]
+
+
+def test_an_evaluation_says_how_familiar_its_queries_are(run_folder: Path, tmp_path: Path):
+    familiarity = evaluate_run(run_folder, out=tmp_path / "results.json").values["familiarity"]
+    assert 0 <= familiarity["longer"] <= 1 and 0 <= familiarity["unlike"] <= 1
+    assert familiarity["longest_known_words"] > 0 and RunFolder(run_folder).known_queries.exists()
