@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from bisect import bisect
@@ -14,17 +15,20 @@ from distill.generate.generator import Generator, Progress, check_shares
 from distill.generate.material import Material
 from distill.generate.statistics import Statistics
 
-KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets")
+KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets", "pieces")
 DEFAULT_KINDS = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 LONGEST_SENTENCE = 32  # words
 SNIPPET_WORDS = (16, 64)  # fewest and most
+PIECE_WORDS = (3, 160)
+LOWER_PIECES = 0.25  # share of the pieces that are put in lower case
 
 
 @dataclass(frozen=True)
 class WordedDocument:
     """A document split into words."""
 
+    text: str  # as it is; its words are in the spelling of real queries
     words: list[str]
     sentence_starts: list[int]  # positions in `words`; the last one is the end of the document
     weights: list[float]  # cumulative sum of the words' idf
@@ -43,8 +47,9 @@ class Crop(Generator):
 
     Spans lie around a word drawn by idf. Questions begin like a real query (`how long does`) and go on with a span. Keywords are words
     drawn by idf, in the document's order. Titles are the first words of a document. Sentences are whole sentences. Snippets are passages
-    of 16 to 64 words, which LEAF (arXiv 2509.12539) also learns from. The teacher embeds all of them, snippets too, as queries, because
-    the student embeds every text as a query.
+    of 16 to 64 words, which LEAF (arXiv 2509.12539) also learns from. Pieces are for a student that will meet queries of any kind: 3 to 160
+    words, short ones as often as long ones on a logarithmic scale, spelt as in the document. The teacher embeds all of them, also those as
+    long as passages, as queries, because the student embeds every text as a query.
 
     Args:
         kinds: weight of each kind in the random choice; a kind that is left out is never chosen.
@@ -71,6 +76,7 @@ class Crop(Generator):
             "titles": self._cut_title,
             "sentences": self._cut_sentence,
             "snippets": self._cut_snippet,
+            "pieces": self._cut_piece,
         }
         choices = [cuts[kind] for kind in self.kinds]
         weights = list(accumulate(self.kinds.values()))
@@ -90,7 +96,7 @@ class Crop(Generator):
         words = [word for sentence in sentences for word in sentence]
         idf, unknown = self._statistics.idf, self._statistics.unknown
         weights = accumulate([idf.get(word, unknown) for word in map(str.lower, words)])
-        return WordedDocument(words, list(accumulate(map(len, sentences), initial=0)), list(weights))
+        return WordedDocument(text, words, list(accumulate(map(len, sentences), initial=0)), list(weights))
 
     # each of these methods takes a document and the length of a real query in words, and returns the words of a query
 
@@ -122,3 +128,14 @@ class Crop(Generator):
     def _cut_snippet(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
         start = document.sentence_starts[document.draw_sentence(rng)]
         return document.words[start : start + rng.randint(*SNIPPET_WORDS)]
+
+    def _cut_piece(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        words = document.text.split()
+        fewest, most = PIECE_WORDS
+        size = round(math.exp(rng.uniform(math.log(fewest), math.log(most))))
+        last = max(0, len(words) - size)  # from where a piece of that size begins at the latest
+        start = rng.randint(0, last)
+        if rng.random() < 0.5:  # at the beginning of a sentence, where there is one
+            start = next((place for place in range(start, 0, -1) if words[place - 1].endswith((".", "!", "?"))), 0)
+        piece = words[start : start + size]
+        return [word.lower() for word in piece] if rng.random() < LOWER_PIECES else piece

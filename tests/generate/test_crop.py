@@ -72,6 +72,19 @@ def test_titles_sentences_and_snippets(source):
     assert {len(snippet) for snippet in cut(source, "snippets", 1000, long)} >= {16, 40, 64}
 
 
+def test_pieces_are_of_every_length_and_spelt_as_in_the_document(source):
+    words = [word for number in range(100) for word in f"Number {number} is, as it were, one of many.".split()]
+    pieces = cut(source, "pieces", 2000, " ".join(words))
+    sizes = [len(piece) for piece in pieces]
+    assert min(sizes) == 3 and max(sizes) >= 155
+    assert 0.4 < sum(size < 22 for size in sizes) / len(sizes) < 0.6  # the middle of 3 to 160 on a logarithmic scale
+    runs = {size: {tuple(run) for run in runs_of(words, size)} for size in set(sizes)}
+    lower = [piece for piece in pieces if tuple(piece) not in runs[len(piece)]]
+    assert all(piece == [word.lower() for word in piece] for piece in lower) and 0.15 < len(lower) / len(pieces) < 0.3
+    assert sum(piece[0] == "Number" for piece in pieces) / len(pieces) > 0.3  # many begin a sentence
+    assert [" ".join(piece).lower() for piece in cut(source, "pieces", 3, "Too short")] == ["too short"] * 3
+
+
 def test_words_are_spelt_as_in_real_queries(source, tmp_path):
     (tmp_path / "collection.tsv").write_text(f"swan\t{DOCUMENT}\n")
     (tmp_path / "queries.train.tsv").write_text("1\tWhat is Cygnus olor?\n2\tHow large is a Swan?\n")
