@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property, partial
 
 import numpy as np
 from torch import Tensor
 
 from distill.data.base import SplitDataModule
+from distill.data.checks import check_numbers
 from distill.data.dev_suite import open_dev_suite
 from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
@@ -22,11 +22,13 @@ from distill.generate.material import Material
 from distill.records import BadInput
 from distill.teachers.candidates import has_pairs, put_positive_first
 from distill.teachers.open_stored import (
+    DOCUMENTS,
     QuerySet,
     load_or_search_top,
     open_evaluation_queries,
     open_further_teacher,
     open_stored_teacher,
+    refuse_unlike_roles,
 )
 from distill.teachers.stored import StoredPairs, StoredTeacher
 from distill.teachers.teacher import Teacher
@@ -50,6 +52,8 @@ class RetrievalData(SplitDataModule):
         dev: split to evaluate on during training, labelled or not.
         queries: files of extra training queries (TSV or JSON lines), unlabelled; queries that an evaluation split also has are dropped.
             A list uses every query once an epoch; {file: 0.5} draws, anew each epoch, half as many of them as `train` has queries.
+        match_documents: number of documents that an epoch draws for each query of `train`, to learn their vectors, which are in the store
+            already, as those of queries. Only for teachers that embed both alike.
         fresh: generator, Crop or Noise, of new queries in every epoch; the store's teacher embeds them, so its model must be available.
         fresh_share: number of new queries in an epoch for each query of `train`; 1 by default.
         candidates: number of documents that each query is scored against: its judged positive, then the teacher's top documents.
@@ -70,6 +74,7 @@ class RetrievalData(SplitDataModule):
         train: str = "train",
         dev: str = "dev",
         queries: list[str] | dict[str, float] | None = None,
+        match_documents: float | None = None,
         fresh: Generator | None = None,
         fresh_share: float | None = None,
         candidates: int = 0,
@@ -81,15 +86,16 @@ class RetrievalData(SplitDataModule):
     ):
         super().__init__(train, dev, batch_size, seed)
         self.source, self.store_folder = require_source(source), str(store)
-        self.query_files = list(queries or [])
-        self.query_shares = queries if isinstance(queries, dict) else {}
+        corpus = {DOCUMENTS: match_documents} if match_documents else {}
+        self.query_files = [*(queries or []), *corpus]
+        self.query_shares = {**(queries if isinstance(queries, dict) else {}), **corpus}
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0
         self.candidates, self.dev_documents = candidates, dev_documents
         self.given_teachers = teachers or {}
         self.dev_suite = list(dev_suite or [])
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None
-        self._check_numbers()
+        check_numbers(batch_size, candidates, dev_documents, match_documents, self.query_shares)
         check_fresh(fresh, fresh_share, has_candidates=bool(candidates or teachers))
 
     def setup(self, stage: str) -> None:
@@ -97,14 +103,17 @@ class RetrievalData(SplitDataModule):
         if self._is_set_up:
             return
         self.store = self._open_store()
+        if DOCUMENTS in self.query_files:
+            refuse_unlike_roles(self.store.maker)
+        self.dev_collections = open_dev_suite(self.dev_suite, self.store)
         self.scored_candidates = self._read_scored_candidates()
         parts, scored = self.train_parts(), self.scored_candidates
-        self.training_queries = select_training_queries(self.source, parts, self.query_files, scored, self.candidates)
+        abroad = [collection.queries for collection in self.dev_collections]
+        self.training_queries = select_training_queries(self.source, parts, self.query_files, scored, self.candidates, abroad)
         self.teacher = open_stored_teacher(self.store, self.train_sets)
         self.fresh_queries = self._add_fresh_queries()
         self.dev_texts, self.dev_vectors = open_evaluation_queries(self.source, self.store, self.dev_split)
         self.dev_qrels = self.open_qrels(self.dev_split, self.store.documents.ids)
-        self.dev_collections = open_dev_suite(self.dev_suite, self.store)
         self.candidate_rows = self._choose_candidates()  # [N, K]
         self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
         self._connect_teachers()
@@ -209,14 +218,6 @@ class RetrievalData(SplitDataModule):
         return load_or_tokenize(self.source.documents(), self._document_tower, "document"), rows
 
     # steps of `setup`
-
-    def _check_numbers(self) -> None:
-        if self.batch_size < 1 or self.candidates < 0 or self.dev_documents < 1:
-            numbers = f"batch_size {self.batch_size} and dev_documents must be at least 1 and candidates {self.candidates} at least 0"
-            raise BadInput(f"data: {numbers}")
-        for name, share in self.query_shares.items():
-            if not 0 <= share < math.inf:
-                raise BadInput(f"data.queries: {name}: {share}: a share is 0 or more")
 
     def _open_store(self) -> TeacherStore:
         store = TeacherStore(self.store_folder)

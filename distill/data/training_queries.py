@@ -12,7 +12,7 @@ from distill.files.progress import log
 from distill.files.ranks import is_leader
 from distill.records import BadInput
 from distill.teachers.candidates import open_pair_stores, read_scored_candidates
-from distill.teachers.open_stored import QuerySet
+from distill.teachers.open_stored import DOCUMENTS, QuerySet
 from distill.texts.ids import Ids
 from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels, RelevantRows
@@ -103,16 +103,22 @@ class TrainingQueries:
 
 
 def select_training_queries(
-    source: TextSource, parts: Sequence[str], files: Sequence[str], scored: ScoredCandidates, candidates: int
+    source: TextSource,
+    parts: Sequence[str],
+    files: Sequence[str],
+    scored: ScoredCandidates,
+    candidates: int,
+    measured_on: Sequence[Texts] = (),
 ) -> TrainingQueries:
     """Selects the queries to train on; queries that an evaluation split also has are left out.
 
     Args:
         source: the source of the splits.
         parts: names of the splits to train on.
-        files: extra files of queries.
+        files: extra files of queries; DOCUMENTS stands for the source's documents.
         scored: candidates that a cross encoder has scored; unless it is empty, queries without scored candidates are left out.
         candidates: number of scored candidates that a query needs.
+        measured_on: further queries that the student is measured on, which the extra files must not have.
     """
     removed = source.removed_from_train if TRAIN in parts else 0
     splits, extra = [], []
@@ -125,11 +131,13 @@ def select_training_queries(
         named = texts.subset(np.arange(len(texts)), name=part)  # its vectors are stored under the name of the split
         splits.append(QuerySet(named, all_texts.fingerprints("query")))
     for path in files:
-        all_texts = QueryFile(path).queries()
+        is_corpus = path == DOCUMENTS
+        all_texts = source.documents() if is_corpus else QueryFile(path).queries()
         texts = source.remove_leaked(all_texts, parts)
+        texts = texts.subset(np.flatnonzero(~texts.duplicate_mask(measured_on)), name=DOCUMENTS if is_corpus else None)
         if is_leader():
             log.info(f"{path}: {len(texts)} queries, {len(all_texts) - len(texts)} more left out, because another split has them too")
-        extra.append(QuerySet(texts, all_texts.fingerprints("query")))
+        extra.append(QuerySet(texts, all_texts.fingerprints("document" if is_corpus else "query")))
     refuse_shared_names([*splits, *extra])
     return TrainingQueries(splits, extra, removed)
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from distill.encoders.maker import Maker
+from distill.encoders.towers import is_available, load_maker
 from distill.files.cache import cache_folder, load_or_compute
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
@@ -18,7 +20,9 @@ from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts, concatenate_texts
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
-from distill.vectors.store import TeacherStore, VectorStore
+from distill.vectors.store import TeacherStore, VectorStore, check_texts
+
+DOCUMENTS = "documents of the corpus"  # name of the set of documents that are learnt as queries are; no file has it
 
 
 class QuerySet(NamedTuple):
@@ -30,9 +34,28 @@ class QuerySet(NamedTuple):
 
 def open_stored_teacher(store: TeacherStore, sets: Sequence[QuerySet]) -> StoredTeacher:
     """Opens a dual encoder's vectors of sets of queries and of the corpus."""
-    stores = [store.queries(texts.name, fingerprints) for texts, fingerprints in sets]
+    stores = [open_vectors(store, texts, fingerprints) for texts, fingerprints in sets]
     rows = [find_vector_rows(part, texts) for part, (texts, _) in zip(stores, sets, strict=True)]
     return StoredTeacher(StoredQueries(stores, rows), store.documents)
+
+
+def open_vectors(store: TeacherStore, texts: Texts, fingerprints: tuple[str, ...]) -> VectorStore:
+    """Opens the vectors of a set of queries, or those of the documents where these are learnt as queries are."""
+    if texts.name != DOCUMENTS:
+        return store.queries(texts.name, fingerprints)
+    check_texts(store.documents, fingerprints, "the documents")
+    return store.documents
+
+
+def refuse_unlike_roles(maker: Maker) -> None:
+    """Refuses a teacher whose vectors of documents are not those that it would give the same texts as queries."""
+    fix = "leave data.match_documents out"
+    if not is_available(maker):
+        raise BadInput(f"data.match_documents: {maker.name} is not here, so whether it embeds documents as queries cannot be seen: {fix}")
+    towers = load_maker(maker)
+    prompts = towers.query.settings.prompts
+    if not towers.shared or prompts["query"] != prompts["document"]:
+        raise BadInput(f"data.match_documents: {maker.name}: embeds documents with a prompt or a tower of their own: {fix}")
 
 
 def open_further_teacher(
