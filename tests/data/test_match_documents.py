@@ -47,7 +47,7 @@ def test_what_is_measured_is_not_learnt(source_root, store_folder, tmp_path):
 
 
 def test_teachers_that_embed_documents_otherwise_are_refused(source_root, store_folder, tmp_path):
-    with pytest.raises(BadInput, match="have no candidates: leave data.candidates out"):
+    with pytest.raises(BadInput, match=r"have no candidates: leave data\.candidates out"):
         open_data(source_root, store_folder, match_documents=1.0, candidates=2)
     with pytest.raises(BadInput, match=r"data\.match_documents: -1: a share is 0 or more"):
         open_data(source_root, store_folder, match_documents=-1)
