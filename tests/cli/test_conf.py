@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import shutil
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -276,9 +277,61 @@ def test_generation_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pyte
     assert json.loads((made / "results.json").read_text())["systems"] == results["systems"]
 
 
+def test_abroad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts of packages, pieces of them, and a student that is watched and measured on collections of other domains."""
+    config = tmp_path / "experiments" / "abroad"
+    shutil.copytree(ROOT / "experiments" / "abroad", config)
+    (config / "packages.tsv").write_text(
+        "registry\tpackage\tversion\tthousand words at most\npypi\tsmall-texts\t1.0\t9\nnpm\tnot.there\t1\t9\n"
+    )
+    write_small_package(tmp_path / "packages" / "small_texts-1.0-py3-none-any.whl")
+    monkeypatch.syspath_prepend(config)
+    texts = runpy.run_path(str(config / "texts.py"))
+    texts["main"](tmp_path / "packages", here / "data" / "msmarco-dl" / "queries.train.tsv", tmp_path / "texts")
+    corpus = [json.loads(line)["text"] for line in (tmp_path / "texts" / "corpus.jsonl").read_text().splitlines()]
+    assert sorted(text.split()[0] for text in corpus) == ["Abstracts", "Pages", "Strings", "Terms", "Text"]
+    assert not any("\u2028" in text or "<p>" in text or "``" in text for text in corpus)
+
+    root, holdout = ["source.init_args.root", "data/msmarco-dl"], ["source.init_args.holdout", "10"]
+    pieces, store, out = tmp_path / "pieces", tmp_path / "store", tmp_path / "run"
+    run("generate", "-c", f"{config}/pieces.yaml", "--source.init_args.root", f"{tmp_path}/texts", "--count", "60", "--out", str(pieces))
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{root[0]}", root[1], f"--{holdout[0]}", holdout[1],
+        "--queries", f"[{pieces}/pieces.jsonl]", "--out", str(store))  # fmt: skip
+    run("train", "-c", f"{config}/train.yaml", f"--data.{root[0]}", root[1], f"--data.{holdout[0]}", holdout[1],
+        "--data.dev_suite", f"[{here}/data/others]", "--data.queries", f"{{{pieces}/pieces.jsonl: 1.0}}", "--data.store", str(store),
+        "--trainer.max_epochs", "1", "--out", str(out))  # fmt: skip
+    run("evaluate", str(out), "--split", "dl19", "--suite", f"{here}/data/others")
+    assert "one" in json.loads((out / "results.json").read_text())["suite"]["collections"]
+
+
+def write_small_package(path: Path) -> None:
+    """A wheel with a file of every kind that the texts of packages are read from."""
+    path.parent.mkdir()
+    rest = "are read as they are, and the words of it go on for a while"
+    article = (
+        "<PubmedArticleSet><PubmedArticle><Article><ArticleTitle>Abstracts {rest}.</ArticleTitle><Language>eng</Language><Abstract>"
+        "<AbstractText>One of the parts of it.</AbstractText></Abstract><PubDate><Year>2021</Year></PubDate></Article></PubmedArticle>"
+        "<PubmedArticle><Article><ArticleTitle>Older {rest}.</ArticleTitle><Language>eng</Language><PubDate><Year>1999</Year></PubDate>"
+        "</Article></PubmedArticle></PubmedArticleSet>"
+    )
+    files = {
+        "docs/page.html": f"<nav>not this</nav><p>Pages {rest} <pre>no code</pre></p>",
+        "docs/text.rst": f"Text\n====\n\nText {rest} in ``code`` words.\n\n.. note:: a\n\nToo short.\n",
+        "docs/same.md": f"Text {rest} in `code` words.\n",
+        "small/module.py": f'def f():\n    """Strings {rest}.\n\n    >>> f()\n    """\n',
+        "small/broken.py": "def f(:\n",
+        "small/terms.obo": f'def: "Terms {rest}." [x]\n',
+        "data/pubmed21n1.xml": article.format(rest=rest),
+        "data/numbers.json": "[1]",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
 def test_every_yaml_is_run_above() -> None:
     tested = {"student": 6, "teacher": 4, "data": 9, "trainer": 4, "sweep": 1}
-    tested |= {"msmarco_dl": 3, "generation": 8, "medquad": 3}
+    tested |= {"msmarco_dl": 3, "generation": 8, "medquad": 3, "abroad": 3}
     tested |= {"msmarco": 8, "nq": 1}  # in test_launch
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"
