@@ -49,6 +49,9 @@ class Abroad:
             return {}
         values: dict[str, float] = {}
         for collection in self.collections:
+            if len(collection.queries) < world_size():
+                count = f"{len(collection.queries)} queries are too few for {world_size()} ranks"
+                raise BadInput(f"data.dev_suite: {collection.name}: {count}: leave it out, or use fewer ranks")
             measured = self._measure_collection(trainer, student, collection)
             values |= {f"{collection.name}/{name}": value for name, value in measured.items()}
         means = {name: fmean(values[f"{part.name}/{name}"] for part in self.collections) for name in (OVERLAP, RETENTION)}

@@ -12,7 +12,7 @@ import torch
 
 from distill.data.known_queries import KnownQueries
 from distill.evaluation.evaluation_set import EvaluationSet, ModelVectors, StoredVectors, TeacherVectors
-from distill.evaluation.fields import OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
+from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
 from distill.evaluation.measured_queries import MeasuredQueries, measure_queries
 from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.suite_results import SuiteResults
@@ -84,7 +84,7 @@ def measure_collection(name: str, evaluation: EvaluationSet, student: System, kn
         STUDENT: evaluation.rank_documents(STUDENT, vectors),
     }
     queries = measure_queries(evaluation, rankings)
-    if not any(teacher.any() for teacher in queries.values[TEACHER].values()):
+    if not queries.values[TEACHER].get(MAIN_METRIC, np.zeros(1)).any():
         raise BadInput(f"suite: {name}: {NOTHING_TO_RETAIN}")
     familiarity = None if known is None else known.compare(list(evaluation.queries), evaluation.teacher_vectors)
     return MeasuredCollection(name, len(evaluation.teacher.document_ids), queries, familiarity)
