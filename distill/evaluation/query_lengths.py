@@ -87,7 +87,7 @@ def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str
     >>> groups = {"1-8": {"queries": 90, "retention": {"ndcg@10": {"value": 0.98}}}}
     >>> groups["33-64"] = {"queries": 30, "retention": {"ndcg@10": {"value": 0.8}}}
     >>> find_worst_length(groups, kept=0.95)
-    'of queries of 33-64 words 80.0%'
+    '80.0% on queries of 33-64 words'
     """
     judged = {
         name: group["retention"][MAIN_METRIC]["value"]
@@ -97,4 +97,4 @@ def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str
     if not judged:
         return None
     worst = min(judged, key=lambda name: judged[name])
-    return f"of queries of {worst} words {judged[worst]:.1%}" if judged[worst] < kept - MUCH_LESS else None
+    return f"{judged[worst]:.1%} on queries of {worst} words" if judged[worst] < kept - MUCH_LESS else None
