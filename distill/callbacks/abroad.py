@@ -31,6 +31,10 @@ class Abroad:
 
     def __init__(self, collections: Sequence[DevCollection], top: int):
         self.collections, self.top = collections, top
+        for collection in collections:
+            if len(collection.queries) < world_size():
+                count = f"{len(collection.queries)} queries are too few for {world_size()} ranks"
+                raise BadInput(f"data.dev_suite: {collection.name}: {count}: leave it out, or use fewer ranks")
         self._teacher: dict[str, tuple[np.ndarray, float]] = {}  # by collection: rows [n, top], and nDCG@10 over all ranks
 
     def measure(self, trainer: Trainer, student: Any, home: float) -> dict[str, float]:
@@ -49,9 +53,6 @@ class Abroad:
             return {}
         values: dict[str, float] = {}
         for collection in self.collections:
-            if len(collection.queries) < world_size():
-                count = f"{len(collection.queries)} queries are too few for {world_size()} ranks"
-                raise BadInput(f"data.dev_suite: {collection.name}: {count}: leave it out, or use fewer ranks")
             measured = self._measure_collection(trainer, student, collection)
             values |= {f"{collection.name}/{name}": value for name, value in measured.items()}
         means = {name: fmean(values[f"{part.name}/{name}"] for part in self.collections) for name in (OVERLAP, RETENTION)}

@@ -86,6 +86,8 @@ def _measure_models(
 ) -> Results | SuiteResults:
     """Measures two models on a source, on a suite, or on both."""
     if source is None:
+        if documents != "teacher" or baselines:
+            raise BadInput("--documents and --baselines are of a --source: a suite measures the student on the teacher's documents alone")
         return evaluate_suite(student, teacher, suite or [], split)
     return evaluate_any(student, teacher, source, split, documents, baselines, suite)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from distill.records import BadInput
 from distill.teachers.cached import embed_into_cache, load_store_teacher
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.matching_ids import check_judged_documents
@@ -69,6 +70,8 @@ def open_dev_suite(folders: Sequence[str], store: TeacherStore) -> list[DevColle
         check_judged_documents(source, SPLIT, ids)
         own = find_own_documents(source, SPLIT, queries.ids, ids)
         qrels = source.qrels(SPLIT) or Qrels({})
+        if not len(qrels.judged_positions(list(queries.ids))):
+            raise BadInput(f"data.dev_suite: {name}: no query of {SPLIT} is judged: leave it out")
         every = np.arange(len(queries))
         opened.append(DevCollection(name, queries, teacher.take(every), vectors.documents, qrels, source.relevant_from, own))
     return opened

@@ -105,7 +105,7 @@ class FreshQueries(StoredQueries):
             rows, counts = np.unique(draw_rows([Draw(len(self.source_texts), missing)], row_rng), return_counts=True)
             queries = self.generator.write(self.source_texts.read(rows), counts.tolist(), text_rng, lambda count: None)
             candidates = [query for queries_of_text in queries for query in queries_of_text]
-            reasons, keys = find_drop_reasons(candidates, Filters(), self._real_queries)
+            reasons, keys = find_drop_reasons(candidates, Filters(most_words=200), self._real_queries)
             texts |= {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
             if len(texts) >= self.count:
                 return list(texts.values())[: self.count]

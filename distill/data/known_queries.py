@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import normalize
 from distill.data.datamodule import RetrievalData
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.progress import log
+from distill.records import BadInput, one_line
 from distill.texts.texts import evenly_spaced_rows
 
 SAMPLE = 4_000  # queries whose vectors are kept
@@ -61,9 +63,12 @@ def load_known_queries(path: Path) -> KnownQueries | None:
     """Reads what a training left; None where an earlier release trained, which left nothing."""
     if not path.exists():
         return None
-    with refuse_unreadable("what training queries were like", path), np.load(path, allow_pickle=False) as file:
-        vectors = torch.from_numpy(file["vectors"]).float()
-        return KnownQueries(int(file["longest"]), float(file["least"]), vectors)
+    try:
+        with refuse_unreadable("what training queries were like", path), np.load(path, allow_pickle=False) as file:
+            vectors = torch.from_numpy(file["vectors"]).float()
+            return KnownQueries(int(file["longest"]), float(file["least"]), vectors)
+    except (BadZipFile, EOFError) as error:
+        raise BadInput(f"{path}: damaged ({one_line(error)}): restore it, or delete it") from None
 
 
 def sample_known_queries(data: RetrievalData) -> KnownQueries:

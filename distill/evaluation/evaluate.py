@@ -22,8 +22,7 @@ from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
 from distill.evaluation.results import Results
 from distill.evaluation.run_texts import embed_corpus, open_run_texts
-from distill.evaluation.suite import measure_suite
-from distill.evaluation.suite_teacher import open_suite_teacher
+from distill.evaluation.suite import Suite, open_suite
 from distill.evaluation.systems import System, open_system
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import best_device
@@ -35,7 +34,6 @@ from distill.records import BadInput, Ranking
 from distill.teachers.function import as_float32
 from distill.texts.ids import Ids
 from distill.texts.sources import open_source
-from distill.texts.suite import open_collections
 from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
 from distill.vectors.store import TeacherStore, VectorStore
@@ -71,7 +69,7 @@ def evaluate(
     """
     refuse_unknown_choices(evaluate, {"documents": documents})
     check_names(baselines or {})
-    collections = None if suite is None else open_collections(suite)
+    abroad = _open_suite(suite, teacher, not isinstance(student, np.ndarray | Tensor) and documents == "teacher")
     source = open_source(texts)
     teacher_vectors, teacher_model = open_teacher(teacher, source, split)
     evaluation = EvaluationSet(source, split, teacher_vectors)
@@ -85,8 +83,8 @@ def evaluate(
         teacher_model = open_maker(teacher_vectors.store)
     timing = Timing(split, sample_queries(evaluation.queries))
     results = _measure(evaluation, subject, vectors, teacher_model, timing, baselines or {})
-    if collections is not None:
-        _add_suite(results, subject, teacher, collections)
+    if abroad is not None and subject.system is not None:
+        results.values["suite"] = abroad.measure(subject.system).values
     return results
 
 
@@ -114,13 +112,14 @@ def evaluate_run(
         trust: as `RunFolder` has it.
         suite: folders of collections of other domains, on which the student is measured too, as `evaluate_suite` does.
     """
-    collections = None if suite is None else open_collections(suite)
     folder = RunFolder(Path(run), trust=trust)
     destination = Path(out) if out else folder.path / "results.json"
     refuse_linked_rankings(destination, split, trust)
     check_names(baselines or {})
     towers = load_towers(str(folder.require_student()))
     texts, opened = open_run_texts(folder, source, store)
+    abroad = _open_suite(suite, opened, folder.inherits_documents)
+    known = load_known_queries(folder.known_queries)  # before hours are spent: the file may be damaged
     evaluation = EvaluationSet(texts, split, StoredVectors(texts, opened))
     evaluation.queries.refuse_odd_ids()
     evaluation.check_judgments()
@@ -131,24 +130,27 @@ def evaluate_run(
     timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
-    known = load_known_queries(folder.known_queries)
-    if known is not None:
-        results.values["familiarity"] = known.compare(list(evaluation.queries), evaluation.teacher_vectors)
-        warn_of_unknown(split, results.values["familiarity"])
-    if collections is not None:
-        _add_suite(results, student, opened, collections, known)
+    _compare_with_known(results, evaluation, known)
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, texts, split)
     results.save(destination)
+    if abroad is not None and student.system is not None:
+        results.values["suite"] = abroad.measure(student.system, known).values
+        results.save(destination)
     return results
 
 
-def _add_suite(
-    results: Results, student: _Student, teacher: Any, collections: dict[str, TextSource], known: KnownQueries | None = None
-) -> None:
-    """Measures the student on collections of other domains too."""
-    if student.system is None or student.documents is not None:
+def _open_suite(suite: list[str] | None, teacher: Any, fits: bool) -> Suite | None:
+    """Opens a suite, where one was named; refuses it unless the student fits."""
+    if suite is not None and not fits:
         raise BadInput("suite: needs a student that is a model and searches the teacher's documents")
-    results.values["suite"] = measure_suite(student.system, open_suite_teacher(teacher), collections, known=known).values
+    return None if suite is None else open_suite(suite, teacher)
+
+
+def _compare_with_known(results: Results, evaluation: EvaluationSet, known: KnownQueries | None) -> None:
+    """Adds how many queries are unlike those that the student was trained on, and warns of many."""
+    if known is not None:
+        results.values["familiarity"] = known.compare(list(evaluation.queries), evaluation.teacher_vectors)
+        warn_of_unknown(evaluation.split, results.values["familiarity"])
 
 
 @dataclass

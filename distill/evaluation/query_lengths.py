@@ -39,7 +39,8 @@ def measure_lengths(measured: Sequence[MeasuredQueries]) -> dict[str, dict[str, 
         measured: what was measured on each collection.
 
     Returns:
-        by group: `queries`, `overlap@10` and its interval, and `retention` as in results.json, of metrics on which the teacher scores.
+        by group: `queries`, `judged_queries`, `overlap@10` and its interval, and `retention` as in results.json, of metrics on which the
+        teacher scores.
     """
     words = np.concatenate([part.words for part in measured])
     overlaps = np.concatenate([part.overlaps for part in measured])
@@ -60,7 +61,7 @@ def measure_lengths(measured: Sequence[MeasuredQueries]) -> dict[str, dict[str, 
             if teacher[metric][chosen].any()
         }
         agreement = {OVERLAP: overlap.value, OVERLAP_INTERVAL: [overlap.low, overlap.high]}
-        groups[name] = {"queries": int(members.sum()), **agreement, "retention": retention}
+        groups[name] = {"queries": int(members.sum()), "judged_queries": int(chosen.sum()), **agreement, "retention": retention}
     return groups
 
 
@@ -84,15 +85,15 @@ def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
 def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str | None:
     """Names the group of lengths of which least is kept, where that is much less than `kept`, the share of all; else None.
 
-    >>> groups = {"1-8": {"queries": 90, "retention": {"ndcg@10": {"value": 0.98}}}}
-    >>> groups["33-64"] = {"queries": 30, "retention": {"ndcg@10": {"value": 0.8}}}
+    >>> groups = {"1-8": {"judged_queries": 90, "retention": {"ndcg@10": {"value": 0.98}}}}
+    >>> groups["33-64"] = {"judged_queries": 30, "retention": {"ndcg@10": {"value": 0.8}}}
     >>> find_worst_length(groups, kept=0.95)
     '80.0% on queries of 33-64 words'
     """
     judged = {
         name: group["retention"][MAIN_METRIC]["value"]
         for name, group in lengths.items()
-        if group["queries"] >= FEWEST and MAIN_METRIC in group["retention"]
+        if group["judged_queries"] >= FEWEST and MAIN_METRIC in group["retention"]
     }
     if not judged:
         return None

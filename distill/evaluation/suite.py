@@ -41,21 +41,30 @@ def evaluate_suite(student: Any, teacher: Any, suite: str | Path | Sequence[str 
     Raises:
         BadInput: a folder is no collection, two have one name, or the teacher's model is not here.
     """
-    sources = open_collections(suite, split)
-    embedder = open_suite_teacher(teacher)
-    return measure_suite(open_system(student), embedder, sources, split)
+    return open_suite(suite, teacher, split).measure(open_system(student))
 
 
-def measure_suite(
-    student: System, teacher: Embedder | System, sources: dict[str, TextSource], split: str = SPLIT, known: KnownQueries | None = None
-) -> SuiteResults:
-    """Measures every collection; the arguments are those of `evaluate_suite`, opened, and a sample of what the student was trained on."""
-    measured = []
-    for name, source in sources.items():
-        vectors = open_teacher_vectors(teacher, source, split)
-        measured.append(measure_collection(name, EvaluationSet(source, split, vectors), student, known))
-    provenance = {**collect_provenance(), "teacher": vectors.provenance, "student": student.fingerprint or student.name}
-    return SuiteResults({**summarise(measured), "provenance": provenance})
+def open_suite(suite: str | Path | Sequence[str | Path], teacher: Any, split: str = SPLIT) -> Suite:
+    """Opens collections and the model of the teacher; the arguments are those of `evaluate_suite`."""
+    return Suite(open_collections(suite, split), open_suite_teacher(teacher), split)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Collections by name, and the teacher that embeds them."""
+
+    sources: dict[str, TextSource]
+    teacher: Embedder | System
+    split: str
+
+    def measure(self, student: System, known: KnownQueries | None = None) -> SuiteResults:
+        """Measures a student on every collection; `known` is a sample of what it was trained on."""
+        measured = []
+        for name, source in self.sources.items():
+            vectors = open_teacher_vectors(self.teacher, source, self.split)
+            measured.append(measure_collection(name, EvaluationSet(source, self.split, vectors), student, known))
+        provenance = {**collect_provenance(), "teacher": vectors.provenance, "student": student.fingerprint or student.name}
+        return SuiteResults({**summarise(measured), "provenance": provenance})
 
 
 def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: str) -> TeacherVectors:
@@ -78,7 +87,12 @@ class MeasuredCollection:
 def measure_collection(name: str, evaluation: EvaluationSet, student: System, known: KnownQueries | None) -> MeasuredCollection:
     """Ranks a collection's documents by teacher and student, and grades both."""
     evaluation.check_judgments()
+    if evaluation.source.qrels(evaluation.split) is None:
+        raise BadInput(f"suite: {name}: its queries of {evaluation.split} are not judged: leave it out")
     vectors = torch.from_numpy(student.encode(list(evaluation.queries), "query"))
+    width = evaluation.teacher_vectors.shape[1]
+    if vectors.shape[1] != width:
+        raise BadInput(f"suite: the student's vectors are {vectors.shape[1]} wide, the teacher's {width}: not one space")
     rankings = {
         TEACHER: evaluation.rank_documents(TEACHER, evaluation.teacher_vectors),
         STUDENT: evaluation.rank_documents(STUDENT, vectors),

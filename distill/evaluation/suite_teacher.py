@@ -38,12 +38,12 @@ def open_suite_teacher(teacher: Any) -> Embedder | System:
     if isinstance(teacher, Encoder):
         teacher = Towers(teacher)
     if isinstance(teacher, Towers):
-        precision = resolve_precision("auto", best_device().type)
+        precision = resolve_precision("fp32", best_device().type)
         maker = Maker(type(teacher.query).__name__, teacher.fingerprint(), precision=precision)
         return LocalTeacher(teacher.prepare_for(best_device()), precision, maker)
     if isinstance(teacher, str | Path):
         try:
-            return load_local_teacher(str(teacher), "auto", None, None, None)
+            return load_local_teacher(str(teacher), "fp32", None, None, None)
         except UnknownKind:
             return open_system(teacher)
     return open_system(teacher)

@@ -101,10 +101,10 @@ def _chart_abroad(run: RunEvidence) -> Iterator[Chart]:
         return
     title = f"Kept {HEADINGS[suite.main_metric]}"
     home = [(f"home, {run.results.values['dataset']}", run.results.main_retention)] if suite.main_metric in run.results.retention else []
-    collections = [(f"{name} (n={part['queries']})", read_kept(part)) for name, part in suite.collections.items()]
+    collections = [(f"{name} (n={part['judged_queries']})", read_kept(part)) for name, part in suite.collections.items()]
     yield interval_chart(f"{title} at home and abroad", "", [*home, ("abroad, mean", suite.main_retention), *collections])
     lengths = [
-        (f"{name} (n={group['queries']})", read_kept(group))
+        (f"{name} (n={group['judged_queries']})", read_kept(group))
         for name, group in suite.values["lengths"].items()
         if suite.main_metric in group["retention"]
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from distill.encoders.tokenizing import Role
 from distill.encoders.towers import is_available, load_maker
@@ -15,7 +17,7 @@ from distill.teachers.embedder import Embedder, encode_set
 from distill.teachers.local import LocalTeacher
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
-from distill.vectors.store import TeacherStore
+from distill.vectors.store import TeacherStore, VectorStore
 
 
 def load_store_teacher(store: TeacherStore) -> LocalTeacher:
@@ -24,7 +26,8 @@ def load_store_teacher(store: TeacherStore) -> LocalTeacher:
     if not is_available(maker):
         raise BadInput(f"suite: {maker.name} embeds the collections, but its vectors {maker.describe_origin()}: its model is not here")
     towers = load_maker(maker).prepare_for(best_device())
-    return LocalTeacher(towers, resolve_precision(maker.precision or "auto", towers.device.type), replace(maker, role=None))
+    precision = resolve_precision(maker.precision or "fp32", towers.device.type)
+    return LocalTeacher(towers, precision, replace(maker, role=None, precision=precision))
 
 
 def embed_into_cache(teacher: Embedder, source: TextSource, split: str) -> TeacherStore:
@@ -38,6 +41,17 @@ def embed_into_cache(teacher: Embedder, source: TextSource, split: str) -> Teach
     folder.parent.mkdir(exist_ok=True)
     with wait_for_lock(folder):
         for name, part, role in sets:
-            if not (folder / name / "manifest.json").exists():
-                encode_set(teacher, part, role, folder / name, alone=True)
+            _embed_set(teacher, part, role, folder / name)
     return TeacherStore(folder)
+
+
+def _embed_set(teacher: Embedder, texts: Texts, role: Role, folder: Path) -> None:
+    """Makes the vectors of a set unless they are there; what is damaged, or begun from another file of the same texts, is made again."""
+    try:
+        if (folder / "manifest.json").exists():
+            VectorStore(folder).verify()
+        else:
+            encode_set(teacher, texts, role, folder, alone=True)
+    except BadInput:
+        shutil.rmtree(folder, ignore_errors=True)
+        encode_set(teacher, texts, role, folder, alone=True)

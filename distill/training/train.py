@@ -68,7 +68,8 @@ def train_student(
             fit_to_end(trainer, module, data, checkpoint)
             if trainer.is_global_zero:
                 weights = load_best_weights(trainer, module, run)
-                sample_known_queries(data).save(run.known_queries)
+                if data.fresh is None:  # what no epoch has again cannot be sampled
+                    sample_known_queries(data).save(run.known_queries)
                 module.save(run.student)
                 log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:

@@ -34,6 +34,13 @@ def test_a_file_keeps_it(tmp_path: Path):
         load_known_queries(tmp_path / "odd.npz")
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "known.npz").write_bytes(content)
+    with pytest.raises(BadInput, match=r"known\.npz: "):
+        load_known_queries(tmp_path / "known.npz")
+
+
 def test_the_training_queries_are_sampled(source_root: Path, store_folder: Path, monkeypatch: pytest.MonkeyPatch):
     data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder))
     data.setup("fit")

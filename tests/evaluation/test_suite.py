@@ -167,3 +167,28 @@ def test_the_verb_measures_without_a_source(results, suite, run_folder, teacher_
     assert "is below --at_least 1.9" in printed and "mean of 2" in printed
     saved = json.loads((tmp_path / "suite.json").read_text())["suite"]
     assert saved["retention"] == results.values["retention"]
+
+
+def test_damaged_vectors_in_the_cache_are_made_again(tmp_path, run_folder, teacher_folder, monkeypatch):
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    folder = write_collection(tmp_path / "east", (3, 7), seed=3)
+    before = evaluate_suite(run_folder / "student", teacher_folder, folder)
+    for shard in (tmp_path / "cache").glob("suite/*/documents/00000.npy"):
+        with open(shard, "r+b") as file:
+            file.seek(-900, 2)
+            file.write(bytes(800))
+    assert evaluate_suite(run_folder / "student", teacher_folder, folder).collections == before.collections
+
+
+def test_a_collection_without_judgments_says_so(tmp_path, run_folder, teacher_folder):
+    (tmp_path / "ms").mkdir()
+    (tmp_path / "ms" / "collection.tsv").write_text("d1\triver\nd2\tocean\n")
+    (tmp_path / "ms" / "queries.test.tsv").write_text("q1\told river\n")
+    with pytest.raises(BadInput, match="ms: its queries of test are not judged"):
+        evaluate_suite(run_folder / "student", teacher_folder, tmp_path / "ms")
+
+
+def test_options_of_a_source_are_refused_without_one(suite, run_folder, teacher_folder, capsys):
+    models = ["--student", run_folder / "student", "--teacher", teacher_folder, "--suite", suite]
+    assert distill("evaluate", *models, "--documents", "student") == 2
+    assert "are of a --source" in capsys.readouterr().err
