@@ -67,23 +67,23 @@ class Abroad:
         tokens = student.encoder.token_ids(collection.queries.read(rows), "query")
         precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
         vectors = torch.from_numpy(encode_token_ids(student.encoder, tokens, precision)).to(student.device)  # [n, D]
-        found = collection.rank_documents(rows, vectors, self.top)
+        ranked = collection.rank_documents(rows, vectors, self.top)
         overlap = Overlap(10).to(student.device)
-        overlap.update(torch.from_numpy(teacher).to(student.device), torch.from_numpy(found).to(student.device))
-        ndcg = self._measure_ndcg(collection, rows, found, student.device)
+        overlap.update(torch.from_numpy(teacher).to(student.device), torch.from_numpy(ranked).to(student.device))
+        ndcg = self._measure_ndcg(collection, rows, ranked, student.device)
         return {OVERLAP: float(overlap.compute()), RETENTION: ndcg / teacher_ndcg}
 
     def _rank_by_teacher(self, collection: DevCollection, rows: np.ndarray, device: torch.device) -> tuple[np.ndarray, float]:
         vectors = torch.from_numpy(collection.teacher[rows]).float().to(device)
-        found = collection.rank_documents(rows, vectors, self.top)
-        ndcg = self._measure_ndcg(collection, rows, found, device)
+        ranked = collection.rank_documents(rows, vectors, self.top)
+        ndcg = self._measure_ndcg(collection, rows, ranked, device)
         if ndcg == 0:
             raise BadInput(f"data.dev_suite: {collection.name}: the teacher's nDCG@10 is 0, so there is nothing to retain: leave it out")
-        return found, ndcg
+        return ranked, ndcg
 
-    def _measure_ndcg(self, collection: DevCollection, rows: np.ndarray, found: np.ndarray, device: torch.device) -> float:
+    def _measure_ndcg(self, collection: DevCollection, rows: np.ndarray, ranked: np.ndarray, device: torch.device) -> float:
         ids = [collection.queries.ids[row] for row in rows.tolist()]
         judged = collection.qrels.judged_positions(ids)
         judged_ids = [ids[position] for position in judged]
         corpus = collection.documents.ids
-        return measure_judged(collection.qrels, judged_ids, corpus, found[judged], collection.relevant_from, device)["ndcg@10"]
+        return measure_judged(collection.qrels, judged_ids, corpus, ranked[judged], collection.relevant_from, device)["ndcg@10"]

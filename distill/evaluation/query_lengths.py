@@ -13,7 +13,7 @@ from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
 
 LONGEST = (8, 16, 32, 64)  # words of the longest query of each group but the last
 RESAMPLES = 2_000  # a group is one row of a table, not the verdict
-FEWEST = 20  # queries of a group that a verdict may name
+FEWEST = 20  # judged queries of a group that a verdict may name
 MUCH_LESS = 0.05  # of retention, below that of all queries
 
 

@@ -37,8 +37,8 @@ def write_card(folder: Path, run: RunFolder, student: Encoder, teacher: Encoder 
     try:
         card = render_card(run, student, teacher, teacher_name, has_router, latency, index)
     except (UndefinedError, *READING_ERRORS) as error:
-        found = ", ".join(str(file) for file in files if file.exists())
-        raise BadInput(f"{found}: not as distill wrote them ({one_line(error)}): restore them, or measure again") from error
+        names = ", ".join(str(file) for file in files if file.exists())
+        raise BadInput(f"{names}: not as distill wrote them ({one_line(error)}): restore them, or measure again") from error
     path = folder / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != card:
         with write_atomically(path) as temporary:
