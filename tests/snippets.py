@@ -151,7 +151,8 @@ def make_world(root: Path) -> Path:
             shutil.copy(root / "data" / "msmarco-dl" / f"{kind}.dev.tsv", root / "data" / "msmarco-dl" / f"{kind}.{split}.tsv")
     for corpus in ("beir", "mycorpus"):
         to_beir(root / "data" / "msmarco", root / "data" / corpus)
-    to_beir(root / "data" / "msmarco", root / "data" / "others" / "one")  # collections of other domains
+    for folder in ("others/one", "others/two", "watched/three"):  # collections of other domains
+        to_beir(root / "data" / "msmarco", root / "data" / folder)
     shutil.copytree(ROOT / "conf", root / "conf")
     write_existing_vectors(root)
     write_company_files(root)

@@ -287,6 +287,7 @@ class RetrievalData(SplitDataModule):
         """Returns every store that a training reads, by name; the name of a further teacher's store begins with the teacher's name."""
         own = [self.store.documents, *self.teacher.queries.stores, *self.dev_vectors.stores]
         stores = {store.folder.name: store for store in own}
+        stores |= {f"{collection.name}/documents": collection.documents for collection in self.dev_collections}
         for name, teacher in self.teachers.items():
             if isinstance(teacher, StoredTeacher | StoredPairs):
                 stores |= {f"{name}/{store.folder.name}": store for store in teacher.stores}

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from distill.records import BadInput
 from distill.teachers.cached import embed_into_cache, load_store_teacher
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.matching_ids import check_judged_documents
@@ -27,7 +26,7 @@ class DevCollection:
     Attributes:
         name: of its folder.
         queries: its Q queries.
-        teacher: [Q, D] the teacher's vectors of them.
+        teacher_queries: [Q, D] the teacher's vectors of them.
         documents: the teacher's vectors of its documents.
         qrels: its judgments.
         relevant_from: lowest grade that MRR and recall count as relevant.
@@ -36,14 +35,14 @@ class DevCollection:
 
     name: str
     queries: Texts
-    teacher: np.ndarray
+    teacher_queries: np.ndarray
     documents: VectorStore
     qrels: Qrels
     relevant_from: int
     own_documents: np.ndarray | None
 
     def rank_documents(self, rows: np.ndarray, vectors: Tensor, k: int) -> np.ndarray:
-        """Returns the k documents [n, k] nearest to the vectors [n, D] of the queries in `rows` [n]; rows of -1 are padding."""
+        """Returns the k documents [n, k] nearest to the vectors [n, D] of the queries in `rows` [n]; -1 stands for none."""
         left_out = None if self.own_documents is None else self.own_documents[rows]
         return search(vectors, self.documents, min(k, len(self.documents)), left_out=left_out)[1].cpu().numpy()
 
@@ -69,9 +68,7 @@ def open_dev_suite(folders: Sequence[str], store: TeacherStore) -> list[DevColle
         ids = vectors.documents.ids
         check_judged_documents(source, SPLIT, ids)
         own = find_own_documents(source, SPLIT, queries.ids, ids)
+        all_queries = teacher.take(np.arange(len(queries)))
         qrels = source.qrels(SPLIT) or Qrels({})
-        if not len(qrels.judged_positions(list(queries.ids))):
-            raise BadInput(f"data.dev_suite: {name}: no query of {SPLIT} is judged: leave it out")
-        every = np.arange(len(queries))
-        opened.append(DevCollection(name, queries, teacher.take(every), vectors.documents, qrels, source.relevant_from, own))
+        opened.append(DevCollection(name, queries, all_queries, vectors.documents, qrels, source.relevant_from, own))
     return opened

@@ -72,19 +72,23 @@ def load_known_queries(path: Path) -> KnownQueries | None:
 
 
 def sample_known_queries(data: RetrievalData) -> KnownQueries:
-    """Samples the training queries of a data module, after its `setup`; generated ones are left out, as no epoch has the same.
+    """Samples the training queries of a data module, after its `setup`; those of `data.fresh` are left out, as no epoch has the same.
 
-    Every set of queries counts as often as an epoch draws from it.
+    Half of the sample is of the splits, half of the extra files, each of which counts as often as an epoch draws from it.
     """
     queries = data.training_queries
     draws = queries.count_draws(data.query_shares, data.query_files)
     starts = np.cumsum([0, *(size for size, _ in draws)])
-    total = sum(number for _, number in draws)
-    rows = [
-        start + evenly_spaced_rows(size, max(1, round(SAMPLE * number / total)))
-        for start, (size, number) in zip(starts, draws, strict=False)
-        if size and number
-    ]
+    number_of_splits = len(queries.splits)
+    groups = [range(number_of_splits), range(number_of_splits, len(draws))]
+    groups = [group for group in groups if sum(draws[place].number for place in group)]
+    rows = []
+    for group in groups:
+        share = SAMPLE / len(groups) / sum(draws[place].number for place in group)  # of each query that is drawn
+        for place in group:
+            size, number = draws[place]
+            if size and number:
+                rows.append(starts[place] + evenly_spaced_rows(size, max(1, round(share * number))))
     sample = np.concatenate(rows)
     words = [len(text.split()) for text in queries.read(sample)]
     vectors = normalize(torch.from_numpy(data.teacher.queries.take(sample)).float(), dim=-1)

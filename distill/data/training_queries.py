@@ -118,13 +118,13 @@ def select_training_queries(
         files: extra files of queries; DOCUMENTS stands for the source's documents.
         scored: candidates that a cross encoder has scored; unless it is empty, queries without scored candidates are left out.
         candidates: number of scored candidates that a query needs.
-        measured_on: further queries that the student is measured on, which the extra files must not have.
+        measured_on: further queries that the student is measured on, beside those of the source.
     """
     removed = source.removed_from_train if TRAIN in parts else 0
     splits, extra = [], []
     for part in parts:
         all_texts = source.queries(part)
-        texts = source.remove_leaked(all_texts, parts)
+        texts = remove_measured(source.remove_leaked(all_texts, parts), measured_on)
         removed += len(all_texts) - len(texts)
         if scored:
             texts = keep_scored_queries(texts, part, scored[part], candidates)
@@ -133,13 +133,19 @@ def select_training_queries(
     for path in files:
         is_corpus = path == DOCUMENTS
         all_texts = source.documents() if is_corpus else QueryFile(path).queries()
-        texts = source.remove_leaked(all_texts, parts)
-        texts = texts.subset(np.flatnonzero(~texts.duplicate_mask(measured_on)), name=DOCUMENTS if is_corpus else None)
+        texts = remove_measured(source.remove_leaked(all_texts, parts), measured_on)
+        if is_corpus:
+            texts = texts.subset(np.arange(len(texts)), name=DOCUMENTS)
         if is_leader():
             log.info(f"{path}: {len(texts)} queries, {len(all_texts) - len(texts)} more left out, because another split has them too")
         extra.append(QuerySet(texts, all_texts.fingerprints("document" if is_corpus else "query")))
     refuse_shared_names([*splits, *extra])
     return TrainingQueries(splits, extra, removed)
+
+
+def remove_measured(texts: Texts, measured_on: Sequence[Texts]) -> Texts:
+    """Returns the texts that none of these sets of queries has."""
+    return texts.subset(np.flatnonzero(~texts.duplicate_mask(measured_on))) if measured_on else texts
 
 
 def read_scored_parts(folder: str, source: TextSource, split: str, candidates: int) -> ScoredCandidates:

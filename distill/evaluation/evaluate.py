@@ -22,7 +22,7 @@ from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
 from distill.evaluation.results import Results
 from distill.evaluation.run_texts import embed_corpus, open_run_texts
-from distill.evaluation.suite import Suite, open_suite
+from distill.evaluation.suite import open_suite_if_named
 from distill.evaluation.systems import System, open_system
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import best_device
@@ -69,7 +69,7 @@ def evaluate(
     """
     refuse_unknown_choices(evaluate, {"documents": documents})
     check_names(baselines or {})
-    abroad = _open_suite(suite, teacher, not isinstance(student, np.ndarray | Tensor) and documents == "teacher")
+    abroad = open_suite_if_named(suite, teacher, not isinstance(student, np.ndarray | Tensor) and documents == "teacher")
     source = open_source(texts)
     teacher_vectors, teacher_model = open_teacher(teacher, source, split)
     evaluation = EvaluationSet(source, split, teacher_vectors)
@@ -118,7 +118,7 @@ def evaluate_run(
     check_names(baselines or {})
     towers = load_towers(str(folder.require_student()))
     texts, opened = open_run_texts(folder, source, store)
-    abroad = _open_suite(suite, opened, folder.inherits_documents)
+    abroad = open_suite_if_named(suite, opened, folder.inherits_documents, folder.settings()["data"].get("dev_suite") or ())
     known = load_known_queries(folder.known_queries)  # before hours are spent: the file may be damaged
     evaluation = EvaluationSet(texts, split, StoredVectors(texts, opened))
     evaluation.queries.refuse_odd_ids()
@@ -137,13 +137,6 @@ def evaluate_run(
         results.values["suite"] = abroad.measure(student.system, known).values
         results.save(destination)
     return results
-
-
-def _open_suite(suite: list[str] | None, teacher: Any, fits: bool) -> Suite | None:
-    """Opens a suite, where one was named; refuses it unless the student fits."""
-    if suite is not None and not fits:
-        raise BadInput("suite: needs a student that is a model and searches the teacher's documents")
-    return None if suite is None else open_suite(suite, teacher)
 
 
 def _compare_with_known(results: Results, evaluation: EvaluationSet, known: KnownQueries | None) -> None:

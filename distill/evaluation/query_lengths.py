@@ -11,9 +11,9 @@ from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, ST
 from distill.evaluation.measured_queries import MeasuredQueries
 from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
 
-LONGEST = (8, 16, 32, 64)  # words of the longest query of each group but the last
+GROUP_ENDS = (8, 16, 32, 64)  # groups of 1-8, 9-16, 17-32, 33-64, and of 65 words or more
 RESAMPLES = 2_000  # a group is one row of a table, not the verdict
-FEWEST = 20  # judged queries of a group that a verdict may name
+FEWEST = 20  # judged queries that a group needs to be named in the verdict
 MUCH_LESS = 0.05  # of retention, below that of all queries
 
 
@@ -23,9 +23,9 @@ def split_by_length(words: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     >>> [(name, members.tolist()) for name, members in split_by_length(np.array([3, 70, 8]))]
     [('1-8', [True, False, True]), ('65+', [False, True, False])]
     """
-    group = np.searchsorted(LONGEST, words)  # [Q]
-    starts = [1, *(longest + 1 for longest in LONGEST)]
-    names = [f"{start}-{end}" for start, end in zip(starts, LONGEST, strict=False)] + [f"{starts[-1]}+"]
+    group = np.searchsorted(GROUP_ENDS, words)  # [Q]
+    starts = [1, *(end + 1 for end in GROUP_ENDS)]
+    names = [f"{start}-{end}" for start, end in zip(starts, GROUP_ENDS, strict=False)] + [f"{starts[-1]}+"]
     for number, name in enumerate(names):
         members = group == number
         if members.any():
@@ -85,17 +85,20 @@ def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
 def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str | None:
     """Names the group of lengths of which least is kept, where that is much less than `kept`, the share of all; else None.
 
-    >>> groups = {"1-8": {"judged_queries": 90, "retention": {"ndcg@10": {"value": 0.98}}}}
-    >>> groups["33-64"] = {"judged_queries": 30, "retention": {"ndcg@10": {"value": 0.8}}}
+    >>> groups = {"1-8": {"judged_queries": 90, "retention": {"ndcg@10": {"value": 0.98, "ci95": [0.96, 1.0]}}}}
+    >>> groups["33-64"] = {"judged_queries": 30, "retention": {"ndcg@10": {"value": 0.8, "ci95": [0.7, 0.9]}}}
     >>> find_worst_length(groups, kept=0.95)
     '80.0% on queries of 33-64 words'
     """
-    judged = {
-        name: group["retention"][MAIN_METRIC]["value"]
-        for name, group in lengths.items()
-        if group["judged_queries"] >= FEWEST and MAIN_METRIC in group["retention"]
-    }
-    if not judged:
+    least = {}
+    for name, group in lengths.items():
+        retention = group["retention"].get(MAIN_METRIC)
+        if retention is None or group["judged_queries"] < FEWEST:
+            continue
+        is_less = retention["value"] < kept - MUCH_LESS and retention["ci95"][1] < kept  # not by chance
+        if is_less:
+            least[name] = retention["value"]
+    if not least:
         return None
-    worst = min(judged, key=lambda name: judged[name])
-    return f"{judged[worst]:.1%} on queries of {worst} words" if judged[worst] < kept - MUCH_LESS else None
+    worst = min(least, key=lambda name: least[name])
+    return f"{least[worst]:.1%} on queries of {worst} words"

@@ -34,7 +34,7 @@ def embed_corpus(run: RunFolder, towers: Towers, source: TextSource) -> VectorSt
     precision = resolve_precision("auto" if mixed else "fp32", towers.device.type)
     maker = Maker(str(run.student), towers.fingerprint(), precision=precision)
     documents = source.documents()
-    folder = run.path / "documents" / fingerprint(documents.fingerprint, maker.fingerprint)
+    folder = run.path / "documents" / fingerprint(documents.fingerprint, maker.fingerprint, precision)
     if not (folder / "manifest.json").exists():
         encode_set(LocalTeacher(towers, precision, maker), documents, "document", folder)
     return VectorStore(folder)

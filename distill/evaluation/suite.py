@@ -18,12 +18,13 @@ from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.suite_results import SuiteResults
 from distill.evaluation.suite_teacher import open_suite_teacher
 from distill.evaluation.systems import System, open_system
+from distill.files.progress import log
 from distill.files.provenance import collect_provenance
 from distill.metrics.retention import NOTHING_TO_RETAIN, Interval, bootstrap_mean, bootstrap_of_means, bootstrap_ratio
 from distill.records import BadInput
 from distill.teachers.cached import embed_into_cache
 from distill.teachers.embedder import Embedder
-from distill.texts.suite import SPLIT, open_collections
+from distill.texts.suite import SPLIT, list_collections, open_collections
 from distill.texts.text_source import TextSource
 
 
@@ -49,6 +50,23 @@ def open_suite(suite: str | Path | Sequence[str | Path], teacher: Any, split: st
     return Suite(open_collections(suite, split), open_suite_teacher(teacher), split)
 
 
+def open_suite_if_named(suite: list[str] | None, teacher: Any, fits: bool, watched: Sequence[str] = ()) -> Suite | None:
+    """Opens a suite, where one was named; refuses it unless the student fits.
+
+    Warns of collections in the folders `watched`, by which the student's checkpoint was chosen.
+    """
+    if suite is None:
+        return None
+    if not fits:
+        raise BadInput("suite: needs a student that is a model and searches the teacher's documents")
+    opened = open_suite(suite, teacher)
+    paths = {path.resolve() for folder in map(Path, watched) if folder.is_dir() for path in list_collections(folder)}
+    chosen_by = [name for name, source in opened.sources.items() if source.root is not None and source.root.resolve() in paths]
+    if chosen_by:
+        log.warning(f"suite: {', '.join(chosen_by)}: data.dev_suite chose the checkpoint by them: report the others")
+    return opened
+
+
 @dataclass(frozen=True)
 class Suite:
     """Collections by name, and the teacher that embeds them."""
@@ -59,11 +77,12 @@ class Suite:
 
     def measure(self, student: System, known: KnownQueries | None = None) -> SuiteResults:
         """Measures a student on every collection; `known` is a sample of what it was trained on."""
-        measured = []
+        measured, teacher = [], None
         for name, source in self.sources.items():
             vectors = open_teacher_vectors(self.teacher, source, self.split)
             measured.append(measure_collection(name, EvaluationSet(source, self.split, vectors), student, known))
-        provenance = {**collect_provenance(), "teacher": vectors.provenance, "student": student.fingerprint or student.name}
+            teacher = vectors.provenance  # the same for each
+        provenance = {**collect_provenance(), "teacher": teacher, "student": student.fingerprint or student.name}
         return SuiteResults({**summarise(measured), "provenance": provenance})
 
 
@@ -76,7 +95,14 @@ def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: 
 
 @dataclass(frozen=True)
 class MeasuredCollection:
-    """A collection's name, its number of documents, what was measured of its queries, and how many of these are unlike known ones."""
+    """What was measured on a collection.
+
+    Attributes:
+        name: of its folder.
+        documents: number of its documents.
+        queries: what was measured on each of its queries.
+        familiarity: how many of them are unlike training queries; None where these are not known.
+    """
 
     name: str
     documents: int
@@ -87,8 +113,6 @@ class MeasuredCollection:
 def measure_collection(name: str, evaluation: EvaluationSet, student: System, known: KnownQueries | None) -> MeasuredCollection:
     """Ranks a collection's documents by teacher and student, and grades both."""
     evaluation.check_judgments()
-    if evaluation.source.qrels(evaluation.split) is None:
-        raise BadInput(f"suite: {name}: its queries of {evaluation.split} are not judged: leave it out")
     vectors = torch.from_numpy(student.encode(list(evaluation.queries), "query"))
     width = evaluation.teacher_vectors.shape[1]
     if vectors.shape[1] != width:

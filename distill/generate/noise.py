@@ -77,6 +77,8 @@ class Noise(Generator):
             del words[int(rng.random() * len(words))]
 
     def _infill(self, words: list[str], rng: random.Random) -> None:
+        if not self._corpus_words:  # documents of numbers alone
+            return
         for word in rng.choices(self._corpus_words, cum_weights=self._corpus_weights, k=self._count_affected(words)):
             start = int(rng.random() * (len(words) + 1))
             length = int(rng.random() * min(LONGEST_INFILLED + 1, len(words)))

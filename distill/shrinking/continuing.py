@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from distill.evaluation.fields import STUDENT, TEACHER
 from distill.evaluation.results import Results
 from distill.files.atomic import write_atomically, write_json
 from distill.files.progress import log
+from distill.generate.filters import RealQueries, split_words
 from distill.metrics.ranking import overlap
 from distill.metrics.retention import Interval, bootstrap_mean
 from distill.modules.student import StudentModule
@@ -25,7 +27,7 @@ from distill.run import Run
 from distill.shrinking.replay import choose_shares, make_noise
 from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.splits import DEV, Pool
-from distill.shrinking.texts import CROPS, NOISE, SUMMARY, JobTexts, open_texts, write_extra
+from distill.shrinking.texts import CROPS, NOISE, PIECES, SUMMARY, JobTexts, open_texts, write_extra
 from distill.shrinking.training import make_data, train_in_time
 from distill.shrinking.vectors import link_set, list_query_sets
 from distill.teachers.embedder import Embedder
@@ -98,9 +100,13 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
     extra = [path for path in old.extra if path.stem != NOISE]
     for path in [*old_folder.glob("queries.*.jsonl"), *old_folder.glob("qrels.*.tsv"), *extra]:
         shutil.copyfile(path, folder / earlier_file(path.name))
+    # texts cut from documents, which are learnt from again: no query that is measured on may have the words of one
+    cut = RealQueries([QueryFile(str(path)).queries() for path in extra if path.stem in (CROPS, PIECES)], [])
     known = [*(old.source.queries(split) for split in old.source.splits()), *(QueryFile(str(path)).queries() for path in extra)]
-    pool = Pool(known)
-    pool.add(read_queries(request.queries, request.text_field, request.id_field))
+    pool, new = Pool(known), read_queries(request.queries, request.text_field, request.id_field)
+    unlike_cut = [row for row, query in enumerate(new) if not cut.is_evaluation_query(split_words(query))]
+    pool.add(new.subset(np.array(unlike_cut, np.int64)))
+    pool.removed += len(new) - len(unlike_cut)
     if pool.removed:
         log.info(f"{pool.removed} of the new queries left out: the earlier job learnt from them or was measured on them")
     parts = {name: part.queries for name, part in pool.divide(needs_dev=True).items()}
@@ -111,7 +117,7 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
     if noise:  # many new queries need none
         write_extra(folder, NOISE, Texts.from_lists([f"noise-{number}" for number in range(len(noise))], noise, name=NOISE))
     counts = {**{name: len(queries) for name, queries in parts.items()}, NOISE: len(noise)}
-    unchanged = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS) if name in old.summary}
+    unchanged = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS, PIECES) if name in old.summary}
     return {**counts, **unchanged, "queries": "given", "removed": pool.removed}
 
 
@@ -141,12 +147,20 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     module = partial(StudentModule, spec, start_from=start, learning_rate=LEARNING_RATE)
     run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
     best = max(run.history["dev/overlap@10"].values)
-    if best < before and job.read("kept") is None:
+    if best <= before and job.read("kept") is None:
         log.info(f"it became no better (best {best:.1%}): the earlier student is kept")
-        with write_atomically(run.folder.student) as temporary:
-            shutil.copytree(previous.folder.student, temporary)
+        keep_earlier_student(run, previous)
         job.write("kept", BEFORE)
     return run
+
+
+def keep_earlier_student(run: Run, previous: Run) -> None:
+    """Puts the earlier student, and what is known of the queries that it learnt from, in the place of the new one."""
+    run.folder.known_queries.unlink(missing_ok=True)
+    if previous.folder.known_queries.exists():
+        shutil.copyfile(previous.folder.known_queries, run.folder.known_queries)
+    with write_atomically(run.folder.student) as temporary:
+        shutil.copytree(previous.folder.student, temporary)
 
 
 def compare_before_and_after(run: Run, texts: JobTexts, previous: Run) -> list[Change]:

@@ -1,4 +1,4 @@
-"""Queries cut out of documents, for jobs that have few real ones or none."""
+"""Queries cut out of documents: crops like a user's own queries, where there are few of these, and pieces of every length."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import numpy as np
 
 from distill.generate.crop import DEFAULT_KINDS, Crop
 from distill.generate.filters import Filters, RealQueries, find_drop_reasons
-from distill.generate.statistics import assume_statistics, measure_statistics
+from distill.generate.statistics import Statistics, assume_statistics, measure_statistics
 from distill.texts.texts import Texts
 
 FEW_QUERIES = 5_000  # with fewer real queries than this, crops are mixed in: experiments/generation/RESULT.md
 MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
+MOST_PIECES = 12_000
+PIECES_PER_DOCUMENT = 20  # at most
 SPARE = 1.4  # crops made for each one kept, as duplicates are dropped
 # texts longer than queries help on queries that are unlike those at home
 KINDS = {**DEFAULT_KINDS, "snippets": 0.15}
+LIKE_QUERIES = Filters()
+OF_ANY_LENGTH = Filters(most_words=10_000)
 
 
 def make_crops(documents: Texts, queries: Texts | None, evaluation: Sequence[Texts], seed: int = 0) -> list[str]:
@@ -33,18 +37,42 @@ def make_crops(documents: Texts, queries: Texts | None, evaluation: Sequence[Tex
         up to 12,000 texts, fewer of few documents.
     """
     count = min(MOST_CROPS, CROPS_PER_DOCUMENT * len(documents))
-    generator = Crop(KINDS)
-    generator.set_statistics(assume_statistics(documents) if queries is None else measure_statistics(queries, documents))
+    statistics = assume_statistics(documents) if queries is None else measure_statistics(queries, documents)
+    return drop_repeated(cut(documents, KINDS, statistics, count, seed), evaluation, queries or [])[:count]
+
+
+def make_pieces(documents: Texts, evaluation: Sequence[Texts], seed: int = 0) -> list[str]:
+    """Cuts texts of 3 to 160 words out of documents, for queries of other kinds and lengths than those at hand.
+
+    Args:
+        documents: what to cut from.
+        evaluation: sets of queries that no piece may repeat.
+        seed: seed of every random choice.
+
+    Returns:
+        up to 12,000 texts, fewer of few documents.
+    """
+    count = min(MOST_PIECES, PIECES_PER_DOCUMENT * len(documents))
+    pieces = cut(documents, {"pieces": 1.0}, assume_statistics(documents), count, seed)
+    return drop_repeated(pieces, evaluation, [], OF_ANY_LENGTH)[:count]
+
+
+def cut(documents: Texts, kinds: dict[str, float], statistics: Statistics, count: int, seed: int) -> list[str]:
+    """Cuts about 1.4 times `count` texts out of documents, in random order, some of them twice."""
+    generator = Crop(kinds)
+    generator.set_statistics(statistics)
     numbers = np.random.default_rng(seed).integers(len(documents), size=round(SPARE * count))
     rows, counts = np.unique(numbers, return_counts=True)
-    crops = generator.write(documents.read(rows), counts.tolist(), random.Random(seed), lambda _: None)
-    candidates = [crop for of_document in crops for crop in of_document if crop.strip()]
-    random.Random(seed).shuffle(candidates)  # else the cut below would drop the last documents
-    return drop_repeated(candidates, evaluation, queries or [])[:count]
+    texts = generator.write(documents.read(rows), counts.tolist(), random.Random(seed), lambda _: None)
+    candidates = [text for of_document in texts for text in of_document if text.strip()]
+    random.Random(seed).shuffle(candidates)  # else the last documents would be dropped with what is spare
+    return candidates
 
 
-def drop_repeated(candidates: Sequence[str], evaluation: Sequence[Texts], queries: Iterable[str]) -> list[str]:
+def drop_repeated(
+    candidates: Sequence[str], evaluation: Sequence[Texts], queries: Iterable[str], filters: Filters = LIKE_QUERIES
+) -> list[str]:
     """Returns the candidates once each, without those that have the words of an evaluation query, or are one of the real queries."""
-    reasons, keys = find_drop_reasons(candidates, Filters(), RealQueries(evaluation, queries))
+    reasons, keys = find_drop_reasons(candidates, filters, RealQueries(evaluation, queries))
     text_by_key = {key: text for key, text, reason in zip(keys.tolist(), candidates, reasons, strict=True) if reason is None}
     return list(text_by_key.values())

@@ -17,6 +17,7 @@ from distill.files.configs import to_config
 from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.files.locks import lock_folder
 from distill.records import BadInput
+from distill.shrinking.general import CORPUS_FILES, read_general
 from distill.texts.sources import open_source
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -28,7 +29,6 @@ TEXTS, STORE = "texts", "store"  # folders in the job's folder
 LOCKED = ".job"  # folder whose lock a running job has; training has that of the job's folder
 # files of a folder of texts whose content is part of what was asked for; that of the documents is compared with their vectors
 SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
-CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection.tsv.gz")
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,18 @@ class Request:
     trust: bool = False
     trust_remote_code: bool = False
     keep_own_documents: bool = False
+    general: Any = None
 
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:
             raise BadInput("teacher: give a hub name, a folder, a server's address or a store")
-        names = ("documents", "judgments", "size", "vectors", "source", "backbone", "keep_own_documents")
-        others = [name for name in names if getattr(self, name) not in (None, False)]
+        names = ("documents", "judgments", "size", "vectors", "source", "backbone", "keep_own_documents", "general")
+        others = [name for name in names if getattr(self, name) is not None and getattr(self, name) is not False]
         if self.continue_from is not None and (others or self.queries is None):
             reason = f"{others[0]} is that of the earlier job: leave it out" if others else "give the new queries as --queries"
             raise BadInput(f"continue: {self.continue_from}: {reason}")
         refuse_other_kinds("queries", self.queries)
+        refuse_other_kinds("general", self.general)
         if not isinstance(self.documents, Index):
             refuse_other_kinds("documents", self.documents)
         if not 0 < self.minutes < float("inf"):
@@ -121,7 +123,7 @@ class Request:
             return self.teacher
         return None if self.index is None else self.index.teacher
 
-    @property
+    @cached_property
     def text_source(self) -> TextSource | None:
         """The source of texts that was given, as an object or as a folder in BEIR or MS MARCO layout; None where files were given."""
         if self.source is not None:
@@ -139,6 +141,11 @@ class Request:
             return find_corpus_file(Path(self.documents))
         return self.documents
 
+    @cached_property
+    def general_texts(self) -> Texts | None:
+        """The general texts that were given."""
+        return None if self.general is None else read_general(self.general)
+
     def describe(self) -> dict[str, Any]:
         """Returns what determines the result, as plain values; `minutes` does not once the number of epochs is chosen."""
         return {
@@ -147,6 +154,7 @@ class Request:
             "queries": _describe_texts(self.queries),
             "documents": _describe_texts(self.documents if self.document_file is None else self.document_file),
             "judgments": _describe_texts(self.judgments),
+            "general": _describe_texts(self.general, large=True),
             "fields": self.field_names,
             "text_field": self.text_field,
             "id_field": self.id_field,
@@ -185,8 +193,8 @@ def _describe_teacher(teacher: Any) -> str:
     return str(Path(teacher).resolve()) if Path(teacher).is_dir() else str(teacher)
 
 
-def _describe_texts(given: Any) -> str | None:
-    """Returns a fingerprint of the content of a file, a list or a folder, in which large files of documents are left out; or None."""
+def _describe_texts(given: Any, large: bool = False) -> str | None:
+    """Returns a fingerprint of the content of a file, a list or a folder, whose large files of documents count with `large`; or None."""
     if given is None:
         return None
     if isinstance(given, Texts):
@@ -195,10 +203,13 @@ def _describe_texts(given: Any) -> str | None:
         return fingerprint(to_config(given)) if isinstance(given, list | tuple) else type(given).__name__
     path = Path(given)
     if path.is_dir():
-        files = sorted({file for pattern in SMALL_FILES for file in path.glob(pattern) if file.name not in CORPUS_FILES})
+        patterns = [*SMALL_FILES, *(CORPUS_FILES if large else ())]
+        files = sorted({file for pattern in patterns for file in path.glob(pattern) if large or file.name not in CORPUS_FILES})
         return fingerprint([(file.name, file_fingerprint(file)) for file in files])
-    file = path if path.is_file() else Path(str(given).rpartition(":")[0])  # log.csv:query
-    return file_fingerprint(file) if file.is_file() else str(given)
+    if path.is_file():
+        return file_fingerprint(path)
+    file, _, name = str(given).rpartition(":")  # log.csv:query
+    return fingerprint(file_fingerprint(Path(file)), name) if Path(file).is_file() else str(given)
 
 
 class Job:

@@ -48,6 +48,7 @@ def shrink(
     trust: bool = False,
     trust_remote_code: bool = False,
     keep_own_documents: bool = False,
+    general: Any = None,
 ) -> Run:
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
@@ -73,6 +74,7 @@ def shrink(
         trust: whether the earlier job's files may name code of other packages, which is then imported; not for one from somebody else.
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before.
         keep_own_documents: whether a document that has a query's id may be found for it, as in MS MARCO, where both are just numbered.
+        general: texts of other subjects to cut queries from too: such a file, list or folder, or a data set of the hub, e.g. BeIR/nq.
 
     Returns:
         The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.

@@ -68,14 +68,14 @@ class Pool:
         self._known_ids.add(unique)
         return unique
 
-    def divide(self, needs_dev: bool) -> dict[str, Split]:
-        """Divides the pool into train, holdout and, where there is no other, dev; a hash of its id decides where a query belongs."""
+    def divide(self, needs_dev: bool, needs_holdout: bool = True) -> dict[str, Split]:
+        """Divides the pool into train and, where there are no others, holdout and dev; a hash of its id decides where a query belongs."""
         if len(self.ids) < LEAST_QUERIES:
             fix = f"give {LEAST_QUERIES} or more, or documents without queries"
             raise BadInput(f"queries: {len(self.ids)} usable ones to learn from ({self.removed} repeated or measured on): {fix}")
         queries = Texts.from_lists(self.ids, self.texts, name="queries")
         by_hash = np.argsort(hash_values(id_.encode() for id_ in self.ids), kind="stable")
-        holdout = min(MOST_HOLDOUT, max(1, len(by_hash) // HOLDOUT_SHARE))
+        holdout = min(MOST_HOLDOUT, max(1, len(by_hash) // HOLDOUT_SHARE)) if needs_holdout else 0
         dev = min(MOST_DEV, max(1, len(by_hash) // DEV_SHARE)) if needs_dev else 0
         rows = {HOLDOUT: by_hash[:holdout], DEV: by_hash[holdout : holdout + dev], TRAIN: by_hash[holdout + dev :]}
         return {name: Split(queries.subset(np.sort(part))) for name, part in rows.items() if len(part)}

@@ -12,9 +12,20 @@ import numpy as np
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.progress import log
 from distill.records import BadInput
-from distill.shrinking.crops import FEW_QUERIES, make_crops
+from distill.shrinking.crops import FEW_QUERIES, make_crops, make_pieces
 from distill.shrinking.request import Request
-from distill.shrinking.splits import JUDGED, TEST, Pool, Split, check_judged_documents, choose_judged, judged_splits, leave_out, sample_dev
+from distill.shrinking.splits import (
+    DEV,
+    JUDGED,
+    TEST,
+    Pool,
+    Split,
+    check_judged_documents,
+    choose_judged,
+    judged_splits,
+    leave_out,
+    sample_dev,
+)
 from distill.texts.collection import Collection, write_split
 from distill.texts.ids import Ids
 from distill.texts.qrels import read_qrels
@@ -25,7 +36,7 @@ from distill.vectors.index import Index
 from distill.vectors.source_documents import check_document_ids, check_documents
 
 SUMMARY = "summary.json"
-CROPS, NOISE = "crops", "noise"
+CROPS, PIECES, NOISE = "crops", "pieces", "noise"
 NUMBERED = "numbered"  # whether the documents came without ids
 CORPUS = "corpus.jsonl"
 SAMPLE = "sample.jsonl"  # texts of a part of the documents whose vectors were given
@@ -38,7 +49,7 @@ class JobTexts:
     Attributes:
         source: documents and splits of queries: train, dev, holdout, and the judged ones.
         sample: texts of a part of the documents, where only their vectors are complete.
-        extra: files of more queries to learn from: crops where there are few real ones, and what a continued job replays.
+        extra: files of more queries to learn from: crops where there are few real ones, pieces, and what a continued job replays.
         summary: the counts of each, and `evaluated_on`, the split that the verdict is about.
     """
 
@@ -46,11 +57,6 @@ class JobTexts:
     sample: Texts | None
     extra: tuple[Path, ...]
     summary: dict[str, Any]
-
-    @property
-    def crops(self) -> Path | None:
-        """The file of crops; None where there are enough real queries."""
-        return next((path for path in self.extra if path.stem == CROPS), None)
 
     @property
     def material(self) -> Texts | None:
@@ -94,12 +100,15 @@ def open_texts(source: TextSource, folder: Path) -> JobTexts:
 
 def write_extra(folder: Path, name: str, queries: Texts) -> None:
     """Writes a file of queries to learn from that is no split."""
+    if (folder / f"queries.{name}.jsonl").exists():
+        raise BadInput(f"source: its split {name!r} is called as a file that shrink writes: rename it")
     write_split(folder, name, queries)
     (folder / f"queries.{name}.jsonl").rename(folder / f"{name}.jsonl")
 
 
 def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
-    """Writes documents, splits and crops, and returns the summary."""
+    """Writes documents, splits, crops and pieces, and returns the summary."""
+    general = request.general_texts  # refused before anything is written
     kind = _write_documents(request, folder)
     material = _open_material(request, folder, kind)
     given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
@@ -110,15 +119,20 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     if not pool.ids:
         pool.add(_cut_crops(material, None, pool.evaluation))
         counts["queries"] = "crops"
-    splits = {**pool.divide(needs_dev=dev is None), **measured, **({} if dev is None else {"dev": dev})}
+    parts = pool.divide(needs_dev=dev is None, needs_holdout=HOLDOUT not in measured)
+    splits = {**parts, **measured, **({} if dev is None else {DEV: dev})}
     for name, split in splits.items():
         write_split(folder, name, split.queries, split.qrels)
         counts[name] = len(split.queries)
+    evaluation = [split.queries for name, split in splits.items() if name != TRAIN]
+    extra: list[Texts] = []
     if counts["queries"] == "given" and counts[TRAIN] < FEW_QUERIES and material is not None:
-        evaluation = [split.queries for name, split in splits.items() if name != TRAIN]
-        crops = _cut_crops(material, splits[TRAIN].queries, evaluation)
-        write_extra(folder, CROPS, crops)
-        counts[CROPS] = len(crops)
+        extra.append(_cut_crops(material, splits[TRAIN].queries, evaluation))
+    extra.append(_cut_pieces([material, general], evaluation))
+    for queries in extra:
+        if len(queries):
+            write_extra(folder, queries.name, queries)
+            counts[queries.name] = len(queries)
     evaluated_on = "+".join(measured) or HOLDOUT
     if request.document_file is not None and next(read_rows(request.document_file, request.field_names)).id is None:
         counts[NUMBERED] = True
@@ -153,7 +167,16 @@ def _cut_crops(material: Texts | None, queries: Texts | None, evaluation: Sequen
     crops = make_crops(material, queries, evaluation)
     if not crops:
         raise BadInput("documents: no words in them to cut queries from: give texts, or --queries")
-    return Texts.from_lists([f"crop-{number}" for number in range(len(crops))], crops, name=CROPS)
+    return _number_texts("crop", crops, CROPS)
+
+
+def _cut_pieces(materials: Sequence[Texts | None], evaluation: Sequence[Texts]) -> Texts:
+    pieces = [piece for material in materials if material is not None for piece in make_pieces(material, evaluation)]
+    return _number_texts("piece", list(dict.fromkeys(pieces)), PIECES)
+
+
+def _number_texts(kind: str, texts: list[str], name: str) -> Texts:
+    return Texts.from_lists([f"{kind}-{number}" for number in range(len(texts))], texts, name=name)
 
 
 def _write_documents(request: Request, folder: Path) -> str:
@@ -206,10 +229,12 @@ def describe_texts(texts: JobTexts) -> list[str]:
     lines.append(f"{summary[TRAIN]} {kind} to learn from, {summary['dev']} to choose the epoch by, {summary[HOLDOUT]} held out")
     if summary.get("unlabelled"):
         lines.append(f"{summary['unlabelled']} unlabelled queries beside the judged ones are learnt from too")
-    if summary.get(CROPS):
+    if NOISE in summary:
+        lines.append(f"beside them: {summary[NOISE]} noisy copies of them, and queries, crops and pieces of the earlier jobs")
+    elif summary.get(CROPS):
         lines.append(f"few queries: {summary[CROPS]} crops of documents are mixed in")
-    if summary.get(NOISE):
-        lines.append(f"beside them: {summary[NOISE]} noisy copies of them, and queries of the earlier jobs")
+    if summary.get(PIECES) and NOISE not in summary:
+        lines.append(f"for queries of other kinds and lengths: {summary[PIECES]} pieces of up to 160 words are mixed in")
     if summary["removed"]:
         lines.append(f"{summary['removed']} queries left out: repeated, or among those that are measured on")
     if summary["documents"] == "queries":

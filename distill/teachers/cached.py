@@ -12,12 +12,15 @@ from distill.files.cache import cache_folder
 from distill.files.device import best_device, resolve_precision
 from distill.files.fingerprints import fingerprint
 from distill.files.locks import wait_for_lock
+from distill.files.progress import log
 from distill.records import BadInput
 from distill.teachers.embedder import Embedder, encode_set
 from distill.teachers.local import LocalTeacher
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors.store import TeacherStore, VectorStore
+from distill.vectors.store_plan import MANIFEST
+from distill.vectors.store_writer import StoreWriter
 
 
 def load_store_teacher(store: TeacherStore) -> LocalTeacher:
@@ -48,10 +51,12 @@ def embed_into_cache(teacher: Embedder, source: TextSource, split: str) -> Teach
 def _embed_set(teacher: Embedder, texts: Texts, role: Role, folder: Path) -> None:
     """Makes the vectors of a set unless they are there; what is damaged, or begun from another file of the same texts, is made again."""
     try:
-        if (folder / "manifest.json").exists():
+        if (folder / MANIFEST).exists():
             VectorStore(folder).verify()
-        else:
-            encode_set(teacher, texts, role, folder, alone=True)
-    except BadInput:
-        shutil.rmtree(folder, ignore_errors=True)
-        encode_set(teacher, texts, role, folder, alone=True)
+            return
+        if folder.exists() and any(folder.iterdir()):  # begun
+            StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), texts.fingerprints(role)[0])
+    except BadInput as error:
+        log.warning(f"{error}; its vectors are made again")
+        shutil.rmtree(folder)
+    encode_set(teacher, texts, role, folder, alone=True)

@@ -147,7 +147,7 @@ def load_ir_dataset(id_: str) -> Any:
     return ir_datasets.load(id_)
 
 
-def stream_rows(path: str, configuration: str, split: str, revision: str | None) -> Iterable[dict[str, Any]]:
+def stream_rows(path: str, configuration: str, split: str, revision: str | None) -> Any:
     """Rows of a Hugging Face data set, streamed so that the data set is not stored twice."""
     from datasets import load_dataset
 

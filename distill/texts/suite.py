@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill.files.progress import log
 from distill.records import BadInput
 from distill.texts.own_documents import ids_meet_by_chance
 from distill.texts.sources import open_source
@@ -21,19 +22,29 @@ def open_collections(suite: str | Path | Sequence[str | Path], split: str = SPLI
     """
     named = [suite] if isinstance(suite, str | Path) else list(suite)
     sources: dict[str, TextSource] = {}
-    for folder in [inner for given in named for inner in list_collections(Path(given))]:
+    folders = [folder for given in named for folder in list_collections(Path(given))]
+    for folder in folders:
         name = folder.resolve().name
         if name in sources:
             raise BadInput(f"suite: two collections are called {name}: rename one, or name it once")
-        source = open_source(folder)
-        sources[name] = open_source(folder, keep_own_documents=True) if ids_meet_by_chance(source, split) else source
+        sources[name] = open_source(folder)
+        if ids_meet_by_chance(sources[name], split):
+            log.info(f"{name}: queries and documents are both numbered, so a document that has a query's number may be found for it")
+            sources[name] = open_source(folder, keep_own_documents=True)
+        _refuse_unjudged(name, sources[name], split)
     if not sources:
         raise BadInput("suite: name folders in BEIR layout")
     return sources
 
 
+def _refuse_unjudged(name: str, source: TextSource, split: str) -> None:
+    qrels = source.qrels(split)
+    if qrels is None or not len(qrels.judged_positions(list(source.queries(split).ids))):
+        raise BadInput(f"suite: {name}: no query of {split} is judged: leave it out")
+
+
 def list_collections(folder: Path) -> list[Path]:
-    """Lists a folder itself where it is a collection, else the collections in it."""
+    """Lists the collections in a folder; where there are none, the folder itself, which opening it then refuses or reads."""
     if not folder.is_dir():
         raise BadInput(f"suite: {folder}: no such folder")
     if not _is_collection(folder):

@@ -11,7 +11,10 @@ from collections_of_words import write_collection
 from commands import distill, on_ranks, train_arguments
 
 from distill.callbacks.run_log import read_lines
+from distill.data.training_queries import select_training_queries
 from distill.evaluation.suite import evaluate_suite
+from distill.texts.sources import MsMarcoTsv
+from distill.texts.texts import Texts
 from distill.training.run_folder import RunFolder
 
 
@@ -64,6 +67,16 @@ def test_it_can_be_watched(suite, source_root, store_folder, tmp_path, capsys):
     stop = json.dumps([{"class_path": "EarlyStopping", "init_args": {"monitor": "dev/south/overlap", "mode": "max"}}])
     assert distill(*arguments(suite, source_root, store_folder, tmp_path / "out", "--trainer.callbacks", stop)) == 2
     assert "did you mean dev/south/overlap@10?" in capsys.readouterr().err
+
+
+def test_no_training_query_is_one_of_theirs(source_root):
+    """Neither one of the splits nor one of an extra file."""
+    source = MsMarcoTsv(str(source_root))
+    asked = source.queries("train")[0]
+    watched = Texts.from_lists(["w"], [asked.upper()])
+    before, after = (select_training_queries(source, ["train"], [], {}, 0, measured_on) for measured_on in ([], [watched]))
+    assert after.removed > before.removed and asked in before.read(range(len(before)))
+    assert asked not in after.read(range(len(after)))
 
 
 def test_what_cannot_be_measured_is_refused(suite, source_root, store_folder, tmp_path, capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from collections_of_words import QUERIES, write_collection
 from commands import distill
 
@@ -141,6 +142,16 @@ def test_what_cannot_be_measured_is_refused(suite, tmp_path, run_folder, teacher
         evaluate(vectors, teacher_folder, source_root, suite=[str(suite)])
 
 
+def test_collections_that_chose_the_checkpoint_are_named(suite, run_folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=2, warm_up=1))
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["dev_suite"] = [str(suite / "north")]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    evaluate_run(run, suite=[str(suite)])
+    assert "suite: north: data.dev_suite chose the checkpoint by them" in caplog.text
+
+
 def test_home_and_abroad_in_one_verdict(results, suite, run_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=2, warm_up=1))
     both = evaluate_run(run_folder, out=tmp_path / "results.json", suite=[str(suite)])
@@ -184,7 +195,7 @@ def test_a_collection_without_judgments_says_so(tmp_path, run_folder, teacher_fo
     (tmp_path / "ms").mkdir()
     (tmp_path / "ms" / "collection.tsv").write_text("d1\triver\nd2\tocean\n")
     (tmp_path / "ms" / "queries.test.tsv").write_text("q1\told river\n")
-    with pytest.raises(BadInput, match="ms: its queries of test are not judged"):
+    with pytest.raises(BadInput, match="ms: no query of test is judged"):
         evaluate_suite(run_folder / "student", teacher_folder, tmp_path / "ms")
 
 

@@ -40,7 +40,7 @@ def july(june) -> distill.Run:
 def test_old_queries_are_replayed_and_none_is_learnt_and_measured_on(june, july):
     texts, old = open_job_texts(july), open_job_texts(june)
     extra = {path.stem: distill.Texts.open(path) for path in texts.extra}
-    assert list(extra["train_1"]) == list(old.source.queries("train")) and set(extra) == {"train_1", "crops", "noise"}
+    assert list(extra["train_1"]) == list(old.source.queries("train")) and set(extra) == {"train_1", "crops", "pieces", "noise"}
     trained = [texts.source.queries("train"), *extra.values()]
     for name in ("dev", "holdout", "dev_1", "holdout_1"):
         assert not texts.source.queries(name).duplicate_mask(trained).any()
@@ -85,11 +85,12 @@ def test_a_third_month_goes_on_with_both(july):
     august = distill.shrink(
         continue_from=str(july.path), queries=make_texts(60, 9, seed=21), out=str(july.path.parent / "august"), minutes=MINUTES
     )
-    assert {path.stem for path in open_job_texts(august).extra} == {"train_1", "train_2", "crops", "noise"}
+    assert {path.stem for path in open_job_texts(august).extra} == {"train_1", "train_2", "crops", "pieces", "noise"}
     shares = august.folder.settings()["data"]["queries"]
     new = open_job_texts(august).summary["train"]
     drawn = {Path(path).stem: share * new for path, share in shares.items()}
     assert drawn["train_1"] + drawn["train_2"] <= 8.01 * new
+    assert drawn["crops"] + drawn["pieces"] == pytest.approx(8 * new)
     assert len(list_changes(august)) == 3
 
 
@@ -105,6 +106,17 @@ def test_a_student_that_became_worse_is_not_kept(june, tmp_path):
     assert run.folder.student.exists() and Job(out).read("kept") == "before"
     earlier, kept = (distill.load_encoder(str(folder / "student")).fingerprint() for folder in (copy, out))
     assert earlier == kept
+    assert (out / "known_queries.npz").read_bytes() == (copy / "known_queries.npz").read_bytes()
+
+
+def test_no_new_query_with_the_words_of_a_crop_or_a_piece_is_measured_on(june, tmp_path):
+    """They are learnt from again: such a query is left out, whatever the order of its words."""
+    cut = [text for name in ("crops", "pieces") for text in list(distill.Texts.open(june.path / "texts" / f"{name}.jsonl"))[:20]]
+    reordered = [" ".join(reversed(text.upper().split())) + "?" for text in cut]
+    request = Request(continue_from=str(june.path), queries=[*make_texts(100, 15, seed=11), *reordered])
+    texts = continue_texts(request, june, tmp_path / "texts")
+    asked = {query for split in ("train", "dev", "holdout") for query in texts.source.queries(split)}
+    assert not asked & set(reordered) and texts.summary["removed"] >= len(set(reordered))
 
 
 @pytest.mark.parametrize(
@@ -135,5 +147,5 @@ def test_a_judged_split_that_is_called_like_train_is_not_learnt_from():
 def test_many_new_queries_need_no_noise(june, tmp_path):
     many = [f"{text} {number}" for number, text in enumerate(make_texts(12_000, 9, seed=31))]
     texts = continue_texts(Request(continue_from=str(june.path), queries=many), june, tmp_path / "texts")
-    assert {path.stem for path in texts.extra} == {"train_1", "crops"} and texts.summary["noise"] == 0
+    assert {path.stem for path in texts.extra} == {"train_1", "crops", "pieces"} and texts.summary["noise"] == 0
     assert choose_shares(texts)[str(tmp_path / "texts" / "train_1.jsonl")] < 1

@@ -55,7 +55,7 @@ def test_the_parts_of_the_queries_never_meet(shrunk):
     total = sum(map(len, parts.values()))
     assert total == len(set.union(*parts.values()))
     assert len(parts["holdout"]) == total // 10 and len(parts["dev"]) == total // 20
-    crops = distill.Texts.open(texts.crops)
+    crops = distill.Texts.open(shrunk.path / "texts" / "crops.jsonl")
     assert not crops.duplicate_mask([texts.source.queries("dev"), texts.source.queries("holdout")]).any()
 
 
@@ -196,7 +196,7 @@ def test_a_store_is_used_where_it_lies(tmp_path, store_folder, source_root):
     store = prepare_vectors(request, open_job_teacher(request), texts, tmp_path / "store")
     assert (tmp_path / "store" / "documents").is_symlink()
     assert np.array_equal(store.documents[:], distill.TeacherStore(store_folder).documents[:])
-    assert set(store.query_sets()) == {"train", "dev", "holdout", "test", "crops"}
+    assert set(store.query_sets()) == {"train", "dev", "holdout", "test", "crops", "pieces"}
 
 
 def test_a_store_and_queries_alone_are_measured_among_its_documents(tmp_path, store_folder):

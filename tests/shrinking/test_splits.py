@@ -119,6 +119,12 @@ def test_ids_with_white_space_in_a_source_are_named_with_their_line(tmp_path):
         refuse_odd_ids(request, texts)
 
 
+def test_a_judged_holdout_of_the_source_leaves_all_other_queries_to_training(tmp_path):
+    texts = prepare(tmp_path, {"holdout": range(30)})
+    assert texts.summary["evaluated_on"] == "holdout" and len(texts.source.queries("holdout")) == 30
+    assert sum(len(texts.source.queries(name)) for name in ("train", "dev")) == 170
+
+
 def test_numbers_given_to_documents_are_no_ids_of_queries(tmp_path):
     """Queries numbered by their own file do not ask for the documents that we numbered; ids that somebody gave are ids."""
     queries = [{"id": str(number), "query": f"what is {word} {number}"} for number, word in enumerate("abcdefgh" * 8)]
