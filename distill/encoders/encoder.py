@@ -44,7 +44,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.transformer, self.pooling, head = split_modules(modules)
         self.head = nn.Sequential(*head)
-        self.width = output_width(self.transformer, head)  # of the vectors this encoder writes
+        self.width = output_width(self.transformer, self.pooling, head)  # of the vectors this encoder writes
         self.tokenizer = tokenizer
         self.settings = settings
         self.register_state_dict_post_hook(to_checkpoint_names)

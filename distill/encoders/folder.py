@@ -26,8 +26,8 @@ def load_encoder(
 
     Args:
         name: its folder or hub name.
-        pooling: cls or mean. Set pooling and normalize for a plain transformers folder, which does not hold them; leave pooling out for a
-            sentence-transformers folder, which does.
+        pooling: cls, mean or another mode of a `Pooling`. Set it and normalize for a plain transformers folder, which holds neither; leave
+            it out for a sentence-transformers folder, which does.
         normalize: whether vectors are scaled to length 1. A sentence-transformers folder without a Normalize module that compares vectors
             by cosine, or does not say how, has them scaled; False ranks by inner products of any lengths.
         prompts: of queries and documents, in place of the folder's own, e.g. {"query": "query: ", "document": "passage: "}.
@@ -61,7 +61,9 @@ def _load(
         fix = f"there is one in {inside[0].parent}" if inside else "give the folder that has one"
         raise BadInput(f"{name}: no model in this folder, neither modules.json nor config.json: {fix}")
     if pooling is None or normalize is None:
-        raise BadInput(f"{name}: a plain transformers folder does not say how it pools: set pooling (cls or mean) and normalize")
+        raise BadInput(
+            f"{name}: a plain transformers folder does not say how it pools: set pooling (e.g. cls, mean or lasttoken) and normalize"
+        )
     backbone, tokenizer = load_transformer(folder, trust_remote_code)
     head = [Normalize()] if normalize else []
     settings = TextSettings(longest_text(backbone, tokenizer), prompts or no_prompts())

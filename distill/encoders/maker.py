@@ -33,7 +33,7 @@ class Maker:
         origin: model is one that this machine can load by its name; import: vectors that another program wrote; server: one with
             OpenAI's embeddings interface; function: a Python function or object.
         precision: number format of the matrix products.
-        pooling: cls or mean, as the user set it; None where the model's folder sets it.
+        pooling: mode of a `Pooling`, as the user set it; None where the model's folder sets it.
         normalize: whether vectors are scaled to length 1; None where the model's folder sets it.
         prompts: text put before every query and document; None where the model's folder sets it.
         role: whether the texts of this store are queries or documents.

@@ -16,7 +16,11 @@ from distill.records import BadInput, Tokens, UnknownKind
 
 SENTENCE_TRANSFORMERS = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 VECTOR = "sentence_embedding"  # what sentence-transformers calls the vector of a text
-ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
+# of torch.nn, each taking numbers one by one and without weights of its own
+ACTIVATIONS = (
+    *("Identity", "Tanh", "ReLU", "GELU", "CELU", "ELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid"),
+    *("Mish", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanhshrink"),
+)
 LONGEST_FOR_EAGER = 512  # tokens up to which plain matrix products are faster on a CPU than the fused attention kernel
 
 
@@ -69,7 +73,6 @@ class EncoderModule(Configurable, nn.Module):
 
     classes: ClassVar[dict[str, type[EncoderModule]]] = {}  # by the type that modules.json holds
     type_name: ClassVar[str]
-    weights_prefix: ClassVar[str] = ""  # of the names of its weights in its file, where sentence-transformers expects one
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -97,6 +100,10 @@ class EncoderModule(Configurable, nn.Module):
         """A module as `config` describes it, its weights still to be loaded."""
         return cls(**config)
 
+    def name_in_file(self, name: str) -> str:
+        """What its weight `name` is called in its file; override it where sentence-transformers expects another name."""
+        return name
+
 
 class Dense(nn.Linear, EncoderModule):
     """A linear layer and an activation after it.
@@ -105,20 +112,25 @@ class Dense(nn.Linear, EncoderModule):
         in_features: dimensions of the vectors it takes.
         out_features: dimensions of the vectors it returns.
         bias: whether it adds a trained constant.
-        activation: Identity, Tanh, ReLU or GELU.
+        activation: name of an activation of torch.nn, e.g. Identity, Tanh or GELU.
+        residual: whether the vectors it takes are added to what it makes of them, through a linear layer where they differ in width.
     """
 
     type_name = f"{SENTENCE_TRANSFORMERS}.Dense"
-    weights_prefix = "linear."
+    residual: nn.Module | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str = "Identity"):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, activation: str = "Identity", residual: bool = False):
         if activation not in ACTIVATIONS:
             raise UnknownKind(f"activation {activation!r} is not supported: {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}")
         super().__init__(in_features, out_features, bias)
         self.activation = getattr(nn, activation)()
+        self.residual = None
+        if residual:
+            self.residual = nn.Identity() if in_features == out_features else nn.Linear(in_features, out_features, bias=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return self.activation(super().forward(vectors))
+        changed = self.activation(super().forward(vectors))
+        return changed if self.residual is None else changed + self.residual(vectors)
 
     def output_width(self, width: int) -> int:
         refuse_other_width(self, width, self.in_features)
@@ -126,22 +138,25 @@ class Dense(nn.Linear, EncoderModule):
 
     def config(self) -> dict[str, Any]:
         activation = type(self.activation)
-        return {
+        settings = {
             "in_features": self.in_features,
             "out_features": self.out_features,
             "bias": self.bias is not None,
             "activation_function": f"{activation.__module__}.{activation.__name__}",
         }
+        return settings if self.residual is None else settings | {"use_residual": True}  # a key that old releases do not know
+
+    def name_in_file(self, name: str) -> str:
+        return name if name.startswith("residual.") else f"linear.{name}"
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         refuse_other_places(config, "a dense layer")
-        if config.get("use_residual"):
-            raise UnknownKind("use_residual: a dense layer with a residual is not supported")
         activation = config.get("activation_function", "torch.nn.Tanh")  # the default of sentence-transformers
         if not str(activation).startswith("torch.nn."):
             raise UnknownKind(f"activation_function: {activation!r} is not supported: of torch.nn only {', '.join(ACTIVATIONS)}")
-        return cls(config["in_features"], config["out_features"], bool(config.get("bias", True)), activation.rsplit(".", 1)[-1])
+        bias, residual = bool(config.get("bias", True)), bool(config.get("use_residual"))
+        return cls(config["in_features"], config["out_features"], bias, activation.rsplit(".", 1)[-1], residual)
 
 
 class LayerNorm(nn.LayerNorm, EncoderModule):
@@ -152,7 +167,6 @@ class LayerNorm(nn.LayerNorm, EncoderModule):
     """
 
     type_name = f"{SENTENCE_TRANSFORMERS}.LayerNorm"
-    weights_prefix = "norm."
 
     def __init__(self, dimension: int):
         super().__init__(dimension)
@@ -161,6 +175,9 @@ class LayerNorm(nn.LayerNorm, EncoderModule):
     def output_width(self, width: int) -> int:
         refuse_other_width(self, width, self.dimension)
         return width
+
+    def name_in_file(self, name: str) -> str:
+        return f"norm.{name}"
 
 
 class Normalize(EncoderModule):
@@ -211,9 +228,9 @@ def split_modules(modules: Sequence[nn.Module]) -> tuple[Transformer, Pooling, l
     return modules[0], modules[1], head
 
 
-def output_width(transformer: Transformer, head: Sequence[EncoderModule]) -> int:
+def output_width(transformer: Transformer, pooling: Pooling, head: Sequence[EncoderModule]) -> int:
     """Dimensions of the vectors that come out of the last module; raises BadInput where one cannot follow the one before it."""
-    width = transformer.width
+    width = pooling.output_width(transformer.width)
     for module in head:
         width = module.output_width(width)
     return width

@@ -99,7 +99,7 @@ def write_module(module: EncoderModule, folder: Path) -> None:
     """Writes the arguments and weights of one module into its own folder."""
     folder.mkdir(parents=True)
     write_json(folder / "config.json", module.config())
-    weights = {module.weights_prefix + name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    weights = {module.name_in_file(name): tensor.contiguous() for name, tensor in module.state_dict().items()}
     if weights:
         save_file(weights, folder / "model.safetensors")
 
@@ -134,7 +134,7 @@ def read_modules(
     settings = TextSettings(longest_text(backbone, tokenizer, limit), prompts)
     head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
     transformer = Transformer(backbone)
-    check_model(folder, output_width(transformer, head))
+    check_model(folder, output_width(transformer, pooling, head))
     return add_scaling(folder, [transformer, pooling, *head], normalize), tokenizer, settings
 
 
@@ -173,7 +173,8 @@ def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModul
     try:
         module = module_class.from_config(config)
         if module.state_dict():
-            module.load_state_dict(_read_weights(folder, module.weights_prefix))
+            weights, names = _read_weights(folder), {module.name_in_file(name): name for name in module.state_dict()}
+            module.load_state_dict({names.get(name, name): tensor for name, tensor in weights.items()})
     except BadInput as error:
         raise type(error)(f"{folder / 'config.json'}: {error}") from None
     except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
@@ -181,7 +182,6 @@ def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModul
     return module
 
 
-def _read_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     path, old_path = folder / "model.safetensors", folder / "pytorch_model.bin"
-    state = load_file(path) if path.exists() else torch.load(old_path, map_location="cpu", weights_only=True)
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return load_file(path) if path.exists() else torch.load(old_path, map_location="cpu", weights_only=True)

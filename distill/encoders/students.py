@@ -109,7 +109,7 @@ class StudentFromBackbone(StudentSpec):
     Args:
         name: folder or hub name.
         projection: linear adds a trained layer from the student's width to the teacher's; it is saved with the student.
-        pooling: cls or mean; only for a plain transformers folder, a sentence-transformers folder holds it.
+        pooling: cls, mean or another mode of a `Pooling`; only for a plain transformers folder, a sentence-transformers folder holds it.
         max_length: tokens of a text, special tokens included; by default as many as the folder sets.
     """
 
@@ -120,7 +120,7 @@ class StudentFromBackbone(StudentSpec):
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         if not self.pooling and not has_module_list(local_folder(self.name)):
-            raise BadInput(f"model.student: {self.name} is a plain transformers folder: set pooling to cls or mean")
+            raise BadInput(f"model.student: {self.name} is a plain transformers folder: set pooling, e.g. to cls or mean")
         # whether the student normalises follows from the teacher's vectors, below
         encoder = load_encoder(self.name, self.pooling, None if self.pooling is None else False)
         if encoder.width != teacher.width and self.projection == "none":

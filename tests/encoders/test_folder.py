@@ -10,7 +10,7 @@ from families import FAMILIES, MAX_LENGTH, make_dense, make_encoder, make_folder
 from safetensors.torch import load_file, save_file
 
 from distill.encoders.folder import load_encoder
-from distill.encoders.modules import LayerNorm, Normalize
+from distill.encoders.modules import ACTIVATIONS, LayerNorm, Normalize
 from distill.encoders.tokenizing import TextSettings
 from distill.records import BadInput
 
@@ -177,7 +177,7 @@ def test_sentence_transformers_reads_every_head(head, pooling, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
 def test_folders_of_sentence_transformers_load(family, pooling, tmp_path):
     theirs = pytest.importorskip("sentence_transformers")
     modules = pytest.importorskip("sentence_transformers.models")
@@ -224,7 +224,7 @@ def test_a_plain_folder_needs_pooling_and_normalize(folder):
     for path in [folder / "modules.json", folder / "sentence_bert_config.json"]:
         path.unlink()
     for given in ({}, {"pooling": "mean"}, {"normalize": True}):
-        with pytest.raises(BadInput, match=r"does not say how it pools: set pooling \(cls or mean\) and normalize"):
+        with pytest.raises(BadInput, match=r"does not say how it pools: set pooling \(e.g. cls, mean or lasttoken\) and normalize"):
             load_encoder(str(folder), **given)
     for normalize in (True, False):
         vectors[normalize] = load_encoder(str(folder), "cls", normalize).encode(TEXTS, "query")
@@ -306,22 +306,66 @@ POOLINGS = [
     {"pooling_mode_lasttoken": True},
     {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
     {"pooling_mode_mean_tokens": False},
-    {"pooling_mode_mean_tokens": True, "include_prompt": False},
     {"pooling_mode": "max"},
     {"pooling_mode": ["cls", "mean"]},
+    {"pooling_mode": ["mean", "cls", "lasttoken"]},
 ]
 
 
 @pytest.mark.parametrize("settings", POOLINGS, ids=str)
-def test_other_poolings_are_refused(settings, folder):
+def test_poolings_of_old_and_new_releases(settings, folder, tmp_path):
+    """Read as sentence-transformers reads them, and written so that it reads them again."""
+    theirs = pytest.importorskip("sentence_transformers", minversion="6")
+    modes = settings.get("pooling_mode", [name for name, chosen in settings.items() if chosen])
+    width = 16 * (1 if isinstance(modes, str) else max(1, len(modes)))
+    entries = json.loads((folder / "modules.json").read_text())[:2]
+    (folder / "modules.json").write_text(json.dumps(entries))
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **settings}))
-    with pytest.raises(BadInput, match="only cls or mean, prompt tokens included"):
+    encoder = load_encoder(str(folder), normalize=False)
+    vectors = encoder.encode(TEXTS, "query")
+    assert encoder.width == vectors.shape[1] == width
+    assert vectors_agree(vectors, theirs.SentenceTransformer(str(folder), device="cpu").encode(TEXTS))
+    encoder.save_pretrained(tmp_path / "again")
+    assert vectors_agree(vectors, theirs.SentenceTransformer(str(tmp_path / "again"), device="cpu").encode(TEXTS))
+    assert load_encoder(str(tmp_path / "again"), normalize=False).fingerprint() == encoder.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pooling_mode_mean_tokens": True, "include_prompt": False}, "pooling 'mean' without the prompt's tokens is not supported"),
+        ({"pooling_mode": "sum"}, "pooling 'sum' is not supported: only cls, max"),
+        ({"pooling_mode_attention": True}, "pooling_mode_attention: no setting"),
+    ],
+)
+def test_other_poolings_are_refused(settings, message, folder):
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **settings}))
+    with pytest.raises(BadInput, match=message):
         load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("out", [12, 16])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dense_layers_with_a_residual_and_any_activation(activation, out, tmp_path):
+    theirs = pytest.importorskip("sentence_transformers", minversion="6")
+    modules = pytest.importorskip("sentence_transformers.models")
+    make_encoder("bert").backbone.save_pretrained(tmp_path / "plain")
+    make_tokenizer("bert").save_pretrained(tmp_path / "plain")
+    torch.manual_seed(3)
+    parts = [modules.Transformer(str(tmp_path / "plain"), max_seq_length=14), modules.Pooling(16), None]
+    parts[2] = modules.Dense(16, out, activation_function=getattr(torch.nn, activation)(), use_residual=True)
+    model = theirs.SentenceTransformer(modules=parts, device="cpu", similarity_fn_name="dot")
+    model.save(str(tmp_path / "model"))
+    encoder = load_encoder(str(tmp_path / "model"))
+    assert vectors_agree(encoder.encode(TEXTS, "query"), model.encode(TEXTS))
+    encoder.save_pretrained(tmp_path / "again")
+    again = theirs.SentenceTransformer(str(tmp_path / "again"), device="cpu")
+    assert vectors_agree(encoder.encode(TEXTS, "query"), again.encode(TEXTS))
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"activation_function": "torch.nn.modules.activation.Softmax"}, {"use_residual": True}, {"module_input_name": "token_embeddings"}],
+    [{"activation_function": "torch.nn.modules.activation.Softmax"}, {"module_input_name": "token_embeddings"}],
     ids=str,
 )
 def test_other_dense_layers_are_refused(settings, folder):

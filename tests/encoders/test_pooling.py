@@ -20,9 +20,37 @@ def test_mean_is_chosen_by_name():
     torch.testing.assert_close(Pooling("mean")(STATES, MASK), mean_pool(STATES, MASK))
 
 
-def test_other_modes_are_refused():
-    with pytest.raises(BadInput, match="pooling 'max' is not supported: only cls or mean"):
-        Pooling("max")
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("max", [[3.0, 6.0], [4.0, 7.0]]),
+        ("lasttoken", [[3.0, 6.0], [0.0, 7.0]]),
+        ("mean_sqrt_len_tokens", [[4 / 2**0.5, 8 / 2**0.5], [6 / 3**0.5, 9 / 3**0.5]]),
+        ("weightedmean", [[7 / 3, 14 / 3], [8 / 6, 25 / 6]]),
+    ],
+)
+def test_other_modes(mode, expected):
+    torch.testing.assert_close(Pooling(mode)(STATES, MASK), torch.tensor(expected))
+
+
+def test_several_modes_are_joined_in_their_order():
+    pooling = Pooling("max", "cls")
+    assert pooling(STATES, MASK).tolist() == [[3.0, 6.0, 1.0, 2.0], [4.0, 7.0, 4.0, 0.0]]
+    assert pooling.output_width(2) == 4 and pooling.mode == "max+cls"
+
+
+@pytest.mark.parametrize("modes", [("sum",), ()])
+def test_other_names_are_refused(modes):
+    with pytest.raises(BadInput, match="is not supported: only cls, max"):
+        Pooling(*modes)
+
+
+def test_places_are_weighed_in_full_precision():
+    """Halves hold whole numbers up to 256 alone."""
+    states, mask = torch.zeros(1, 400, 1, dtype=torch.bfloat16), torch.ones(1, 400, dtype=torch.int64)
+    states[0, 300:] = 1.0
+    expected = sum(range(301, 401)) / sum(range(1, 401))
+    assert Pooling("weightedmean")(states, mask).item() == pytest.approx(expected, rel=0.004)
 
 
 def test_padding_gets_no_gradient():
