@@ -53,6 +53,7 @@ def shrink(
     """Makes a small query encoder for a teacher's embedding space, measures what it keeps, and writes report and export.
 
     Everything lands in one run folder; the same call goes on with a job that was killed. Inputs that do not fit together raise BadInput.
+    Returns the finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
 
     Args:
         teacher: folder or hub name of the teacher, the address of a server with OpenAI's embeddings interface, or a store.
@@ -75,9 +76,6 @@ def shrink(
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before.
         keep_own_documents: whether a document that has a query's id may be found for it, as in MS MARCO, where both are just numbered.
         general: texts of other subjects to cut queries from too: such a file, list or folder, or a data set of the hub, e.g. BeIR/nq.
-
-    Returns:
-        The finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
     """
     return run_job(Request(**{name: value for name, value in locals().items() if value is not None}))
 
