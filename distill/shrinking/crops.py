@@ -15,7 +15,7 @@ from distill.texts.texts import Texts
 FEW_QUERIES = 5_000  # with fewer real queries than this, crops are mixed in: experiments/generation/RESULT.md
 MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
-MOST_PIECES = 12_000
+MOST_PIECES = 12_000  # in equal time they help at home and abroad, and twice as many little more: experiments/abroad/RESULT.md
 PIECES_PER_DOCUMENT = 20  # at most
 SPARE = 1.4  # crops made for each one kept, as duplicates are dropped
 # texts longer than queries help on queries that are unlike those at home
