@@ -23,6 +23,8 @@ def list_advice(texts: JobTexts, curve: Sequence[float], results: Results) -> li
         results: of the evaluation.
     """
     advice = []
+    if len(curve) == 1:
+        advice.append("it read its texts once at most: give more --minutes, in another --out")
     if is_still_improving(curve):
         advice.append("still improving when its time was over: give more --minutes, in another --out")
     if texts.summary["queries"] == "crops":

@@ -20,6 +20,7 @@ from distill.training.settings import TRAINER_DEFAULTS, default_precision, quiet
 STEPS_TIMED, STEPS_OF_WARM_UP = 40, 10
 MOST_TEXTS = 400_000  # texts that a training reads at most: from there on a student of few layers hardly improves
 MOST_EPOCHS = 40
+FEWEST_STEPS, STEPS_AT_ONCE = 40, 20  # of an epoch that does not fit whole; a multiple of the latter
 ROUND_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # so that a little noise in the rate changes nothing
 
 
@@ -28,6 +29,7 @@ class Rate:
     """The seconds that one epoch takes: its steps, and the evaluation at its end."""
 
     texts: int  # read in an epoch
+    steps: int
     training: float
     evaluation: float
 
@@ -36,21 +38,29 @@ class Rate:
         return self.training + self.evaluation
 
 
-def choose_epochs(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) -> int:
-    """Chooses the number of epochs that fit into the time, but no more than a student profits from.
+def choose_length(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) -> tuple[int, int]:
+    """Chooses how many epochs fit into the time, but no more than a student profits from, and how many steps each of them has.
 
-    >>> choose_epochs(Rate(texts=20_000, training=25.0, evaluation=5.0), minutes=5)
-    10
+    Where no whole epoch fits, there is one with as many steps as fit.
+
+    >>> rate = Rate(texts=20_000, steps=313, training=25.0, evaluation=5.0)
+    >>> choose_length(rate, minutes=5), choose_length(rate, minutes=0.3)
+    ((10, 313), (1, 160))
 
     Raises:
-        BadInput: the time is too short for one epoch.
+        BadInput: the time is too short for any training.
     """
     fitting = math.floor(60 * minutes / rate.epoch)
-    if not fitting:
-        needed = math.ceil(rate.epoch / 6) / 10
-        raise BadInput(f"minutes: {minutes:g}: one epoch of {rate.texts} texts takes {needed:g} on this machine: give at least that")
-    most = min(fitting, most_epochs, max(1, MOST_TEXTS // rate.texts))
-    return max(count for count in ROUND_EPOCHS if count <= most)
+    if fitting:
+        most = min(fitting, most_epochs, max(1, MOST_TEXTS // rate.texts))
+        return max(count for count in ROUND_EPOCHS if count <= most), rate.steps
+    seconds_per_step = rate.training / rate.steps
+    steps = math.floor((60 * minutes - rate.evaluation) / seconds_per_step / STEPS_AT_ONCE) * STEPS_AT_ONCE
+    if steps < FEWEST_STEPS:
+        needed = math.ceil((FEWEST_STEPS * seconds_per_step + rate.evaluation) / 6) / 10
+        fix = "the same command with that goes on from here"
+        raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {needed:g}: {fix}")
+    return 1, steps
 
 
 def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[], RetrievalData]) -> Rate:
@@ -71,7 +81,7 @@ def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[
     )
     with fp32_products(trainer.strategy.root_device):
         trainer.fit(make_module(), data)
-    return Rate(watch.steps * data.batch_size, watch.seconds_per_step * watch.steps, watch.evaluation_seconds)
+    return Rate(watch.steps * data.batch_size, watch.steps, watch.seconds_per_step * watch.steps, watch.evaluation_seconds)
 
 
 class _Watch(Callback):

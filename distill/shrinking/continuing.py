@@ -37,6 +37,7 @@ from distill.texts.sources import QueryFile
 from distill.texts.tables import read_queries
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
 from distill.texts.texts import Texts
+from distill.training.run_folder import JOB
 
 OWN_SPLITS = (TRAIN, DEV, HOLDOUT)  # of a job; those of the job before it are called train_1, dev_1, holdout_1
 LEARNING_RATE = 2e-4  # a fifth of that of a new student, so that it does not forget
@@ -188,6 +189,8 @@ def measure_overlap(results: Results, system: str) -> Tensor:
 def require_job(folder: str, trust: bool = False) -> Run:
     """Opens the run of an earlier call of shrink; refuses any other folder."""
     run = Run(folder, trust)
+    if (run.path / JOB).exists() and not run.folder.student.exists():
+        raise BadInput(f"{folder}: this job of shrink has not ended: run its command again, which goes on with it")
     run.folder.require_student()
     if not (run.path / TEXTS / SUMMARY).exists():
         raise BadInput(f"{folder}: no run of shrink: continue another run with distill train --model.start_from {folder}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from distill.files.progress import log
 from distill.generate.crop import DEFAULT_KINDS, Crop
 from distill.generate.filters import Filters, RealQueries, find_drop_reasons
 from distill.generate.statistics import Statistics, assume_statistics, measure_statistics
+from distill.teachers.shard_size import measure_rate
 from distill.texts.texts import Texts
 
 FEW_QUERIES = 5_000  # with fewer real queries than this, crops are mixed in: experiments/generation/RESULT.md
@@ -17,6 +19,7 @@ MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
 MOST_PIECES = 12_000  # in equal time they help at home and abroad, and twice as many little more: experiments/abroad/RESULT.md
 PIECES_PER_DOCUMENT = 20  # at most
+ROUND_COUNTS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)  # far apart, so that a rate measured anew gives the same one
 SPARE = 1.4  # crops made for each one kept, as duplicates are dropped
 # texts longer than queries help on queries that are unlike those at home
 KINDS = {**DEFAULT_KINDS, "snippets": 0.15}
@@ -55,6 +58,27 @@ def make_pieces(documents: Texts, evaluation: Sequence[Texts], seed: int = 0) ->
     count = min(MOST_PIECES, PIECES_PER_DOCUMENT * len(documents))
     pieces = cut(documents, {"pieces": 1.0}, assume_statistics(documents), count, seed)
     return drop_repeated(pieces, evaluation, [], OF_ANY_LENGTH)[:count]
+
+
+def keep_what_fits(sets: Sequence[Texts], embed: Callable[[Sequence[str]], object], minutes: float) -> list[Texts]:
+    """Keeps as many texts as a teacher embeds in so many minutes, of each set the same share; all of them where it is fast enough.
+
+    Args:
+        sets: texts in random order.
+        embed: embeds texts, as the teacher will.
+        minutes: those of the training that follows, so that what was cut takes no longer than that.
+    """
+    texts = [text for part in sets for text in part]
+    if not texts:
+        return list(sets)
+    rate = measure_rate(lambda rows: embed([texts[row] for row in rows]), len(texts), len(texts) / (60 * minutes))
+    if 60 * minutes * rate >= len(texts):
+        return list(sets)
+    most = max((count for count in ROUND_COUNTS if count <= 60 * minutes * rate), default=ROUND_COUNTS[0])
+    share = min(1.0, most / len(texts))
+    kept = f"of {len(texts)} that were cut, {share:.0%} are kept: give more --minutes for more"
+    log.info(f"the teacher embeds about {rate:.0f} texts a second: {kept}")
+    return [part.subset(np.arange(round(share * len(part)))) for part in sets]
 
 
 def cut(documents: Texts, kinds: dict[str, float], statistics: Statistics, count: int, seed: int) -> list[str]:

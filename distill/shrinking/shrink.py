@@ -92,7 +92,7 @@ def start_job(request: Request) -> Run:
     student = choose_student(request, embedder)
     job = Job(request.out)
     with job.claim(request.describe()):
-        texts = prepare_texts(request, request.out / TEXTS)
+        texts = prepare_texts(request, request.out / TEXTS, embedder)
         refuse_odd_ids(request, texts)
         if request.known_vectors is not None and not (request.index is None and texts.material is None):
             compare_with_teacher(embedder, texts, request.known_vectors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.progress import log
 from distill.records import BadInput
-from distill.shrinking.crops import FEW_QUERIES, make_crops, make_pieces
+from distill.shrinking.crops import FEW_QUERIES, keep_what_fits, make_crops, make_pieces
 from distill.shrinking.request import Request
 from distill.shrinking.splits import (
     DEV,
@@ -26,6 +27,7 @@ from distill.shrinking.splits import (
     leave_out,
     sample_dev,
 )
+from distill.teachers.embedder import Embedder
 from distill.texts.collection import Collection, write_split
 from distill.texts.ids import Ids
 from distill.texts.qrels import read_qrels
@@ -66,17 +68,18 @@ class JobTexts:
         return self.source.documents() if self.source.has_documents() else None
 
 
-def prepare_texts(request: Request, folder: Path) -> JobTexts:
+def prepare_texts(request: Request, folder: Path, embedder: Embedder | None = None) -> JobTexts:
     """Writes the texts of a job into its folder, whole or not at all; a second call opens what is there.
 
     Args:
         request: what the job was asked for.
         folder: to write.
+        embedder: the teacher, whose rate decides how many crops and pieces there are; None keeps all.
     """
     if not folder.exists():
         with write_atomically(folder) as temporary:
             temporary.mkdir(parents=True)
-            write_json(temporary / SUMMARY, _write_texts(request, temporary))
+            write_json(temporary / SUMMARY, _write_texts(request, temporary, embedder))
     summary = read_summary(folder)
     given = request.text_source
     documents = given if summary["documents"] == "source" else None
@@ -106,7 +109,7 @@ def write_extra(folder: Path, name: str, queries: Texts) -> None:
     (folder / f"queries.{name}.jsonl").rename(folder / f"{name}.jsonl")
 
 
-def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
+def _write_texts(request: Request, folder: Path, embedder: Embedder | None) -> dict[str, Any]:
     """Writes documents, splits, crops and pieces, and returns the summary."""
     general = request.general_texts  # refused before anything is written
     kind = _write_documents(request, folder)
@@ -129,6 +132,8 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     if counts["queries"] == "given" and counts[TRAIN] < FEW_QUERIES and material is not None:
         extra.append(_cut_crops(material, splits[TRAIN].queries, evaluation))
     extra.append(_cut_pieces([material, general], evaluation))
+    if embedder is not None:
+        extra = keep_what_fits(extra, partial(embed_queries, embedder), request.minutes)
     for queries in extra:
         if len(queries):
             write_extra(folder, queries.name, queries)
@@ -137,6 +142,11 @@ def _write_texts(request: Request, folder: Path) -> dict[str, Any]:
     if request.document_file is not None and next(read_rows(request.document_file, request.field_names)).id is None:
         counts[NUMBERED] = True
     return {**counts, "documents": kind, "evaluated_on": evaluated_on, "removed": pool.removed}
+
+
+def embed_queries(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
+    """Returns a teacher's vectors [N, D] of a few queries."""
+    return embedder.embed(embedder.prepare(texts, "query"), "query", lambda _: None)
 
 
 def _gather_queries(request: Request, given: Texts | None, kind: str) -> tuple[dict[str, Split], Split | None, Pool, dict[str, Any]]:

@@ -14,7 +14,7 @@ from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.run import Run, train
-from distill.shrinking.budget import MOST_EPOCHS, choose_epochs, measure_rate
+from distill.shrinking.budget import MOST_EPOCHS, choose_length, measure_rate
 from distill.shrinking.request import STORE, Job, Request
 from distill.shrinking.splits import DEV
 from distill.shrinking.texts import JobTexts
@@ -74,9 +74,15 @@ def train_in_time(
     most_epochs: int = MOST_EPOCHS,
 ) -> Run:
     """Trains for as many epochs as fit into the time, which are counted once: a job that was killed goes on to the same end."""
-    epochs = job.read("epochs")
+    epochs, options = job.read("epochs"), {}
     if epochs is None:
         rate = measure_rate(make_module, make_data)
-        epochs = job.write("epochs", choose_epochs(rate, request.minutes, most_epochs))
-        log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here: {epochs} epochs")
-    return train(make_module(), make_data(), request.out, max_epochs=epochs, devices=1)
+        epochs, steps = choose_length(rate, request.minutes, most_epochs)
+        if steps < rate.steps:
+            job.write("steps", steps)
+        job.write("epochs", epochs)
+        length = f"{epochs} epochs" if steps == rate.steps else f"{steps} of its {rate.steps} steps: give more --minutes for all"
+        log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here: {length}")
+    if job.read("steps") is not None:
+        options["limit_train_batches"] = job.read("steps")
+    return train(make_module(), make_data(), request.out, max_epochs=epochs, devices=1, **options)

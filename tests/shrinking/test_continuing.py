@@ -99,7 +99,7 @@ def test_a_student_that_became_worse_is_not_kept(june, tmp_path):
     copy, out = tmp_path / "june", tmp_path / "july"
     shutil.copytree(june.path, copy, symlinks=True)
     given = {"continue_from": str(copy), "queries": make_texts(100, 15, seed=11), "out": str(out), "minutes": 1e-6}
-    with pytest.raises(BadInput, match="give at least that"):
+    with pytest.raises(BadInput, match="minutes: 1e-06: too short, even a little training takes"):
         distill.shrink(**given)
     Job(out).write("before", 1.0)
     run = distill.shrink(**{**given, "minutes": MINUTES})
@@ -132,6 +132,13 @@ def test_bad_input(june, tmp_path, given, message):
     with pytest.raises(BadInput, match=message):
         distill.shrink(**arguments)
     assert not Path(arguments["out"]).exists()
+
+
+def test_a_job_that_has_not_ended_is_not_gone_on_from(june, tmp_path):
+    unfinished = shutil.copytree(june.path, tmp_path / "june", symlinks=True)
+    shutil.rmtree(unfinished / "student")
+    with pytest.raises(BadInput, match="june: this job of shrink has not ended: run its command again"):
+        distill.shrink(continue_from=str(unfinished), queries=make_texts(40, 9, seed=3), out=str(tmp_path / "run"))
 
 
 def test_names_of_earlier_splits():

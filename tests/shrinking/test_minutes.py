@@ -1,0 +1,53 @@
+"""The minutes of a job: a part of an epoch where no whole one fits, and no more cut texts than the teacher embeds in them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from shrink_world import make_texts
+
+import distill
+from distill.shrinking.budget import Rate, choose_length
+from distill.shrinking.crops import keep_what_fits
+from distill.shrinking.request import Job
+from distill.shrinking.shrink import advise, open_job_texts
+from distill.texts.texts import Texts
+
+
+def number(name: str, count: int) -> Texts:
+    return Texts.from_lists([f"{name}{i}" for i in range(count)], [f"{name} {i}" for i in range(count)], name=name)
+
+
+def test_a_slow_teacher_keeps_the_same_share_of_each_set(caplog):
+    """100 texts a second, for 3 seconds: fewer than 500 of 1,000 fit, and 200 is the next count below."""
+    caplog.set_level("INFO", logger="distill")
+    kept = keep_what_fits([number("crops", 600), number("pieces", 400)], lambda texts: time.sleep(0.01 * len(texts)), minutes=0.05)
+    assert [(part.name, len(part)) for part in kept] == [("crops", 120), ("pieces", 80)]
+    assert list(kept[0])[:2] == ["crops 0", "crops 1"] and "20% are kept: give more --minutes for more" in caplog.text
+
+
+def test_a_fast_teacher_keeps_all():
+    sets = [number("crops", 600), number("pieces", 0)]
+    assert [list(part) for part in keep_what_fits(sets, lambda texts: None, minutes=1)] == [list(part) for part in sets]
+
+
+def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, monkeypatch):
+    """37 seconds of training an epoch and one of evaluation, in 26 seconds: 20 of its 37 steps."""
+    monkeypatch.setattr("distill.shrinking.training.measure_rate", lambda *_: Rate(texts=592, steps=37, training=37.0, evaluation=1.0))
+    monkeypatch.setattr("distill.shrinking.budget.FEWEST_STEPS", 20)
+    given = {"queries": make_texts(700, 9, seed=1), "out": str(tmp_path / "run"), "minutes": 26 / 60}
+    run = distill.shrink(str(teacher_folder), **given)
+    assert (Job(run.path).read("epochs"), Job(run.path).read("steps")) == (1, 20)
+    assert run.folder.settings()["trainer"]["limit_train_batches"] == 20 and len(run.history["dev/overlap@10"].values) == 1
+    assert "it read its texts once at most: give more --minutes, in another --out" in advise(run, open_job_texts(run))
+    before = (run.path / "student" / "model.safetensors").stat().st_mtime_ns
+    again = distill.shrink(str(teacher_folder), **given)  # done before
+    assert (again.path / "student" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("minutes", [1e-6, 0.2])
+def test_no_time_at_all_is_refused(minutes):
+    """40 steps at least, and the evaluation: 41 seconds."""
+    with pytest.raises(distill.BadInput, match=r"too short, even a little training takes 0\.7: the same command"):
+        choose_length(Rate(texts=592, steps=37, training=37.0, evaluation=1.0), minutes)
