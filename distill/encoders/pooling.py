@@ -90,9 +90,8 @@ def first_pool(states: Tensor, mask: Tensor) -> Tensor:
 
 def last_pool(states: Tensor, mask: Tensor) -> Tensor:
     """The states [B, D] of the last real tokens; of a text without tokens it is 0."""
-    places = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)  # [B, 1]
-    rows = torch.arange(len(states), device=states.device)
-    return states[rows, places[:, 0]] * mask[:, :1].to(states.dtype)
+    places = (mask.sum(dim=1) - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[-1])  # [B, 1, D]
+    return states.gather(1, places)[:, 0] * mask[:, :1].to(states.dtype)
 
 
 def max_pool(states: Tensor, mask: Tensor) -> Tensor:
@@ -114,7 +113,7 @@ def root_pool(states: Tensor, mask: Tensor) -> Tensor:
 
 def weighted_pool(states: Tensor, mask: Tensor) -> Tensor:
     """Means [B, D] of the states where `mask` is 1, the first weighed once, the second twice, and so on."""
-    weights = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).unsqueeze(-1).float()  # [B, L, 1]; halves hold no 257
+    weights = (mask * mask.cumsum(dim=1)).unsqueeze(-1).float()  # [B, L, 1]; halves hold no 257
     return ((states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)).to(states.dtype)
 
 

@@ -240,7 +240,8 @@ def describe_texts(texts: JobTexts) -> list[str]:
     if summary.get("unlabelled"):
         lines.append(f"{summary['unlabelled']} unlabelled queries beside the judged ones are learnt from too")
     if NOISE in summary:
-        lines.append(f"beside them: {summary[NOISE]} noisy copies of them, and queries, crops and pieces of the earlier jobs")
+        copies = f"{summary[NOISE]} noisy copies of them, and " if summary[NOISE] else ""
+        lines.append(f"beside them: {copies}queries, crops and pieces of the earlier jobs")
     elif summary.get(CROPS):
         lines.append(f"few queries: {summary[CROPS]} crops of documents are mixed in")
     if summary.get(PIECES) and NOISE not in summary:

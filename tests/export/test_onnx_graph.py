@@ -32,6 +32,10 @@ def export_graph(encoder: Encoder, folder: Path) -> OnnxEncoder:
         ("xlm-roberta", "mean", [make_dense(16, 8, bias=False)]),
         ("mpnet", "cls", []),
         ("distilbert", "mean", []),
+        ("bert", "lasttoken", [Normalize()]),
+        ("bert", "weightedmean", []),
+        ("bert", "mean_sqrt_len_tokens", []),
+        ("bert", "max", []),
         pytest.param("modernbert", "mean", [Normalize()], marks=pytest.mark.slow),
     ],
 )
