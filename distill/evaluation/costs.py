@@ -42,7 +42,7 @@ class Timing:
         return costs, {"split": self.split, "queries": len(self.queries), "threads": 1, "paths": served}
 
 
-def open_exported(run: RunFolder, fingerprint: str) -> dict[str, ServingPath]:
+def open_exported(run: RunFolder, fingerprint: str | None) -> dict[str, ServingPath]:
     """Opens the ONNX models that `distill export` left in a run folder, by their names in results.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.data.known_queries import KnownQueries, load_known_queries, warn_of_unknown
-from distill.encoders.towers import Towers, is_available, load_maker, load_towers
+from distill.encoders.towers import is_available, load_maker, load_towers
 from distill.evaluation.costs import Timing, open_exported
 from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
 from distill.evaluation.fields import STUDENT, TEACHER
@@ -127,7 +127,7 @@ def evaluate_run(
     if not folder.inherits_documents:
         corpus = embed_corpus(folder, towers, texts)
         student.documents = (corpus, corpus.ids)
-    timing = _plan_timing(folder, evaluation, towers, is_own=source is None)
+    timing = _plan_timing(folder, evaluation, student, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
     _compare_with_known(results, evaluation, known)
@@ -269,9 +269,9 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
     return {**agreement, "split": evaluation.split, "queries": len(vectors)}
 
 
-def _plan_timing(run: RunFolder, evaluation: EvaluationSet, towers: Towers, is_own: bool) -> Timing:
+def _plan_timing(run: RunFolder, evaluation: EvaluationSet, student: _Student, is_own: bool) -> Timing:
     """Latency is measured on the run's dev queries, as `export` does; on the queries at hand where other texts are given."""
-    served = open_exported(run, towers.fingerprint())
+    served = open_exported(run, student.system and student.system.fingerprint)
     if not is_own:
         return Timing(evaluation.split, sample_queries(evaluation.queries), served)
     data = run.data()

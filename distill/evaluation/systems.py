@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class System:
         name: for messages and provenance.
         functions: by role, from N texts to vectors [N, D].
         params: number of its parameters; None where it has none that can be counted.
-        fingerprint: of its weights and settings; None where it has none.
+        make_fingerprint: computes that of its weights and settings; None where it has none.
         serving_path: how a server would ask it for one query; by default as for many.
         module: what embeds its queries, where that is a module of PyTorch, which can be moved to another device.
     """
@@ -39,9 +40,14 @@ class System:
     name: str
     functions: dict[Role, TextFunction]
     params: int | None = None
-    fingerprint: str | None = None
+    make_fingerprint: Callable[[], str] | None = None
     serving_path: ServingPath | None = None
     module: nn.Module | None = None
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """16 hex digits of its weights and settings; None where it has none."""
+        return None if self.make_fingerprint is None else self.make_fingerprint()
 
     def encode(self, texts: str | Sequence[str], role: Role) -> np.ndarray:
         """Vectors [N, D] float32 of N texts, or the vector [D] of a single text."""
@@ -106,7 +112,7 @@ def _of_towers(towers: Towers, name: str) -> System:
 
     functions: dict[Role, TextFunction] = {"query": encode("query"), "document": encode("document")}
     params, serving_path = towers.query.parameter_count(), pytorch_path(towers.query)
-    return System(name, functions, params, towers.fingerprint(), serving_path, towers.query)
+    return System(name, functions, params, towers.fingerprint, serving_path, towers.query)
 
 
 def _count_parameters(model: Any) -> int | None:

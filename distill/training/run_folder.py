@@ -138,7 +138,9 @@ class RunFolder:
         if (self.path / JOB).exists():
             return
         others = [path for path in self.path.iterdir() if path.name[0] != "." and path != self.config]
-        if others:
+        if self.run_record in others:  # another process has just begun the run
+            self._refuse_other_inputs(inputs)
+        elif others:
             raise BadInput(f"{self.path}: not a run folder and not empty: choose another --out")
 
     def _refuse_given_config(self) -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +230,23 @@ def test_a_claim_that_is_refused_is_free(tmp_path):
         (run.path / "nan-step-1.json").write_text("{}")
         raise BadInput("no")
     assert run.run_record.exists()
+
+
+@pytest.mark.parametrize(("changes", "message"), [({}, "another process is writing it"), ({"seed_everything": 1}, "made from other inputs")])
+def test_a_run_that_another_process_begins_just_now(tmp_path, monkeypatch, changes, message):
+    """Its record appears between the two looks of the second process: at the record, and at what else the folder holds."""
+    config = {"seed_everything": 0, "model": {}, "data": {}, "trainer": {}, "out": "run", "ckpt_path": None}
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.path.mkdir()
+    with ExitStack() as begun:
+        list_files = Path.iterdir
+
+        def begin(folder: Path) -> Iterator[Path]:
+            monkeypatch.setattr(Path, "iterdir", list_files)
+            begun.enter_context(first.claim(config, "32-true", {}, 0))
+            return folder.iterdir()
+
+        monkeypatch.setattr(Path, "iterdir", begin)
+        with pytest.raises(BadInput, match=message), second.claim({**config, **changes}, "32-true", {}, 0):
+            pass
+        assert first.run_record.exists()
