@@ -35,7 +35,7 @@ LEVEL = {f"distill.{room}": level for level, room in enumerate(ROOMS)}
 # a package and the only modules that may import it
 DOORS = {
     "torch.distributed": ["distill.files.ranks"],
-    "faiss": ["distill.vectors.faiss_files", "distill.vectors.faiss_index"],
+    "faiss": ["distill.vectors.import_faiss", "distill.vectors.faiss_index"],
     "jsonargparse": ["distill.cli.parser"],
     "pytorch_lightning.cli": ["distill.cli.parser", "distill.cli.train", "distill.cli.teach"],
 }

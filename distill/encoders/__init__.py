@@ -1,0 +1,5 @@
+"""Models that turn texts into vectors: their modules, their folders, and how students are made.
+
+An encoder is a list of modules: the Transformer at its beginning and the modules behind pooling are in modules.py, pooling is in
+pooling.py; modules_folder.py writes and reads them. A way to make a student is a StudentSpec in students.py.
+"""

@@ -123,18 +123,19 @@ def evaluate_run(
     evaluation = EvaluationSet(texts, split, StoredVectors(texts, opened))
     evaluation.queries.refuse_odd_ids()
     evaluation.check_judgments()
-    student = _Student(open_system(towers))
+    system = open_system(towers)
+    student = _Student(system)
     if not folder.inherits_documents:
         corpus = embed_corpus(folder, towers, texts)
         student.documents = (corpus, corpus.ids)
-    timing = _plan_timing(folder, evaluation, student, is_own=source is None)
+    timing = _plan_timing(folder, evaluation, system, is_own=source is None)
     vectors, teacher = student.encode_queries(evaluation), open_maker(opened)
     results = _measure(evaluation, student, vectors, teacher, timing, baselines or {}, folder.record())
     _compare_with_known(results, evaluation, known)
     write_rankings(results.rankings, baselines or {}, opened.documents.ids, destination, texts, split)
     results.save(destination)
-    if abroad is not None and student.system is not None:
-        results.values["suite"] = abroad.measure(student.system, known).values
+    if abroad is not None:
+        results.values["suite"] = abroad.measure(system, known).values
         results.save(destination)
     return results
 
@@ -269,9 +270,9 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
     return {**agreement, "split": evaluation.split, "queries": len(vectors)}
 
 
-def _plan_timing(run: RunFolder, evaluation: EvaluationSet, student: _Student, is_own: bool) -> Timing:
+def _plan_timing(run: RunFolder, evaluation: EvaluationSet, student: System, is_own: bool) -> Timing:
     """Latency is measured on the run's dev queries, as `export` does; on the queries at hand where other texts are given."""
-    served = open_exported(run, student.system and student.system.fingerprint)
+    served = open_exported(run, student.fingerprint)
     if not is_own:
         return Timing(evaluation.split, sample_queries(evaluation.queries), served)
     data = run.data()

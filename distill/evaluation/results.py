@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
 from distill.evaluation.frames import make_frame
-from distill.evaluation.query_lengths import find_worst_length, format_lengths
+from distill.evaluation.query_lengths import format_lengths
 from distill.evaluation.suite_results import SuiteResults
+from distill.evaluation.verdict import write_verdict
 from distill.files.atomic import read_json, write_json
 from distill.metrics.retention import Interval
 from distill.records import Ranking
@@ -102,25 +103,11 @@ class Results:
 
     @property
     def verdict(self) -> str:
-        """One line: `keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`."""
-        retention, ratio = self.main_retention, self.latency_ratio
-        interval = f"[{retention.low * 100:.1f}, {retention.high * 100:.1f}]"
-        if self.main_metric == OVERLAP:
-            quality = f"finds {retention.value:.1%} {interval} of the teacher's top 10"
-        else:
-            quality = f"keeps {retention.value:.1%} {interval} of {COLUMNS[self.main_metric][0]}"
-        if ratio is not None:
-            cost = f"1/{ratio:.2g} of the latency" if ratio >= 1.05 else f"{1 / ratio:.2g} times the latency"
-            quality = f"{quality} at {cost}"
-        return "; ".join([quality, *self._describe_limits()])
-
-    def _describe_limits(self) -> list[str]:
-        """What the verdict adds: what is kept abroad, and of queries of the length that is worst, where that is much less."""
-        if self.suite is None:
-            worst = find_worst_length(self.values.get("lengths", {}), self.main_retention.value)
-            return [] if worst is None else [worst]
-        worst = find_worst_length(self.suite.values["lengths"], self.suite.main_retention.value)
-        return [self.suite.verdict] if worst is None else [self.suite.verdict, worst]
+        """One line: `keeps 97.3% [95.9, 98.6] of nDCG@10 at 1/4 of the latency`, as `write_verdict` words it."""
+        suite = self.suite
+        lengths = self.values.get("lengths", {}) if suite is None else suite.values["lengths"]
+        abroad = None if suite is None else suite.main_retention
+        return write_verdict(self.main_metric, self.main_retention, self.latency_ratio, lengths, abroad)
 
     @property
     def suite(self) -> SuiteResults | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
 from distill.evaluation.query_lengths import format_lengths
+from distill.evaluation.verdict import describe_abroad
 from distill.files.atomic import write_json
 from distill.metrics.retention import Interval
 
@@ -73,8 +74,7 @@ class SuiteResults:
     @property
     def verdict(self) -> str:
         """One line: `abroad 95.1% [93.2, 96.9] of nDCG@10`."""
-        kept = self.main_retention
-        return f"abroad {kept.value:.1%} [{kept.low * 100:.1f}, {kept.high * 100:.1f}] of nDCG@10"
+        return describe_abroad(self.main_retention)
 
     def to_frame(self) -> DataFrame:
         """A pandas DataFrame: a row a collection; nDCG@10 of teacher and student, what is kept, overlap@10."""

@@ -1,4 +1,7 @@
-"""Documents, queries and judgments, on disk or on a hub. The sources that a configuration can name are listed here."""
+"""Documents, queries and judgments, on disk or on a hub.
+
+A source is a TextSource (text_source.py); those that a configuration can name by their class alone are imported here.
+"""
 
 from distill.texts.collection import Collection
 from distill.texts.hubs import HfDataset, IrDatasets

@@ -10,7 +10,7 @@ from distill.encoders.maker import Maker
 from distill.files.progress import log, progress_bar
 from distill.records import BadInput
 from distill.texts.text_source import TextSource
-from distill.vectors.open_vectors import open_vectors
+from distill.vectors.import_formats import open_vectors
 from distill.vectors.source_documents import check_document_ids, check_query_ids
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.texts.ids import Ids
-from distill.vectors.open_vectors import check_ids, open_vectors
+from distill.vectors.import_formats import check_ids, open_vectors
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 from distill.vectors.vector_files import GivenIds, VectorFiles, open_array

@@ -23,7 +23,7 @@ GivenIds = str | Sequence[str] | None  # a text file with an id a line, or a lis
 
 @dataclass(frozen=True)
 class VectorFiles:
-    """Vectors [N, D] on disk with an id each. One more format is a file beside npy_files.py and a line in open_vectors.py's READERS.
+    """Vectors [N, D] on disk with an id each. One more format is a file beside import_npy.py and a line in import_formats.py's READERS.
 
     Attributes:
         path: as the user named it.

@@ -232,7 +232,9 @@ def test_a_claim_that_is_refused_is_free(tmp_path):
     assert run.run_record.exists()
 
 
-@pytest.mark.parametrize(("changes", "message"), [({}, "another process is writing it"), ({"seed_everything": 1}, "made from other inputs")])
+@pytest.mark.parametrize(
+    ("changes", "message"), [({}, "another process is writing it"), ({"seed_everything": 1}, "made from other inputs")]
+)
 def test_a_run_that_another_process_begins_just_now(tmp_path, monkeypatch, changes, message):
     """Its record appears between the two looks of the second process: at the record, and at what else the folder holds."""
     config = {"seed_everything": 0, "model": {}, "data": {}, "trainer": {}, "out": "run", "ckpt_path": None}

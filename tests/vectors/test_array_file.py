@@ -17,7 +17,7 @@ from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors import array_file, store_writer
 from distill.vectors.array_file import ArrayFile, ArrayFiles, copy_rows
-from distill.vectors.open_vectors import open_vectors
+from distill.vectors.import_formats import open_vectors
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
 

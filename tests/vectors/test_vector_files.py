@@ -5,7 +5,7 @@ import pytest
 
 from distill.records import BadInput
 from distill.vectors import vector_files
-from distill.vectors.open_vectors import open_vectors
+from distill.vectors.import_formats import open_vectors
 
 faiss = pytest.importorskip("faiss")
 arrow = pytest.importorskip("pyarrow")

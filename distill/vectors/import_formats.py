@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distill.records import BadInput
-from distill.vectors.faiss_files import open_flat_index
-from distill.vectors.npy_files import open_npy
-from distill.vectors.parquet_files import open_parquet
+from distill.vectors.import_faiss import open_flat_index
+from distill.vectors.import_npy import open_npy
+from distill.vectors.import_parquet import open_parquet
 from distill.vectors.vector_files import GivenIds, VectorFiles
 
 # by the ending of a file; any other file is taken for a faiss index
