@@ -19,6 +19,9 @@ MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
 MOST_PIECES = 12_000  # in equal time they help at home and abroad, and twice as many little more: experiments/abroad/RESULT.md
 PIECES_PER_DOCUMENT = 20  # at most
+# A student of a third of the layers learns from a text in about the time in which its teacher embeds it: pieces that are embedded in a
+# quarter of the minutes leave time for some epochs. With more of them there is one epoch, which costs at home.
+EPOCHS_OF_PIECES = 4
 ROUND_COUNTS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)  # far apart, so that a rate measured anew gives the same one
 SPARE = 1.4  # crops made for each one kept, as duplicates are dropped
 # texts longer than queries help on queries that are unlike those at home

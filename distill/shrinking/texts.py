@@ -13,7 +13,7 @@ import numpy as np
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.progress import log
 from distill.records import BadInput
-from distill.shrinking.crops import FEW_QUERIES, keep_what_fits, make_crops, make_pieces
+from distill.shrinking.crops import EPOCHS_OF_PIECES, FEW_QUERIES, keep_what_fits, make_crops, make_pieces
 from distill.shrinking.request import Request
 from distill.shrinking.splits import (
     DEV,
@@ -128,12 +128,13 @@ def _write_texts(request: Request, folder: Path, embedder: Embedder | None) -> d
         write_split(folder, name, split.queries, split.qrels)
         counts[name] = len(split.queries)
     evaluation = [split.queries for name, split in splits.items() if name != TRAIN]
-    extra: list[Texts] = []
+    extra = [_cut_pieces([material, general], evaluation)]
+    if embedder is not None:
+        extra = keep_what_fits(extra, partial(embed_queries, embedder), request.minutes / EPOCHS_OF_PIECES)
     if counts["queries"] == "given" and counts[TRAIN] < FEW_QUERIES and material is not None:
         extra.append(_cut_crops(material, splits[TRAIN].queries, evaluation))
-    extra.append(_cut_pieces([material, general], evaluation))
-    if embedder is not None:
-        extra = keep_what_fits(extra, partial(embed_queries, embedder), request.minutes)
+        if embedder is not None:
+            extra = keep_what_fits(extra, partial(embed_queries, embedder), request.minutes)
     for queries in extra:
         if len(queries):
             write_extra(folder, queries.name, queries)
