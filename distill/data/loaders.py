@@ -173,6 +173,10 @@ class TrainingLoader:
             self.position += 1
             yield self.collate(batch[self.rank :: self.world_size])
 
+    def longest_texts(self) -> np.ndarray:
+        """Returns how many tokens [batches] the longest text of each batch of this epoch has."""
+        return self.lengths[epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.draws)].max(axis=1)
+
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
             self.epoch, self.position, self.done = epoch, 0, []

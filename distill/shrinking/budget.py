@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 
 from distill.callbacks.retrieval_eval import RetrievalEval
@@ -81,28 +82,50 @@ def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[
     )
     with fp32_products(trainer.strategy.root_device):
         trainer.fit(make_module(), data)
-    return Rate(watch.steps * data.batch_size, watch.steps, watch.seconds_per_step * watch.steps, watch.evaluation_seconds)
+    seconds = estimate_seconds(np.diff(watch.times), watch.longest_texts)
+    return Rate(watch.steps * data.batch_size, watch.steps, seconds, watch.evaluation_seconds)
+
+
+def estimate_seconds(step_seconds: np.ndarray, longest_texts: np.ndarray) -> float:
+    """Estimates how long an epoch takes from its first steps: a step takes some time, and some more for each token of its longest text.
+
+    Batches are of texts of similar length, and so unlike one another that a mean over the first of them says little.
+
+    Args:
+        step_seconds: [n] seconds of the first steps.
+        longest_texts: [steps] tokens of the longest text of each batch of the epoch, in their order.
+
+    >>> longest_texts = np.array([8, 8, 100, 8, 60, 8, 8])
+    >>> round(estimate_seconds(0.1 + 0.01 * longest_texts[:4], longest_texts), 3)
+    2.7
+    """
+    from scipy.optimize import nnls
+
+    first = min(STEPS_OF_WARM_UP, len(step_seconds) // 2)
+    seconds, tokens = step_seconds[first:], longest_texts[first : len(step_seconds)]
+    fixed, for_each = nnls(np.stack([np.ones(len(tokens)), tokens], axis=1), seconds)[0]
+    return float(fixed * len(longest_texts) + for_each * longest_texts.sum())
 
 
 class _Watch(Callback):
     """Times the steps of a training, and its evaluation."""
 
     def __init__(self) -> None:
-        self._times: list[float] = []
+        self.times: list[float] = []  # at the start, and at the end of each step
         self._start = self.evaluation_seconds = 0.0
-        self.steps = 0  # of a whole epoch
+        self.longest_texts = np.empty(0)
 
     @property
-    def seconds_per_step(self) -> float:
-        first = min(STEPS_OF_WARM_UP, len(self._times) - 2)
-        times = self._times[max(0, first) :]
-        return (times[-1] - times[0]) / max(1, len(times) - 1)
+    def steps(self) -> int:
+        """The number of steps of a whole epoch."""
+        return len(self.longest_texts)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.steps = len(trainer.train_dataloader)  # type: ignore[arg-type]
+        self.longest_texts = trainer.train_dataloader.longest_texts()  # type: ignore[union-attr]
+        self.times.append(time.perf_counter())
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self._times.append(time.perf_counter())
+        self.times.append(time.perf_counter())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.perf_counter()
