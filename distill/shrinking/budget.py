@@ -87,24 +87,27 @@ def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[
 
 
 def estimate_seconds(step_seconds: np.ndarray, longest_texts: np.ndarray) -> float:
-    """Estimates how long an epoch takes from its first steps: a step takes some time, and some more for each token of its longest text.
+    """Estimates how long an epoch takes from its first steps, by the lengths of all its batches.
 
-    Batches are of texts of similar length, and so unlike one another that a mean over the first of them says little.
+    Batches are of texts of similar length, and so unlike one another that a mean over the first of them says little. A step takes some
+    time, some for each token of its longest text, and some, for the attention, for each pair of them.
 
     Args:
         step_seconds: [n] seconds of the first steps.
         longest_texts: [steps] tokens of the longest text of each batch of the epoch, in their order.
 
-    >>> longest_texts = np.array([8, 8, 100, 8, 60, 8, 8])
-    >>> round(estimate_seconds(0.1 + 0.01 * longest_texts[:4], longest_texts), 3)
-    2.7
+    >>> longest_texts = np.array([8, 100, 8, 100, 60, 8])
+    >>> float(estimate_seconds(0.1 + 0.01 * longest_texts[:4], longest_texts).round(3))
+    3.44
     """
     from scipy.optimize import nnls
 
     first = min(STEPS_OF_WARM_UP, len(step_seconds) // 2)
-    seconds, tokens = step_seconds[first:], longest_texts[first : len(step_seconds)]
-    fixed, for_each = nnls(np.stack([np.ones(len(tokens)), tokens], axis=1), seconds)[0]
-    return float(fixed * len(longest_texts) + for_each * longest_texts.sum())
+    seconds = step_seconds[first:]
+    parts = np.stack([longest_texts**power for power in (0, 1, 2)], axis=1)  # [steps, 3]
+    measured = parts[first : len(step_seconds)] / seconds[:, None]
+    factors = nnls(measured, np.ones(len(seconds)))[0]  # [3], by relative errors: long texts would count for too much
+    return (parts @ factors).sum()
 
 
 class _Watch(Callback):
