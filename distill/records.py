@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 # Control characters but tab and line break, marks that turn the direction of writing, and halves of surrogate pairs.
-OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: object, breaks: bool = True) -> str:
-    r"""The text as a terminal may be given it: what it would obey rather than show is written out, wherever the text comes from.
+    r"""The text as it is safe for a terminal: control characters are written out, wherever the text comes from.
 
     Args:
         text: anything that `str` takes.
@@ -26,7 +26,7 @@ def printable(text: object, breaks: bool = True) -> str:
     >>> printable("a title\x1b]0;mine\x07"), printable("two\nlines", breaks=False)
     ('a title\\x1b]0;mine\\x07', 'two\\nlines')
     """
-    shown = OBEYED.sub(lambda match: ascii(match[0])[1:-1], str(text))
+    shown = CONTROLS.sub(lambda match: ascii(match[0])[1:-1], str(text))
     return shown if breaks else shown.replace("\n", "\\n")
 
 
@@ -40,7 +40,7 @@ class BadInput(Exception):
 
 
 class NeedsTrust(BadInput):
-    """A folder asks for code, or for more than reading files, which it only gets where the user trusts whoever made it."""
+    """A folder needs to run code, or to do more than read files: the user has to trust its author first."""
 
 
 class UnknownKind(BadInput):
@@ -95,7 +95,7 @@ class Encoded:
     query: Tensor  # [B, D]       one vector per query; a cross encoder's [B, K, D], one for each candidate
     document: Tensor  # [B, K, D]    candidates, column 0 the positive where there is one; K = 0 where there are queries alone
     scores: Tensor  # [B, K]       each query against its own K candidates
-    document_rows: Tensor  # [B, K]       rows of the candidates: the same document twice in a batch is not its own negative
+    document_rows: Tensor  # [B, K]       corpus rows of the candidates, so that a duplicate in the batch is not taken for a negative
     relevant_rows: Tensor | None = None  # [B, J]  rows of all documents judged relevant, padded with -1: none of them is a negative
 
 

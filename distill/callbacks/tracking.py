@@ -36,6 +36,7 @@ def make_tracker(kind: Tracking, folder: Path, identity: Any, step: int) -> Logg
         from distill.callbacks.tensorboard_logger import EventLogger
 
         return EventLogger(folder, purge_step=step or None)
+    assert kind in ("wandb", "wandb-offline")
     run_id = os.environ.get("WANDB_RUN_ID") or fingerprint(str(folder.resolve()), identity)  # a sweep sets WANDB_RUN_ID
     return WandbLogger(name=folder.name, save_dir=folder, project="distill", id=run_id, offline=kind == "wandb-offline", resume="allow")
 

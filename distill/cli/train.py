@@ -27,7 +27,7 @@ from distill.training.settings import CHECKPOINT_EVERY_N_STEPS, TRAINER_DEFAULTS
 from distill.training.train import train_student
 from distill.training.trainer_options import refuse_trainer_errors
 
-TRACKING_HELP = "beside metrics.jsonl, to watch the run by; csv is written at the end, only wandb sends anything anywhere"
+TRACKING_HELP = "where to log beside metrics.jsonl; csv is written at the end; only wandb sends data over the network"
 SHORT_OPTIONS = {"--layers": "--model.student.layers", "--losses": "--model.losses"}
 NO_OBJECT = "Does not validate against any of the Union subtypes"  # how the parser begins an error about an object
 TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", *ABROAD, "log_likelihood")
@@ -64,7 +64,7 @@ def parse(
 ) -> tuple[TrainCLI, dict[str, Any]]:
     """The objects that the arguments describe, and the whole configuration as plain values."""
     quiet_lightning()
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # the verb stands before them on the command line
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # `args` is given, as the verb stands before them in sys.argv
     files_first = move_files_first(arguments, (*CONFIG_OPTIONS, *kind.groups))
     with refuse_objects_not_made():
         cli = kind(
@@ -91,15 +91,15 @@ def parse(
 
 @contextmanager
 def refuse_objects_not_made() -> Iterator[None]:
-    """Turns the parser's error about an object such as a callback, whose class refuses its arguments, into one line with its own words."""
+    """Reports in one line why the class of an object, such as a callback, refused its arguments, in the words of that class."""
     try:
         yield
     except ValueError as error:
         reason = error.__cause__ or error.__context__
         if reason is None or not str(error).startswith(NO_OBJECT):
             raise
-        if isinstance(reason, yaml.YAMLError):  # its default is an object, for which config.yaml has no words
-            raise BadInput(f"trainer: {one_line(reason)}: config.yaml cannot say it: give the argument as text") from error
+        if isinstance(reason, yaml.YAMLError):  # a default that is an object
+            raise BadInput(f"trainer: {one_line(reason)}: config.yaml cannot store it: give the argument as text") from error
         raise BadInput(f"trainer: {one_line(reason, 1000)}") from error
 
 
@@ -107,7 +107,7 @@ class TrainCLI(LightningCLI):
     """`model`, `data` and `trainer` groups, plus the run folder; everything else is Lightning's."""
 
     groups: ClassVar = {"--model": "student", "--data": "data", "--trainer": "trainer"}  # the folder in conf/ of each group's files
-    # those that StudentModule has too, so that an option may change a part of them
+    # as in StudentModule, and repeated here so that an option can change a part of one
     defaults: ClassVar[dict[str, Any]] = {
         "model.student": {"class_path": "distill.encoders.students.StudentFromTeacher"},
         "model.losses": {"query_matching": {"class_path": "distill.losses.QueryMatching"}},

@@ -198,7 +198,7 @@ def _measure(
     }
     for name, path in baselines.items():
         rankings[name] = _rank_baseline(name, path, evaluation)
-    evaluation.warn_of_copies(rankings)
+    evaluation.warn_of_copied_queries(rankings)
     measured = measure_queries(evaluation, rankings)
     values = measured.values
     retention = _measure_retention(values)  # first: it refuses a teacher of which there is nothing to retain

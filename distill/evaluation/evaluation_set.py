@@ -29,7 +29,7 @@ from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
 
 TOP = 100  # documents retrieved for each query
-FIRST = 10  # of these, the documents that are compared with the query's wording
+COPIES_CHECKED = 10  # first documents of each ranking that are read in a large corpus, to find copies of the query
 Documents = VectorStore | np.ndarray
 
 
@@ -189,14 +189,14 @@ class EvaluationSet:
         searched = self.teacher.documents if documents is None else documents
         width = searched.shape[1]
         if vectors.shape[1] != width:
-            fix = 'judge it with documents of its own: documents="student"'
-            raise BadInput(f"{name}: its vectors are {vectors.shape[1]} wide, the documents' {width}: not one space: {fix}")
+            widths = f"its vectors are {vectors.shape[1]} wide, the documents' {width}, so they are not in one space"
+            raise BadInput(f'{name}: {widths}: evaluate it with documents="student"')
         left_out = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids if ids is None else ids)
         scores, rows = search(vectors.to(best_device()), searched, min(TOP, len(searched)), left_out=left_out)
-        teacher_rows = rows.cpu().numpy()
+        ranked_rows = rows.cpu().numpy()
         if ids is not None:
-            teacher_rows = translate_rows(teacher_rows, ids, self.teacher.document_ids)
-        return Ranking(self.query_ids, teacher_rows, scores.cpu().numpy(), name)
+            ranked_rows = translate_rows(ranked_rows, ids, self.teacher.document_ids)
+        return Ranking(self.query_ids, ranked_rows, scores.cpu().numpy(), name)
 
     def read_ranking(self, name: str, path: Path) -> Ranking:
         """The ranking in a TREC run file; a query's own document is left out, and those below it move up."""
@@ -206,7 +206,7 @@ class EvaluationSet:
         return Ranking(self.query_ids, rows, scores, name)
 
     def check_judgments(self) -> None:
-        """Refuses judgments of none of the documents, by which every system would score 0; logs how many judged ones are unknown."""
+        """Refuses judgments of which every system would score 0, as no document is in the corpus; logs how many the corpus lacks."""
         check_judged_documents(self.source, self.split, self.teacher.document_ids)
 
     def count_own_documents(self) -> int:
@@ -214,10 +214,10 @@ class EvaluationSet:
         rows = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids)
         return 0 if rows is None else int((rows >= 0).sum())
 
-    def warn_of_copies(self, rankings: Mapping[str, Ranking]) -> None:
-        """Warns where a query has the wording of a document; of a large corpus those that the rankings begin with are read."""
+    def warn_of_copied_queries(self, rankings: Mapping[str, Ranking]) -> None:
+        """Warns where a query has the wording of a document; in a large corpus only the first documents of each ranking are read."""
         if self.source.has_documents():
-            ranked = np.unique(np.concatenate([ranking.rows[:, :FIRST].ravel() for ranking in rankings.values()]))
+            ranked = np.unique(np.concatenate([ranking.rows[:, :COPIES_CHECKED].ravel() for ranking in rankings.values()]))
             warn_of_copies(self.source, self.split, translate_rows(ranked, self.teacher.document_ids, self.source.documents().ids))
 
     def measure(self, ranking: Ranking) -> dict[str, np.ndarray]:
@@ -230,6 +230,7 @@ def translate_rows(rows: np.ndarray, ids: Ids, others: Ids) -> np.ndarray:
     """Rows of `others` for rows of `ids` of any shape, by id; -1 stays -1."""
     used, place = np.unique(rows, return_inverse=True)
     translated = others.rows([ids[row] for row in used])
+    # of a row of -1 the last id was looked up
     return np.where(used >= 0, translated, -1)[place.reshape(rows.shape)]
 
 

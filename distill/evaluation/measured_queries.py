@@ -19,13 +19,13 @@ class MeasuredQueries:
     """What was measured of Q queries, of which J are judged.
 
     Args:
-        words: [Q] words of each query, which white space parts.
+        word_counts: [Q] number of words in each query, split at white space.
         overlaps: [Q] share of the teacher's first ten documents that the student also finds.
         judged: [J] rows of the judged queries.
-        values: by system and metric, [J] values; of no metric where nothing is judged.
+        values: `values[system][metric]` is [J]; `values[system]` is empty where nothing is judged.
     """
 
-    words: np.ndarray
+    word_counts: np.ndarray
     overlaps: np.ndarray
     judged: np.ndarray
     values: dict[str, dict[str, np.ndarray]]
@@ -36,7 +36,7 @@ def measure_queries(evaluation: EvaluationSet, rankings: Mapping[str, Ranking]) 
     teacher, student = (torch.from_numpy(rankings[system].rows) for system in (TEACHER, STUDENT))
     qrels = evaluation.source.qrels(evaluation.split)
     return MeasuredQueries(
-        words=np.array([len(query.split()) for query in evaluation.queries], np.int64),
+        word_counts=np.array([len(query.split()) for query in evaluation.queries], np.int64),
         overlaps=overlap(teacher, student, 10).numpy(),
         judged=np.empty(0, np.int64) if qrels is None else qrels.judged_positions(evaluation.query_ids),
         values={name: evaluation.measure(ranking) for name, ranking in rankings.items()},

@@ -42,9 +42,9 @@ def measure_lengths(measured: Sequence[MeasuredQueries]) -> dict[str, dict[str, 
         by group: `queries`, `judged_queries`, `overlap@10` and its interval, and `retention` as in results.json, of metrics on which the
         teacher scores.
     """
-    words = np.concatenate([part.words for part in measured])
+    words = np.concatenate([part.word_counts for part in measured])
     overlaps = np.concatenate([part.overlaps for part in measured])
-    judged = np.concatenate([part.words[part.judged] for part in measured])  # words of each judged query
+    judged = np.concatenate([part.word_counts[part.judged] for part in measured])  # words of each judged query
     metrics = set.intersection(*({*part.values[TEACHER]} for part in measured))
     student, teacher = (
         {metric: np.concatenate([part.values[system][metric] for part in measured]) for metric in sorted(metrics)}
@@ -82,13 +82,13 @@ def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
     return ["kept of nDCG@10 by words in the query: " + ", ".join(f"{value:.1%} of {name}" for name, value in kept.items())]
 
 
-def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str | None:
-    """Names the group of lengths of which least is kept, where that is much less than `kept`, the share of all; else None.
+def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> tuple[str, float] | None:
+    """Returns the group of lengths of which least is kept, and that share, where it is much less than `kept`, the share of all; else None.
 
     >>> groups = {"1-8": {"judged_queries": 90, "retention": {"ndcg@10": {"value": 0.98, "ci95": [0.96, 1.0]}}}}
     >>> groups["33-64"] = {"judged_queries": 30, "retention": {"ndcg@10": {"value": 0.8, "ci95": [0.7, 0.9]}}}
     >>> find_worst_length(groups, kept=0.95)
-    '80.0% on queries of 33-64 words'
+    ('33-64', 0.8)
     """
     least = {}
     for name, group in lengths.items():
@@ -101,4 +101,4 @@ def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> str
     if not least:
         return None
     worst = min(least, key=lambda name: least[name])
-    return f"{least[worst]:.1%} on queries of {worst} words"
+    return worst, least[worst]

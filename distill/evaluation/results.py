@@ -20,7 +20,7 @@ from distill.records import Ranking
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# field of a system: (heading, how it is written)
+# field of a system in results.json: (heading of its column, how its value is formatted)
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mrr@10": ("MRR@10", "{:.4f}".format),
     "ndcg@10": ("nDCG@10", "{:.4f}".format),
@@ -87,7 +87,7 @@ class Results:
 
     @property
     def main_retention(self) -> Interval:
-        """What the student keeps of the main metric; an overlap that an earlier release measured has no interval."""
+        """What the student keeps of the main metric. Earlier releases stored no interval of an overlap: low and high are then the value."""
         if self.main_metric in self.retention:
             return self.retention[self.main_metric]
         overlap = self.agreement[OVERLAP]
@@ -111,7 +111,7 @@ class Results:
 
     @property
     def suite(self) -> SuiteResults | None:
-        """The figures abroad; None where no suite was measured."""
+        """The results on a suite's collections of other domains; None where no suite was measured."""
         return SuiteResults(self.values["suite"]) if "suite" in self.values else None
 
     def to_frame(self) -> DataFrame:

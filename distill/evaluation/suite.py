@@ -154,9 +154,9 @@ def describe_collection(part: MeasuredCollection) -> dict[str, Any]:
     teacher, student = queries.values[TEACHER], queries.values[STUDENT]
     return {
         "documents": part.documents,
-        "queries": len(queries.words),
+        "queries": len(queries.word_counts),
         "judged_queries": len(queries.judged),
-        "words": float(np.median(queries.words)),
+        "words": float(np.median(queries.word_counts)),
         "systems": {name: {metric: float(v.mean()) for metric, v in values.items()} for name, values in queries.values.items()},
         "retention": {metric: describe(bootstrap_ratio(student[metric], teacher[metric])) for metric in teacher if teacher[metric].any()},
         "agreement": describe_overlap(bootstrap_mean(queries.overlaps)),

@@ -1,4 +1,7 @@
-"""Losses: functions of what the student and the teacher make of a batch. One file for each family."""
+"""Losses: functions of what the student and the teacher make of a batch.
+
+There is one file for each family; those of the package are named in distill/__init__.py too.
+"""
 
 from distill.losses.base import Loss, LossInputs
 from distill.losses.contrastive import OneHot

@@ -70,5 +70,5 @@ def make_adamw(model: torch.nn.Module, learning_rate: float, is_clipped: bool = 
     matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    # a fused step under mixed precision unscales the gradients itself, but clipping needs them unscaled before the step
+    # under mixed precision a fused step unscales gradients itself, which is too late for clipping
     return RowAdamW(groups, lr=learning_rate, fused=not is_clipped)

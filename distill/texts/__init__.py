@@ -1,6 +1,7 @@
 """Documents, queries and judgments, on disk or on a hub.
 
-A source is a TextSource (text_source.py); those that a configuration can name by their class alone are imported here.
+A source is a TextSource (text_source.py). Those that a configuration can name by their class alone are imported here, and listed in
+`READERS` of described_source.py, so that a run folder is opened without --trust.
 """
 
 from distill.texts.collection import Collection

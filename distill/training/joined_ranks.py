@@ -1,4 +1,4 @@
-"""Ranks that torchrun, a scheduler or a user started: where one is refused before the training, all of them end."""
+"""Ends all ranks where one of them fails before the training; for ranks that torchrun, a scheduler or a user started."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from distill.files.progress import log
 from distill.files.ranks import max_over_ranks
 from distill.records import BadInput
 
-FIRST_RANK = "DISTILL_FIRST_RANK"  # environment variable: the process that Lightning lets start the other ranks of its machine
-SECONDS_TO_TELL = 60.0  # how long a refused rank waits for the others, to tell them
+FIRST_RANK = (
+    "DISTILL_FIRST_RANK"  # environment variable: id of the process that starts the other ranks of its machine, where Lightning starts them
+)
+SECONDS_TO_TELL = 60.0  # how long a rank that fails waits for the others, to tell them
 
 
 @contextmanager
@@ -33,24 +35,24 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
         return
     try:
         yield
-    except Exception as error:  # of a disk, too, which only the first rank writes
-        log.error(f"refused, which the other ranks are told now: {error}")
+    except Exception as error:  # any error, e.g. of the disk that only the first rank writes to
+        log.error(f"this rank ends, and tells the others: {error}")
         teller = threading.Thread(target=_meet, args=(trainer, 1), daemon=True)  # the others may never come
         teller.start()
         teller.join(SECONDS_TO_TELL)
         raise
     if _meet(trainer, 0):
-        raise BadInput("another rank was refused, and says why")
+        raise BadInput("another rank ended with an error: see its message")
 
 
 def _are_started_elsewhere(trainer: Trainer) -> bool:
     environment: Any = getattr(trainer.strategy, "cluster_environment", None)
-    # the variable alone may be of an earlier training of a program that starts others
+    # an earlier training of the same parent may have left the variable: so the ids are compared
     is_started_by_first_rank = os.environ.get(FIRST_RANK) == str(os.getppid())
     return trainer.world_size > 1 and environment.creates_processes_externally and not is_started_by_first_rank
 
 
 def _meet(trainer: Trainer, refused: int) -> int:
-    """Joins the ranks of the training, which fit goes on with, and returns 1 where any of them is refused."""
+    """Connects the ranks of the training, which stay connected for `fit`, and returns 1 where any of them passes `refused=1`."""
     trainer.strategy.setup_environment()
     return max_over_ranks(refused, trainer.strategy.root_device)

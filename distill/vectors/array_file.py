@@ -21,13 +21,13 @@ State = tuple[int, int, int, int]  # device, inode, bytes, time of the last chan
 
 
 class RawArray:
-    """Rows of numbers in a file, from a place on, which are read in runs; what is read is what the file held when it was opened.
+    """Rows of numbers in a file, from byte `offset` on, of which consecutive ones are read; a file that changed meanwhile is refused.
 
     Args:
         path: the file.
         remedy: how to mend it, for messages.
         offset: byte of the first number.
-        checksum: fingerprint of the file's bytes: with it a file that was written again with the same bytes is taken for the same.
+        checksum: fingerprint of the file's bytes: with it, a file that was written again with the same bytes counts as unchanged.
     """
 
     def __init__(self, path: Path, remedy: str, offset: int = 0, checksum: str | None = None):
@@ -67,8 +67,8 @@ class RawArray:
 class ArrayFile:
     """An array in a `.npy` file that is mapped into memory.
 
-    A memory map of a file that is cut ends the process when it is read past the file's new end. So rows are copied by the system, which
-    reports that instead, and before every reading the file is compared with what it was.
+    To read a memory map past the end of a file that was truncated kills the process. So rows are copied by the system, which returns an
+    error instead; and before every reading the file is compared with what it was.
 
     Args:
         path: the file.
@@ -133,18 +133,19 @@ class ArrayFiles:
             self.files[number].require_unchanged()
         if self._addresses is not None:
             try:
-                copy_rows(self._addresses[numbers] + (rows * into.strides[0]).astype(np.uint64), into)
+                row_bytes = into.strides[0]  # of the files' rows too, which have the dtype and width of `into`
+                copy_rows(self._addresses[numbers] + (rows * row_bytes).astype(np.uint64), into)
                 return
             except OSError as error:
                 if error.errno == errno.EFAULT:
-                    raise self._find_cut(found) from None
+                    raise self._find_changed(found) from None
                 self._addresses = None  # a system that forbids this kind of copy
         for number in found:
             here = numbers == number
             into[here] = self.files[number].array[rows[here]]
 
-    def _find_cut(self, numbers: np.ndarray) -> BadInput:
-        """The error of the file that was cut since it was looked at."""
+    def _find_changed(self, numbers: np.ndarray) -> BadInput:
+        """The error of the first of these files that changed since it was opened."""
         for number in numbers:
             try:
                 self.files[number].require_unchanged()
@@ -158,7 +159,7 @@ def copy_rows(addresses: np.ndarray, into: np.ndarray) -> None:
 
     Args:
         addresses: [n] uint64, where each row begins.
-        into: as large as the rows.
+        into: contiguous, of the rows' dtype and width.
     """
     copy, size = _system_copy(), into.strides[0]
     places = np.empty((len(addresses), 2), np.uint64)  # address and bytes of each row
@@ -174,7 +175,7 @@ def copy_rows(addresses: np.ndarray, into: np.ndarray) -> None:
 
 @cache
 def _system_copy() -> Any:
-    """Linux's process_vm_readv, which copies memory of a process, here of this one, and fails where plain reading would end it.
+    """Linux's process_vm_readv, which copies memory of a process, here of this one: an error where plain reading would kill the process.
 
     None on other systems.
     """

@@ -1,4 +1,7 @@
-"""Opens vectors that another program wrote, by their file format."""
+"""Opens vectors that another program wrote, by their file format.
+
+A database is one more case in `open_vectors`, before the path is looked for: VectorFiles of its rows, in an order that does not change.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def open_vectors(path: str, ids: GivenIds) -> VectorFiles:
     if reader is open_parquet and not isinstance(ids, str | None):
         raise BadInput(f"{path}: parquet holds the ids of its vectors: give the name of their column instead of a list")
     vectors = open_flat_index(path, ids) if reader is None else reader(path, files, ids)
-    check_ids(vectors, ids if isinstance(ids, str) else None)
+    file_of_ids = ids if isinstance(ids, str) and reader is not open_parquet else None
+    check_ids(vectors, file_of_ids)
     return vectors
 
 
@@ -44,7 +48,7 @@ def list_files(path: Path) -> list[Path]:
     files = {ending: sorted(path.glob(f"*{ending}")) for ending in READERS}
     endings = [ending for ending in files if files[ending]]
     if len(endings) != 1:
-        raise BadInput(f"{path}: a folder of vectors holds .npy or .parquet files, one of the two: name the file instead")
+        raise BadInput(f"{path}: a folder of vectors holds .npy or .parquet files, not both: name the file instead")
     return files[endings[0]]
 
 

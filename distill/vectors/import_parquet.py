@@ -22,7 +22,7 @@ def open_parquet(path: str, files: list[Path], id_column: str | None) -> VectorF
     Args:
         path: as the user named it.
         files: the files, in the order of their rows.
-        id_column: name of the column of ids; None finds it, where only one is possible.
+        id_column: name of the column of ids; None takes the only column of strings or integers, else the first of ID_NAMES that is there.
     """
     tables = open_parquet_files(path, files)
     id_column, vector_column = find_columns(path, tables[0].schema_arrow, id_column)
@@ -31,6 +31,7 @@ def open_parquet(path: str, files: list[Path], id_column: str | None) -> VectorF
         if missing:
             raise BadInput(f"{file}: has no column {missing.pop()!r}, which {files[0].name} has")
     first_lists = _read_column(path, tables, vector_column, 1)
+    # of the first vector that is not null; 0 where there is none
     width = next((len(lists[0]) for lists in first_lists if lists[0].is_valid), 0)
 
     def read(size: int) -> Iterator[np.ndarray]:

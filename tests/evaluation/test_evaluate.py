@@ -100,7 +100,7 @@ def test_a_student_with_a_space_of_its_own(tmp_path, teacher_folder, source_root
     from conftest import make_teacher
 
     narrow = make_teacher(tmp_path / "narrow", width=16, seed=1)
-    with pytest.raises(BadInput, match=r'16 wide, the documents\' 32: not one space: judge it with .*documents="student"'):
+    with pytest.raises(BadInput, match=r'16 wide, the documents\' 32, so they are not in one space: evaluate it with documents="student"'):
         evaluate(narrow, store_folder, source_root)
     results = evaluate(narrow, store_folder, source_root, documents="student")
     assert "cosine" not in results.agreement

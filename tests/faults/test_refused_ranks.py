@@ -31,7 +31,7 @@ def test_the_first_rank_is_refused(arguments: list[Any], tmp_path: Path) -> None
     with lock_folder(tmp_path / "run"):
         started = ranks(arguments, tmp_path / "locked.log", 2)
         assert ends(started) == [2, 2], started[0].said() + started[1].said()
-    assert "another process is writing it" in started[0].said() and "another rank was refused" in started[1].said()
+    assert "another process is writing it" in started[0].said() and "another rank ended with an error" in started[1].said()
     started = ranks(arguments, tmp_path / "whole.log", 2)
     assert ends(started) == [0, 0], started[0].said() + started[1].said()
     started = ranks([*arguments, "--model.learning_rate", 0.1], tmp_path / "other.log", 2)
@@ -53,7 +53,7 @@ def test_a_disk_refuses_the_first_rank(arguments: list[Any], tmp_path: Path) -> 
     (tmp_path / "file").touch()
     started = ranks([*arguments, "--out", tmp_path / "file" / "run"], tmp_path / "log", 2)
     assert ends(started) == [2, 2]
-    assert "file/run: Not a directory" in started[0].said() and "another rank was refused" in started[1].said()
+    assert "file/run: Not a directory" in started[0].said() and "another rank ended with an error" in started[1].said()
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_a_checkpoint_that_is_on_one_machine_only(arguments: list[Any], run_fold
         for rank in ("0", "1")
     ]
     assert ends(started) == [2, 2]
-    assert "another rank was refused" in started[0].said() and "last.ckpt: no such checkpoint" in started[1].said()
+    assert "another rank ended with an error" in started[0].said() and "last.ckpt: no such checkpoint" in started[1].said()
 
 
 def impatience() -> None:
