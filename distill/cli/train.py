@@ -20,6 +20,7 @@ from distill.callbacks.tracking import Tracking, check_installed
 from distill.cli.arguments import CONFIG_OPTIONS, move_files_first, replace_group_names, replace_loss_names, replace_short_options
 from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
 from distill.data.datamodule import RetrievalData
+from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput, one_line
 from distill.training.run_folder import RunFolder
@@ -41,6 +42,13 @@ def main(arguments: list[str]) -> None:
     run = RunFolder(Path(cli.config.out))
     train_student(cli.trainer, cli.model, cli.datamodule, run, config, cli.config.ckpt_path)
     show_curves(run)
+    if cli.trainer.is_global_zero:
+        log.info(f"next: distill evaluate {run.path}{_split_option(cli.datamodule)}")
+
+
+def _split_option(data: RetrievalData) -> str:
+    """The option that `distill evaluate` needs where the texts have no split called test."""
+    return "" if "test" in data.source.splits() else f" --split {data.dev_split}"
 
 
 def show_curves(run: RunFolder) -> None:

@@ -73,12 +73,7 @@ def train_student(
                 module.save(run.student)
                 log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
-        log.info(f"{run.student}: the student of {weights}; next: distill evaluate {run.path}{_split_option(data)}")
-
-
-def _split_option(data: RetrievalData) -> str:
-    """The option that `distill evaluate` needs where the texts have no split called test."""
-    return "" if "test" in data.source.splits() else f" --split {data.dev_split}"
+        log.info(f"{run.student}: the student of {weights}")
 
 
 def _describe_start(start_from: str, checkpoint: str | None) -> str:
