@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import csv
+import importlib.util
 import json
 import re
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -209,3 +212,13 @@ def to_beir(msmarco: Path, beir: Path) -> None:
             rows = (line.split() for line in (msmarco / f"qrels.{split}.tsv").read_text().splitlines())
             judged = "".join(f"{query}\t{document}\t{grade}\n" for query, _, document, grade in rows)
             (beir / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+
+
+def load_module(path: Path) -> ModuleType:
+    """Imports a file that is in no package."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    return module

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import doctest
-import importlib.util
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from snippets import ROOT, Snippet, check_unrun, make_world, read_snippets, run_page
+from snippets import ROOT, Snippet, check_unrun, load_module, make_world, read_snippets, run_page
 
 from distill.cli.main import VERBS, main
 
@@ -182,16 +181,6 @@ def test_site_builds_strictly_and_needs_no_network(tmp_path: Path) -> None:
     assert 'href="measured/speed/"' in (tmp_path / "site" / "index.html").read_text()
     commands = (tmp_path / "site" / "cli" / "index.html").read_text()
     assert all(f'id="distill-{verb}"' in commands for verb in VERBS)
-
-
-def load_module(path: Path) -> ModuleType:
-    """Imports a file that is in no package."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_examples_of_docstrings_are_fenced() -> None:

@@ -17,11 +17,10 @@ import numpy as np
 
 import distill
 from distill.encoders.students import StudentFromTeacher
-from distill.files.atomic import read_json, write_atomically
+from distill.files.atomic import read_json, write_atomically, write_json
 from distill.losses import QueryMatching
 from distill.shrinking.budget import measure_rate
 from distill.texts.sources import MsMarcoTsv, QueryFile
-from distill.texts.texts import Texts
 from distill.vectors.import_vectors import write_store
 from distill.vectors.index import Index
 from distill.vectors.store import VectorStore
@@ -35,7 +34,7 @@ DOCUMENTS = "documents"
 SHARES = {"spans": 2.0, "questions": 4.9, "pieces": 20.0, DOCUMENTS: 2.0, **dict.fromkeys(WORDS, 6.6)}  # for each query of `train`
 HOME = ("spans",)
 ALL = ("spans", "questions", DOCUMENTS, "pieces")
-BATCH_SIZE = 64
+BATCH_SIZE, HOLDOUT = 64, 1000
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,6 @@ ROWS = {
 }
 
 
-class MsMarcoAndTexts(MsMarcoTsv):
-    """MS MARCO, with files of other texts as splits to train on."""
-
-    def list_splits(self) -> list[str]:
-        return [*super().list_splits(), "questions", "pieces"]
-
-    def load_queries(self, split: str) -> Texts:
-        path = text_files(self.root.parent).get(split)
-        return super().load_queries(split) if path is None else QueryFile(str(path)).queries()
-
-
 def text_files(data: Path) -> dict[str, Path]:
     made = {name: RUNS / f"abroad_{name}" / f"abroad_{name}.jsonl" for name in ("pieces", "spans")}
     return {"questions": data / "questions" / "queries.tsv", **made, **{name: OUT / "texts" / f"{name}.jsonl" for name in WORDS}}
@@ -86,15 +74,31 @@ def text_files(data: Path) -> dict[str, Path]:
 
 def main(data: Path, seconds: float, names: list[str]) -> None:
     split_pieces(data)
-    link_sets(data)
-    for name in names or ROWS:
+    lengths = plan_lengths(names or list(ROWS), data, seconds)
+    for name, (epochs, batches) in lengths.items():
         if not (OUT / name / "holdout.json").exists():
-            make(name, ROWS[name], data, seconds)
+            make(name, data, epochs, batches)
     print("| row | steps | home: kept nDCG@10, overlap@10 | " + " | ".join(WATCHED) + " | mean of three, overlap@10 |")
     print("|---" * (len(WATCHED) + 4) + "|")
     for name in ROWS:
         if (OUT / name / "holdout.json").exists():
             print(describe(name))
+
+
+def plan_lengths(names: list[str], data: Path, seconds: float) -> dict[str, tuple[int, int]]:
+    """The number of epochs, and of batches in each, that fit into each row's time.
+
+    They are measured of all rows first: what runs beside their trainings changes nothing then.
+    """
+    path = OUT / "lengths.json"
+    known = read_json(path, "lengths of trainings") if path.exists() else {}
+    for name in names:
+        if name not in known:
+            row = ROWS[name]
+            rate = measure_rate(partial(make_module, row), partial(make_data, row, data))
+            known[name] = divide_steps(round(row.times * seconds / rate.training * rate.steps), rate.steps)
+            write_json(path, known)
+    return {name: known[name] for name in names}
 
 
 def split_pieces(data: Path) -> None:
@@ -114,37 +118,59 @@ def split_pieces(data: Path) -> None:
         write_store(index.files, StoreWriter(STORE / f"queries-{name}", texts.ids, vectors.width, maker, recorded))
 
 
-def link_sets(data: Path) -> None:
-    """Makes the vectors of files known under the names of the splits that are made of them."""
-    for split in ("questions", "pieces"):
-        link = STORE / f"queries-{split}"
-        if not link.is_symlink():
-            link.symlink_to(f"queries-{text_files(data)[split].stem}")
+def open_source(data: Path, split: str) -> MsMarcoTsv:
+    """MS MARCO; where a student is to learn from other texts alone, a folder beside which these are a split of it."""
+    root = data / "msmarco-dl"
+    if split != "train":
+        root = OUT / "texts" / split
+        link_texts(data, split, root)
+    return MsMarcoTsv(str(root), holdout=HOLDOUT, relevant_from=2, keep_own_documents=True)
 
 
-def make(name: str, row: Row, data: Path, seconds: float) -> None:
-    """Trains and measures a row's student."""
-    source = MsMarcoAndTexts(str(data / "msmarco-dl"), holdout=1000, relevant_from=2, keep_own_documents=True)
-    files = {str(text_files(data)[text]): SHARES[text] for text in row.texts if text != DOCUMENTS}
-    make_data = partial(
-        distill.RetrievalData,
-        source,
+def link_texts(data: Path, split: str, folder: Path) -> None:
+    """Makes a folder of MS MARCO with one more split, whose vectors are those of the file it is made of."""
+    if folder.exists():
+        return
+    path = text_files(data)[split]
+    texts = QueryFile(str(path)).queries()
+    with write_atomically(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for file in (data / "msmarco-dl").iterdir():
+            (temporary / file.name).symlink_to(file.resolve())
+        lines = [f"{id_}\t{text}\n" for id_, text in zip(texts.ids, texts, strict=True)]
+        (temporary / f"queries.{split}.tsv").write_text("".join(lines), encoding="utf-8")
+    link = STORE / f"queries-{split}"
+    if not link.is_symlink():
+        link.symlink_to(f"queries-{path.stem}")
+
+
+def make_data(row: Row, data: Path) -> distill.RetrievalData:
+    return distill.RetrievalData(
+        open_source(data, row.train),
         str(STORE),
         row.train,
         "dl20",
-        queries=files,
+        queries={str(text_files(data)[text]): SHARES[text] for text in row.texts if text != DOCUMENTS},
         match_documents=SHARES[DOCUMENTS] if DOCUMENTS in row.texts else None,
-        dev_suite=[str(data / "zeroshot" / watched) for watched in WATCHED],
+        dev_suite=suite(data),
         batch_size=BATCH_SIZE,
         seed=row.seed,
     )
-    student, losses = StudentFromTeacher(list(row.layers)), {"query_matching": QueryMatching()}
-    make_module = partial(distill.StudentModule, student, losses, learning_rate=1e-3)
-    rate = measure_rate(make_module, make_data)
-    epochs, batches = divide_steps(round(row.times * seconds / rate.training * rate.texts / BATCH_SIZE), rate.texts // BATCH_SIZE)
-    run = distill.train(make_module(), make_data(), OUT / name, max_epochs=epochs, limit_train_batches=batches, devices=1)
-    suite = [str(data / "zeroshot" / watched) for watched in WATCHED]
-    run.evaluate("dl19+dl20", suite=suite)
+
+
+def make_module(row: Row) -> distill.StudentModule:
+    return distill.StudentModule(StudentFromTeacher(list(row.layers)), {"query_matching": QueryMatching()}, learning_rate=1e-3)
+
+
+def suite(data: Path) -> list[str]:
+    return [str(data / "zeroshot" / watched) for watched in WATCHED]
+
+
+def make(name: str, data: Path, epochs: int, batches: int) -> None:
+    """Trains and measures a row's student."""
+    row = ROWS[name]
+    run = distill.train(make_module(row), make_data(row, data), OUT / name, max_epochs=epochs, limit_train_batches=batches, devices=1)
+    run.evaluate("dl19+dl20", suite=suite(data))
     run.evaluate("holdout", out=str(OUT / name / "holdout.json"))
 
 
@@ -156,16 +182,15 @@ def divide_steps(steps: int, most_batches: int) -> tuple[int, int]:
 
 def describe(name: str) -> str:
     """A line of the table."""
-    results, holdout = (read_json(OUT / name / file, "results") for file in ("results.json", "holdout.json"))
-    home, suite = results["retention"]["ndcg@10"], results["suite"]
-    kept = {watched: row["retention"]["ndcg@10"]["value"] for watched, row in suite["collections"].items()}
+    results, holdout = (distill.Results.load(OUT / name / file) for file in ("results.json", "holdout.json"))
+    home, suite = results.main_retention, results.suite
     settings = distill.Run(OUT / name).folder.settings()["trainer"]
     columns = [
         name,
         f"{settings['max_epochs'] * settings['limit_train_batches']:,}",
-        f"{home['value']:.1%} [{100 * home['ci95'][0]:.1f}, {100 * home['ci95'][1]:.1f}], {holdout['agreement']['overlap@10']:.3f}",
-        *(f"{kept[watched]:.1%}" for watched in WATCHED),
-        f"{suite['retention']['ndcg@10']['value']:.1%}, {suite['overlap@10']['value']:.3f}",
+        f"{home.value:.1%} [{100 * home.low:.1f}, {100 * home.high:.1f}], {holdout.agreement['overlap@10']:.3f}",
+        *(f"{suite.collections[watched]['retention']['ndcg@10']['value']:.1%}" for watched in WATCHED),
+        f"{suite.main_retention.value:.1%}, {suite.agreement.value:.3f}",
     ]
     return f"| {' | '.join(columns)} |"
 

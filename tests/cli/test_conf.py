@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from conftest import small_jobs
-from snippets import ROOT, make_world
+from snippets import ROOT, load_module, make_world
 
 from distill.cli.main import main
 from distill.encoders.cross_folder import new_cross_encoder
@@ -302,6 +302,41 @@ def test_abroad_on_small_texts(here: Path, tmp_path: Path, monkeypatch: pytest.M
         "--trainer.max_epochs", "1", "--out", str(out))  # fmt: skip
     run("evaluate", str(out), "--split", "dl19", "--suite", f"{here}/data/others")
     assert "one" in json.loads((out / "results.json").read_text())["suite"]["collections"]
+
+
+def test_ablation_of_abroad_on_small_texts(here: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Rows of equal time, from what run.sh leaves: texts of each kind, and one store of the vectors of all."""
+    data, runs = tmp_path / "data", tmp_path / "runs"
+    shutil.copytree(here / "data" / "msmarco-dl", data / "msmarco-dl")
+    for path in (data / "msmarco-dl").glob("*.dl20.tsv"):  # else both splits have the same queries
+        path.write_text(path.read_text().replace("dev", "dl"))
+    for name in ("cisi", "datafinder", "climatefever-ev"):
+        shutil.copytree(here / "data" / "others" / "one", data / "zeroshot" / name)
+    words = (data / "msmarco-dl" / "collection.tsv").read_text().split()
+    sets = {"abroad_pieces": range(3, 160, 2), "abroad_spans": range(3, 40)}
+    for name, lengths in sets.items():
+        path = runs / name / f"{name}.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"{json.dumps({'_id': f'{n}', 'text': ' '.join(words[n : 2 * n])})}\n" for n in lengths))
+    (data / "questions").mkdir()
+    (data / "questions" / "queries.tsv").write_text("".join(f"q{n}\twho is {' '.join(words[n : n + 3])}\n" for n in range(100)))
+    files = f"[{','.join([*(f'{runs}/{name}/{name}.jsonl' for name in sets), f'{data}/questions/queries.tsv'])}]"
+    source = ["--source.init_args.root", f"{data}/msmarco-dl", "--source.init_args.holdout", "10"]
+    encode = ["encode", "-c", f"{ROOT}/experiments/abroad/encode.yaml", "--teacher", "teacher", *source]
+    run(*encode, "--queries", files, "--out", f"{runs}/abroad_teacher")
+    script = load_module(ROOT / "experiments/abroad/ablation.py")
+    monkeypatch.setattr(script, "HOLDOUT", 10)
+    monkeypatch.setattr(script, "BATCH_SIZE", 8)
+    monkeypatch.setattr(script, "ROWS", {name: script.ROWS[name] for name in ("questions alone", "all", "long pieces")})
+    monkeypatch.chdir(tmp_path)
+    script.main(data, 1.0, [])
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in table[-3:]] == ["| questions alone", "| all", "| long pieces"]
+    lengths = json.loads((runs / "abroad_rows" / "lengths.json").read_text())
+    steps = [epochs * batches for epochs, batches in (lengths[name] for name in script.ROWS)]
+    assert [line.split(" | ")[1] for line in table[-3:]] == [f"{count:,}" for count in steps]
+    # 86 queries of train; in `all` 1 + 2 + 4.9 + 20 + 2 texts for each of them
+    assert lengths["all"][1] <= round(86 * 29.9) // 8 and lengths["questions alone"][1] <= 100 // 8
 
 
 def write_small_package(path: Path) -> None:
