@@ -137,7 +137,9 @@ def select_training_queries(
         if is_corpus:
             texts = texts.subset(np.arange(len(texts)), name=DOCUMENTS)
         if is_leader():
-            log.info(f"{path}: {len(texts)} queries, {len(all_texts) - len(texts)} more left out, because another split has them too")
+            removed_here = len(all_texts) - len(texts)
+            left_out = f", {removed_here} more left out, because another split has them too" if removed_here else ""
+            log.info(f"{path}: {len(texts)} queries{left_out}")
         extra.append(QuerySet(texts, all_texts.fingerprints("document" if is_corpus else "query")))
     refuse_shared_names([*splits, *extra])
     return TrainingQueries(splits, extra, removed)

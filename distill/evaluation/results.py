@@ -122,11 +122,9 @@ class Results:
         return format_results(self.values)
 
     def _repr_html_(self) -> str:
-        heads = "".join(f"<th>{html.escape(heading)}</th>" for heading, _ in COLUMNS.values())
-        rows = "".join(
-            f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in format_system(system))}</tr>"
-            for name, system in self.systems.items()
-        )
+        headings, cells = make_table(self.systems)
+        heads = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+        rows = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for name, row in cells.items())
         lines = "<br>".join(html.escape(line) for line in format_sentences(self.values))
         caption = html.escape(f"{self.values['dataset']}, {self.values['queries']} queries")
         return f"<table><caption>{caption}</caption><tr><th></th>{heads}</tr>{rows}</table><p>{lines}</p>"
@@ -134,19 +132,28 @@ class Results:
 
 def format_results(values: dict[str, Any]) -> str:
     """The table of a terminal: a line a system, then what the student keeps and how far it agrees."""
-    heads = "".join(f"{heading:>12}" for heading, _ in COLUMNS.values())
-    lines = [f"{values['dataset']}, {values['queries']} queries", " " * 12 + heads]
-    for name, system in values["systems"].items():
-        lines.append(f"{name:<12}" + "".join(f"{cell:>12}" for cell in format_system(system)))
+    headings, cells = make_table(values["systems"])
+    lines = [f"{values['dataset']}, {values['queries']} queries", " " * 12 + "".join(f"{heading:>12}" for heading in headings)]
+    for name, row in cells.items():
+        lines.append(f"{name:<12}" + "".join(f"{cell:>12}" for cell in row))
     lines += format_sentences(values)
     if "suite" in values:
         lines += ["", repr(SuiteResults(values["suite"]))]
     return "\n".join(lines)
 
 
-def format_system(system: dict[str, float]) -> list[str]:
-    """The cells of a system's row; - where a figure was not measured."""
-    return [write(system[column]) if column in system else "-" for column, (_, write) in COLUMNS.items()]
+def make_table(systems: dict[str, dict[str, float]]) -> tuple[list[str], dict[str, list[str]]]:
+    """The headings of the figures that were measured, and the cells of each system; - where a figure was measured of others alone.
+
+    >>> make_table({"teacher": {"ndcg@10": 0.5, "params": 22.6e6}, "student": {"ndcg@10": 0.48}})
+    (['nDCG@10', 'parameters'], {'teacher': ['0.5000', '22.6M'], 'student': ['0.4800', '-']})
+    """
+    columns = {field: column for field, column in COLUMNS.items() if any(field in system for system in systems.values())}
+    cells = {
+        name: [write(system[field]) if field in system else "-" for field, (_, write) in columns.items()]
+        for name, system in systems.items()
+    }
+    return [heading for heading, _ in columns.values()], cells
 
 
 def format_sentences(values: dict[str, Any]) -> list[str]:

@@ -19,9 +19,9 @@ MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
 MOST_PIECES = 12_000  # in equal time they help at home and abroad, and twice as many little more: experiments/abroad/RESULT.md
 PIECES_PER_DOCUMENT = 20  # at most
-# A student of a third of the layers learns from a text in about the time in which its teacher embeds it: pieces that are embedded in a
-# quarter of the minutes leave time for some epochs. With more of them there is one epoch, which costs at home.
-EPOCHS_OF_PIECES = 4
+# Of the minutes, for which the teacher embeds pieces; it embeds crops for the rest. A student of a third of the layers learns from a text
+# in about the time in which its teacher embeds it: so there is time for some epochs. With more pieces there is one, which costs at home.
+SHARE_OF_PIECES = 0.25
 ROUND_COUNTS = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)  # far apart, so that a rate measured anew gives the same one
 SPARE = 1.4  # crops made for each one kept, as duplicates are dropped
 # texts longer than queries help on queries that are unlike those at home
@@ -63,25 +63,23 @@ def make_pieces(documents: Texts, evaluation: Sequence[Texts], seed: int = 0) ->
     return drop_repeated(pieces, evaluation, [], OF_ANY_LENGTH)[:count]
 
 
-def keep_what_fits(sets: Sequence[Texts], embed: Callable[[Sequence[str]], object], minutes: float) -> list[Texts]:
-    """Keeps as many texts as a teacher embeds in so many minutes, of each set the same share; all of them where it is fast enough.
+def keep_what_fits(texts: Texts, embed: Callable[[Sequence[str]], object], minutes: float) -> Texts:
+    """Keeps as many texts as a teacher embeds in so many minutes; all of them where it is fast enough.
 
     Args:
-        sets: texts in random order.
+        texts: in random order.
         embed: embeds texts, as the teacher will.
-        minutes: those of the training that follows, so that what was cut takes no longer than that.
+        minutes: how long it may take.
     """
-    texts = [text for part in sets for text in part]
-    if not texts:
-        return list(sets)
-    rate = measure_rate(lambda rows: embed([texts[row] for row in rows]), len(texts), len(texts) / (60 * minutes))
+    if not len(texts):
+        return texts
+    rate = measure_rate(lambda rows: embed(texts.read(rows)), len(texts), len(texts) / (60 * minutes))
     if 60 * minutes * rate >= len(texts):
-        return list(sets)
+        return texts
     most = max((count for count in ROUND_COUNTS if count <= 60 * minutes * rate), default=ROUND_COUNTS[0])
-    share = min(1.0, most / len(texts))
-    kept = f"of {len(texts)} that were cut, {share:.0%} are kept: give more --minutes for more"
-    log.info(f"the teacher embeds about {rate:.0f} texts a second: {kept}")
-    return [part.subset(np.arange(round(share * len(part)))) for part in sets]
+    kept = min(most, len(texts))
+    log.info(f"{kept} of {len(texts)} {texts.name} are kept, as the teacher embeds about {rate:.0f} a second: more --minutes keep more")
+    return texts.subset(np.arange(kept))
 
 
 def cut(documents: Texts, kinds: dict[str, float], statistics: Statistics, count: int, seed: int) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.progress import log
 from distill.records import BadInput
-from distill.shrinking.crops import EPOCHS_OF_PIECES, FEW_QUERIES, keep_what_fits, make_crops, make_pieces
+from distill.shrinking.crops import FEW_QUERIES, SHARE_OF_PIECES, keep_what_fits, make_crops, make_pieces
 from distill.shrinking.request import Request
 from distill.shrinking.splits import (
     DEV,
@@ -130,17 +130,18 @@ def _write_texts(request: Request, folder: Path, embedder: Embedder | None) -> d
     evaluation = [split.queries for name, split in splits.items() if name != TRAIN]
     extra = [_cut_pieces([material, general], evaluation)]
     if embedder is not None:
-        extra = keep_what_fits(extra, partial(embed_queries, embedder), request.minutes / EPOCHS_OF_PIECES)
+        extra = [keep_what_fits(extra[0], partial(embed_queries, embedder), SHARE_OF_PIECES * request.minutes)]
     if counts["queries"] == "given" and counts[TRAIN] < FEW_QUERIES and material is not None:
-        extra.append(_cut_crops(material, splits[TRAIN].queries, evaluation))
+        crops = _cut_crops(material, splits[TRAIN].queries, evaluation)
         if embedder is not None:
-            extra = keep_what_fits(extra, partial(embed_queries, embedder), request.minutes)
+            crops = keep_what_fits(crops, partial(embed_queries, embedder), (1 - SHARE_OF_PIECES) * request.minutes)
+        extra.append(crops)
     for queries in extra:
         if len(queries):
             write_extra(folder, queries.name, queries)
             counts[queries.name] = len(queries)
     evaluated_on = "+".join(measured) or HOLDOUT
-    if request.document_file is not None and next(read_rows(request.document_file, request.field_names)).id is None:
+    if _is_numbered(request):
         counts[NUMBERED] = True
     return {**counts, "documents": kind, "evaluated_on": evaluated_on, "removed": pool.removed}
 
@@ -203,24 +204,30 @@ def _write_documents(request: Request, folder: Path) -> str:
         return "queries" if vectors is None else "vectors"
     path = folder / CORPUS
     write_documents(path, read_rows(request.document_file, request.field_names))
-    has_all = vectors is None or _has_all(Texts.open(path).ids, vectors)
+    has_all = vectors is None or _has_all(Texts.open(path).ids, vectors, _is_numbered(request))
     if has_all and (vectors is request.index or request.store is None or request.store.documents.texts is None):
         return "file"
     path.rename(folder / SAMPLE)
     return "vectors"
 
 
-def _has_all(texts: Ids, index: Index) -> bool:
+def _is_numbered(request: Request) -> bool:
+    """Whether documents have their row's number as their id, as their file has none."""
+    return request.document_file is not None and next(read_rows(request.document_file, request.field_names)).id is None
+
+
+def _has_all(texts: Ids, index: Index, is_numbered: bool) -> bool:
     """Whether there are texts of all vectors; refuses texts that have no vector, and ids that never meet."""
     vectors, path = index.ids, index.files.path
     rows = np.concatenate([vectors.rows(chunk) for chunk in texts.chunks()])
     unknown = int((rows < 0).sum())
+    fix = "they have no ids and were numbered: name the field of ids, --fields id=FIELD" if is_numbered else "give the same ids in both"
     if unknown == len(texts):
         pair = f"{texts[0]!r} is an id of a document, {vectors[0]!r} of a vector"
-        raise BadInput(f"documents: none of them is among the vectors of {path}: {pair}: give the same ids in both")
+        raise BadInput(f"documents: none of them is among the vectors of {path}: {pair}: {fix}")
     if unknown:
         id_ = texts[int(np.argmax(rows < 0))]
-        raise BadInput(f"documents: {unknown} of {len(texts)} have no vector in {path}, {id_!r} for one: mend either")
+        raise BadInput(f"documents: {unknown} of {len(texts)} have no vector in {path}, {id_!r} for one: {fix}")
     return len(texts) == len(vectors)
 
 

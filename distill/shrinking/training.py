@@ -76,13 +76,16 @@ def train_in_time(
     """Trains for as many epochs as fit into the time, which are counted once: a job that was killed goes on to the same end."""
     epochs, options = job.read("epochs"), {}
     if epochs is None:
+        log.info("measuring how fast a student is trained here")
         rate = measure_rate(make_module, make_data)
         epochs, steps = choose_length(rate, request.minutes, most_epochs)
         if steps < rate.steps:
             job.write("steps", steps)
         job.write("epochs", epochs)
         length = f"{epochs} epochs" if steps == rate.steps else f"{steps} of its {rate.steps} steps: give more --minutes for all"
-        log.info(f"an epoch of {rate.texts} texts takes about {rate.epoch:.0f} s here: {length}")
+        log.info(f"an epoch takes about {rate.epoch:.0f} s: {length}")
+    else:
+        log.info("the length of this training was chosen before: for other --minutes, choose another --out")
     if job.read("steps") is not None:
         options["limit_train_batches"] = job.read("steps")
     return train(make_module(), make_data(), request.out, max_epochs=epochs, devices=1, **options)

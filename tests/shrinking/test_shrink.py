@@ -180,6 +180,33 @@ def test_vectors_of_other_lengths_are_refused(tmp_path, query_file, document_fil
         distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
 
 
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        (
+            "article",
+            "",
+            "none of them is among the vectors of .*: '0' is an id of a document, 'd0' of a vector: they have no ids and were num",
+        ),
+        ("id", "x", "none of them is among the vectors of .*: 'xd0' is an id .* give the same ids in both"),
+        ("id", "d1", "1 of 20 have no vector in .*, 'd1d0' for one: give the same ids in both"),
+    ],
+)
+def test_documents_of_other_ids_than_the_vectors_are_refused(tmp_path, query_file, document_file, teacher_folder, field, change, message):
+    """The ids are in a field that nobody named; all are others; the first is another."""
+    vectors, ids = write_index(tmp_path, teacher_folder, document_file)
+    rows = [json.loads(line) for line in document_file.read_text().splitlines()]
+    changed = rows[:1] if change == "d1" else rows
+    for row in changed:
+        row["id"] = change + row["id"]
+    documents = tmp_path / "others.jsonl"
+    documents.write_text("".join(f"{json.dumps({field: row['id'], 'text': row['text']})}\n" for row in rows))
+    given = {"queries": str(query_file), "documents": str(documents), "vectors": str(vectors), "ids": str(ids)}
+    with pytest.raises(BadInput, match=message):
+        distill.shrink(str(teacher_folder), **given, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_figures_of_another_split_are_measured_again(shrunk, tmp_path, teacher_folder, query_file, document_file):
     copy = tmp_path / "run"
     shutil.copytree(shrunk.path, copy, symlinks=True)
