@@ -174,7 +174,9 @@ class TrainingLoader:
             yield self.collate(batch[self.rank :: self.world_size])
 
     def longest_texts(self) -> np.ndarray:
-        """Returns how many tokens [batches] the longest text of each batch of this epoch has."""
+        """Returns how many tokens [batches] the longest text of each batch of this epoch has; not of queries that are made anew."""
+        if not len(self):
+            return np.empty(0, np.int64)
         return self.lengths[epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.draws)].max(axis=1)
 
     def set_epoch(self, epoch: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 
 from distill.callbacks.retrieval_eval import RetrievalEval
@@ -57,8 +58,9 @@ def choose_length(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) ->
         return max(count for count in ROUND_EPOCHS if count <= most), rate.steps
     seconds_per_step = rate.training / rate.steps
     steps = math.floor((60 * minutes - rate.evaluation) / seconds_per_step / STEPS_AT_ONCE) * STEPS_AT_ONCE
-    if steps < FEWEST_STEPS:
-        needed = math.ceil((FEWEST_STEPS * seconds_per_step + rate.evaluation) / 6) / 10
+    fewest = min(FEWEST_STEPS, rate.steps)
+    if steps < fewest:
+        needed = math.ceil((fewest * seconds_per_step + rate.evaluation) / 6) / 10
         fix = "the same command with that goes on from here"
         raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {needed:g}: {fix}")
     return 1, steps
@@ -105,9 +107,10 @@ def estimate_seconds(step_seconds: np.ndarray, longest_texts: np.ndarray) -> flo
     first = min(STEPS_OF_WARM_UP, len(step_seconds) // 2)
     seconds = step_seconds[first:]
     parts = np.stack([longest_texts**power for power in (0, 1, 2)], axis=1)  # [steps, 3]
-    measured = parts[first : len(step_seconds)] / seconds[:, None]
-    factors = nnls(measured, np.ones(len(seconds)))[0]  # [3], by relative errors: long texts would count for too much
-    return (parts @ factors).sum()
+    measured = parts[first : len(step_seconds)]
+    factors = nnls(measured / seconds[:, None], np.ones(len(seconds)))[0]  # [3], by relative errors: long texts would count for too much
+    too_little = seconds.sum() / (measured @ factors).sum()  # noise makes such a fit too low
+    return (parts @ factors).sum() * too_little
 
 
 class _Watch(Callback):
@@ -125,9 +128,14 @@ class _Watch(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.longest_texts = trainer.train_dataloader.longest_texts()  # type: ignore[union-attr]
-        self.times.append(time.perf_counter())
+        self._note_time()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._note_time()
+
+    def _note_time(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # else the time of a step is that of some steps before
         self.times.append(time.perf_counter())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -184,7 +185,9 @@ def _cut_crops(material: Texts | None, queries: Texts | None, evaluation: Sequen
 
 def _cut_pieces(materials: Sequence[Texts | None], evaluation: Sequence[Texts]) -> Texts:
     pieces = [piece for material in materials if material is not None for piece in make_pieces(material, evaluation)]
-    return _number_texts("piece", list(dict.fromkeys(pieces)), PIECES)
+    pieces = list(dict.fromkeys(pieces))
+    random.Random(0).shuffle(pieces)  # else a slow teacher would leave out the general ones
+    return _number_texts("piece", pieces, PIECES)
 
 
 def _number_texts(kind: str, texts: list[str], name: str) -> Texts:

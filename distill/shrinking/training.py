@@ -79,8 +79,7 @@ def train_in_time(
         log.info("measuring how fast a student is trained here")
         rate = measure_rate(make_module, make_data)
         epochs, steps = choose_length(rate, request.minutes, most_epochs)
-        if steps < rate.steps:
-            job.write("steps", steps)
+        job.write("steps", steps if steps < rate.steps else None)
         job.write("epochs", epochs)
         length = f"{epochs} epochs" if steps == rate.steps else f"{steps} of its {rate.steps} steps: give more --minutes for all"
         log.info(f"an epoch takes about {rate.epoch:.0f} s: {length}")

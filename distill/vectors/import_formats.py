@@ -47,6 +47,8 @@ def list_files(path: Path) -> list[Path]:
         raise BadInput(f"{path}: no such file")
     files = {ending: sorted(path.glob(f"*{ending}")) for ending in READERS}
     endings = [ending for ending in files if files[ending]]
+    if not endings:
+        raise BadInput(f"{path}: no .npy or .parquet file in this folder: name the file or folder of the vectors")
     if len(endings) != 1:
         raise BadInput(f"{path}: a folder of vectors holds .npy or .parquet files, not both: name the file instead")
     return files[endings[0]]

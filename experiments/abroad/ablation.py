@@ -90,7 +90,7 @@ def plan_lengths(names: list[str], data: Path, seconds: float) -> dict[str, tupl
 
     They are measured of all rows first: what runs beside their trainings changes nothing then.
     """
-    path = OUT / "lengths.json"
+    path = OUT / f"lengths-{seconds:g}s.json"
     known = read_json(path, "lengths of trainings") if path.exists() else {}
     for name in names:
         if name not in known:
@@ -129,9 +129,11 @@ def open_source(data: Path, split: str) -> MsMarcoTsv:
 
 def link_texts(data: Path, split: str, folder: Path) -> None:
     """Makes a folder of MS MARCO with one more split, whose vectors are those of the file it is made of."""
+    path, link = text_files(data)[split], STORE / f"queries-{split}"
+    if not link.is_symlink():
+        link.symlink_to(f"queries-{path.stem}")
     if folder.exists():
         return
-    path = text_files(data)[split]
     texts = QueryFile(str(path)).queries()
     with write_atomically(folder) as temporary:
         temporary.mkdir(parents=True)
@@ -139,9 +141,6 @@ def link_texts(data: Path, split: str, folder: Path) -> None:
             (temporary / file.name).symlink_to(file.resolve())
         lines = [f"{id_}\t{text}\n" for id_, text in zip(texts.ids, texts, strict=True)]
         (temporary / f"queries.{split}.tsv").write_text("".join(lines), encoding="utf-8")
-    link = STORE / f"queries-{split}"
-    if not link.is_symlink():
-        link.symlink_to(f"queries-{path.stem}")
 
 
 def make_data(row: Row, data: Path) -> distill.RetrievalData:

@@ -332,7 +332,7 @@ def test_ablation_of_abroad_on_small_texts(here: Path, tmp_path: Path, monkeypat
     script.main(data, 1.0, [])
     table = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in table[-3:]] == ["| questions alone", "| all", "| long pieces"]
-    lengths = json.loads((runs / "abroad_rows" / "lengths.json").read_text())
+    lengths = json.loads((runs / "abroad_rows" / "lengths-1s.json").read_text())
     steps = [epochs * batches for epochs, batches in (lengths[name] for name in script.ROWS)]
     assert [line.split(" | ")[1] for line in table[-3:]] == [f"{count:,}" for count in steps]
     # 86 queries of train; in `all` 1 + 2 + 4.9 + 20 + 2 texts for each of them

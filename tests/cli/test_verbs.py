@@ -475,6 +475,7 @@ def test_extra_queries_are_used_and_leaks_dropped(left: Left, tmp_path: Path, ca
     printed = capsys.readouterr().out
     assert f"{extra}: 8 queries, 3 more left out, because another split has them too" in printed
     assert "trains on 200 queries an epoch, 10 steps" in printed
+    assert printed.rstrip().endswith(f"next: distill evaluate {tmp_path / 'run'}")
 
 
 def test_a_training_that_never_met_dev_keeps_its_last_step_and_says_so(teacher_folder, source_root, store_folder, tmp_path, capsys):

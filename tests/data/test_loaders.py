@@ -136,6 +136,16 @@ def test_fewer_queries_than_ranks_make_none():
     assert len(loader(world_size=4, lengths=np.array([3, 3]))) == 0
 
 
+def test_the_longest_texts_are_those_of_the_batches_that_come():
+    ranks = [loader(rank=rank, world_size=2, draws=[(100, 60), (50, 70)]) for rank in range(2)]
+    for rank in ranks:
+        rank.set_epoch(3)
+    longest = [rank.longest_texts().tolist() for rank in ranks]
+    batches = [[*first, *second] for first, second in zip(*ranks, strict=True)]
+    assert longest == [[LENGTHS[rows].max() for rows in batches]] * 2
+    assert loader(lengths=np.empty(0, np.int64)).longest_texts().tolist() == []
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", [0, 1, 3, 50])
 def test_evaluation_gives_each_row_exactly_once(world_size, count):

@@ -10,7 +10,7 @@ import pytest
 from shrink_world import make_texts
 
 import distill
-from distill.shrinking.budget import Rate, choose_length
+from distill.shrinking.budget import Rate, choose_length, estimate_seconds
 from distill.shrinking.crops import keep_what_fits
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import advise, open_job_texts
@@ -55,7 +55,7 @@ def test_pieces_are_embedded_in_a_quarter_of_the_minutes_and_crops_in_the_rest(t
     assert (summary["pieces"], summary["crops"]) == (200, 1000)
 
 
-def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, monkeypatch):
+def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, monkeypatch, caplog):
     """37 seconds of training an epoch and one of evaluation, in 26 seconds: 20 of its 37 steps."""
     monkeypatch.setattr("distill.shrinking.training.measure_rate", lambda *_: Rate(texts=592, steps=37, training=37.0, evaluation=1.0))
     monkeypatch.setattr("distill.shrinking.budget.FEWEST_STEPS", 20)
@@ -65,8 +65,28 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, 
     assert run.folder.settings()["trainer"]["limit_train_batches"] == 20 and len(run.history["dev/overlap@10"].values) == 1
     assert "it read its texts once at most: give more --minutes, in another --out" in advise(run, open_job_texts(run))
     before = (run.path / "student" / "model.safetensors").stat().st_mtime_ns
-    again = distill.shrink(str(teacher_folder), **given)  # done before
+    caplog.set_level("INFO", logger="distill")
+    again = distill.shrink(str(teacher_folder), **given | {"minutes": 3})  # done before
+    assert "the length of this training was chosen before: for other --minutes" in caplog.text
     assert (again.path / "student" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_an_epoch_is_estimated_by_the_lengths_of_its_batches(noise):
+    """Few batches are of long texts, which cost more than in proportion, and there may be none among the first or many."""
+    random = np.random.default_rng(0)
+    errors = []
+    for _ in range(200):
+        tokens = random.choice([8, 12, 20, 100, 250], p=[0.3, 0.3, 0.3, 0.07, 0.03], size=300)
+        seconds = (0.02 + 0.002 * tokens + 0.00002 * tokens**2) * random.lognormal(-(noise**2) / 2, noise, 300)
+        seconds[:5] *= 4  # the first ones are slower
+        errors.append(estimate_seconds(seconds[:40], tokens) / seconds[5:].sum())
+    assert np.median(errors) == pytest.approx(1, abs=0.1)
+    assert np.quantile(np.abs(np.log(errors)), 0.8) < (0.1 if noise == 0 else 0.35)
+
+
+def test_an_epoch_of_two_steps_is_estimated_too():
+    assert estimate_seconds(np.array([0.5, 0.25]), np.array([9, 9])) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("minutes", [1e-6, 0.2])
@@ -74,3 +94,6 @@ def test_no_time_at_all_is_refused(minutes):
     """40 steps at least, and the evaluation: 41 seconds."""
     with pytest.raises(distill.BadInput, match=r"too short, even a little training takes 0\.7: the same command"):
         choose_length(Rate(texts=592, steps=37, training=37.0, evaluation=1.0), minutes)
+    with pytest.raises(distill.BadInput, match=r"takes 0\.4: the same command"):  # of 20 steps and the evaluation
+        choose_length(Rate(texts=320, steps=20, training=20.0, evaluation=1.0), minutes)
+    assert choose_length(Rate(texts=320, steps=20, training=20.0, evaluation=1.0), 0.36) == (1, 20)

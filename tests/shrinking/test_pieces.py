@@ -76,6 +76,9 @@ def test_general_texts_have_theirs(documents, tmp_path):
     words = {word for text in GENERAL for word in text.lower().split()}
     of_general = [piece for piece in pieces if set(piece.lower().split()) <= words]
     assert len(of_general) > 50 and (len(of_general) < len(pieces)) == (documents is not None)
+    first = pieces[: len(pieces) // 2]  # which a slow teacher keeps
+    share = len(of_general) / len(pieces)
+    assert len(set(first) & set(of_general)) / len(first) == pytest.approx(share, abs=0.1)
 
 
 def test_general_texts_may_be_a_folder(tmp_path):

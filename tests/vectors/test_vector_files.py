@@ -145,6 +145,15 @@ def test_arrays_that_are_no_vectors(tmp_path):
         open_vectors(str(tmp_path / "v.npy"), str(tmp_path / "ids.txt"))
 
 
+def test_folders_without_vectors_or_with_two_kinds(tmp_path):
+    with pytest.raises(BadInput, match=r"no \.npy or \.parquet file in this folder"):
+        open_vectors(str(tmp_path), None)
+    (tmp_path / "a.npy").touch()
+    (tmp_path / "b.parquet").touch()
+    with pytest.raises(BadInput, match="not both"):
+        open_vectors(str(tmp_path), None)
+
+
 def test_parts_of_unlike_width(tmp_path):
     parts, ids = write_npy_parts(tmp_path)
     np.save(parts / "1.npy", np.zeros((1, WIDTH + 1), np.float32))
@@ -193,6 +202,6 @@ def test_indexes_that_cannot_be(tmp_path):
 
 def test_files_that_are_not_there(tmp_path):
     (tmp_path / "words.txt").write_text("no vectors")
-    for path, message in [("none.npy", "no such file"), (".", "a folder of vectors holds"), ("words.txt", "nor an index that faiss reads")]:
+    for path, message in [("none.npy", "no such file"), (".", "in this folder"), ("words.txt", "nor an index that faiss reads")]:
         with pytest.raises(BadInput, match=message):
             open_vectors(str(tmp_path / path), str(tmp_path / "words.txt"))
