@@ -39,5 +39,5 @@ def test_bar_and_table_on_a_terminal(source_root: Path, store_folder: Path, tmp_
 def test_lines_alone_elsewhere(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     found = in_process(*train_arguments(source_root, store_folder, tmp_path / "run"))
     assert (found.returncode, found.stderr) == (0, "")
-    starts = ["trains on", "epoch 1/2", "epoch 2/2", str(tmp_path / "run" / "student")]
-    assert [line.startswith(start) for line, start in zip(found.stdout.splitlines(), starts, strict=True)] == [True] * 4
+    starts = ["trains on", "epoch 1/2", "epoch 2/2", str(tmp_path / "run" / "student"), "next: distill evaluate"]
+    assert [line.startswith(start) for line, start in zip(found.stdout.splitlines(), starts, strict=True)] == [True] * 5
