@@ -66,10 +66,9 @@ class Pooling(nn.Module):
     def config(self, width: int) -> dict[str, Any]:
         """What sentence-transformers writes into a pooling module's config.json, in a form that as many releases of it read as can."""
         settings: dict[str, Any] = {"word_embedding_dimension": width}
-        has_old_form = all(mode in OLD_MODES.values() for mode in self.modes)
-        if has_old_form and list(self.modes) == [mode for mode in MODES if mode in self.modes]:
+        if list(self.modes) == [mode for mode in MODES if mode in self.modes]:
             return settings | {key: mode in self.modes for key, mode in OLD_MODES.items()}
-        return settings | {"pooling_mode": list(self.modes)}  # only release 6 knows another order, and newer modes
+        return settings | {"pooling_mode": list(self.modes)}  # only release 6 knows another order
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Pooling:

@@ -41,10 +41,10 @@ def list_advice(texts: JobTexts, curve: Sequence[float], results: Results) -> li
         advice.append(f"{familiarity['longer']:.0%} {measured} longer than {known}: give queries of that length too")
     if familiarity["unlike"] >= MANY_UNLIKE:
         advice.append(f"{familiarity['unlike']:.0%} {measured} unlike those it learnt from: give such queries too")
-    found = results.agreement["overlap@10"]
-    if found < WEAK_OVERLAP:
+    overlap = results.agreement["overlap@10"]
+    if overlap < WEAK_OVERLAP:
         limit = f"do not switch to it below {WEAK_OVERLAP:.0%}"
-        advice.append(f"it finds {found:.0%} of the teacher's top 10: {limit}: more layers help, e.g. --size 4")
+        advice.append(f"it finds {overlap:.0%} of the teacher's top 10: {limit}: more layers help, e.g. --size 4")
     return advice
 
 

@@ -77,9 +77,9 @@ def keep_what_fits(texts: Texts, embed: Callable[[Sequence[str]], object], minut
     if 60 * minutes * rate >= len(texts):
         return texts
     most = max((count for count in ROUND_COUNTS if count <= 60 * minutes * rate), default=ROUND_COUNTS[0])
-    kept = min(most, len(texts))
-    log.info(f"{kept} of {len(texts)} {texts.name} are kept, as the teacher embeds about {rate:.0f} a second: more --minutes keep more")
-    return texts.subset(np.arange(kept))
+    count = min(most, len(texts))
+    log.info(f"{count} of {len(texts)} {texts.name} are kept, as the teacher embeds about {rate:.0f} a second: more --minutes keep more")
+    return texts.subset(np.arange(count))
 
 
 def cut(documents: Texts, kinds: dict[str, float], statistics: Statistics, count: int, seed: int) -> list[str]:

@@ -14,9 +14,8 @@ from distill.files.progress import log
 from distill.files.ranks import max_over_ranks
 from distill.records import BadInput
 
-FIRST_RANK = (
-    "DISTILL_FIRST_RANK"  # environment variable: id of the process that starts the other ranks of its machine, where Lightning starts them
-)
+# environment variable: id of the process through which Lightning starts the other ranks of its machine
+FIRST_RANK = "DISTILL_FIRST_RANK"
 SECONDS_TO_TELL = 60.0  # how long a rank that fails waits for the others, to tell them
 
 
