@@ -90,6 +90,11 @@ class Encoder(nn.Module):
             self.settings = replace(self.settings, max_length=max_length)
         return self
 
+    def set_query_prompt(self, prompt: str) -> Encoder:
+        """Puts `prompt` before each query from now on."""
+        self.settings = replace(self.settings, prompts={**self.settings.prompts, "query": prompt})
+        return self
+
     def forward(self, tokens: Tokens) -> Tensor:
         """Vectors [B, D] of tokens [B, L]."""
         return self.embed_states(self.states(tokens), tokens.attention_mask)

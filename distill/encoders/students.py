@@ -23,6 +23,7 @@ from distill.files.progress import log
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
+LONGEST_PROMPT = 5  # tokens before a query that a student keeps unasked
 DROPOUTS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -51,9 +52,15 @@ class StudentSpec(Configurable):
 
     max_length: int | None = None  # tokens of a text; None keeps the limit of the model that the student is made from
 
-    def make_student(self, teacher: TeacherSpace) -> Encoder:
-        """A new student for the teacher's space, which cuts texts to `max_length`."""
-        return self.build(teacher).limit_length(self.max_length)
+    def make_student(self, teacher: TeacherSpace, prompt: str | None = None) -> Encoder:
+        """A new student for the teacher's space, which cuts texts to `max_length`.
+
+        Args:
+            teacher: the space to write into.
+            prompt: what the student reads before each query, as `choose_prompt` has it.
+        """
+        student = self.build(teacher).limit_length(self.max_length)
+        return student.set_query_prompt(choose_prompt(prompt, student, teacher.maker))
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""
@@ -132,6 +139,28 @@ class StudentFromBackbone(StudentSpec):
             head.append(Normalize())
         backbone = Transformer(turn_off_dropout(encoder.backbone))
         return Encoder([backbone, encoder.pooling, *head], encoder.tokenizer, encoder.settings)
+
+
+def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
+    """Chooses what a student reads before each query.
+
+    Args:
+        prompt: `teacher` for the prompt of the teacher's queries, `none`, or any other text; None keeps the prompt of the model that the
+            student is made from, but no instruction of more than five tokens, which would cost time with every query.
+        student: has the prompts of the model that it is made from.
+        maker: the teacher.
+    """
+    own = student.settings.prompts.get("query") or ""
+    if prompt == "teacher":
+        return load_maker(maker).query.settings.prompts.get("query") or ""
+    if prompt is not None:
+        return "" if prompt == "none" else prompt
+    tokens = student.tokenizer(own, add_special_tokens=False)["input_ids"] if own else []
+    if len(tokens) <= LONGEST_PROMPT:
+        return own
+    fix = "model.student_prompt: teacher keeps them"
+    log.info(f"the student reads queries without the {len(tokens)} tokens {own!r:.60} before them: {fix}")
+    return ""
 
 
 def choose_layers(count: int, depth: int) -> list[int]:

@@ -49,6 +49,8 @@ class StudentModule(ScheduledModule):
             the student's own weights, separate with a second student of the same kind, teacher with a trained copy of the teacher's tower.
         ensemble: averages several teachers of data.teachers into one, for losses that compare scores.
         start_from: weights to begin from: a run folder, the folder of a student or a checkpoint, of a student of the same kind.
+        student_prompt: what the student reads before each query: `teacher` for the teacher's prompt, `none`, or a text. By default what the
+            model that it is made from reads, but no instruction of more than five tokens, which would cost time with every query.
         learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
         warmup: share of all steps in which the learning rate rises.
     """
@@ -60,6 +62,7 @@ class StudentModule(ScheduledModule):
         documents: Documents = "inherited",
         ensemble: EnsembleSettings | None = None,
         start_from: str | None = None,
+        student_prompt: str | None = None,
         learning_rate: float = 1e-3,
         warmup: float = 0.05,
     ):
@@ -67,7 +70,7 @@ class StudentModule(ScheduledModule):
         student = StudentFromTeacher() if student is None else student
         losses = {"query_matching": QueryMatching()} if losses is None else losses
         self._record_defaults(student=student, losses=losses)
-        self.spec, self.documents, self.start_from = student, documents, start_from
+        self.spec, self.documents, self.start_from, self.student_prompt = student, documents, start_from, student_prompt
         self.losses: dict[str, Loss] = register_losses(losses)  # type: ignore[assignment]
         self.ensemble = EnsembleTeacher(ensemble) if ensemble else None
         self.own_documents: Encoder | None = None
@@ -247,7 +250,7 @@ class StudentModule(ScheduledModule):
                 arguments[name] = value
 
     def _build_towers(self, space: TeacherSpace) -> None:
-        self.encoder = self.spec.make_student(space)
+        self.encoder = self.spec.make_student(space, self.student_prompt)
         if self.documents == "separate":
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.documents == "teacher":

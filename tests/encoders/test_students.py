@@ -1,5 +1,6 @@
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -255,3 +256,38 @@ def test_a_student_reads_texts_of_the_length_that_is_set(tmp_path):
     assert StudentFromTeacher([0, 3]).make_student(make_space(folder)).settings.max_length == 16
     with pytest.raises(BadInput, match="max_length: 17: must be from 3 to 16"):
         StudentFromTeacher([0, 3], max_length=17).make_student(make_space(folder))
+
+
+SHORT, LONG = "find ", "find the small planet letter of the river "  # one token and nine
+
+
+@pytest.mark.parametrize(
+    ("own", "prompt", "read"),
+    [
+        (SHORT, None, SHORT),
+        (LONG, None, ""),
+        (LONG, "teacher", LONG),
+        (LONG, "none", ""),
+        (SHORT, "none", ""),
+        (LONG, "letter ", "letter "),
+        ("", None, ""),
+        ("", "teacher", ""),
+    ],
+)
+def test_a_student_reads_no_long_instruction_unasked(tmp_path, caplog, own, prompt, read):
+    caplog.set_level("INFO", logger="distill")
+    folder = make_folder(tmp_path / "teacher", "bert", prompts={"query": own, "document": "text "})
+    student = StudentFromTeacher([0, 3]).make_student(make_space(folder), prompt)
+    assert student.settings.prompts == {"query": read, "document": "text "}
+    assert ("without the 9 tokens" in caplog.text) == (own == LONG and prompt is None)
+    student.save_pretrained(tmp_path / "student")
+    again = load_encoder(str(tmp_path / "student"))
+    bare = Encoder([again.transformer, again.pooling, *again.head], again.tokenizer, replace(again.settings, prompts={}))
+    torch.testing.assert_close(again.encode(TEXTS, "query"), bare.encode([read + text for text in TEXTS], "query"))
+
+
+def test_a_backbone_reads_the_teachers_prompt_where_that_is_asked_for(tmp_path):
+    teacher = make_space(make_folder(tmp_path / "teacher", "bert", prompts={"query": LONG, "document": ""}))
+    backbone = make_folder(tmp_path / "backbone", "mpnet", prompts={"query": SHORT, "document": ""})
+    prompts = {prompt: StudentFromBackbone(str(backbone)).make_student(teacher, prompt).settings.prompts for prompt in (None, "teacher")}
+    assert {prompt: read["query"] for prompt, read in prompts.items()} == {None: SHORT, "teacher": LONG}
