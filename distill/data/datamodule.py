@@ -20,10 +20,11 @@ from distill.files.ranks import is_leader
 from distill.generate import Generator
 from distill.generate.material import Material
 from distill.records import BadInput
-from distill.teachers.candidates import has_pairs, put_positive_first
+from distill.teachers.candidates import put_positive_first
 from distill.teachers.open_stored import (
     DOCUMENTS,
     QuerySet,
+    lists_candidates,
     load_or_search_top,
     open_evaluation_queries,
     open_further_teacher,
@@ -57,8 +58,8 @@ class RetrievalData(SplitDataModule):
         fresh: generator, Crop or Noise, of new queries in every epoch; the store's teacher embeds them, so its model must be available.
         fresh_share: number of new queries in an epoch for each query of `train`; 1 by default.
         candidates: number of documents that each query is scored against: its judged positive, then the teacher's top documents.
-        teachers: further teachers by name, for losses to learn from: other stores of the same texts, stores of pairs by cross encoders, or
-            any `Teacher` object. With a store of pairs, the queries and candidates are those of the first such store.
+        teachers: further teachers by name, for losses to learn from: other stores of the same texts, stores of pairs by cross encoders,
+            TREC run files, or any `Teacher`. With stores of pairs or run files, queries and candidates are those of the first of them.
         dev_documents: most documents that a student which embeds documents itself searches on dev: of a larger corpus, the judged
             documents and a random sample of the others.
         dev_suite: judged collections of other domains, on which a student that inherits the teacher's documents is evaluated too: folders
@@ -143,9 +144,8 @@ class RetrievalData(SplitDataModule):
     @property
     def labelled(self) -> bool:
         """Whether every training query has a judged document in column 0 of its candidates."""
-        if not self.candidates or self.query_files:
-            return False
-        return bool((self._positives == self.candidate_rows[:, 0]).all())
+        has_candidates = self.candidates and not self.query_files
+        return bool(has_candidates and (self._positives == self.candidate_rows[:, 0]).all())
 
     @property
     def teacher_space(self) -> TeacherSpace:
@@ -226,13 +226,13 @@ class RetrievalData(SplitDataModule):
         return store
 
     def _read_scored_candidates(self) -> ScoredCandidates:
-        """Reads the candidates of the first store of pairs; without such a store the result is empty."""
-        folder = next((given for given in self.given_teachers.values() if isinstance(given, str) and has_pairs(given)), None)
+        """Reads the candidates of the first store of pairs or run file; without one the result is empty."""
+        folder = next(filter(lists_candidates, self.given_teachers.values()), None)
         if folder is None:
             return {}
         if not self.candidates or self.query_files:
             raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
-        return read_scored_parts(folder, self.source, self.train_split, self.candidates)
+        return read_scored_parts(str(folder), self.source, self.train_split, self.candidates)
 
     def _add_fresh_queries(self) -> FreshQueries | None:
         """Appends the generated queries, which are new in every epoch, to the queries with stored vectors."""
@@ -257,7 +257,7 @@ class RetrievalData(SplitDataModule):
         scored = [self.scored_candidates[texts.name][query] for texts, _ in self.train_sets for query in texts.ids]
         rows = documents.ids.rows([id_ for candidates in scored for id_ in candidates])
         if (rows < 0).any():
-            raise BadInput("data.teachers: a cross encoder has read documents that the store lacks: encode the same texts")
+            raise BadInput("data.teachers: the scored documents are not all in the store: encode the same texts")
         return rows.reshape(-1, count)
 
     @cached_property

@@ -13,6 +13,7 @@ from distill.files.ranks import is_leader
 from distill.records import BadInput
 from distill.teachers.candidates import open_pair_stores, read_scored_candidates
 from distill.teachers.open_stored import DOCUMENTS, QuerySet
+from distill.teachers.run_scores import is_run, read_run_candidates
 from distill.texts.ids import Ids
 from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels, RelevantRows
@@ -151,7 +152,9 @@ def remove_measured(texts: Texts, measured_on: Sequence[Texts]) -> Texts:
 
 
 def read_scored_parts(folder: str, source: TextSource, split: str, candidates: int) -> ScoredCandidates:
-    """Reads the documents that a cross encoder has scored for the queries of each part of a split."""
+    """Reads the documents that a cross encoder, or the system of a run file, has scored for the queries of each part of a split."""
+    if is_run(folder):
+        return {part: read_run_candidates(folder, source, part, candidates) for part in split.split("+")}
     parts, stores = split.split("+"), open_pair_stores(folder, source, split)
     return {part: read_scored_candidates(store, candidates, source, part) for part, store in zip(parts, stores, strict=True)}
 

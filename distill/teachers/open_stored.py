@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
 from distill.teachers.candidates import find_pair_rows, has_pairs, open_pair_stores
+from distill.teachers.run_scores import RunScores, is_run, open_run_scores
 from distill.teachers.stored import StoredPairs, StoredQueries, StoredTeacher
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts, concatenate_texts
@@ -60,12 +61,12 @@ def refuse_unlike_roles(maker: Maker) -> None:
 
 def open_further_teacher(
     name: str, folder: str, first: TeacherStore, source: TextSource, split: str, sets: Sequence[QuerySet], candidates: np.ndarray
-) -> StoredPairs | StoredTeacher:
-    """Opens the teacher that `data.teachers` names by its folder: stores of pairs by a cross encoder, or a store by a dual encoder.
+) -> StoredPairs | StoredTeacher | RunScores:
+    """Opens the teacher that `data.teachers` names: a cross encoder's stores of pairs, a dual encoder's store, or a TREC run file.
 
     Args:
         name: what the user calls it.
-        folder: of the stores.
+        folder: of the stores, or the run file.
         first: the store that has the candidates as documents.
         source: where queries and documents come from.
         split: split of the queries.
@@ -75,9 +76,17 @@ def open_further_teacher(
     if folder.lstrip().startswith("{"):  # the command line leaves a text where it could not make an object of it
         fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
         raise BadInput(f"data.teachers: {name}: {folder}: not a teacher: {fix}")
+    if is_run(folder):
+        ids = np.concatenate(name_candidates(first, sets, candidates))
+        return open_run_scores(folder, [id_ for texts, _ in sets for id_ in texts.ids], ids)
     if has_pairs(folder):
         return open_pair_teacher(open_pair_stores(folder, source, split), first, sets, candidates)
     return open_second_teacher(folder, first, source, sets)
+
+
+def lists_candidates(teacher: Any) -> bool:
+    """Tells whether a teacher has scored certain documents of each query: the name of stores of pairs or of a run file."""
+    return isinstance(teacher, str) and (has_pairs(teacher) or is_run(teacher))
 
 
 def open_second_teacher(folder: str, first: TeacherStore, source: TextSource, sets: Sequence[QuerySet]) -> StoredTeacher:
@@ -98,12 +107,17 @@ def open_pair_teacher(stores: Sequence[VectorStore], first: TeacherStore, sets: 
         sets: sets of N queries in all.
         candidates: [N, K] rows of the documents of `first`.
     """
+    ids_by_set = name_candidates(first, sets, candidates)
+    rows = [find_pair_rows(store, texts.ids, part) for store, (texts, _), part in zip(stores, sets, ids_by_set, strict=True)]
+    return StoredPairs(stores, rows, candidates.shape[1])
+
+
+def name_candidates(first: TeacherStore, sets: Sequence[QuerySet], candidates: np.ndarray) -> list[np.ndarray]:
+    """Returns the ids of the candidates [N, K], an array [n, K] for each set of n queries."""
     used, place = np.unique(candidates, return_inverse=True)
     document_ids = first.documents.ids
     ids = np.array([document_ids[row] for row in used], object)[place.reshape(candidates.shape)]  # [N, K]
-    ids_by_set = np.split(ids, np.cumsum([len(texts) for texts, _ in sets])[:-1])
-    rows = [find_pair_rows(store, texts.ids, part) for store, (texts, _), part in zip(stores, sets, ids_by_set, strict=True)]
-    return StoredPairs(stores, rows, candidates.shape[1])
+    return np.split(ids, np.cumsum([len(texts) for texts, _ in sets])[:-1])
 
 
 def load_or_search_top(teacher: StoredTeacher, sets: Sequence[QuerySet], k: int, left_out: np.ndarray | None = None) -> np.ndarray:
