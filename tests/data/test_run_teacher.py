@@ -71,7 +71,7 @@ def test_a_student_learns_from_it(source_root: Path, store_folder: Path, tmp_pat
     assert np.mean(values[-5:]) < 0.9 * np.mean(values[:5])
     run.write_text(run.read_text().replace("9.0", "8.0"))
     data = data_of(source_root, store_folder, candidates=4, teachers={"engine": str(run)})
-    with pytest.raises(BadInput, match="made from other inputs: vectors.engine was"):
+    with pytest.raises(BadInput, match=r"vectors\.engine was"):
         train(StudentModule(StudentFromTeacher(2), losses), data, tmp_path / "run", max_epochs=8)
 
 
