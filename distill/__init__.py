@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distill.data.datamodule import RetrievalData
     from distill.encoders.encoder import Encoder
     from distill.encoders.folder import load_encoder
-    from distill.encoders.modules import Dense, EncoderModule, LayerNorm, Normalize, Transformer
+    from distill.encoders.modules import Dense, EncoderModule, LayerNorm, Normalize, Transformer, Truncate
     from distill.encoders.onnx_encoder import OnnxEncoder
     from distill.encoders.pooling import Pooling
     from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from distill.shrinking.shrink import shrink
     from distill.teachers.encode import encode
     from distill.teachers.mining import mine
+    from distill.teachers.options import TeacherOptions
     from distill.teachers.teacher import Teacher
     from distill.texts import Beir, Collection, HfDataset, IrDatasets, MsMarcoTsv, PythonDocs, TextSource
     from distill.texts.qrels import Qrels
@@ -56,7 +57,7 @@ NAMES = {
     "data.datamodule": ["RetrievalData"],
     "encoders.encoder": ["Encoder"],
     "encoders.folder": ["load_encoder"],
-    "encoders.modules": ["Dense", "EncoderModule", "LayerNorm", "Normalize", "Transformer"],
+    "encoders.modules": ["Dense", "EncoderModule", "LayerNorm", "Normalize", "Transformer", "Truncate"],
     "encoders.onnx_encoder": ["OnnxEncoder"],
     "encoders.pooling": ["Pooling"],
     "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
@@ -78,6 +79,7 @@ NAMES = {
     "shrinking.shrink": ["shrink"],
     "teachers.encode": ["encode"],
     "teachers.mining": ["mine"],
+    "teachers.options": ["TeacherOptions"],
     "teachers.teacher": ["Teacher"],
     "texts.collection": ["Collection"],
     "texts.hubs": ["HfDataset", "IrDatasets"],

@@ -20,7 +20,15 @@ from distill.encoders.identity import architecture, parameter_count, weights_dig
 from distill.encoders.loading import code_fingerprint, is_remote
 from distill.encoders.modules import Normalize, output_width, split_modules
 from distill.encoders.modules_folder import save_modules
-from distill.encoders.tokenizing import Role, TextSettings, pad_token_ids, tokenize, tokenizer_fingerprint
+from distill.encoders.tokenizing import (
+    Role,
+    TextSettings,
+    mark_prompts,
+    pad_token_ids,
+    tokenize,
+    tokenizer_fingerprint,
+    unmark_prompts,
+)
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Tokens
 
@@ -97,7 +105,10 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Vectors [B, D] of tokens [B, L]."""
-        return self.embed_states(self.states(tokens), tokens.attention_mask)
+        if self.pooling.include_prompt:
+            return self.embed_states(self.states(tokens), tokens.attention_mask)
+        tokens, is_prompt = unmark_prompts(tokens)
+        return self.embed_states(self.states(tokens), tokens.attention_mask * ~is_prompt)
 
     def states(self, tokens: Tokens) -> Tensor:
         """The transformer's state of each token [B, L, D]."""
@@ -108,8 +119,12 @@ class Encoder(nn.Module):
         return self.head(self.pooling(states, mask))
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
-        """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
-        return tokenize(self.tokenizer, texts, self.settings, role)
+        """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`.
+
+        Where the pooling leaves the prompt out, its tokens are marked: `~id` stands for `id`.
+        """
+        ids = tokenize(self.tokenizer, texts, self.settings, role)
+        return ids if self.pooling.include_prompt else mark_prompts(ids, self.tokenizer, self.settings, role)
 
     def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
         """One batch, padded on the right to its longest text."""
@@ -155,7 +170,8 @@ class Encoder(nn.Module):
 
     def tokens_fingerprint(self, role: Role) -> str:
         """16 hex digits that change when `token_ids` would return other ids."""
-        return fingerprint(tokenizer_fingerprint(self.tokenizer), self.settings.max_length, self.settings.prompts.get(role, ""))
+        marks = [] if self.pooling.include_prompt else ["marked prompt"]
+        return fingerprint(tokenizer_fingerprint(self.tokenizer), self.settings.max_length, self.settings.prompts.get(role, ""), *marks)
 
     def parameter_count(self) -> int:
         return parameter_count(self)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from distill.encoders.model_options import ModelOptions
 from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
 from distill.files.device import Precision
@@ -19,7 +20,8 @@ ORIGIN_PHRASES: dict[str, str] = {
     "server": "came from an endpoint",
     "function": "came from a Python function",
 }
-CHOICES = {"precision": get_args(Precision), "pooling": get_args(PoolingMode), "role": get_args(Role)}
+CHOICES = {"precision": get_args(Precision), "pooling": get_args(PoolingMode), "role": get_args(Role), "weights": ("bf16",)}
+NEW_FIELDS = ("trust_remote_code", "max_length", "dimensions", "weights")  # release 0.1 did not write them
 OLD_ORIGINS = {phrase: origin for origin, phrase in ORIGIN_PHRASES.items()}
 
 
@@ -40,6 +42,9 @@ class Maker:
         head: head of a cross encoder, dual_pooling or cls; None for other models.
         vectors: fingerprint of imported vectors.
         trust_remote_code: True where Python code of the model's folder embedded the texts; None where none did.
+        max_length: most tokens of a text, as the user set it; None where the model's folder sets it.
+        dimensions: how many numbers of each vector are kept, as the user set it; None where the folder sets it.
+        weights: bf16 where the weights were in that format; None where they were in fp32.
 
     >>> Maker.from_json({"name": "ada", "fingerprint": "1f", "origin": "were imported"}, "manifest.json").origin
     'import'
@@ -56,6 +61,9 @@ class Maker:
     head: str | None = None
     vectors: str | None = None
     trust_remote_code: bool | None = None
+    max_length: int | None = None
+    dimensions: int | None = None
+    weights: Literal["bf16"] | None = None
 
     @classmethod
     def from_json(cls, value: Any, path: str | Path) -> Maker:
@@ -76,11 +84,14 @@ class Maker:
         return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns every field, as manifests and results.json hold it; trust_remote_code only where it is True."""
-        values = asdict(self)
-        if not self.trust_remote_code:
-            del values["trust_remote_code"]
-        return values
+        """Returns every field, as manifests and results.json hold it; those of NEW_FIELDS only where they are set."""
+        return {key: value for key, value in asdict(self).items() if value or key not in NEW_FIELDS}
+
+    @property
+    def options(self) -> ModelOptions:
+        """How its folder is read."""
+        own = (self.pooling, self.normalize, self.prompts, self.max_length, self.dimensions)
+        return ModelOptions(*own, self.weights or "fp32", bool(self.trust_remote_code))
 
     @property
     def is_loadable(self) -> bool:
@@ -108,6 +119,8 @@ def _is_valid(key: str, value: Any) -> bool:
         return value in CHOICES[key]
     if key in ("normalize", "trust_remote_code"):
         return isinstance(value, bool)
+    if key in ("max_length", "dimensions"):
+        return isinstance(value, int) and not isinstance(value, bool)
     if key == "prompts":
         return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
     return isinstance(value, str)

@@ -17,7 +17,8 @@ from distill.records import BadInput, Tokens, one_line
 # names under which transformers keeps a table with a row for each position
 POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe", "pos_emb")
 PADDING_STAND_INS = ("eos_token", "unk_token", "sep_token", "cls_token", "bos_token", "mask_token")
-SAME_SHARE = 1e-2  # numbers of a text differ by less, as a share of the largest, where the padding beside it has no effect
+# numbers of a text differ by less, as a share of the largest, where the padding beside it has no effect
+SAME_SHARE = {torch.bfloat16: 0.1}  # 1e-2 in other formats
 
 
 def fit_tokenizer(folder: Path, tokenizer: Any, model: PreTrainedModel) -> None:
@@ -95,7 +96,7 @@ def try_classifier(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTo
 
 def is_same(padded: Tensor, alone: Tensor) -> bool:
     """Whether a model gives the same numbers for a text with padding beside it and without."""
-    return bool((padded - alone).abs().max() <= SAME_SHARE * alone.abs().max())
+    return bool((padded - alone).abs().max() <= SAME_SHARE.get(alone.dtype, 1e-2) * alone.abs().max())
 
 
 def trial_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokens:

@@ -49,20 +49,41 @@ def read_prompts(folder: Path) -> dict[str, str]:
     return found
 
 
-def check_model(folder: Path, width: int) -> None:
-    """Refuses a model that is no encoder of single texts, or whose vectors are cut.
+def choose_query_prompt(folder: Path, name: str, prompts: dict[str, str] | None) -> dict[str, str]:
+    """The prompts of both roles, that of queries by its name in the folder.
+
+    Args:
+        folder: the model's folder.
+        name: of one of its prompts, as config_sentence_transformers.json lists them.
+        prompts: of documents, as the user has it; by default the folder's.
+    """
+    named = optional_json(folder / MODEL_SETTINGS).get("prompts") or {}
+    if name not in named:
+        raise BadInput(f"query_prompt_name: {name}: no prompt of {folder}: {', '.join(named) or 'it has none'}")
+    if "query" in (prompts or {}):
+        raise BadInput("query_prompt_name: prompts has the text of the query's prompt: leave one of both out")
+    return {**(read_prompts(folder) if prompts is None else prompts), "query": named[name] or ""}
+
+
+def read_dimensions(folder: Path, width: int) -> int | None:
+    """How many numbers a folder keeps of each vector; None where all.
 
     Args:
         folder: the model's folder.
         width: numbers in a vector of its last module.
+
+    Raises UnknownKind where the model is no encoder of single texts.
     """
     path, settings = folder / MODEL_SETTINGS, optional_json(folder / MODEL_SETTINGS)
     model_type = settings.get("model_type") or MODEL_TYPE
     if model_type != MODEL_TYPE:
         raise UnknownKind(f"{path}: model_type: {model_type}: not a model that embeds single texts as one vector: take one that does")
     length = settings.get("truncate_dim")
-    if length is not None and not (isinstance(length, int) and not isinstance(length, bool) and length >= width):
-        raise UnknownKind(f"{path}: truncate_dim: {length!r}: cut vectors are not supported: take it out to keep all {width} numbers")
+    if length is None:
+        return None
+    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        raise BadInput(f"{path}: truncate_dim: {length!r}: set how many of the {width} numbers of a vector to keep, or null")
+    return min(length, width)
 
 
 def add_scaling(folder: Path, modules: Sequence[nn.Module], normalize: bool | None) -> list[nn.Module]:

@@ -45,7 +45,8 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
-        return self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
+        states = self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
+        return states.float() if self.backbone.dtype == torch.bfloat16 else states  # sums and lengths are computed in fp32
 
     def use_fastest_attention(self, device: torch.device, max_length: int) -> None:
         """Chooses the attention that is fastest on `device` for texts of up to `max_length` tokens."""
@@ -74,8 +75,10 @@ class EncoderModule(Configurable, nn.Module):
     classes: ClassVar[dict[str, type[EncoderModule]]] = {}  # by the type that modules.json holds
     type_name: ClassVar[str]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not registered:
+            return
         if "type_name" not in vars(cls):
             cls.type_name = f"{cls.__module__}.{cls.__qualname__}"
         EncoderModule.classes[cls.type_name] = cls
@@ -159,6 +162,36 @@ class Dense(nn.Linear, EncoderModule):
         return cls(config["in_features"], config["out_features"], bias, activation.rsplit(".", 1)[-1], residual)
 
 
+class Truncate(Dense, registered=False):
+    """Keeps the first numbers of each vector, for models that were trained to be cut (Matryoshka).
+
+    It is written as the Dense layer that does the same, which every release of sentence-transformers reads.
+
+    Args:
+        in_features: dimensions of the vectors it takes.
+        out_features: how many of them are kept.
+
+    >>> Truncate(3, 2)(torch.tensor([[3.0, 4.0, 5.0]])).tolist()
+    [[3.0, 4.0]]
+    """
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features, bias=False)
+        nn.init.eye_(self.weight).requires_grad_(False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors[..., : self.out_features]  # exact in every number format, as a product is not
+
+    @staticmethod
+    def from_dense(layer: Dense) -> Dense:
+        """The same layer, as a Truncate where it does nothing but keep the first numbers."""
+        does_more = layer.bias is not None or layer.residual is not None or not isinstance(layer.activation, nn.Identity)
+        if does_more or layer.out_features >= layer.in_features:
+            return layer
+        cut = Truncate(layer.in_features, layer.out_features)
+        return cut if torch.equal(cut.weight, layer.weight) else layer
+
+
 class LayerNorm(nn.LayerNorm, EncoderModule):
     """Layer normalisation with trained weights.
 
@@ -196,6 +229,16 @@ class Normalize(EncoderModule):
     def from_config(cls, config: dict[str, Any]) -> Self:
         refuse_other_places(config, "a normalisation")
         return cls()
+
+
+def cut_vectors(modules: Sequence[nn.Module], width: int, dimensions: int | None) -> list[nn.Module]:
+    """Lets modules keep the first `dimensions` of `width` numbers, scaled to length 1 again where they scale them; None keeps all."""
+    if dimensions is None or dimensions == width:
+        return list(modules)
+    if not 1 <= dimensions < width:
+        raise BadInput(f"dimensions: {dimensions}: must be from 1 to {width}, the numbers in a vector of this model")
+    scaling = [Normalize()] if isinstance(modules[-1], Normalize) else []
+    return [*modules, Truncate(width, dimensions), *scaling]
 
 
 def refuse_other_places(config: dict[str, Any], what: str) -> None:

@@ -14,19 +14,30 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from distill.encoders.model_settings import add_scaling, check_model, read_prompts, write_settings
-from distill.encoders.modules import SENTENCE_TRANSFORMERS, EncoderModule, Normalize, Transformer, output_width, split_modules
+from distill.encoders.model_options import ModelOptions
+from distill.encoders.model_settings import add_scaling, read_dimensions, read_prompts, write_settings
+from distill.encoders.modules import (
+    SENTENCE_TRANSFORMERS,
+    Dense,
+    EncoderModule,
+    Normalize,
+    Transformer,
+    Truncate,
+    cut_vectors,
+    output_width,
+    split_modules,
+)
 from distill.encoders.pooling import Pooling
 from distill.encoders.tokenizer_settings import check_tokenizer
 from distill.encoders.tokenizing import TextSettings
 from distill.encoders.transformer_folder import (
-    LENGTH_SETTINGS,
+    choose_length,
     first_line,
     load_transformer,
-    longest_text,
     save_transformer,
 )
-from distill.encoders.transformer_settings import read_max_length
+from distill.encoders.transformer_settings import LENGTH_SETTINGS, read_max_length
+from distill.encoders.weights import choose_format
 from distill.files.atomic import path_within, read_json, write_atomically, write_json
 from distill.records import BadInput, UnknownKind
 
@@ -105,20 +116,14 @@ def write_module(module: EncoderModule, folder: Path) -> None:
 
 
 def read_modules(
-    folder: Path,
-    entries: Sequence[ModuleEntry],
-    normalize: bool | None = None,
-    prompts: dict[str, str] | None = None,
-    trust_remote_code: bool = False,
+    folder: Path, entries: Sequence[ModuleEntry], options: ModelOptions
 ) -> tuple[list[nn.Module], PreTrainedTokenizerFast, TextSettings]:
     """The modules of a folder, their tokenizer, and the settings of its texts.
 
     Args:
         folder: a sentence-transformers folder.
         entries: those of its modules that follow one another.
-        normalize: as `add_scaling` has it.
-        prompts: of queries and documents, in place of the folder's own.
-        trust_remote_code: whether Python code of the folder may run.
+        options: what the user has set.
 
     Raises BadInput where a module is of a class that this package does not know and no imported package defines.
     """
@@ -128,14 +133,20 @@ def read_modules(
     classes = [find_module_class(folder, entry, kinds) for entry in entries[2:]]
     paths = [path_within(folder, entry.path) for entry in entries]
     limit, pooling = read_max_length(paths[0]), read_pooling(paths[1])
-    prompts = read_prompts(folder) if prompts is None else prompts
-    backbone, tokenizer = load_transformer(paths[0], trust_remote_code)
+    prompts = read_prompts(folder) if options.prompts is None else options.prompts
+    backbone, tokenizer = load_transformer(paths[0], options.trust_remote_code, choose_format(paths[0], options.weights))
     check_tokenizer(paths[0], tokenizer, backbone)
-    settings = TextSettings(longest_text(backbone, tokenizer, limit), prompts)
+    settings = TextSettings(choose_length(backbone, tokenizer, limit, options.max_length), prompts)
     head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
     transformer = Transformer(backbone)
-    check_model(folder, output_width(transformer, pooling, head))
-    return add_scaling(folder, [transformer, pooling, *head], normalize), tokenizer, settings
+    width = output_width(transformer, pooling, head)
+    modules = [transformer, pooling, *head]
+    own_dimensions = read_dimensions(folder, width)
+    if options.dimensions is not None:
+        modules = cut_vectors(modules, width, options.dimensions)
+    elif own_dimensions not in (None, width):
+        modules.append(Truncate(width, own_dimensions))  # add_scaling tells whether they are scaled again
+    return add_scaling(folder, modules, options.normalize), tokenizer, settings
 
 
 def is_standard(entry: ModuleEntry) -> bool:
@@ -179,7 +190,7 @@ def read_module(module_class: type[EncoderModule], folder: Path) -> EncoderModul
         raise type(error)(f"{folder / 'config.json'}: {error}") from None
     except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise BadInput(f"{folder}: the weights of this {kind} module are missing or broken: {first_line(error)}") from None
-    return module
+    return Truncate.from_dense(module) if isinstance(module, Dense) else module
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -21,6 +21,7 @@ OLD_MODES: dict[str, PoolingMode] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+PROMPTLESS: set[PoolingMode] = {"max", "mean", "mean_sqrt_len_tokens"}  # modes that can leave out the tokens of a prompt
 KEYS = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt", *OLD_MODES}
 
 
@@ -31,6 +32,7 @@ class Pooling(nn.Module):
         modes: cls takes the state of the first token, lasttoken that of the last, max the largest value of each dimension, mean the mean of
             the states of all real tokens; mean_sqrt_len_tokens divides their sum by the square root of their number, weightedmean weighs
             each by its place, counted from 1.
+        include_prompt: whether the tokens of the prompt before a text are pooled with it; False with max and the means alone.
 
     >>> states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])  # [1, 3, 2]
     >>> Pooling("mean")(states, torch.tensor([[1, 1, 0]])).tolist()
@@ -39,17 +41,21 @@ class Pooling(nn.Module):
     [[1.0, 2.0, 3.0, 4.0]]
     """
 
-    def __init__(self, *modes: PoolingMode):
+    def __init__(self, *modes: PoolingMode, include_prompt: bool = True):
         super().__init__()
         for mode in modes or ("",):
             if mode not in MODES:
-                raise UnknownKind(f"pooling {mode!r} is not supported: only {', '.join(MODES[:-1])} or {MODES[-1]}, prompt tokens included")
-        self.modes = modes
+                raise UnknownKind(f"pooling {mode!r} is not supported: only {', '.join(MODES[:-1])} or {MODES[-1]}")
+        if not include_prompt and not set(modes) <= PROMPTLESS:
+            raise UnknownKind(
+                f"include_prompt: false with pooling {'+'.join(modes)} is not supported: only with {', '.join(sorted(PROMPTLESS))}"
+            )
+        self.modes, self.include_prompt = modes, include_prompt
 
     @property
     def mode(self) -> str:
-        """Its modes as one text: `mean`, `cls+mean`."""
-        return "+".join(self.modes)
+        """Its modes as one text: `mean`, `cls+mean`, `mean without prompt`."""
+        return "+".join(self.modes) + ("" if self.include_prompt else " without prompt")
 
     def output_width(self, width: int) -> int:
         """Dimensions of its vectors where the states of tokens have `width`."""
@@ -66,6 +72,8 @@ class Pooling(nn.Module):
     def config(self, width: int) -> dict[str, Any]:
         """What sentence-transformers writes into a pooling module's config.json, in a form that as many releases of it read as can."""
         settings: dict[str, Any] = {"word_embedding_dimension": width}
+        if not self.include_prompt:
+            settings["include_prompt"] = False
         if list(self.modes) == [mode for mode in MODES if mode in self.modes]:
             return settings | {key: mode in self.modes for key, mode in OLD_MODES.items()}
         return settings | {"pooling_mode": list(self.modes)}  # only release 6 knows another order
@@ -74,9 +82,7 @@ class Pooling(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> Pooling:
         """The pooling that a config.json of any release of sentence-transformers describes."""
         modes: Any = config.get("pooling_mode") or [mode for key, mode in OLD_MODES.items() if config.get(key)] or ["mean"]
-        pooling = cls(*([modes] if isinstance(modes, str) else modes))
-        if not config.get("include_prompt", True):
-            raise UnknownKind(f"pooling {pooling.mode!r} without the prompt's tokens is not supported: leave include_prompt out")
+        pooling = cls(*([modes] if isinstance(modes, str) else modes), include_prompt=bool(config.get("include_prompt", True)))
         unknown = [key for key in config if key not in KEYS]
         if unknown:
             raise UnknownKind(f"{unknown[0]}: no setting of a pooling that this release knows: only {', '.join(MODES)}")

@@ -15,7 +15,7 @@ from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
-from distill.encoders.pooling import PoolingMode
+from distill.encoders.pooling import Pooling, PoolingMode
 from distill.encoders.towers import load_maker
 from distill.encoders.transformer_folder import new_backbone
 from distill.files.configs import Configurable
@@ -96,8 +96,10 @@ class StudentFromTeacher(StudentSpec):
         if encoder.runs_remote_code:
             fix = "begin from StudentFromBackbone"
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, a student does not: {fix}")
-        cut = Transformer(cut_layers(encoder.backbone, self._list_layers(encoder.backbone.config.num_hidden_layers)))
-        return Encoder([cut, encoder.pooling, *encoder.head], encoder.tokenizer, encoder.settings)
+        layers = self._list_layers(encoder.backbone.config.num_hidden_layers)
+        cut = Transformer(cut_layers(encoder.backbone, layers).float())  # trained in fp32, whatever the teacher's weights are in
+        pooling = Pooling(*encoder.pooling.modes)  # of all tokens: a student learns to do without its teacher's prompt
+        return Encoder([cut, pooling, *encoder.head], encoder.tokenizer, encoder.settings)
 
     def _list_layers(self, depth: int) -> list[int]:
         """The numbers of the layers to keep of a teacher with `depth` layers."""
@@ -138,7 +140,7 @@ class StudentFromBackbone(StudentSpec):
         if teacher.normalized:
             head.append(Normalize())
         backbone = Transformer(turn_off_dropout(encoder.backbone))
-        return Encoder([backbone, encoder.pooling, *head], encoder.tokenizer, encoder.settings)
+        return Encoder([backbone, Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
 
 
 def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:

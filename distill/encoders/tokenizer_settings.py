@@ -6,13 +6,12 @@ import inspect
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from distill.encoders.model_checks import is_same
 from distill.records import BadInput
 
 SETTINGS = "tokenizer_config.json"
-LARGEST_SHIFT = 1e-2  # of a state, as a share of the largest, that is rounding
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast, backbone: PreTrainedModel) -> None:
@@ -44,7 +43,7 @@ def reads_token_types(tokenizer: PreTrainedTokenizerFast, backbone: PreTrainedMo
         with_types = backbone(input_ids=ids, token_type_ids=types).last_hidden_state  # [1, L, D]
     except IndexError:  # more types than the model has
         return True
-    return is_other(backbone(input_ids=ids).last_hidden_state, with_types)
+    return not is_same(backbone(input_ids=ids).last_hidden_state, with_types)
 
 
 @torch.inference_mode()
@@ -55,9 +54,4 @@ def shifts_positions(tokenizer: PreTrainedTokenizerFast, backbone: PreTrainedMod
     mask = [0] * 2 + [1] * len(ids)
     alone = backbone(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).last_hidden_state[0]  # [L, D]
     behind = backbone(input_ids=torch.tensor([padded]), attention_mask=torch.tensor([mask])).last_hidden_state[0, 2:]  # [L, D]
-    return is_other(alone, behind)
-
-
-def is_other(states: Tensor, others: Tensor) -> bool:
-    """Whether states differ by more than rounding."""
-    return bool((states - others).abs().max() > LARGEST_SHIFT * states.abs().max())
+    return not is_same(behind, alone)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from distill.encoders.long_texts import cut_long_texts
@@ -35,6 +35,25 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings:
     """Token ids of each text with the prompt of its role, special tokens added, cut to `max_length`."""
     prompt = settings.prompts.get(role) or ""
     return truncated_ids(tokenizer, [prompt + text for text in texts], settings.max_length)
+
+
+def mark_prompts(token_ids: list[list[int]], tokenizer: PreTrainedTokenizerFast, settings: TextSettings, role: Role) -> list[list[int]]:
+    """Replaces the ids of the prompt's tokens, and of special tokens before them, by `~id`, which is below 0.
+
+    As in sentence-transformers they are as many as the prompt alone has, without a special token at its end.
+    """
+    prompt = settings.prompts.get(role) or ""
+    if not prompt:
+        return token_ids
+    alone = truncated_ids(tokenizer, [prompt], settings.max_length)[0]
+    count = len(alone) - (alone[-1] in tokenizer.all_special_ids)
+    return [[~id_ for id_ in row[:count]] + row[count:] for row in token_ids]
+
+
+def unmark_prompts(tokens: Tokens) -> tuple[Tokens, Tensor]:
+    """Returns the tokens with their ids, and which of them [B, L] `mark_prompts` has marked."""
+    is_prompt = tokens.input_ids < 0
+    return replace(tokens, input_ids=torch.where(is_prompt, ~tokens.input_ids, tokens.input_ids)), is_prompt
 
 
 def truncated_ids(

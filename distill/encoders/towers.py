@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from distill.encoders.batching import inner_products
 from distill.encoders.encoder import Encoder
-from distill.encoders.folder import complete_prompts, has_module_list, load_encoder
+from distill.encoders.folder import has_module_list, read_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.loading import trusted_folders
 from distill.encoders.maker import Maker
+from distill.encoders.model_options import ModelOptions, Weights, complete_prompts
 from distill.encoders.model_settings import write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
 from distill.encoders.modules_folder import (
@@ -131,17 +133,25 @@ def load_towers(
     normalize: bool | None = None,
     prompts: dict[str, str] | None = None,
     trust_remote_code: bool = False,
+    max_length: int | None = None,
+    dimensions: int | None = None,
+    weights: Weights = "fp32",
 ) -> Towers:
     """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router of a query route and a document route."""
-    folder = local_folder(name, trust_remote_code)
+    return read_towers(name, ModelOptions(pooling, normalize, prompts, max_length, dimensions, weights, trust_remote_code))
+
+
+def read_towers(name: str, options: ModelOptions) -> Towers:
+    """As `load_towers`, with its options as one object."""
+    folder = local_folder(name, options.trust_remote_code)
     if not is_router(folder):
-        return Towers(load_encoder(name, pooling, normalize, prompts, trust_remote_code))
-    if pooling is not None:
+        return Towers(read_encoder(name, options))
+    if options.pooling is not None:
         raise BadInput(f"{name}: its router_config.json says how it pools and normalises: leave pooling and normalize out")
+    options = replace(options, prompts=complete_prompts(options.prompts))
     with refuse_unreadable("a model folder", name):
-        given = complete_prompts(prompts)
         routes = read_routes(folder)
-        return Towers(*(Encoder(*read_modules(folder, routes[role], normalize, given, trust_remote_code)) for role in ROLES))
+        return Towers(*(Encoder(*read_modules(folder, routes[role], options)) for role in ROLES))
 
 
 def read_routes(folder: Path) -> dict[Role, list[ModuleEntry]]:
@@ -185,7 +195,7 @@ def load_maker(maker: Maker, trust_remote_code: bool = False) -> Towers:
     may_run = trust_remote_code or has_run(maker)
     if maker.trust_remote_code and not may_run:
         raise BadInput(f"{maker.name}: runs Python code of its folder, a student does not: begin from StudentFromBackbone")
-    towers = load_towers(maker.name, maker.pooling, maker.normalize, maker.prompts, bool(maker.trust_remote_code))
+    towers = read_towers(maker.name, maker.options)
     if towers.fingerprint() == maker.fingerprint:
         return towers
     if maker.normalize is None:

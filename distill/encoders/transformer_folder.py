@@ -14,14 +14,17 @@ from transformers.utils import logging
 
 from distill.encoders.loading import check_folder, find_remote_class
 from distill.encoders.model_checks import count_positions, count_table_rows, fit_tokenizer, try_backbone, try_classifier
+from distill.encoders.transformer_settings import lower_case
+from distill.encoders.weights import refuse_too_large
+from distill.files.progress import log
 from distill.records import BadInput
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 CLASSIFIER = "ForSequenceClassification"  # the name of a model with a classification head ends with it
-LENGTH_SETTINGS = "sentence_bert_config.json"  # where sentence-transformers keeps the longest text of a transformer
 NO_MODEL = "not a transformers model folder"
 LOADING: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
 UNLIMITED = 2**31 - 1  # tokens of a text for a model without a longest one
+LONGEST_UNASKED = 8192  # tokens at which texts are cut where a folder would read longer ones, whose attention may not fit into memory
 ENCODERS = {
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",
@@ -31,27 +34,33 @@ ENCODERS = {
 }  # classes that read texts without their decoder, of families whose whole model needs more than a text
 
 
-def load_transformer(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Backbone and tokenizer of a transformers folder, in float32 on the CPU, without a head.
+def load_transformer(
+    folder: Path, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Backbone and tokenizer of a transformers folder, on the CPU, without a head.
 
     Args:
         folder: the folder.
         trust_remote_code: whether Python code of the folder may run.
+        dtype: number format of the weights.
 
-    Raises BadInput where the folder is none, lacks weights, or asks for more than reading them.
+    Raises BadInput where the folder is none, lacks weights, asks for more than reading them, or does not fit into memory.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     with refuse_unreadable_model(folder, NO_MODEL):
         check_folder(folder, "AutoModel", trust_remote_code)
+        refuse_too_large(folder, dtype)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **trust)
         config = AutoConfig.from_pretrained(folder, **trust)
         own_class = find_remote_class(config, folder, "AutoModel") if trust_remote_code else None
         model_class = find_backbone_class(config)
-        backbone, report = model_class.from_pretrained(folder, config=config, **trust, **LOADING, **build_options(config, own_class))
+        loading = {**trust, **LOADING, "dtype": dtype, **build_options(config, own_class)}
+        backbone, report = model_class.from_pretrained(folder, config=config, **loading)
     refuse_missing_weights(folder, report["missing_keys"])
     fit_tokenizer(folder, tokenizer, backbone)
+    lower_case(folder, tokenizer)
     try_backbone(folder, backbone.eval(), tokenizer)
     return backbone, tokenizer
 
@@ -76,6 +85,7 @@ def load_classifier(folder: Path, new_head: bool = False) -> tuple[PreTrainedMod
         missing = [name for name in missing if name.startswith(body) and ".pooler." not in name]
     refuse_missing_weights(folder, missing)
     fit_tokenizer(folder, tokenizer, model)
+    lower_case(folder, tokenizer)
     try_classifier(folder, model.eval(), tokenizer)
     return model, tokenizer
 
@@ -145,6 +155,24 @@ def build_options(config: PretrainedConfig, own_class: Any | None = None) -> dic
     # this package pools itself, and a pooler that the checkpoint lacks would be made of random numbers
     has_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if has_pooler else {}
+
+
+def choose_length(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, limit: int | None, asked: int | None) -> int:
+    """Tokens at which texts are cut: as many as the user `asked` for, or as `longest_text` has it, but at most LONGEST_UNASKED.
+
+    Raises BadInput where the model reads fewer than were asked for, or where none would be left beside the special tokens.
+    """
+    if asked is None:
+        longest = longest_text(backbone, tokenizer, limit)
+        if longest > LONGEST_UNASKED:
+            log.warning(f"{tokenizer.name_or_path}: texts are cut at {LONGEST_UNASKED:,} tokens: max_length sets another number")
+        return min(longest, LONGEST_UNASKED)
+    positions = min(count_table_rows(backbone), default=UNLIMITED)
+    shortest = tokenizer.num_special_tokens_to_add() + 1
+    if isinstance(asked, bool) or not shortest <= asked <= positions:
+        most = "on" if positions == UNLIMITED else f"to {positions}"
+        raise BadInput(f"max_length: {asked}: must be from {shortest} {most}, the tokens that {tokenizer.name_or_path} reads")
+    return asked
 
 
 def longest_text(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, limit: int | None = None) -> int:

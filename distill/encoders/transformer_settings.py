@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from tokenizers.normalizers import Lowercase, Sequence
+from transformers import PreTrainedTokenizerFast
+
 from distill.encoders.loading import is_known_attention, optional_json
 from distill.records import BadInput, UnknownKind
 
 Task = Literal["feature-extraction", "sequence-classification"]
 
-# sentence-transformers reads the first of these that holds anything
+LENGTH_SETTINGS = "sentence_bert_config.json"  # where sentence-transformers keeps the longest text of a transformer
+# it reads the first of these that holds anything
 SETTINGS_FILES = (
-    "sentence_bert_config.json",
+    LENGTH_SETTINGS,
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
     "sentence_camembert_config.json",
@@ -39,7 +43,6 @@ HARMLESS_ARGUMENTS = {
     "use_safetensors",
 }
 ATTENTION = "attn_implementation"
-FIXES = {"do_lower_case": "lower-case in the tokenizer's normalizer instead"}
 OUTPUTS: dict[Task, tuple[str, str]] = {
     "feature-extraction": ("last_hidden_state", "token_embeddings"),
     "sequence-classification": ("logits", "scores"),
@@ -57,12 +60,20 @@ def read_max_length(folder: Path, task: Task = "feature-extraction") -> int | No
     for key, value in settings.items():
         if not _changes_nothing(key, value, settings, task):
             refuse_kernels(path, key, value)
-            fix = FIXES.get(key, "it changes what the model computes: take a folder without it")
+            fix = "it changes what the model computes: take a folder without it"
             raise UnknownKind(f"{path}: {key} is not supported ({value!r}): {fix}")
     limit = settings.get("max_seq_length")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise BadInput(f"{path}: max_seq_length: {limit!r}: set a number of tokens, or null")
     return limit
+
+
+def lower_case(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Lets a tokenizer read texts in lower case where the settings of its folder want it, as sentence-transformers does."""
+    if not find_settings(folder)[1].get("do_lower_case"):
+        return
+    core = tokenizer.backend_tokenizer
+    core.normalizer = Sequence([Lowercase(), *([] if core.normalizer is None else [core.normalizer])])
 
 
 def refuse_kernels(path: Path, key: str, value: Any) -> None:
@@ -122,7 +133,7 @@ def _leaves_texts(processing: Any) -> bool:
 
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "max_seq_length": lambda value: True,  # checked by itself
-    "do_lower_case": lambda value: not value,
+    "do_lower_case": lambda value: isinstance(value, bool | None),  # read by itself
     "tokenizer_name_or_path": lambda value: value is None,
     "unpad_inputs": lambda value: True,
     "backend": lambda value: True,  # that of the caller takes its place

@@ -43,7 +43,7 @@ def open_suite_teacher(teacher: Any) -> Embedder | System:
         return LocalTeacher(teacher.prepare_for(best_device()), precision, maker)
     if isinstance(teacher, str | Path):
         try:
-            return load_local_teacher(str(teacher), "fp32", None, None, None)
+            return load_local_teacher(str(teacher), "fp32")
         except UnknownKind:
             return open_system(teacher)
     return open_system(teacher)

@@ -12,6 +12,12 @@ from typing import Any, Literal
 import torch
 
 Precision = Literal["auto", "bf16", "fp32"]
+MEMORY = Path("/proc/meminfo")
+# files that hold the most bytes that a container may use, and those that it uses, by version of Linux' control groups
+CONTAINER_LIMITS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
 
 
 def best_device() -> torch.device:
@@ -37,6 +43,20 @@ def resolve_precision(precision: Precision, device_type: str) -> Literal["bf16",
     if precision == "auto":
         return "bf16" if has_fast_bf16(device_type) else "fp32"
     return precision
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on the GPU, or in main memory as far as the limit of a container lets this process use it; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not MEMORY.exists():
+        return None
+    sizes = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+    free = 1024 * int(sizes["MemAvailable"].split()[0])
+    for most, used in CONTAINER_LIMITS:
+        if most.exists() and used.exists() and most.read_text().strip().isdigit():
+            free = min(free, int(most.read_text()) - int(used.read_text()))
+    return free
 
 
 @contextmanager

@@ -45,7 +45,9 @@ def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
             origin = maker.describe_origin()
             raise BadInput(f"{store.folder}: its vectors {origin}, their model is not here to embed queries: name it as --teacher")
         teacher = maker.name
-        options = replace(options, pooling=maker.pooling, normalize=maker.normalize, prompts=maker.prompts)
+        own = maker.options
+        options = replace(options, pooling=own.pooling, normalize=own.normalize, prompts=own.prompts)
+        options = replace(options, max_length=own.max_length, dimensions=own.dimensions, weights=own.weights)
     if isinstance(teacher, Path):
         teacher = str(teacher)
     if not isinstance(teacher, str):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
 from distill.files.atomic import has_files
-from distill.files.device import Precision
 from distill.files.progress import log
 from distill.records import BadInput
 from distill.teachers.costs import CHARACTERS_PER_TOKEN, mean_characters
@@ -31,18 +30,10 @@ def encode(
     out: str,
     splits: list[str] | None = None,
     queries: list[str] | None = None,
-    precision: Precision = "auto",
-    pooling: PoolingMode | None = None,
-    normalize: bool | None = None,
-    prompts: dict[str, str] | None = None,
     candidates: str | None = None,
     candidates_per_query: int = 4,
-    model: str | None = None,
-    requests_per_minute: int | None = None,
-    price: float | None = None,
     budget: float = 1.0,
-    name: str | None = None,
-    trust_remote_code: bool = False,
+    **options: Any,
 ) -> TeacherStore | dict[str, VectorStore] | None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard, and returns it.
 
@@ -55,26 +46,18 @@ def encode(
         out: store folder to write.
         splits: splits whose queries to encode; all by default.
         queries: files of extra queries to encode too.
-        precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
-        pooling: only for a plain transformers folder, which does not record its pooling.
-        normalize: whether vectors get length 1; only for a plain transformers folder, or false where a folder's cosine would have it.
-        prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
         candidates: only for a cross encoder: what it reads with a query behind its positive: mined negatives, a TREC run or a store's top.
         candidates_per_query: only for a cross encoder: number of documents for each query, including the positive.
-        model: only for a server: its name for the model.
-        requests_per_minute: only for a server: most requests in a minute.
-        price: only for a server: price of a million tokens.
         budget: only for a server: nothing is sent when the estimated cost is above it.
-        name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
-        trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before. The store says that it ran.
+        options: how the teacher is read or asked, as `TeacherOptions` has them.
     """
     require_source(source)
-    options = TeacherOptions(precision, pooling, normalize, prompts, model, requests_per_minute, price, name, trust_remote_code)
-    kind = check_options(teacher, options, queries, candidates)
+    asked = TeacherOptions(**options)
+    kind = check_options(teacher, asked, queries, candidates)
     if kind == "cross encoder":
-        return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, precision)
-    embedder = open_embedder(teacher, kind, options, read_stored_width(Path(out)))
-    return encode_sets(embedder, list_text_sets(source, splits, queries), Path(out), price, budget)
+        return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, asked.precision)
+    embedder = open_embedder(teacher, kind, asked, read_stored_width(Path(out)))
+    return encode_sets(embedder, list_text_sets(source, splits, queries), Path(out), asked.price, budget)
 
 
 def encode_sets(embedder: Embedder, sets: list[TextSet], folder: Path, price: float | None, budget: float) -> TeacherStore | None:

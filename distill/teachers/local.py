@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from distill.encoders.batching import encode_token_ids
 from distill.encoders.maker import Maker
-from distill.encoders.pooling import PoolingMode
+from distill.encoders.model_options import ModelOptions
 from distill.encoders.tokenizing import Role
-from distill.encoders.towers import Towers, load_towers
+from distill.encoders.towers import Towers, read_towers
 from distill.files.device import Precision, best_device, resolve_precision
+from distill.records import BadInput
 from distill.teachers.embedder import Progress
 
 
@@ -48,19 +50,35 @@ class LocalTeacher:
         return encode_token_ids(self.towers.tower(role), prepared, self.precision, progress)
 
 
-def load_local_teacher(
-    name: str,
-    precision: Precision,
-    pooling: PoolingMode | None,
-    normalize: bool | None,
-    prompts: dict[str, str] | None,
-    trust_remote_code: bool = False,
-) -> LocalTeacher:
-    """Loads a dual encoder from a folder or a hub name onto the best device."""
-    towers = load_towers(name, pooling, normalize, prompts, trust_remote_code).prepare_for(best_device())
-    precision = resolve_precision(precision, towers.device.type)
+def load_local_teacher(name: str, precision: Precision, options: ModelOptions | None = None) -> LocalTeacher:
+    """Loads a dual encoder from a folder or a hub name onto the best device.
+
+    Raises BadInput where its weights do not fit into memory, or are to be bf16 where products are to be fp32.
+    """
+    options, device = options or ModelOptions(), best_device()
+    precision = resolve_precision(precision, device.type)
+    if precision == "fp32":
+        if options.weights == "bf16":
+            raise BadInput("weights: bf16: products of such weights are bf16: leave out precision: fp32, or weights")
+        options = replace(options, weights="fp32")
+    towers = read_towers(name, options).prepare_for(device)
     full_name = str(Path(name).resolve()) if Path(name).is_dir() else name
-    maker = Maker(full_name, towers.fingerprint(), precision=precision, pooling=pooling, normalize=normalize, prompts=prompts)
-    if towers.query.runs_remote_code or towers.document.runs_remote_code:
-        maker = replace(maker, trust_remote_code=True)
-    return LocalTeacher(towers, precision, maker)
+    return LocalTeacher(towers, precision, name_maker(full_name, towers, precision, options))
+
+
+def name_maker(name: str, towers: Towers, precision: Precision, options: ModelOptions) -> Maker:
+    """Names a model as its stores do."""
+    is_bf16 = any(tower.backbone.dtype == torch.bfloat16 for tower in (towers.query, towers.document))
+    runs_code = towers.query.runs_remote_code or towers.document.runs_remote_code
+    return Maker(
+        name,
+        towers.fingerprint(),
+        precision=precision,
+        pooling=options.pooling,
+        normalize=options.normalize,
+        prompts=options.prompts,
+        trust_remote_code=runs_code or None,
+        max_length=options.max_length,
+        dimensions=options.dimensions,
+        weights="bf16" if is_bf16 else None,
+    )

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from distill.encoders.cross_folder import is_cross_encoder
 from distill.encoders.hub import local_folder
+from distill.encoders.model_options import ModelOptions, Weights
+from distill.encoders.model_settings import choose_query_prompt
 from distill.encoders.pooling import PoolingMode
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import Precision
@@ -21,12 +23,28 @@ from distill.teachers.server import ServerTeacher
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
 SERVER_OPTIONS = {"model", "requests_per_minute", "price"}
-FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code"}
+FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code", "dimensions", "max_length", "weights", "query_prompt_name"}
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """Options of a teacher of single texts; `encode` explains each of them."""
+    """How a teacher is read or asked.
+
+    Args:
+        precision: number format of the matrix products; auto is bf16 where the device multiplies it natively.
+        pooling: only for a plain transformers folder, which does not record its pooling.
+        normalize: whether vectors get length 1; only for a plain transformers folder, or false where a folder's cosine would have it.
+        prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
+        model: only for a server: its name for the model.
+        requests_per_minute: only for a server: most requests in a minute.
+        price: only for a server: price of a million tokens.
+        name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
+        trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before. The store says that it ran.
+        dimensions: numbers to keep of each vector, for models trained to be cut (Matryoshka); normalised again where the folder does.
+        max_length: tokens at which texts are cut; by default as the folder has it, but at most 8,192.
+        weights: number format of the weights in memory; auto is bf16 where the folder's have 16 bits and products are in bf16.
+        query_prompt_name: which of the folder's prompts is put before queries, where it has several.
+    """
 
     precision: Precision = "auto"
     pooling: PoolingMode | None = None
@@ -37,6 +55,10 @@ class TeacherOptions:
     price: float | None = None
     name: str | None = None
     trust_remote_code: bool = False
+    dimensions: int | None = None
+    max_length: int | None = None
+    weights: Weights = "auto"
+    query_prompt_name: str | None = None
 
     def __post_init__(self) -> None:
         refuse_unknown_choices(type(self).__init__, vars(self))
@@ -61,16 +83,18 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
     if kind == "cross encoder":
         if options.trust_remote_code:
             raise BadInput(f"{teacher}: a cross encoder runs no code of its folder: leave trust_remote_code out")
-        if queries or changed & {"pooling", "normalize", "prompts"}:
-            raise BadInput("a cross encoder takes neither queries, pooling, normalize nor prompts: leave them out")
+        unfit = changed & ((FOLDER_OPTIONS | {"prompts"}) - {"precision"}) | ({"queries"} if queries else set())
+        if unfit:
+            raise BadInput(f"{', '.join(sorted(unfit))}: not for a cross encoder: leave out")
     elif candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
     if kind == "server" and (not options.model or changed & FOLDER_OPTIONS):
-        raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
+        own = ", ".join(sorted(changed & FOLDER_OPTIONS))
+        raise BadInput(f"{teacher}: a server needs --model" + (f", and has its own {own}: leave out" if own else ""))
     if kind == "function" and not options.name:
         raise BadInput('a function as the teacher needs a name, which the store keeps: give name="mine"')
     if kind == "function" and changed & FOLDER_OPTIONS:
-        raise BadInput("a function as the teacher has its own pooling, normalize and precision: leave those out")
+        raise BadInput(f"{', '.join(sorted(changed & FOLDER_OPTIONS))}: a function as the teacher has its own: leave out")
     return kind
 
 
@@ -96,5 +120,13 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
         return ServerTeacher(teacher, options.model or "", options.prompts, options.requests_per_minute, width)
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
-    local = (options.precision, options.pooling, options.normalize, options.prompts, options.trust_remote_code)
-    return load_local_teacher(teacher, *local)
+    return load_local_teacher(teacher, options.precision, model_options(teacher, options))
+
+
+def model_options(teacher: str, options: TeacherOptions) -> ModelOptions:
+    """How a model's folder is read, with the text of the query's prompt where it was chosen by its name."""
+    prompts = options.prompts
+    if options.query_prompt_name is not None:
+        prompts = choose_query_prompt(local_folder(teacher, options.trust_remote_code), options.query_prompt_name, prompts)
+    own = (options.pooling, options.normalize, prompts, options.max_length, options.dimensions)
+    return ModelOptions(*own, options.weights, options.trust_remote_code)

@@ -333,7 +333,7 @@ def test_poolings_of_old_and_new_releases(settings, folder, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pooling_mode_mean_tokens": True, "include_prompt": False}, "pooling 'mean' without the prompt's tokens is not supported"),
+        ({"pooling_mode": ["mean", "cls"], "include_prompt": False}, r"include_prompt: false with pooling mean\+cls is not supported"),
         ({"pooling_mode": "sum"}, "pooling 'sum' is not supported: only cls, max"),
         ({"pooling_mode_attention": True}, "pooling_mode_attention: no setting"),
     ],
@@ -391,12 +391,6 @@ def test_a_module_of_a_package_that_is_not_imported_is_refused(folder):
     with pytest.raises(BadInput, match=line):
         load_encoder(str(folder))
     assert "antigravity" not in set(sys.modules) - before  # a folder chooses no code that runs
-
-
-def test_lower_casing_outside_the_tokenizer_is_refused(folder):
-    rewrite_json(folder / "sentence_bert_config.json", do_lower_case=True)
-    with pytest.raises(BadInput, match="do_lower_case is not supported"):
-        load_encoder(str(folder))
 
 
 @pytest.mark.parametrize(("family", "positions"), [("bert", 40), ("xlm-roberta", 40), ("mpnet", 40)])

@@ -105,7 +105,7 @@ def test_vectors_are_those_of_sentence_transformers(family, side, tmp_path):
 @pytest.mark.parametrize("family", [family for family in CONFIGS if family not in NO_CUT])
 def test_a_student_cut_from_it_is_written_and_read_again(family, tmp_path):
     """Two of three layers: the folder gives the same vectors, here and in sentence-transformers."""
-    teacher = load_local_teacher(write_folder(tmp_path, family, "lasttoken", "right"), "fp32", None, None, None)
+    teacher = load_local_teacher(write_folder(tmp_path, family, "lasttoken", "right"), "fp32")
     student = StudentFromTeacher(2).make_student(TeacherSpace(teacher.maker, teacher.width, normalized=True))
     vectors = student.eval().encode_query(TEXTS)
     student.save_pretrained(tmp_path / "student")

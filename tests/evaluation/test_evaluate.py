@@ -245,7 +245,7 @@ def test_a_model_of_modules_unknown_here_is_read_by_sentence_transformers(run_fo
     shutil.copytree(run_folder / "student", student)
     pooling = student / "1_Pooling" / "config.json"
     config = json.loads(pooling.read_text())
-    pooling.write_text(json.dumps({**config, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True, "include_prompt": False}))
+    pooling.write_text(json.dumps({**config, "pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True, "include_prompt": False}))
     from sentence_transformers import SentenceTransformer
 
     logging.getLogger("distill").propagate = True
