@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
@@ -43,6 +44,9 @@ def encode(
     budget: float = 1.0,
     name: str | None = None,
     trust_remote_code: bool = False,
+    dimensions: int | None = None,
+    role_fields: dict[str, dict[str, Any]] | None = None,
+    concurrent: int | None = None,
 ) -> TeacherStore | dict[str, VectorStore] | None:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard, and returns it.
 
@@ -61,20 +65,38 @@ def encode(
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
         candidates: only for a cross encoder: what it reads with a query behind its positive: mined negatives, a TREC run or a store's top.
         candidates_per_query: only for a cross encoder: number of documents for each query, including the positive.
-        model: only for a server: its name for the model.
+        model: only for a server: its name for the model; text-embeddings-inference's /embed tells it.
         requests_per_minute: only for a server: most requests in a minute.
         price: only for a server: price of a million tokens.
         budget: only for a server: nothing is sent when the estimated cost is above it.
         name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before. The store says that it ran.
+        dimensions: only for a server: numbers in a vector to ask for, where its model can shorten them; its own by default.
+        role_fields: only for a server: JSON fields of its requests by role: {query: {input_type: query}, document: {input_type: document}}.
+        concurrent: only for a server: requests sent in parallel; 4 by default.
     """
+    return _encode(**locals())
+
+
+def _encode(
+    teacher: str | TextFunction | EncodesTexts,
+    source: TextSource,
+    out: str,
+    splits: list[str] | None,
+    queries: list[str] | None,
+    candidates: str | None,
+    candidates_per_query: int,
+    budget: float,
+    **given: Any,
+) -> TeacherStore | dict[str, VectorStore] | None:
+    """Does what `encode` does; `given` are the options of the teacher."""
     require_source(source)
-    options = TeacherOptions(precision, pooling, normalize, prompts, model, requests_per_minute, price, name, trust_remote_code)
+    options = TeacherOptions(**given)
     kind = check_options(teacher, options, queries, candidates)
     if kind == "cross encoder":
-        return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, precision)
+        return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, options.precision)
     embedder = open_embedder(teacher, kind, options, read_stored_width(Path(out)))
-    return encode_sets(embedder, list_text_sets(source, splits, queries), Path(out), price, budget)
+    return encode_sets(embedder, list_text_sets(source, splits, queries), Path(out), options.price, budget)
 
 
 def encode_sets(embedder: Embedder, sets: list[TextSet], folder: Path, price: float | None, budget: float) -> TeacherStore | None:

@@ -17,10 +17,11 @@ from distill.teachers.endpoint import is_address
 from distill.teachers.function import FunctionTeacher, text_functions
 from distill.teachers.local import load_local_teacher
 from distill.teachers.server import ServerTeacher
+from distill.teachers.server_interfaces import find_interface
 
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
-SERVER_OPTIONS = {"model", "requests_per_minute", "price"}
+SERVER_OPTIONS = {"model", "requests_per_minute", "price", "role_fields", "concurrent"}
 FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code"}
 
 
@@ -37,6 +38,9 @@ class TeacherOptions:
     price: float | None = None
     name: str | None = None
     trust_remote_code: bool = False
+    dimensions: int | None = None
+    role_fields: dict[str, dict[str, Any]] | None = None
+    concurrent: int | None = None
 
     def __post_init__(self) -> None:
         refuse_unknown_choices(type(self).__init__, vars(self))
@@ -54,8 +58,13 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
     """Returns the kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
     changed = options.list_changed()
     if not is_address(teacher) and changed & SERVER_OPTIONS:
-        raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
+        names = ", ".join(sorted(changed & SERVER_OPTIONS))
+        raise BadInput(f"{names}: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
     kind = find_kind(teacher)
+    if kind in ("function", "cross encoder") and options.dimensions is not None:
+        raise BadInput(f"dimensions: a {kind} writes vectors of its own width: leave it out")
+    if kind == "dual encoder" and options.dimensions is not None:
+        raise BadInput("dimensions: only for a server: leave it out")
     if kind != "function" and options.name:
         raise BadInput("name: only for a Python function as the teacher, other teachers have a name: leave it out")
     if kind == "cross encoder":
@@ -65,7 +74,8 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
             raise BadInput("a cross encoder takes neither queries, pooling, normalize nor prompts: leave them out")
     elif candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
-    if kind == "server" and (not options.model or changed & FOLDER_OPTIONS):
+    needs_model = kind == "server" and find_interface(teacher).has_models
+    if (needs_model and not options.model) or (kind == "server" and changed & FOLDER_OPTIONS):
         raise BadInput(f"{teacher}: a server needs --model, and has its own pooling, normalize and precision: leave those out")
     if kind == "function" and not options.name:
         raise BadInput('a function as the teacher needs a name, which the store keeps: give name="mine"')
@@ -93,7 +103,8 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
         width: numbers in a vector of its store; None for a store without vectors.
     """
     if kind == "server":
-        return ServerTeacher(teacher, options.model or "", options.prompts, options.requests_per_minute, width)
+        asked = (options.dimensions, options.role_fields, options.concurrent)
+        return ServerTeacher(teacher, options.model, options.prompts, options.requests_per_minute, width, *asked)
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
     local = (options.precision, options.pooling, options.normalize, options.prompts, options.trust_remote_code)
