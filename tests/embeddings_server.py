@@ -76,9 +76,9 @@ class Handler(BaseHTTPRequestHandler):
         data = [{"object": "embedding", "index": i, "embedding": vector(text).tolist()} for i, text in enumerate(texts)]
         return {"object": "list", "data": data[::-1], "usage": {"prompt_tokens": 1}}  # the index tells the order, not the place
 
-    def answer(self, status: int, content: object, headers: dict[str, str] | None = None, cut: int = 0) -> None:
-        """Sends JSON; `cut` leaves out that many of the promised bytes and hangs up."""
-        body = json.dumps(content).encode()
+    def answer(self, status: int, content: object, headers: dict[str, str] | None = None, cut: int = 0, raw: bool = False) -> None:
+        """Sends JSON, or a `raw` text; `cut` leaves out that many of the promised bytes and hangs up."""
+        body = (str(content) if raw else json.dumps(content)).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -90,10 +90,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(trouble: Trouble = lambda handler, number: False) -> Iterator[Server]:
+def serving(trouble: Trouble = lambda handler, number: False, handler: type[Handler] = Handler, path: str = "/v1") -> Iterator[Server]:
     state = Server(trouble=trouble)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"state": state}))
-    state.address = f"http://127.0.0.1:{server.server_port}/v1"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"state": state}))
+    state.address = f"http://127.0.0.1:{server.server_port}{path}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

@@ -14,8 +14,9 @@ def encode_with_model(teacher: str, **options: Any) -> object:
     after a kill it goes on with the missing shards. Under torchrun every rank encodes its own shards.
 
     Args:
-        teacher: folder or hub name of the teacher, or the address of a server with OpenAI's embeddings interface, whose key is read from
-            OPENAI_API_KEY, e.g. http://localhost:8080/v1.
+        teacher: folder or hub name of the teacher, or the address of a server, whose key is read from OPENAI_API_KEY. One that ends in
+            /embed is text-embeddings-inference, /api/embed Ollama, /v2/embed Cohere; any other has OpenAI's embeddings interface, e.g.
+            http://localhost:8080/v1.
     """
     return encode(teacher, name=None, **options)  # a function is a teacher in Python alone
 

@@ -32,8 +32,8 @@ class Maker:
     Attributes:
         name: folder or hub name of the model; of anything but a model the name that the user gave it.
         fingerprint: 16 hex digits, the same for the same model in every folder.
-        origin: model is one that this machine can load by its name; import: vectors that another program wrote; server: one with
-            OpenAI's embeddings interface; function: a Python function or object.
+        origin: model is one that this machine can load by its name; import: vectors that another program wrote; server: one
+            that answered over HTTP; function: a Python function or object.
         precision: number format of the matrix products.
         pooling: mode of a `Pooling`, as the user set it; None where the model's folder sets it.
         normalize: whether vectors are scaled to length 1; None where the model's folder sets it.

@@ -56,7 +56,7 @@ def shrink(
     Returns the finished run: `run.student`, `run.results`, `run.verdict`, `run.search(...)`.
 
     Args:
-        teacher: folder or hub name of the teacher, the address of a server with OpenAI's embeddings interface, or a store.
+        teacher: folder or hub name of the teacher, the address of a server, as `encode` takes it, or a store.
         queries: texts to learn from: a list or a file (.txt, .tsv, .csv, .jsonl, .parquet, .gz; `log.csv:query` names a field), else crops.
         documents: texts of the index: such a file, a list, or a folder in BEIR or MS MARCO layout with judged queries. None: queries alone.
         judgments: file of judgments of the queries, as TREC or BEIR write them: query, document, grade.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -58,8 +58,13 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
         The store; None where other processes still have shards to write.
     """
 
+    known: dict[int, np.ndarray] = {}  # vectors of a server by row, as it may be paid for every text that it is asked for
+
     def embed_rows(rows: np.ndarray) -> None:
-        teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
+        rows = rows[~find_known(rows, known)]
+        vectors = teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
+        if teacher.maker.origin == "server":
+            known.update(zip(rows.tolist(), vectors, strict=True))
 
     choose_rows = partial(choose_rows_per_shard, embed_rows, len(texts))
     recorded, *earlier = texts.fingerprints(role)
@@ -68,13 +73,35 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
         writer.update_name()
         log.info(f"{folder}: done before, {len(texts)} vectors")
     else:
-        _write_missing(teacher, texts, role, writer, alone)
+        _write_missing(teacher, texts, role, writer, alone, known)
         writer.finish()
         log.info(f"{folder}: {len(texts)} vectors, {teacher.width} wide")
     return VectorStore(folder) if writer.finished else None
 
 
-def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter, alone: bool) -> None:
+def find_known(rows: np.ndarray, known: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Tells for each row whether its vector is known: [N] bool."""
+    return np.isin(rows, np.fromiter(known, np.int64, len(known)))
+
+
+def add_known(rows: np.ndarray, vectors: np.ndarray, known: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Returns the vectors [N, D] of N rows: those that are known, and `vectors` for the others.
+
+    >>> add_known(np.array([3, 4, 5]), np.array([[3.0], [5.0]]), {4: np.array([4.0])}).tolist()
+    [[3.0], [4.0], [5.0]]
+    """
+    is_known = find_known(rows, known)
+    if not is_known.any():
+        return vectors
+    whole = np.empty((len(rows), vectors.shape[1]), vectors.dtype)
+    whole[~is_known] = vectors
+    whole[is_known] = [known[row] for row in rows[is_known].tolist()]
+    return whole
+
+
+def _write_missing(
+    teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter, alone: bool, known: Mapping[int, np.ndarray]
+) -> None:
     """Embeds one shard while a second thread prepares the next shard and a third thread writes the previous one."""
     rank, world = (0, 1) if alone else (launched_rank(), launched_world_size())
     missing = [(shard, rows) for shard, rows in writer.missing_shards() if shard % world == rank]
@@ -82,9 +109,12 @@ def _write_missing(teacher: Embedder, texts: Texts | PairTexts, role: Role, writ
     count = sum(len(rows) for _, rows in missing)
     log.info(f"{writer.folder}: {count} texts to encode {teacher.where}")
     with progress_bar(total=count, desc=f"encode {writer.folder.name}", unit=" texts") as bar:
-        prepared = map_in_thread(lambda part: teacher.prepare(texts.read(part[1]), role), missing)
+        bar.update(sum(int(find_known(rows, known).sum()) for _, rows in missing))
+        asked = (rows[~find_known(rows, known)] for _, rows in missing)
+        prepared = map_in_thread(lambda rows: teacher.prepare(texts.read(rows), role), asked)
         vectors = (teacher.embed(part, role, bar.update) for part in prepared)
-        _write_in_thread(writer, zip(shards, vectors, strict=True))
+        whole = (add_known(rows, part, known) for (_, rows), part in zip(missing, vectors, strict=True))
+        _write_in_thread(writer, zip(shards, whole, strict=True))
 
 
 def _write_in_thread(writer: StoreWriter, shards: Iterable[tuple[int, np.ndarray]]) -> None:

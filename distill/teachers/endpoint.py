@@ -1,4 +1,4 @@
-"""Requests to one path of an OpenAI-compatible server, from several threads; a failed request is repeated."""
+"""Requests to one path of a server, from several threads; a failed request is repeated."""
 
 from __future__ import annotations
 
@@ -56,15 +56,25 @@ class Endpoint:
         path: path below the address, e.g. embeddings.
         requests_per_minute: most requests in a minute, including repeated ones; None is no limit.
         timeout: most seconds without a byte from the server; a whole answer may take twice as long.
+        concurrent: requests that `map` sends in parallel; None is CONNECTIONS.
 
     Raises:
-        BadInput: an address that holds a key or no host, a key with spaces, or fewer requests a minute than one.
+        BadInput: an address that holds a key or no host, a key with spaces, or fewer requests than one, in a minute or in parallel.
     """
 
-    def __init__(self, address: str, path: str, requests_per_minute: int | None = None, timeout: float = TIMEOUT):
+    def __init__(
+        self,
+        address: str,
+        path: str,
+        requests_per_minute: int | None = None,
+        timeout: float = TIMEOUT,
+        concurrent: int | None = None,
+    ):
         check_address(address, path)
-        if requests_per_minute is not None and requests_per_minute < 1:
-            raise BadInput(f"requests_per_minute: {requests_per_minute}: must be at least 1")
+        for name, number in (("requests_per_minute", requests_per_minute), ("concurrent", concurrent)):
+            if number is not None and number < 1:
+                raise BadInput(f"{name}: {number}: must be at least 1")
+        self._concurrent = CONNECTIONS if concurrent is None else concurrent
         self.address = address.rstrip("/").removesuffix(f"/{path}")
         self._url = f"{self.address}/{path}"
         self._pace = Pace(requests_per_minute)
@@ -74,7 +84,7 @@ class Endpoint:
         self._client = HttpClient(self.address, key, timeout)
 
     def map(self, request: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yields `request(item)` for every item, in order, with CONNECTIONS requests in parallel; the first error stops them all."""
+        """Yields `request(item)` for every item, in order, several in parallel; the first error stops them all."""
         self._stopped.clear()
         errors: list[Exception] = []
 
@@ -86,7 +96,7 @@ class Endpoint:
                 self._stopped.set()
                 raise
 
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
+        with ThreadPoolExecutor(self._concurrent) as pool:
             answers = [pool.submit(request_or_stop, item) for item in items]
             try:
                 for answer in answers:
@@ -105,8 +115,22 @@ class Endpoint:
             attempts: most times that the request is sent.
 
         Raises:
-            BadInput: the server refuses the request for good, or no attempt brought an answer.
+            Refused: the server refuses the request for good.
+            BadInput: it wants another key, redirects, or no attempt brought an answer.
         """
+        body = json.dumps(content).encode()  # in ASCII: half a surrogate pair, which a text may have, is sent as an escape
+        return self._repeat(self._url, body, parse, attempts)
+
+    def get(self, path: str, parse: Callable[[bytes], R], attempts: int = ATTEMPTS) -> R:
+        """Reads what is at another path below the address; everything else is as in `post`."""
+        return self._repeat(f"{self.address}/{path}", None, parse, attempts)
+
+    def clean(self, text: object) -> str:
+        """Returns the beginning of what the server says, in one line, without the key."""
+        return self._client.clean(text, QUOTED_CHARACTERS)
+
+    def _repeat(self, url: str, body: bytes | None, parse: Callable[[bytes], R], attempts: int) -> R:
+        """Sends a request until there is an answer that can be parsed."""
         retrying = Retrying(
             retry=retry_if_exception_type(TryAgain),
             wait=self._wait,
@@ -114,7 +138,7 @@ class Endpoint:
             sleep=sleep_using_event(self._stopped),
             retry_error_callback=self._give_up,
         )
-        return retrying(lambda: parse(self._send(content)))
+        return retrying(lambda: parse(self._send(url, body)))
 
     def _wait(self, attempt: RetryCallState) -> float:
         """Returns the seconds until this thread's next attempt."""
@@ -125,18 +149,17 @@ class Endpoint:
         return wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)(attempt)
 
     def _give_up(self, attempt: RetryCallState) -> NoReturn:
-        reason = self._client.clean(attempt.outcome and attempt.outcome.exception(), QUOTED_CHARACTERS)
+        reason = self.clean(attempt.outcome and attempt.outcome.exception())
         tries = f"gave up after {attempt.attempt_number} tries ({reason})"
         raise BadInput(f"{self.address}: {tries}: the same command goes on when it answers again")
 
-    def _send(self, content: dict[str, Any]) -> bytes:
+    def _send(self, url: str, body: bytes | None) -> bytes:
         """Sends one request when it is this thread's turn, and returns the body of the answer."""
         self._pace.wait_for_turn(self._stopped)
         if self._stopped.is_set():
             raise TryAgain("another request failed")
-        body = json.dumps(content).encode()  # in ASCII: half a surrogate pair, which a text may have, is sent as an escape
         try:
-            answer = self._client.post(self._url, body, self._stopped)
+            answer = self._client.send(url, body, self._stopped)
         except NoAnswer as error:
             raise TryAgain(str(error)) from None
         if not answer.is_success:
@@ -149,11 +172,11 @@ class Endpoint:
         if status in INVALID_KEY:  # the body may repeat the key
             return BadInput(f"{self.address}: HTTP {status}: the server wants a valid key in the environment variable {KEY}")
         if "Location" in answer.headers and 300 <= status < 400:
-            place = self._client.clean(answer.headers["Location"], QUOTED_CHARACTERS)
+            place = self.clean(answer.headers["Location"])
             return BadInput(f"{self.address}: HTTP {status}: redirects to {place}: give that address, if you trust it with the key")
-        message = f"HTTP {status} {self._client.clean(answer.body.decode(errors='replace'), QUOTED_CHARACTERS)}".strip()
+        message = f"HTTP {status} {self.clean(answer.body.decode(errors='replace'))}".strip()
         if status not in WORTH_REPEATING and status < 500:
-            return BadInput(f"{self.address}: {message}: check the address, --model and the texts")
+            return Refused(status, f"{self.address}: {message}: check the address, --model and the texts")
         after = seconds_from_header(answer.headers.get("Retry-After"))
         if after is not None and after > LONGEST_PAUSE:
             return BadInput(f"{self.address}: wants to be left alone for {after:.0f} s ({message}): run the same command after that")
@@ -166,6 +189,14 @@ class TryAgain(Exception):
     def __init__(self, reason: str, after: float | None = None):
         super().__init__(reason)
         self.after = after
+
+
+class Refused(BadInput):
+    """The server refuses a request for good; `status` is the HTTP status that it answers with."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
 
 
 class Pace:

@@ -1,4 +1,4 @@
-"""`HttpClient`: posts to a server that may be slow, broken or hostile; an answer is whole, of limited size and in time, or an error."""
+"""`HttpClient`: requests to a server that may be slow, broken or hostile; an answer is whole, of limited size and in time, or an error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NoAnswer(Exception):
 
 
 class HttpClient:
-    """Posts JSON to a server from several threads, with a key that no message repeats.
+    """Sends requests to a server from several threads, with a key that no message repeats.
 
     Redirects are not followed, as they would carry the key to another server. Each request runs in a thread of its own, which nothing
     waits for when the time is over, or after Ctrl-C: a thread that reads from a socket cannot be interrupted.
@@ -60,12 +60,12 @@ class HttpClient:
         self._longest = 2 * timeout
         self._client = _open_client(address, key, timeout)
 
-    def post(self, url: str, content: bytes, stopped: threading.Event) -> Answer:
-        """Posts `content` and waits for the whole answer.
+    def send(self, url: str, content: bytes | None, stopped: threading.Event) -> Answer:
+        """Sends a request and waits for the whole answer.
 
         Args:
             url: where to.
-            content: JSON.
+            content: JSON to post; None gets what is there.
             stopped: ends the wait when it is set.
 
         Raises:
@@ -96,9 +96,9 @@ class HttpClient:
             if time.monotonic() > deadline:
                 raise NoAnswer(f"no whole answer within {self._longest:g} s")
 
-    def _exchange(self, url: str, content: bytes, given_up: threading.Event) -> Answer:
+    def _exchange(self, url: str, content: bytes | None, given_up: threading.Event) -> Answer:
         try:
-            with self._client.stream("POST", url, content=content) as response:
+            with self._client.stream("GET" if content is None else "POST", url, content=content) as response:
                 most = MOST_BYTES if response.is_success else MOST_ERROR_BYTES
                 return Answer(response.status_code, response.headers, self._read(response, most, given_up))
         except httpx.RequestError as error:  # no connection, or it broke in the middle
@@ -170,8 +170,9 @@ def _open_client(address: str, key: str, timeout: float) -> httpx.Client:
     headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)  # as many as there are threads that ask
     try:
-        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=_read_certificates())
+        return httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, verify=_read_certificates(), limits=limits)
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # the environment names a proxy that httpx cannot use
         raise BadInput(f"{address}: {one_line(error, 1000)}") from None
 

@@ -19,11 +19,18 @@ from distill.teachers.endpoint import is_address
 from distill.teachers.function import FunctionTeacher, text_functions
 from distill.teachers.local import load_local_teacher
 from distill.teachers.server import ServerTeacher
+from distill.teachers.server_interfaces import find_interface
 
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
-SERVER_OPTIONS = {"model", "requests_per_minute", "price"}
-FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code", "dimensions", "max_length", "weights", "query_prompt_name"}
+SERVER_OPTIONS = {"model", "requests_per_minute", "price", "role_fields", "concurrent"}
+FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code", "max_length", "weights", "query_prompt_name"}
+OPTIONS: dict[TeacherKind, set[str]] = {
+    "dual encoder": {*FOLDER_OPTIONS, "prompts", "dimensions"},
+    "cross encoder": {"precision"},
+    "server": {*SERVER_OPTIONS, "prompts", "dimensions"},
+    "function": {"name", "prompts"},
+}  # by the kind of teacher that has them
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,18 @@ class TeacherOptions:
         pooling: only for a plain transformers folder, which does not record its pooling.
         normalize: whether vectors get length 1; only for a plain transformers folder, or false where a folder's cosine would have it.
         prompts: put before every text, e.g. {query: "query: ", document: "passage: "}; by default the folder's own.
-        model: only for a server: its name for the model.
+        model: only for a server: its name for the model; text-embeddings-inference's /embed tells it.
         requests_per_minute: only for a server: most requests in a minute.
         price: only for a server: price of a million tokens.
         name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before. The store says that it ran.
         dimensions: numbers to keep of each vector, for models trained to be cut (Matryoshka); normalised again where the folder does.
+            A server is asked for so many.
         max_length: tokens at which texts are cut; by default as the folder has it, but at most 8,192.
         weights: number format of the weights in memory; auto is bf16 where the folder's have 16 bits and products are in bf16.
         query_prompt_name: which of the folder's prompts is put before queries, where it has several.
+        role_fields: only for a server: JSON fields of its requests by role: {query: {input_type: query}, document: {input_type: document}}.
+        concurrent: only for a server: requests sent in parallel; 4 by default.
     """
 
     precision: Precision = "auto"
@@ -59,6 +69,8 @@ class TeacherOptions:
     max_length: int | None = None
     weights: Weights = "auto"
     query_prompt_name: str | None = None
+    role_fields: dict[str, dict[str, Any]] | None = None
+    concurrent: int | None = None
 
     def __post_init__(self) -> None:
         refuse_unknown_choices(type(self).__init__, vars(self))
@@ -76,25 +88,20 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
     """Returns the kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
     changed = options.list_changed()
     if not is_address(teacher) and changed & SERVER_OPTIONS:
-        raise BadInput("model, requests_per_minute, price: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
+        names = ", ".join(sorted(changed & SERVER_OPTIONS))
+        raise BadInput(f"{names}: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")
     kind = find_kind(teacher)
-    if kind != "function" and options.name:
-        raise BadInput("name: only for a Python function as the teacher, other teachers have a name: leave it out")
-    if kind == "cross encoder":
-        if options.trust_remote_code:
-            raise BadInput(f"{teacher}: a cross encoder runs no code of its folder: leave trust_remote_code out")
-        unfit = changed & ((FOLDER_OPTIONS | {"prompts"}) - {"precision"}) | ({"queries"} if queries else set())
-        if unfit:
-            raise BadInput(f"{', '.join(sorted(unfit))}: not for a cross encoder: leave out")
-    elif candidates:
+    if unfit := sorted(changed - OPTIONS[kind]):
+        others = [other for other in OPTIONS if OPTIONS[other] & set(unfit)]
+        raise BadInput(f"{', '.join(unfit)}: for a {' or a '.join(others)} as the teacher, this one is a {kind}: leave out")
+    if kind == "cross encoder" and queries:
+        raise BadInput("queries: a cross encoder reads those of the splits, with their candidates: leave out")
+    if kind != "cross encoder" and candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
-    if kind == "server" and (not options.model or changed & FOLDER_OPTIONS):
-        own = ", ".join(sorted(changed & FOLDER_OPTIONS))
-        raise BadInput(f"{teacher}: a server needs --model" + (f", and has its own {own}: leave out" if own else ""))
+    if kind == "server" and not options.model and find_interface(teacher).has_models:
+        raise BadInput(f"{teacher}: a server needs --model, its name for the model")
     if kind == "function" and not options.name:
         raise BadInput('a function as the teacher needs a name, which the store keeps: give name="mine"')
-    if kind == "function" and changed & FOLDER_OPTIONS:
-        raise BadInput(f"{', '.join(sorted(changed & FOLDER_OPTIONS))}: a function as the teacher has its own: leave out")
     return kind
 
 
@@ -117,7 +124,8 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
         width: numbers in a vector of its store; None for a store without vectors.
     """
     if kind == "server":
-        return ServerTeacher(teacher, options.model or "", options.prompts, options.requests_per_minute, width)
+        asked = (options.dimensions, options.role_fields, options.concurrent)
+        return ServerTeacher(teacher, options.model, options.prompts, options.requests_per_minute, width, *asked)
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
     return load_local_teacher(teacher, options.precision, model_options(teacher, options))

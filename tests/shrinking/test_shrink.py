@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import make_teacher
 from embeddings_server import serving
+from product_servers import Cohere, Tei, expected
 from shrink_world import MINUTES, make_texts
 
 import distill
@@ -18,6 +19,7 @@ from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import open_job_texts
 from distill.shrinking.texts import prepare_texts
 from distill.shrinking.vectors import open_job_teacher, prepare_vectors
+from distill.vectors.store import VectorStore
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +278,23 @@ def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, documen
         run = distill.shrink(server.address, **given, backbone=str(teacher_folder), out=str(tmp_path / "run"))
     assert run.student.encode_query("what is the river").shape == (8,)
     assert run.results.values["queries"] == 40
+
+
+def test_a_server_is_asked_as_its_address_says(tmp_path, teacher_folder, query_file, document_file):
+    given = {"queries": str(query_file), "documents": str(document_file), "minutes": MINUTES, "backbone": str(teacher_folder)}
+    with serving(handler=Cohere, path="/v2/embed") as server:
+        run = distill.shrink(server.address, **given, model="embed-v4.0", out=str(tmp_path / "run"))
+    source = open_job_texts(run).source
+    for name, texts, seen_as in (
+        ("documents", source.documents(), "search_document"),
+        ("queries-train", source.queries("train"), "search_query"),
+    ):
+        stored = VectorStore(run.path / "store" / name)
+        np.testing.assert_array_equal(stored[:], expected(list(texts), seen_as).astype(np.float16))
+    with serving(handler=Tei, path="/embed") as server:  # which tells its model
+        assert open_job_teacher(Request(server.address, queries=str(query_file))).maker.name.startswith("thenlper/gte-base@fca1453 at http")
+    with pytest.raises(BadInput, match="a server needs --model"):
+        open_job_teacher(Request("http://127.0.0.1:9/api/embed", queries=str(query_file)))
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_what_it_may_cost_is_said_first(source_root: Path, tmp_path: Path, capsy
     ("options", "words"),
     [
         (["--teacher", "http://127.0.0.1:9/v1"], "a server needs --model"),
-        (["--teacher", "http://127.0.0.1:9/v1", "--model", "m", "--pooling", "mean"], "leave those out"),
+        (["--teacher", "http://127.0.0.1:9/v1", "--model", "m", "--pooling", "mean"], "pooling: for a dual encoder as the teacher"),
         (["--teacher", "http://127.0.0.1:9/v1", "--model", "m", "--requests_per_minute", 0], "requests_per_minute: 0"),
         (["--teacher", "nowhere", "--model", "m"], "only for a server"),
         (["--teacher", "nowhere", "--price", 1], "only for a server"),

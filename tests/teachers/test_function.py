@@ -157,11 +157,11 @@ def test_what_is_no_vector_a_text_is_refused(function, words):
     ("teacher", "options", "words"),
     [
         (hashed_words, {}, "needs a name"),
-        (hashed_words, {"name": "mine", "precision": "bf16"}, "its own pooling, normalize and precision"),
+        (hashed_words, {"name": "mine", "precision": "bf16"}, "precision: for a dual encoder or a cross encoder as the teacher"),
         (hashed_words, {"name": "mine", "model": "m"}, "only for a server"),
         (hashed_words, {"name": "mine", "candidates": "run.trec"}, "embeds single texts"),
         (3, {"name": "mine"}, "3: no model of texts"),
-        ("http://127.0.0.1:9/v1", {"model": "m", "name": "mine"}, "only for a Python function"),
+        ("http://127.0.0.1:9/v1", {"model": "m", "name": "mine"}, "name: for a function as the teacher, this one is a server"),
     ],
 )
 def test_options_that_do_not_go_together(teacher, options, words, source_root, tmp_path):

@@ -124,7 +124,7 @@ def test_the_first_failure_stops_the_others():
     """And the same endpoint can be used again."""
 
     def breaks_down(handler: Handler, number: int) -> bool:
-        handler.answer(*((400, {"error": "bad day"}) if number == 2 else (503, {"error": "later"})))
+        handler.answer(*((404, {"error": "bad day"}) if number == 2 else (503, {"error": "later"})))
         return number < 20
 
     with serving(breaks_down) as server:

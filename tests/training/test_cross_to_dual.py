@@ -173,7 +173,7 @@ def test_what_a_cross_encoder_needs_and_does_not_take(world, refused, tmp_path):
     refused(world.encode("ce", out=out), "reads pairs", "--splits and --candidates")
     refused(world.encode("ce", "--splits", "[train]", out=out), "reads pairs", "--candidates")
     refused(world.pairs("ce", "--candidates_per_query", 0, out=out), "candidates_per_query: 0: must be at least 1")
-    refused(world.pairs("ce", "--queries", "[more.tsv]", out=out), "takes neither queries")
+    refused(world.pairs("ce", "--queries", "[more.tsv]", out=out), "queries: a cross encoder reads those of the splits")
     refused(world.pairs("narrow", out=out), "candidates", "embeds single texts")
     refused(world.pairs("ce", out="narrow-store"), "not a store of pairs and not empty")
     refused(world.pairs("ce", out=out, candidates="nothing.trec"), "nothing.trec")
