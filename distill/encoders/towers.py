@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from distill.encoders.folder import has_module_list, read_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.loading import trusted_folders
 from distill.encoders.maker import Maker
-from distill.encoders.model_options import ModelOptions, Weights, complete_prompts
+from distill.encoders.model_options import ModelOptions, complete_prompts
 from distill.encoders.model_settings import write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
 from distill.encoders.modules_folder import (
@@ -28,7 +29,6 @@ from distill.encoders.modules_folder import (
     write_module_list,
     write_modules,
 )
-from distill.encoders.pooling import PoolingMode
 from distill.encoders.tokenizing import Role
 from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.files.fingerprints import fingerprint
@@ -127,18 +127,14 @@ def _write_router(towers: Towers, folder: Path) -> None:
     write_settings(folder, {role: towers.tower(role).settings.prompts[role] for role in ROLES})
 
 
-def load_towers(
-    name: str,
-    pooling: PoolingMode | None = None,
-    normalize: bool | None = None,
-    prompts: dict[str, str] | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    dimensions: int | None = None,
-    weights: Weights = "fp32",
-) -> Towers:
-    """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router of a query route and a document route."""
-    return read_towers(name, ModelOptions(pooling, normalize, prompts, max_length, dimensions, weights, trust_remote_code))
+def load_towers(name: str, **options: Any) -> Towers:
+    """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router of a query route and a document route.
+
+    Args:
+        name: its folder or hub name.
+        options: those of `load_encoder`.
+    """
+    return read_towers(name, ModelOptions(**options))
 
 
 def read_towers(name: str, options: ModelOptions) -> Towers:
