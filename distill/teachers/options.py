@@ -11,7 +11,7 @@ from distill.encoders.hub import local_folder
 from distill.encoders.pooling import PoolingMode
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import Precision
-from distill.records import BadInput
+from distill.records import BadInput, UnknownKind
 from distill.teachers.embedder import Embedder
 from distill.teachers.endpoint import is_address
 from distill.teachers.function import FunctionTeacher, text_functions
@@ -97,4 +97,8 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
     local = (options.precision, options.pooling, options.normalize, options.prompts, options.trust_remote_code)
-    return load_local_teacher(teacher, *local)
+    try:
+        return load_local_teacher(teacher, *local)
+    except UnknownKind as error:
+        call = f'distill.encode(SentenceTransformer("{teacher}"), source, out, name="mine")'
+        raise UnknownKind(f"{error}: where sentence-transformers reads it, hand it over from Python: {call}") from None
