@@ -145,7 +145,24 @@ def test_vectors_in_fewer_bits_agree(form, files, documents, tmp_path, capsys):
     assert files.imported(tmp_path / "store", files.write(forms[form], ids)) == 0
     said = capsys.readouterr().out
     assert ("times as long as those that" in said) == (form == "int8 codes")
+    assert "but not the same" not in said
     assert f"{92 if form == 'some cut' else 100}% of 60 sampled documents" in said
+
+
+def test_vectors_that_are_only_near_are_named_or_warned_of(files, documents, tmp_path, capsys, monkeypatch):
+    vectors, ids = documents
+    noise = np.random.default_rng(2).standard_normal(vectors.shape).astype(np.float32)
+    noise -= (noise * vectors).sum(1, keepdims=True) * vectors  # at right angles
+    near = vectors + 0.13 * noise / np.linalg.norm(noise, axis=1, keepdims=True)  # cosine 0.9917
+    given = files.write(near / np.linalg.norm(near, axis=1, keepdims=True), ids)
+    assert files.imported(tmp_path / "near", given) == 0
+    said = capsys.readouterr().out
+    assert "writes, but not the same (mean cosine 0.991" in said and "they have fewer than 8 bits" in said
+    # a prompt changes the vector of a long text as little; here the texts are short, so that a wider bound stands for their length
+    monkeypatch.setattr("distill.teachers.agreement.SAME_TEXT", 0.8)
+    prompts = ["--prompts", '{"document": "letter market winter "}']
+    printed = refused(capsys, files.imported(tmp_path / "store", files.write(vectors, ids), *prompts))
+    assert "though near them (mean cosine 0.9" in printed and "they are what it writes without its prompt" in printed
 
 
 def test_a_sample_is_enough(documents, teacher_folder, tmp_path, monkeypatch):
