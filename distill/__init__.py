@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from distill.run import Run, train
     from distill.shrinking.shrink import shrink
     from distill.teachers.encode import encode
+    from distill.teachers.import_vectors import import_vectors
     from distill.teachers.mining import mine
     from distill.teachers.options import TeacherOptions
     from distill.teachers.teacher import Teacher
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from distill.texts.tables import read_queries as queries
     from distill.texts.texts import Texts
     from distill.training.sweep import sweep
-    from distill.vectors.import_vectors import import_vectors
     from distill.vectors.index import Index
     from distill.vectors.search import search
     from distill.vectors.store import TeacherStore, VectorStore
@@ -78,6 +78,7 @@ NAMES = {
     "run": ["Run", "train"],
     "shrinking.shrink": ["shrink"],
     "teachers.encode": ["encode"],
+    "teachers.import_vectors": ["import_vectors"],
     "teachers.mining": ["mine"],
     "teachers.options": ["TeacherOptions"],
     "teachers.teacher": ["Teacher"],
@@ -89,7 +90,6 @@ NAMES = {
     "texts.tables": ["queries"],
     "texts.texts": ["Texts"],
     "training.sweep": ["sweep"],
-    "vectors.import_vectors": ["import_vectors"],
     "vectors.index": ["Index"],
     "vectors.search": ["search"],
     "vectors.store": ["TeacherStore", "VectorStore"],

@@ -192,6 +192,8 @@ def write_company_files(root: Path) -> None:
     write_csv(root / "articles.csv", ["article_id", "headline", "body"], articles)
     vectors = load_encoder(str(root / "teacher")).encode_document([f"{headline} {body}" for _, headline, body in articles])
     np.save(root / "vectors.npy", vectors)
+    texts = [text for _, text in read_tsv(root / "data" / "msmarco" / "collection.tsv")]
+    np.save(root / "bge.npy", load_encoder(str(root / "teacher")).encode_document(texts))
     (root / "ids.txt").write_text("".join(f"{id_}\n" for id_, _, _ in articles))
 
 

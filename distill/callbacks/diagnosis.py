@@ -16,26 +16,18 @@ from distill.encoders.batching import encode_texts
 from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, is_available, load_maker
 from distill.records import BadInput, Encoded
+from distill.teachers.agreement import Fault, diagnose_wrong_vectors, vectors_agree
 from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 
 TEXTS_REENCODED = 16  # texts of each stored set that are encoded again
 DEV_QUERIES = 256  # dev queries that are compared with the training queries
-SAME_TEXT = 0.99  # least cosine of two vectors of one text by one model in different precisions
 SAME_QUERY = 0.999  # least cosine at which two queries count as the same
 LEAST_RANK_SHARE = 0.25  # least effective rank of the student's vectors, as a share of the teacher's
 LEAST_SPREAD_SHARE = 0.1  # least mean cosine distance between the student's query vectors, as a share of the teacher's
 NORM_RATIOS = (0.5, 2.0)  # least and largest ratio of the student's mean norm to the teacher's
 ROWS_AT_ONCE = 65_536  # training queries that are compared in one matrix product
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that makes a student worse; faults of the same kind have the same `name`."""
-
-    name: str
-    message: str
 
 
 class Spread(NamedTuple):
@@ -175,39 +167,6 @@ def check_stored_set(teacher: Towers, stored: StoredSet) -> Fault | None:
     nearest_rows = search(again, store, 1)[1][:, 0].numpy()
     fault = diagnose_wrong_vectors(vectors, again, nearest=torch.from_numpy(store.take(nearest_rows)).float())
     return fault and Fault(fault.name, f"{store.folder}: of {len(ids)} sampled vectors {fault.message}")
-
-
-def vectors_agree(stored: Tensor, again: Tensor) -> bool:
-    """Tells whether two arrays of vectors [n, D] have, row by row, the same direction and length, up to precision."""
-    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)
-    same_text = torch.cosine_similarity(again, stored) >= SAME_TEXT
-    same_length = (lengths - 1).abs() < 0.02
-    return bool((same_text & same_length).all())
-
-
-def diagnose_wrong_vectors(stored: Tensor, again: Tensor, nearest: Tensor) -> Fault | None:
-    """Finds out why stored vectors differ from the same texts encoded again; None if they agree.
-
-    Args:
-        stored: [n, D], the stored vectors of n texts.
-        again: [n, D], vectors of the same texts, encoded now.
-        nearest: [n, D], for each vector of `again` the nearest stored vector of any text; in a correct store it is the text's own.
-    """
-    if vectors_agree(stored, again):
-        return None
-    cosines = torch.cosine_similarity(again, stored)
-    wrong = cosines < SAME_TEXT
-    # a vector that lies in another row is found in the store; after a change of prompt or pooling it is in no row
-    misplaced = wrong & (torch.cosine_similarity(again, nearest) >= SAME_TEXT)
-    if misplaced.sum() > wrong.sum() / 2:
-        message = f"{int(misplaced.sum())} belong to other texts (mean cosine {cosines.mean():.3f}): encode or import them again"
-        return Fault("misalignment", message)
-    lengths = again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)  # [n]
-    differs, length = wrong | ((lengths - 1).abs() >= 0.02), float(lengths.mean())
-    measured = f"mean cosine {cosines.mean():.3f}, length {length:.3g} times"
-    fault = "it is another model, or its prompt, pooling or normalisation is another"
-    message = f"{int(differs.sum())} differ from what the teacher writes now ({measured}): {fault}"
-    return Fault("teacher", message)
 
 
 def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pytorch_lightning import Trainer
 
-from distill.callbacks.diagnosis import Fault
 from distill.callbacks.run_log import read_lines, write_lines
 from distill.files.progress import log
+from distill.teachers.agreement import Fault
 
 WARNINGS = "health.jsonl"
 

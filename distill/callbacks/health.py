@@ -13,7 +13,6 @@ from torch import Tensor
 from distill.callbacks.dev_evaluation import DevWatcher
 from distill.callbacks.diagnosis import (
     DEV_QUERIES,
-    Fault,
     find_collapse,
     find_idle_loss,
     find_leaks,
@@ -24,6 +23,7 @@ from distill.callbacks.diagnosis import (
 from distill.callbacks.fault_log import FaultLog
 from distill.callbacks.loss_guard import LossGuard, TrainedBatch
 from distill.records import Batch
+from distill.teachers.agreement import Fault
 
 
 class Health(DevWatcher):

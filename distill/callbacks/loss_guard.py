@@ -10,12 +10,13 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from distill.callbacks.diagnosis import Fault, read_query_ids
+from distill.callbacks.diagnosis import read_query_ids
 from distill.callbacks.fault_log import FaultLog
 from distill.data.datamodule import RetrievalData
 from distill.files.atomic import write_json
 from distill.files.ranks import gather_rows, leave_rank, max_over_ranks
 from distill.records import BadInput
+from distill.teachers.agreement import Fault
 
 STEPS_BETWEEN_CHECKS = 20  # on a GPU or several ranks, where each check has to wait for them
 

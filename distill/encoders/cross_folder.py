@@ -15,7 +15,7 @@ from distill.encoders.folder import has_module_list
 from distill.encoders.hub import local_folder
 from distill.encoders.loading import optional_json
 from distill.encoders.model_settings import MODEL_SETTINGS
-from distill.encoders.modules_folder import ROUTER_SETTINGS, TRANSFORMER, is_standard, read_module_list
+from distill.encoders.modules_folder import TRANSFORMER, is_standard, read_module_list
 from distill.encoders.transformer_folder import (
     is_classifier,
     load_classifier,
@@ -89,9 +89,9 @@ def is_cross_encoder(folder: Path) -> bool:
     """Whether the folder scores pairs rather than embeds texts."""
     if is_dual_pooled(folder):
         return True
-    if (folder / ROUTER_SETTINGS).exists():
-        return False
     with refuse_unreadable("a model folder", folder):
+        if has_module_list(folder) and not _begins_with_transformer(folder):
+            return False
         return is_classifier(optional_json(find_transformer(folder) / "config.json").get("architectures"))
 
 
@@ -103,10 +103,16 @@ def find_transformer(folder: Path) -> Path:
     if not has_module_list(folder):
         return folder
     first, *others = read_module_list(folder)
-    if first.kind != TRANSFORMER or not is_standard(first):
+    if not _begins_with_transformer(folder):
         raise BadInput(f"{folder / 'modules.json'}: begins with {first.type}, and not with a Transformer of sentence-transformers")
     settings = optional_json(folder / MODEL_SETTINGS)
     is_cross = settings.get("model_type") == "CrossEncoder"
     if is_cross and (others or settings.get("default_prompt_name")):
         raise BadInput(f"{folder}: a cross encoder with modules behind its transformer, or with a prompt, is not supported")
     return path_within(folder, first.path)
+
+
+def _begins_with_transformer(folder: Path) -> bool:
+    """Whether the first module of a sentence-transformers folder is its transformer, and not a router or a table of words."""
+    entries = read_module_list(folder)
+    return bool(entries) and entries[0].kind == TRANSFORMER and is_standard(entries[0])

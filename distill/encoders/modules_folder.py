@@ -129,7 +129,7 @@ def read_modules(
     """
     kinds = [entry.kind if is_standard(entry) else entry.type for entry in entries]
     if kinds[:2] != [TRANSFORMER, POOLING]:
-        raise BadInput(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with Transformer > Pooling")
+        raise UnknownKind(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with Transformer > Pooling")
     classes = [find_module_class(folder, entry, kinds) for entry in entries[2:]]
     paths = [path_within(folder, entry.path) for entry in entries]
     limit, pooling = read_max_length(paths[0]), read_pooling(paths[1])

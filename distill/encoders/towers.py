@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from distill.encoders.hub import local_folder
 from distill.encoders.loading import trusted_folders
 from distill.encoders.maker import Maker
 from distill.encoders.model_options import ModelOptions, complete_prompts
-from distill.encoders.model_settings import write_settings
+from distill.encoders.model_settings import DOCUMENT_PROMPTS, write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
 from distill.encoders.modules_folder import (
     ROUTER_SETTINGS,
@@ -36,6 +36,9 @@ from distill.files.progress import log
 from distill.records import BadInput, UnknownKind
 
 ROUTER = "Router"  # the module of sentence-transformers that sends queries and documents to different modules
+ROUTERS = (ROUTER, "Asym")  # with its name of before release 5
+ASYM_SETTINGS = "config.json"  # of an Asym, with the same keys as a Router's
+DOCUMENT_ROUTES = ("doc", *DOCUMENT_PROMPTS)  # an Asym has no fixed names; its documentation says doc
 ROLES: tuple[Role, Role] = ("query", "document")
 
 
@@ -128,7 +131,7 @@ def _write_router(towers: Towers, folder: Path) -> None:
 
 
 def load_towers(name: str, **options: Any) -> Towers:
-    """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router of a query route and a document route.
+    """Loads one encoder as `load_encoder` does, or two from a sentence-transformers Router or Asym of a query and a document route.
 
     Args:
         name: its folder or hub name.
@@ -143,7 +146,7 @@ def read_towers(name: str, options: ModelOptions) -> Towers:
     if not is_router(folder):
         return Towers(read_encoder(name, options))
     if options.pooling is not None:
-        raise BadInput(f"{name}: its router_config.json says how it pools and normalises: leave pooling and normalize out")
+        raise BadInput(f"{name}: its modules.json and its router say how it pools and normalises: leave pooling and normalize out")
     options = replace(options, prompts=complete_prompts(options.prompts))
     with refuse_unreadable("a model folder", name):
         routes = read_routes(folder)
@@ -151,28 +154,42 @@ def read_towers(name: str, options: ModelOptions) -> Towers:
 
 
 def read_routes(folder: Path) -> dict[Role, list[ModuleEntry]]:
-    """The modules of each route of a router's folder, with those behind the router, which both routes run."""
-    first, *others = read_module_list(folder)
-    path = path_within(folder, first.path) / ROUTER_SETTINGS
+    """The modules of each route of a router's folder, with those before and behind the router, which both routes run."""
+    entries = read_module_list(folder)
+    place = next(number for number, entry in enumerate(entries) if is_routing(entry))
+    path = path_within(folder, entries[place].path)
+    path = path / ROUTER_SETTINGS if (path / ROUTER_SETTINGS).exists() else path / ASYM_SETTINGS
     router = read_json(path, "router settings")
-    if set(router["structure"]) != set(ROLES):
-        raise BadInput(f"{folder}: a router of {', '.join(router['structure'])}: it needs the routes query and document")
+    names = name_routes(folder, router["structure"])
     mappings = (router.get("parameters") or {}).get("route_mappings")
     if mappings:
         raise UnknownKind(f"{path}: route_mappings: {mappings}: not supported: name the routes query and document, and take it out")
-    return {
-        role: [ModuleEntry(router["types"][part], (Path(first.path) / part).as_posix()) for part in router["structure"][role]] + others
-        for role in ROLES
-    }
+    routes: dict[Role, list[ModuleEntry]] = {}
+    for role, name in names.items():
+        parts = router["structure"][name]
+        own = [ModuleEntry(router["types"][part], (Path(entries[place].path) / part).as_posix()) for part in parts]
+        routes[role] = [*entries[:place], *own, *entries[place + 1 :]]
+    return routes
+
+
+def name_routes(folder: Path, names: Collection[str]) -> dict[Role, str]:
+    """The name of each role's route among those of a router; refuses routes that are not one for each role."""
+    documents = [name for name in names if name in DOCUMENT_ROUTES]
+    if len(names) != 2 or "query" not in names or not documents:
+        expected = f"it needs the routes query and document, which may be called {', '.join(DOCUMENT_ROUTES[:-1])} or {DOCUMENT_ROUTES[-1]}"
+        raise BadInput(f"{folder}: a router of {', '.join(names)}: {expected}")
+    return {"query": "query", "document": documents[0]}
+
+
+def is_routing(entry: ModuleEntry) -> bool:
+    """Whether a module sends queries and documents to different modules."""
+    return entry.kind in ROUTERS and is_standard(entry)
 
 
 def is_router(folder: Path) -> bool:
     """Whether a folder holds two towers rather than one."""
     with refuse_unreadable("a model folder", folder):
-        if not has_module_list(folder):
-            return False
-        entries = read_module_list(folder)
-        return bool(entries) and entries[0].kind == ROUTER and is_standard(entries[0])
+        return has_module_list(folder) and any(is_routing(entry) for entry in read_module_list(folder))
 
 
 def load_maker(maker: Maker, trust_remote_code: bool = False) -> Towers:

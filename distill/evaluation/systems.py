@@ -20,7 +20,7 @@ from distill.evaluation.latency import ServingPath, pytorch_path
 from distill.files.atomic import refuse_unreadable
 from distill.files.device import best_device
 from distill.files.progress import log
-from distill.records import BadInput, UnknownKind
+from distill.records import BadInput, UnknownKind, one_line
 from distill.teachers.function import TextFunction, as_float32, text_functions
 
 
@@ -101,7 +101,23 @@ def _open_folder(name: str) -> System:
 
     with refuse_unreadable("a model that sentence-transformers loads", name):
         system = open_system(SentenceTransformer(name, device=str(best_device()), trust_remote_code=False))
-    return System(name, system.functions, system.params, module=system.module)
+    functions = {role: _refuse_failures(name, function) for role, function in system.functions.items()}
+    return System(name, functions, system.params, module=system.module)
+
+
+def _refuse_failures(name: str, function: TextFunction) -> TextFunction:
+    """The same function, with one line in place of an error of sentence-transformers: its modules raise any kind at odd texts."""
+
+    def encode(texts: list[str]) -> Any:
+        try:
+            return function(texts)
+        except MemoryError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise BadInput(f"{name}: sentence-transformers cannot embed these texts with it ({reason}): mend the folder") from None
+
+    return encode
 
 
 def _of_towers(towers: Towers, name: str) -> System:

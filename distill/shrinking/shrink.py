@@ -21,7 +21,8 @@ from distill.shrinking.continuing import (
 from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.texts import JobTexts, log_texts, open_texts, prepare_texts
 from distill.shrinking.training import choose_student, train_job
-from distill.shrinking.vectors import compare_with_teacher, open_job_teacher, prepare_vectors
+from distill.shrinking.vectors import open_job_teacher, prepare_vectors
+from distill.teachers.agreement import compare_with_teacher
 from distill.texts.tables import Kind, read_rows
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -95,7 +96,7 @@ def start_job(request: Request) -> Run:
         texts = prepare_texts(request, request.out / TEXTS, embedder)
         refuse_odd_ids(request, texts)
         if request.known_vectors is not None and not (request.index is None and texts.material is None):
-            compare_with_teacher(embedder, texts, request.known_vectors)
+            compare_with_teacher(embedder, texts.material, request.known_vectors)
     log_texts(texts)
     prepare_vectors(request, embedder, texts, request.out / STORE)
     run = train_job(request, job, texts, student)

@@ -18,6 +18,7 @@ from distill.teachers.server import ServerTeacher
 from distill.texts.sources import QueryFile
 from distill.texts.text_source import TextSource, require_source
 from distill.texts.texts import Texts
+from distill.vectors.source_documents import check_document_ids, check_query_ids
 from distill.vectors.store import TeacherStore, VectorStore
 from distill.vectors.store_plan import PLAN, read_plan, rows_written
 
@@ -57,7 +58,7 @@ def encode(
     if kind == "cross encoder":
         return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, asked.precision)
     embedder = open_embedder(teacher, kind, asked, read_stored_width(Path(out)))
-    return encode_sets(embedder, list_text_sets(source, splits, queries), Path(out), asked.price, budget)
+    return encode_sets(embedder, list_missing_sets(embedder, source, splits, queries, Path(out)), Path(out), asked.price, budget)
 
 
 def encode_sets(embedder: Embedder, sets: list[TextSet], folder: Path, price: float | None, budget: float) -> TeacherStore | None:
@@ -80,9 +81,44 @@ def read_stored_width(folder: Path) -> int | None:
     return plan.width
 
 
-def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None) -> list[TextSet]:
+def list_missing_sets(
+    embedder: Embedder, source: TextSource, splits: list[str] | None, queries: list[str] | None, folder: Path
+) -> list[TextSet]:
+    """Lists everything to encode, but for sets of which this teacher's vectors were imported; refuses those of another teacher."""
+    has_documents = source.has_documents() or not _is_imported(folder / "documents")
+    sets = list_text_sets(source, splits, queries, has_documents)
+    if not has_documents:
+        _check_imported(embedder, VectorStore(folder / "documents"))
+    missing = []
+    for name, texts, role in sets:
+        if not _is_imported(folder / name):
+            missing.append((name, texts, role))
+            continue
+        store = VectorStore(folder / name)
+        _check_imported(embedder, store)
+        if role == "document":
+            check_document_ids(store.ids, source, str(store.folder))
+        else:
+            check_query_ids(store.ids, texts, str(store.folder))
+        log.info(f"{store.folder}: imported before, {len(store)} vectors")
+    return missing
+
+
+def _is_imported(folder: Path) -> bool:
+    return (folder / PLAN).exists() and read_plan(folder).maker.vectors is not None
+
+
+def _check_imported(embedder: Embedder, store: VectorStore) -> None:
+    """Refuses imported vectors of another teacher than this one."""
+    maker, now = store.maker, embedder.maker
+    if maker.fingerprint != now.fingerprint:
+        models = f"by {maker.name} of fingerprint {maker.fingerprint}, not by {now.name} of fingerprint {now.fingerprint}"
+        raise BadInput(f"{store.folder}: imported as vectors {models}: choose another --out, or name that teacher with its prompts")
+
+
+def list_text_sets(source: TextSource, splits: list[str] | None, queries: list[str] | None, has_documents: bool = True) -> list[TextSet]:
     """Lists everything to encode: the documents, the splits' queries, the files of extra queries."""
-    sets: list[TextSet] = [("documents", source.documents(), "document")]
+    sets: list[TextSet] = [("documents", source.documents(), "document")] if has_documents else []
     for split in splits or source.splits():
         sets += [(f"queries-{part}", source.queries(part), "query") for part in split.split("+")]
     for _, texts, _ in sets:

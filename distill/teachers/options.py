@@ -13,7 +13,7 @@ from distill.encoders.model_settings import choose_query_prompt
 from distill.encoders.pooling import PoolingMode
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import Precision
-from distill.records import BadInput
+from distill.records import BadInput, UnknownKind
 from distill.teachers.embedder import Embedder
 from distill.teachers.endpoint import is_address
 from distill.teachers.function import FunctionTeacher, text_functions
@@ -128,7 +128,11 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
         return ServerTeacher(teacher, options.model, options.prompts, options.requests_per_minute, width, *asked)
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
-    return load_local_teacher(teacher, options.precision, model_options(teacher, options))
+    try:
+        return load_local_teacher(teacher, options.precision, model_options(teacher, options))
+    except UnknownKind as error:
+        call = f'distill.encode(SentenceTransformer("{teacher}"), source, out, name="mine")'
+        raise UnknownKind(f"{error}: where sentence-transformers reads it, hand it over from Python: {call}") from None
 
 
 def model_options(teacher: str, options: TeacherOptions) -> ModelOptions:

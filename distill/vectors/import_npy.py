@@ -47,5 +47,6 @@ def _open_table(file: Path, width: int | None) -> ArrayFile:
     array = table.array
     if array.ndim != 2 or array.dtype.kind != "f" or width not in (None, array.shape[1]):
         expected = "a table of floats" if width is None else f"a table of floats {width} wide"
-        raise BadInput(f"{file}: holds {array.dtype} of shape {array.shape}: expected {expected} [rows, width]")
+        fix = ": multiply whole numbers by their scale and save them as float32" if array.dtype.kind in "iu" else ""
+        raise BadInput(f"{file}: holds {array.dtype} of shape {array.shape}: expected {expected} [rows, width]{fix}")
     return table

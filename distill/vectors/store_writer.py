@@ -14,10 +14,12 @@ import xxhash
 from distill.encoders.maker import Maker
 from distill.files.atomic import has_files, read_json, refuse_other_inputs, write_atomically, write_json
 from distill.files.fingerprints import file_fingerprint
+from distill.files.progress import log, progress_bar
 from distill.files.temporaries import sweep_temporaries
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors.store_plan import IDS, MANIFEST, ORDER, PLAN, StorePlan, read_plan, shard_name
+from distill.vectors.vector_files import VectorFiles
 
 ROWS_PER_SHARD = 8192  # a kill loses one shard at most
 MOST_SHARDS = 256  # each open shard takes a file descriptor; a process commonly has 1,024
@@ -127,6 +129,22 @@ class StoreWriter:
     def _save(self, name: str, array: np.ndarray) -> None:
         with write_atomically(self.folder / name) as temporary, open(temporary, "wb") as file:
             np.save(file, array, allow_pickle=False)
+
+
+def write_store(files: VectorFiles, writer: StoreWriter) -> None:
+    """Writes the vectors of all shards that are not written yet."""
+    if writer.finished:
+        writer.update_name()
+        log.info(f"{writer.folder}: done before, {files.rows} vectors")
+        return
+    missing = {shard for shard, _ in writer.missing_shards()}
+    with progress_bar(total=files.rows, desc=f"import {writer.folder.name}", unit=" vectors") as bar:
+        for shard, vectors in enumerate(files.batches(writer.rows_per_shard)):
+            if shard in missing:
+                writer.write_shard(shard, vectors)
+            bar.update(len(vectors))
+    writer.finish()
+    log.info(f"{writer.folder}: {files.rows} vectors, {files.width} wide")
 
 
 def _fingerprint_ids(ids: Ids) -> str:

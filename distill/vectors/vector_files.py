@@ -62,7 +62,10 @@ class VectorFiles:
             yield _join(parts)
 
     def fingerprint(self) -> str:
-        """Returns 16 hex digits of all numbers, the same for every file format; refuses NaN and what float16 cannot hold."""
+        """Returns 16 hex digits of all numbers in their number format, the same in every kind of file.
+
+        The same numbers as float16 and as float32 are other vectors. Refuses NaN and what float16 cannot hold.
+        """
         digest, start = xxhash.xxh3_64(), 0
         for batch in self.batches(ROWS_PER_BATCH):
             # with NaN both comparisons are False

@@ -21,10 +21,9 @@ from distill.files.atomic import read_json, write_atomically, write_json
 from distill.losses import QueryMatching
 from distill.shrinking.budget import measure_rate
 from distill.texts.sources import MsMarcoTsv, QueryFile
-from distill.vectors.import_vectors import write_store
 from distill.vectors.index import Index
 from distill.vectors.store import VectorStore
-from distill.vectors.store_writer import StoreWriter
+from distill.vectors.store_writer import StoreWriter, write_store
 
 RUNS = Path("runs")
 OUT, STORE = RUNS / "abroad_rows", RUNS / "abroad_teacher"

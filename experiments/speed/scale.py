@@ -24,9 +24,9 @@ from harness import alone, figure, peak_mb, report
 from distill.encoders.maker import Maker
 from distill.files.device import fp32_products, has_fast_bf16
 from distill.teachers.encode import encode
+from distill.teachers.import_vectors import import_vectors
 from distill.texts.ids import Ids
 from distill.texts.sources import MsMarcoTsv
-from distill.vectors.import_vectors import import_vectors
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter

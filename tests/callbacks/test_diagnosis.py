@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from distill.callbacks.diagnosis import Spread, diagnose_wrong_vectors, find_collapse, find_idle_loss, find_norm_drift, measure_spread
+from distill.callbacks.diagnosis import Spread, find_collapse, find_idle_loss, find_norm_drift, measure_spread
 from distill.records import Encoded
+from distill.teachers.agreement import diagnose_wrong_vectors
 
 
 def test_spread_by_hand() -> None:

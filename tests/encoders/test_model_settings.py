@@ -17,7 +17,7 @@ from distill.encoders.modules import Normalize
 from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.evaluation.systems import open_system
 from distill.records import BadInput
-from distill.shrinking.vectors import describe_lengths
+from distill.teachers.agreement import describe_lengths
 from distill.teachers.function import text_functions
 from distill.teachers.local import LocalTeacher
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xxhash
 
 from distill.records import BadInput
 from distill.vectors import vector_files
@@ -82,6 +83,25 @@ def test_the_fingerprint_is_of_the_numbers_alone(tmp_path, monkeypatch):
     changed[20, 3] += 1e-3
     np.save(tmp_path / "changed.npy", changed)
     assert open_vectors(str(tmp_path / "changed.npy"), str(tmp_path / "0" / "ids.txt")).fingerprint() != prints[0]
+
+
+def test_the_fingerprint_tells_the_number_formats_apart(tmp_path):
+    """The same numbers in halves, or rounded to 8 bits, are other vectors; float32 is known by its bytes, as ever."""
+    (tmp_path / "ids.txt").write_text("\n".join(IDS))
+    rounded = np.round(VECTORS * 32).clip(-127, 127) / 32  # 8 bits, which halves hold exactly
+    halves = [array.astype(np.float16) for array in (VECTORS, rounded)]
+    arrays = [VECTORS, rounded, *halves, halves[0].astype(np.float32), VECTORS.astype(np.float64), np.zeros_like(VECTORS), 0 * halves[0]]
+    prints = []
+    for number, array in enumerate(arrays):
+        np.save(tmp_path / f"{number}.npy", array)
+        prints.append(open_vectors(str(tmp_path / f"{number}.npy"), str(tmp_path / "ids.txt")).fingerprint())
+    assert len(set(prints)) == len(arrays)
+    assert prints[0] == xxhash.xxh3_64_hexdigest(VECTORS.tobytes())
+    np.save(tmp_path / "codes.npy", (rounded * 32).astype(np.int8))
+    with pytest.raises(
+        BadInput, match=r"holds int8 of shape .* \[rows, width\]: multiply whole numbers by their scale and save them as float32"
+    ):
+        open_vectors(str(tmp_path / "codes.npy"), str(tmp_path / "ids.txt"))
 
 
 def test_an_index_with_ids_of_its_own(tmp_path):
