@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,11 @@ from distill.files.device import Precision, autocast
 from distill.files.progress import progress_bar
 from distill.records import Tokens
 
+if TYPE_CHECKING:
+    from distill.encoders.encoder import Encoder
+
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
+INNER_WIDTHS = ("intermediate_size", "d_ff", "hidden_dim")  # names of the width between the products of a layer, by family
 BATCHES_WITHOUT_BAR = 50  # a job of so many batches or fewer shows no progress bar
 
 
@@ -72,6 +76,14 @@ def encode_token_ids(
 def tokens_per_batch(device: torch.device) -> int:
     """How many tokens, padding included, go through an encoder at once on that device."""
     return TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
+
+
+def batch_memory(encoder: Encoder, precision: Precision) -> int:
+    """Bytes that one batch takes beside the weights, as far as the sizes of the layers tell."""
+    config, tokens = encoder.backbone.config, tokens_per_batch(encoder.device)
+    inner = next((getattr(config, name) for name in INNER_WIDTHS if getattr(config, name, None)), 4 * config.hidden_size)
+    numbers = tokens * (8 * config.hidden_size + 4 * inner)
+    return numbers * (2 if precision == "bf16" else 4)
 
 
 def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:

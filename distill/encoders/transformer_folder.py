@@ -59,6 +59,7 @@ def load_transformer(
         loading = {**trust, **LOADING, "dtype": dtype, **build_options(config, own_class)}
         backbone, report = model_class.from_pretrained(folder, config=config, **loading)
     refuse_missing_weights(folder, report["missing_keys"])
+    backbone.config.use_cache = False  # decoders keep keys and values of all layers to write the next token, which nobody asks for
     fit_tokenizer(folder, tokenizer, backbone)
     lower_case(folder, tokenizer)
     try_backbone(folder, backbone.eval(), tokenizer)

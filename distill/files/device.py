@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 Precision = Literal["auto", "bf16", "fp32"]
-MEMORY = Path("/proc/meminfo")
+MEMORY, PROCESS = Path("/proc/meminfo"), Path("/proc/self/status")
 # files that hold the most bytes that a container may use, and those that it uses, by version of Linux' control groups
 CONTAINER_LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -43,6 +43,16 @@ def resolve_precision(precision: Precision, device_type: str) -> Literal["bf16",
     if precision == "auto":
         return "bf16" if has_fast_bf16(device_type) else "fp32"
     return precision
+
+
+def used_memory(device: torch.device) -> int | None:
+    """Most bytes that this process has had on the GPU, or in main memory, so far; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not PROCESS.exists():
+        return None
+    sizes = dict(line.split(":") for line in PROCESS.read_text().splitlines())
+    return 1024 * int(sizes["VmHWM"].split()[0])
 
 
 def free_memory(device: torch.device) -> int | None:

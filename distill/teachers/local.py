@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.encoders.batching import encode_token_ids
+from distill.encoders.batching import batch_memory, encode_token_ids
 from distill.encoders.maker import Maker
 from distill.encoders.model_options import ModelOptions
 from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, read_towers
-from distill.files.device import Precision, best_device, resolve_precision
+from distill.files.device import Precision, best_device, resolve_precision, used_memory
 from distill.records import BadInput
 from distill.teachers.embedder import Progress
 
@@ -39,7 +39,9 @@ class LocalTeacher:
 
     @property
     def where(self) -> str:
-        return f"in {self.precision} on {self.towers.device}"
+        used = used_memory(self.towers.device)
+        needed = "" if used is None else f", {(used + batch_memory(self.towers.document, self.precision)) / 2**30:.1f} GiB of memory in all"
+        return f"in {self.precision} on {self.towers.device}{needed}"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Returns the token ids of N texts."""
