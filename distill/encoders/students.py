@@ -17,13 +17,15 @@ from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
 from distill.encoders.pooling import Pooling, PoolingMode
 from distill.encoders.towers import load_maker
-from distill.encoders.transformer_folder import new_backbone
+from distill.encoders.transformer_folder import first_line, new_backbone
 from distill.files.configs import Configurable
 from distill.files.progress import log
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 
 Projection = Literal["none", "linear"]
+OTHER_START = "begin from StudentFromBackbone (shrink: --backbone)"
 LONGEST_PROMPT = 5  # tokens before a query that a student keeps unasked
+PER_LAYER = ("layer_types", "attention_window")  # settings that may list a value for each layer
 DROPOUTS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -94,8 +96,7 @@ class StudentFromTeacher(StudentSpec):
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
         if encoder.runs_remote_code:
-            fix = "begin from StudentFromBackbone"
-            raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, a student does not: {fix}")
+            raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, a student does not: {OTHER_START}")
         layers = self._list_layers(encoder.backbone.config.num_hidden_layers)
         cut = Transformer(cut_layers(encoder.backbone, layers).float())  # trained in fp32, whatever the teacher's weights are in
         pooling = Pooling(*encoder.pooling.modes)  # of all tokens: a student learns to do without its teacher's prompt
@@ -193,18 +194,30 @@ def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     if not layers or len(set(layers)) < len(layers) or not all(0 <= layer < count for layer in layers):
         raise BadInput(f"layers: {layers}: name each layer to keep once, from 0 to {count - 1}")
     state = cut_state(backbone.state_dict(), find_layer_path(backbone, count), layers)
-    config = copy.deepcopy(backbone.config)
-    config.num_hidden_layers = len(layers)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in layers]
-    set_dropout_to_zero(config)
-    student = new_backbone(config)
     try:
+        student = new_backbone(cut_config(backbone.config, layers))
         student.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()  # line 0 is a heading
-        raise BadInput(f"layers: {layers}: {config.model_type} cannot be cut so: {reason}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of any kind, where an architecture has more settings of its layers
+        lines = str(error).splitlines()
+        has_heading = isinstance(error, RuntimeError) and len(lines) > 1
+        reason = f"{backbone.config.model_type} cannot be cut so: {one_line(lines[1]) if has_heading else first_line(error)}"
+        raise BadInput(f"layers: {layers}: {reason}: keep more layers, or {OTHER_START}") from None
     return student.eval()
+
+
+def cut_config(config: PretrainedConfig, layers: list[int]) -> PretrainedConfig:
+    """The config of a transformer with some of its layers, without dropout."""
+    cut = copy.deepcopy(config)
+    cut.num_hidden_layers = len(layers)
+    for name in PER_LAYER:
+        values = getattr(config, name, None)
+        kept = [values[layer] for layer in layers] if isinstance(values, list) else values
+        if getattr(cut, name, None) != kept:  # some configs compute theirs from the number of layers
+            setattr(cut, name, kept)
+    set_dropout_to_zero(cut)
+    return cut
 
 
 def cut_state(state: dict[str, Tensor], path: str, layers: list[int]) -> dict[str, Tensor]:
@@ -229,7 +242,7 @@ def find_layer_path(backbone: PreTrainedModel, count: int) -> str:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name
-    raise BadInput(f"{backbone.config.model_type}: this architecture has no stack of {count} layers to cut")
+    raise BadInput(f"{backbone.config.model_type}: this architecture has no stack of {count} layers to cut: {OTHER_START}")
 
 
 def turn_off_dropout(backbone: PreTrainedModel) -> PreTrainedModel:

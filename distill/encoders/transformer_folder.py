@@ -128,7 +128,7 @@ def refuse_unreadable_model(folder: Path, fault: str) -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class where it has none."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__

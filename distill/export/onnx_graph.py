@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import OUTPUT, OnnxEncoder
-from distill.records import Tokens
+from distill.encoders.transformer_folder import first_line
+from distill.records import Tokens, one_line
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 INPUTS = ("input_ids", "attention_mask")
@@ -24,7 +25,7 @@ TOLERANCE = 1e-5  # largest difference between PyTorch's and ONNX Runtime's vect
 
 
 class NoGraph(Exception):
-    """An encoder cannot be written as an ONNX graph."""
+    """An encoder cannot be written as an ONNX graph that gives its vectors."""
 
 
 class Graph(nn.Module):
@@ -68,7 +69,8 @@ def write_graph(encoder: Encoder, path: Path) -> None:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise NoGraph(f"torch.onnx.export: {str(error).strip().splitlines()[0]}") from error
+            # its own message is advice to those who develop torch
+            raise NoGraph(f"torch.onnx.export: {one_line(first_line(error.__cause__ or error))}") from error
     assert program is not None
     program.save(path)
 
@@ -92,15 +94,18 @@ def check_equal(encoder: Encoder, served: OnnxEncoder, texts: Sequence[str]) -> 
     Texts are encoded one by one, all in one batch with padding, and joined into one text that is longer than the maximum length.
 
     Raises:
-        RuntimeError: a vector differs by more than TOLERANCE of its length.
+        NoGraph: a vector differs by more than TOLERANCE of its length, or ONNX Runtime fails at a text.
     """
     one_by_one = [[text] for text in texts]
     for batch in [*one_by_one, texts, [texts[0], " ".join(texts)]]:
         expected = encoder.encode(batch, "query").numpy()  # [N, D]
-        vectors = served.encode(batch, "query")  # [N, D]
+        try:
+            vectors = served.encode(batch, "query")  # [N, D]
+        except Exception as error:  # errors of ONNX Runtime have no common class
+            raise NoGraph(f"ONNX Runtime fails at texts that PyTorch reads: {one_line(error)}") from error
         difference = np.abs(vectors - expected).max() / np.linalg.norm(expected, axis=1).max()
         if not difference <= TOLERANCE:  # also where it is not a number
-            raise RuntimeError(f"ONNX Runtime's vectors differ from PyTorch's by {difference:.1e} of their length, on {batch[0]!r}")
+            raise NoGraph(f"ONNX Runtime's vectors differ from PyTorch's by {difference:.1e} of their length, on {batch[0]!r}")
 
 
 @contextmanager

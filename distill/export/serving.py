@@ -77,7 +77,7 @@ def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None
     """Writes two graphs into `onnx/` of a sentence-transformers folder: in fp32, equal to the student, and with 8-bit weights.
 
     Raises:
-        RuntimeError: the fp32 graph gives other vectors than the student for some of the `queries`.
+        NoGraph: the student cannot be written so, or the fp32 graph gives other vectors than the student for some of the `queries`.
     """
     by_length = sorted(queries, key=len)
     with write_atomically(folder / Path(MODEL).parent) as temporary:

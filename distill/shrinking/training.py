@@ -9,7 +9,7 @@ from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.pooling import PoolingMode
-from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec
+from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec, choose_layers, cut_layers
 from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
@@ -38,9 +38,11 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
             fix = "name a small encoder to begin from as --backbone"
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, which a student does not: {fix}")
         size = request.size or DEFAULT_LAYERS
-        depth = teacher.towers.query.backbone.config.num_hidden_layers
+        backbone = teacher.towers.query.backbone
+        depth = backbone.config.num_hidden_layers
         if size > depth:
             raise BadInput(f"size: {size}: {teacher.maker.name} has {depth} layers: keep from 1 to {depth} of them")
+        cut_layers(backbone, choose_layers(size, depth))  # what cannot be cut is refused before the documents are embedded
         return StudentFromTeacher(size)
     pooling: PoolingMode | None = None if has_module_list(local_folder(request.backbone)) else "mean"
     width = load_encoder(request.backbone, pooling).width

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from families import FAMILIES, make_dense, make_encoder, make_folder
+from plain_folders import USUAL
 from torch import nn
+from transformers import LongformerConfig, LongformerModel, MambaConfig, MambaModel
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
@@ -111,6 +113,21 @@ def test_a_model_without_layers_is_refused():
     backbone.encoder.layer = nn.Sequential(*backbone.encoder.layer)
     with pytest.raises(BadInput, match="bert: this architecture has no stack of 4 layers to cut"):
         cut_layers(backbone, [0])
+
+
+def test_settings_of_layers_are_cut_with_them():
+    backbone = LongformerModel(LongformerConfig(**USUAL | {"num_hidden_layers": 3}, attention_window=[4, 8, 16]), add_pooling_layer=False)
+    assert cut_layers(backbone, [0, 2]).config.attention_window == [4, 16]
+    backbone = MambaModel(MambaConfig(hidden_size=16, num_hidden_layers=3, state_size=4))  # computes layer_types from their number
+    assert len(cut_layers(backbone, [0, 2]).layers) == 2
+
+
+def test_an_architecture_that_cannot_be_built_so_is_refused_in_one_line():
+    backbone = LongformerModel(LongformerConfig(**USUAL | {"num_hidden_layers": 3}, attention_window=[4, 8, 16]), add_pooling_layer=False)
+    backbone.config.attention_window = [4, 8]
+    with pytest.raises(BadInput, match=r"longformer cannot be cut so: .*: keep more layers, or begin from StudentFromBackbone") as error:
+        cut_layers(backbone, [0, 2])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_folders import save_folder
+from transformers import MambaConfig
 
 from distill.encoders.folder import load_encoder
 from distill.encoders.onnx_encoder import OnnxEncoder
@@ -104,6 +106,19 @@ def test_without_the_packages_it_says_why(run_folder, tmp_path, monkeypatch):
     result = export(str(run_folder), str(tmp_path / "out"))
     assert (result.serving.latency, result.serving.reason) == (None, "without onnx: install the extra `onnx` and export again")
     assert not (result.folder / "latency.json").exists()
+
+
+def test_a_student_without_a_graph_is_exported_and_it_says_why(run_folder, tmp_path):
+    """A Mamba's graph reads one length only."""
+    pytest.importorskip("onnxruntime")
+    run = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    shutil.rmtree(run / "student")
+    other = load_encoder(str(save_folder(tmp_path / "other", MambaConfig(hidden_size=32, num_hidden_layers=1, state_size=4))))
+    other.save_pretrained(run / "student")
+    result = export(str(run), str(tmp_path / "out"))
+    assert result.serving.latency is None and result.serving.reason.startswith("ONNX Runtime fails at texts that PyTorch reads: ")
+    assert "\n" not in result.serving.reason and not (result.student / "onnx").exists()
+    assert load_encoder(str(result.student)).fingerprint() == other.fingerprint()
 
 
 def test_an_index_is_added_and_is_there_the_next_time(exported, run_folder, store_folder, monkeypatch):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from conftest import make_teacher
 from embeddings_server import serving
+from plain_folders import T5, USUAL, save_folder
 from product_servers import Cohere, Tei, expected
 from shrink_world import MINUTES, make_texts
+from transformers import AlbertConfig, T5Config
 
 import distill
 from distill.records import BadInput
@@ -317,6 +319,22 @@ def test_a_server_is_asked_as_its_address_says(tmp_path, teacher_folder, query_f
 def test_bad_input_is_one_line(tmp_path, teacher_folder, given, message):
     with pytest.raises(BadInput, match=message) as caught:
         distill.shrink(str(teacher_folder), out=str(tmp_path / "run"), **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "message"),
+    [
+        (AlbertConfig(**USUAL, embedding_size=8), None, "albert: this architecture has no stack of 2 layers to cut: .*--backbone"),
+        (T5Config(**T5), 1, "t5 cannot be cut so: Missing key.*: keep more layers, or begin from .*--backbone"),
+    ],
+    ids=["albert", "t5"],
+)
+def test_a_teacher_that_cannot_be_cut_is_refused_before_it_embeds_anything(config, size, message, tmp_path, query_file):
+    folder = save_folder(tmp_path / "teacher", config)
+    with pytest.raises(BadInput, match=message) as caught:
+        distill.shrink(str(folder), queries=str(query_file), out=str(tmp_path / "run"), size=size, minutes=MINUTES)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -206,7 +206,9 @@ def test_what_cannot_be_compared_is_refused(files, documents, train_queries, sto
     teacher = ["--teacher", files.teacher]
     printed = refused(capsys, distill("import", *given, *teacher, "--out", out))
     assert "teacher: needs the texts of the vectors, to embed some of them again: name their --source" in printed
-    assert "name: for a function as the teacher, this one is a dual encoder" in refused(capsys, files.imported(out, given, "--name", "mine"))
+    assert "name: for a function as the teacher, this one is a dual encoder" in refused(
+        capsys, files.imported(out, given, "--name", "mine")
+    )
     printed = refused(capsys, distill("import", *given, "--name", "mine", "--normalize", "true", "--model", "ada", "--out", out))
     assert "model, normalize: only with --teacher" in printed
     bare = Path(shutil.copytree(files.source, tmp_path / "bare"))
