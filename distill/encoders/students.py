@@ -5,7 +5,7 @@ import copy
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -88,8 +88,7 @@ class StudentFromTeacher(StudentSpec):
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, bool) or not isinstance(self.layers, int | list | tuple):
-            raise BadInput(f"layers: {self.layers!r}: give how many layers to keep, e.g. 2, or list them, counted from 0, e.g. [0, 5]")
+        check_layers(self.layers)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
@@ -97,19 +96,9 @@ class StudentFromTeacher(StudentSpec):
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
         if encoder.runs_remote_code:
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, a student does not: {OTHER_START}")
-        layers = self._list_layers(encoder.backbone.config.num_hidden_layers)
-        cut = Transformer(cut_layers(encoder.backbone, layers).float())  # trained in fp32, whatever the teacher's weights are in
+        cut = Transformer(keep_layers(encoder.backbone, self.layers).float())  # trained in fp32, whatever the teacher's weights are in
         pooling = Pooling(*encoder.pooling.modes)  # of all tokens: a student learns to do without its teacher's prompt
         return Encoder([cut, pooling, *encoder.head], encoder.tokenizer, encoder.settings)
-
-    def _list_layers(self, depth: int) -> list[int]:
-        """The numbers of the layers to keep of a teacher with `depth` layers."""
-        if isinstance(self.layers, int):
-            return choose_layers(self.layers, depth)
-        if self.layers and depth - 1 not in self.layers:
-            reason = f"leaves out the teacher's last layer, {depth - 1}, which its head was trained on: a student that keeps it is better"
-            log.warning(f"layers: {self.layers}: {reason}")
-        return list(self.layers)
 
 
 @dataclass
@@ -121,12 +110,18 @@ class StudentFromBackbone(StudentSpec):
         projection: linear adds a trained layer from the student's width to the teacher's; it is saved with the student.
         pooling: cls, mean or another mode of a `Pooling`; only for a plain transformers folder, a sentence-transformers folder holds it.
         max_length: tokens of a text, special tokens included; by default as many as the folder sets.
+        keep_layers: how many of its layers to keep, or their numbers, as `layers` of `StudentFromTeacher`; all by default.
     """
 
     name: str
     projection: Projection = "none"
     pooling: PoolingMode | None = None
     max_length: int | None = None
+    keep_layers: int | list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_layers is not None:
+            check_layers(self.keep_layers)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         if not self.pooling and not has_module_list(local_folder(self.name)):
@@ -140,8 +135,8 @@ class StudentFromBackbone(StudentSpec):
             head.append(Dense(encoder.width, teacher.width, bias=False))
         if teacher.normalized:
             head.append(Normalize())
-        backbone = Transformer(turn_off_dropout(encoder.backbone))
-        return Encoder([backbone, Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
+        backbone = turn_off_dropout(encoder.backbone) if self.keep_layers is None else keep_layers(encoder.backbone, self.keep_layers)
+        return Encoder([Transformer(backbone), Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
 
 
 def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
@@ -166,6 +161,23 @@ def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
     return ""
 
 
+def check_layers(layers: Any) -> None:
+    """Refuses what is neither a number of layers nor a list of them."""
+    if isinstance(layers, bool) or not isinstance(layers, int | list | tuple):
+        raise BadInput(f"layers: {layers!r}: give how many layers to keep, e.g. 2, or list them, counted from 0, e.g. [0, 5]")
+
+
+def keep_layers(backbone: PreTrainedModel, layers: int | list[int]) -> PreTrainedModel:
+    """A copy of a transformer with so many of its layers, as `choose_layers` has them, or with those that are listed."""
+    depth = backbone.config.num_hidden_layers
+    if isinstance(layers, int):
+        return cut_layers(backbone, choose_layers(layers, depth))
+    if layers and depth - 1 not in layers:
+        reason = f"leaves out the last layer, {depth - 1}, which the modules behind it were trained on: a student that keeps it is better"
+        log.warning(f"layers: {layers}: {reason}")
+    return cut_layers(backbone, list(layers))
+
+
 def choose_layers(count: int, depth: int) -> list[int]:
     """Chooses `count` of `depth` layers, evenly spaced, the first and the last among them; a single one is the last.
 
@@ -175,7 +187,7 @@ def choose_layers(count: int, depth: int) -> list[int]:
     ([0, 11], [0, 2, 5], [5])
     """
     if not 1 <= count <= depth:
-        raise BadInput(f"layers: {count}: the teacher has {depth}: keep from 1 to {depth} of them")
+        raise BadInput(f"layers: {count}: the model has {depth}: keep from 1 to {depth} of them")
     if count == 1:
         return [depth - 1]
     places = [number * (depth - 1) / (count - 1) for number in range(count)]

@@ -20,6 +20,7 @@ from snippets import ROOT, load_module, make_world
 
 from distill.cli.main import main
 from distill.encoders.cross_folder import new_cross_encoder
+from distill.encoders.folder import load_encoder
 from distill.records import BadInput
 from distill.training.run_folder import from_config
 from distill.training.sweep import list_grid, make_trial_arguments, read_sweep
@@ -339,6 +340,24 @@ def test_ablation_of_abroad_on_small_texts(here: Path, tmp_path: Path, monkeypat
     assert lengths["all"][1] <= round(86 * 29.9) // 8 and lengths["questions alone"][1] <= 100 // 8
 
 
+def test_mpnet_on_small_texts(here: Path, tmp_path: Path) -> None:
+    """The students that run.sh names, of a teacher with six layers in place of twelve."""
+    config, root = ROOT / "experiments" / "mpnet", ["source.init_args.root", "data/msmarco-dl"]
+    holdout, store = ["source.init_args.holdout", "10"], str(tmp_path / "store")
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", f"--{root[0]}", root[1], f"--{holdout[0]}", holdout[1],
+        "--out", store)  # fmt: skip
+    students = [line.split(" ", 2)[1:] for line in (config / "run.sh").read_text().splitlines() if line.startswith("train ")]
+    layers = {}
+    for name, options in students:
+        out, words = tmp_path / name, shlex.split(options.replace("$small", str(here / "teacher")).replace("11]", "5]"))
+        run("train", "-c", f"{config}/train.yaml", f"--data.{root[0]}", root[1], f"--data.{holdout[0]}", holdout[1],
+            "--data.dev_suite", f"[{here}/data/others]", "--data.store", store, *words, "--trainer.max_epochs", "1",
+            "--out", str(out))  # fmt: skip
+        run("evaluate", str(out), "--split", "holdout", "--out", str(out / "holdout.json"))
+        layers[name] = load_encoder(str(out / "student")).backbone.config.num_hidden_layers
+    assert layers == {"small": 6, "small_two_layers": 2, "own_two_layers": 2}
+
+
 def write_small_package(path: Path) -> None:
     """A wheel with a file of every kind that the texts of packages are read from."""
     path.parent.mkdir()
@@ -366,7 +385,7 @@ def write_small_package(path: Path) -> None:
 
 def test_every_yaml_is_run_above() -> None:
     tested = {"student": 6, "teacher": 4, "data": 9, "trainer": 4, "sweep": 1}
-    tested |= {"msmarco_dl": 3, "generation": 8, "medquad": 3, "abroad": 3}
+    tested |= {"msmarco_dl": 3, "generation": 8, "medquad": 3, "abroad": 3, "mpnet": 2}
     tested |= {"msmarco": 8, "nq": 1}  # in test_launch
     found = {folder: sum(Path(path).parent.name == folder for path in YAMLS) for folder in tested}
     assert found == tested and sum(tested.values()) == len(YAMLS), "a new YAML needs a test here"

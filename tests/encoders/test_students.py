@@ -195,7 +195,7 @@ def test_a_student_of_so_many_layers_is_the_one_with_these_listed(tmp_path, capl
 @pytest.mark.parametrize("count", [0, -1, 5])
 def test_more_layers_than_the_teacher_has_are_refused(tmp_path, count):
     space = make_space(make_folder(tmp_path / "teacher", "bert"))
-    with pytest.raises(BadInput, match=f"^layers: {count}: the teacher has 4: keep from 1 to 4 of them$"):
+    with pytest.raises(BadInput, match=f"^layers: {count}: the model has 4: keep from 1 to 4 of them$"):
         StudentFromTeacher(count).build(space)
 
 
@@ -204,7 +204,7 @@ def test_a_list_without_the_last_layer_is_warned_of(tmp_path, caplog, monkeypatc
     space = make_space(make_folder(tmp_path / "teacher", "bert"))
     assert StudentFromTeacher([0, 2]).build(space).backbone.config.num_hidden_layers == 2
     (message,) = set(caplog.messages)
-    assert message.startswith("layers: [0, 2]: leaves out the teacher's last layer, 3, ")
+    assert message.startswith("layers: [0, 2]: leaves out the last layer, 3, ")
 
 
 def test_another_teacher_of_another_width_is_refused(tmp_path):
@@ -308,3 +308,21 @@ def test_a_backbone_reads_the_teachers_prompt_where_that_is_asked_for(tmp_path):
     backbone = make_folder(tmp_path / "backbone", "mpnet", prompts={"query": SHORT, "document": ""})
     prompts = {prompt: StudentFromBackbone(str(backbone)).make_student(teacher, prompt).settings.prompts for prompt in (None, "teacher")}
     assert {prompt: read["query"] for prompt, read in prompts.items()} == {None: SHORT, "teacher": LONG}
+
+
+def test_layers_of_a_backbone_are_kept_too(tmp_path):
+    """A student that is cut out of another model than the teacher: its layers, with a projection."""
+    teacher = make_space(make_folder(tmp_path / "teacher", "bert"))
+    folder = make_folder(tmp_path / "backbone", "mpnet", width=8, seed=3)
+    whole = load_encoder(str(folder)).backbone.state_dict()
+    for layers, kept in (([1, 3], [1, 3]), (2, [0, 3]), (None, [0, 1, 2, 3])):
+        student = StudentFromBackbone(str(folder), "linear", keep_layers=layers).make_student(teacher)
+        assert student.encode(TEXTS, "query").shape == (len(TEXTS), 16)
+        for new, old in enumerate(kept):
+            name = "encoder.layer.{}.attention.attn.q.weight"
+            assert torch.equal(student.backbone.state_dict()[name.format(new)], whole[name.format(old)])
+        assert student.backbone.config.num_hidden_layers == len(kept)
+    with pytest.raises(BadInput, match=r"layers: 'all': give how many layers to keep"):
+        StudentFromBackbone(str(folder), "linear", keep_layers="all")
+    with pytest.raises(BadInput, match=r"layers: 5: the model has 4: keep from 1 to 4 of them"):
+        StudentFromBackbone(str(folder), "linear", keep_layers=5).make_student(teacher)
