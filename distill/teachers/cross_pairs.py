@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from distill.files.atomic import has_files
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.records import BadInput
 from distill.teachers.candidates import PairTexts, find_candidates, has_pairs
-from distill.teachers.embedder import Progress, encode_set
+from distill.teachers.embedder import Embedder, Progress, encode_set
 from distill.teachers.reranking import score_pairs
 from distill.texts.text_source import TextSource
 from distill.vectors.store import VectorStore
@@ -73,24 +73,22 @@ def load_pair_teacher(name: str, precision: Precision) -> PairTeacher:
 
 
 def encode_pairs(
-    teacher: str,
+    open_teacher: Callable[[], Embedder],
     source: TextSource,
     out: str | Path,
     splits: list[str] | None,
     candidates: str | None,
     candidates_per_query: int = 4,
-    precision: Precision = "auto",
 ) -> dict[str, VectorStore]:
-    """Writes a cross encoder's scores of each query's candidates, and its vectors where it has them: one store for each split.
+    """Writes a teacher's scores of each query's candidates, and its vectors where it has them: one store for each split.
 
     Args:
-        teacher: folder or hub name of the cross encoder.
+        open_teacher: loads the cross encoder, or whatever else embeds pairs, once it is known which.
         source: where documents, queries and judgments come from.
         out: folder to write.
         splits: splits whose queries are scored, e.g. [train].
         candidates: where the documents of each query come from: mined negatives, a TREC run file, or a dual encoder's store.
         candidates_per_query: number of documents for each query, including the positive.
-        precision: number format of the matrix products.
 
     Returns:
         The finished stores by the name of their split; a store that other ranks are still writing is left out.
@@ -99,8 +97,8 @@ def encode_pairs(
     pairs = list_pairs(source, splits, candidates, candidates_per_query)
     if has_files(folder) and not has_pairs(str(folder)):
         raise BadInput(f"{folder}: not a store of pairs and not empty: choose another --out")
-    loaded = load_pair_teacher(teacher, precision)
-    stores = {split: encode_set(loaded, texts, "query", folder / f"pairs-{split}") for split, texts in pairs.items()}
+    teacher = open_teacher()
+    stores = {split: encode_set(teacher, texts, "query", folder / f"pairs-{split}") for split, texts in pairs.items()}
     return {split: store for split, store in stores.items() if store is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from distill.records import BadInput
 from distill.teachers.costs import CHARACTERS_PER_TOKEN, mean_characters
 from distill.teachers.cross_pairs import encode_pairs
 from distill.teachers.embedder import Embedder, encode_set
-from distill.teachers.function import EncodesTexts, TextFunction
-from distill.teachers.options import TeacherOptions, check_options, open_embedder
+from distill.teachers.function import EncodesTexts, PairFunction, TextFunction
+from distill.teachers.options import TeacherOptions, check_options, open_embedder, open_pair_embedder
 from distill.teachers.server import ServerTeacher
 from distill.texts.sources import QueryFile
 from distill.texts.text_source import TextSource, require_source
@@ -26,7 +27,7 @@ TextSet = tuple[str, Texts, Role]  # name of the folder within the teacher's sto
 
 
 def encode(
-    teacher: str | TextFunction | EncodesTexts,
+    teacher: str | TextFunction | EncodesTexts | PairFunction,
     source: TextSource,
     out: str,
     splits: list[str] | None = None,
@@ -42,21 +43,22 @@ def encode(
     after a kill goes on with the missing shards. Under torchrun every rank encodes its own shards; one that ends early returns None.
 
     Args:
-        teacher: folder or hub name, a server's address (key in OPENAI_API_KEY); in Python also a function or object from texts to vectors.
+        teacher: folder or hub name, a server's address (key in OPENAI_API_KEY); in Python also a function or object from texts to vectors,
+            or with candidates a function from pairs (query, document) to scores.
         source: where documents and queries come from.
         out: store folder to write.
         splits: splits whose queries to encode; all by default.
         queries: files of extra queries to encode too.
-        candidates: only for a cross encoder: what it reads with a query behind its positive: mined negatives, a TREC run or a store's top.
-        candidates_per_query: only for a cross encoder: number of documents for each query, including the positive.
+        candidates: only for who reads pairs: what is read with a query behind its positive: mined negatives, a TREC run or a store's top.
+        candidates_per_query: only for who reads pairs: number of documents for each query, including the positive.
         budget: only for a server: nothing is sent when the estimated cost is above it.
         options: how the teacher is read or asked, as `TeacherOptions` has them.
     """
     require_source(source)
     asked = TeacherOptions(**options)
     kind = check_options(teacher, asked, queries, candidates)
-    if kind == "cross encoder":
-        return encode_pairs(str(teacher), source, out, splits, candidates, candidates_per_query, asked.precision)
+    if kind == "cross encoder" or candidates:
+        return encode_pairs(partial(open_pair_embedder, teacher, kind, asked), source, out, splits, candidates, candidates_per_query)
     embedder = open_embedder(teacher, kind, asked, read_stored_width(Path(out)))
     return encode_sets(embedder, list_missing_sets(embedder, source, splits, queries, Path(out)), Path(out), asked.price, budget)
 

@@ -1,4 +1,4 @@
-"""A Python function from texts to vectors, or an object that has such functions, as a teacher."""
+"""A Python function from texts to vectors or from pairs to scores, or an object that has such functions, as a teacher."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from distill.teachers.embedder import Progress
 TEXTS_PER_CALL = 256
 
 TextFunction = Callable[[list[str]], Any]  # from N texts to vectors [N, D]: an array, a tensor or lists of numbers
+
+
+PairFunction = Callable[[list[tuple[str, str]]], Any]  # from N pairs (query, document) to N scores
+LARGEST_SCORE = 65_504.0  # of float16, in which stores keep numbers
 
 
 class EncodesTexts(Protocol):
@@ -81,6 +85,48 @@ class FunctionTeacher:
             wanted = f"[{len(texts)}, {self._width or 'D'}]"
             raise BadInput(f"{self.maker.name}: returned {list(vectors.shape)} numbers for {len(texts)} texts: it has to return {wanted}")
         return vectors
+
+
+class PairFunctionTeacher:
+    """A Python function that scores pairs of a query and a document; its name identifies it, as of a `FunctionTeacher`.
+
+    Args:
+        function: from N pairs (query, document) to N scores.
+        name: name of the function in the store.
+
+    >>> teacher = PairFunctionTeacher(lambda pairs: [len(query) * len(document) for query, document in pairs], "lengths")
+    >>> teacher.embed([("a", "three"), ("of", "a")], "query", print)
+    2
+    array([[5.],
+           [2.]], dtype=float32)
+    """
+
+    width = 1
+
+    def __init__(self, function: PairFunction, name: str):
+        self.function = function
+        self.maker = Maker(name, fingerprint("function of pairs", name), origin="function")
+
+    @property
+    def where(self) -> str:
+        return f"by the function {self.maker.name}"
+
+    def prepare(self, texts: Sequence[tuple[str, str]], role: Role) -> list[tuple[str, str]]:
+        """Leaves the pairs as they are."""
+        return list(texts)
+
+    def embed(self, prepared: Sequence[tuple[str, str]], role: Role, progress: Progress) -> np.ndarray:
+        """Scores N pairs: [N, 1] float32."""
+        scores = np.empty((len(prepared), 1), np.float32)
+        for start in range(0, len(prepared), TEXTS_PER_CALL):
+            pairs = list(prepared[start : start + TEXTS_PER_CALL])
+            found = as_float32(self.function(pairs))
+            if found.size != len(pairs) or not (np.abs(found) < LARGEST_SCORE).all():
+                wanted = f"{len(pairs)} numbers below {LARGEST_SCORE:g}, a score for each"
+                raise BadInput(f"{self.maker.name}: returned {list(found.shape)} numbers for {len(pairs)} pairs: it has to return {wanted}")
+            scores[start : start + len(pairs)] = found.reshape(-1, 1)
+            progress(len(pairs))
+        return scores
 
 
 def text_functions(model: Any) -> dict[Role, TextFunction]:

@@ -14,9 +14,10 @@ from distill.encoders.pooling import PoolingMode
 from distill.files.configs import refuse_unknown_choices
 from distill.files.device import Precision
 from distill.records import BadInput, UnknownKind
+from distill.teachers.cross_pairs import load_pair_teacher
 from distill.teachers.embedder import Embedder
 from distill.teachers.endpoint import is_address
-from distill.teachers.function import FunctionTeacher, text_functions
+from distill.teachers.function import FunctionTeacher, PairFunctionTeacher, text_functions
 from distill.teachers.local import load_local_teacher
 from distill.teachers.server import ServerTeacher
 from distill.teachers.server_interfaces import find_interface
@@ -96,8 +97,10 @@ def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] 
         raise BadInput(f"{', '.join(unfit)}: for a {' or a '.join(others)} as the teacher, this one is a {kind}: leave out")
     if kind == "cross encoder" and queries:
         raise BadInput("queries: a cross encoder reads those of the splits, with their candidates: leave out")
-    if kind != "cross encoder" and candidates:
+    if kind not in ("cross encoder", "function") and candidates:
         raise BadInput(f"candidates: {teacher} embeds single texts: leave it out, or name a cross encoder as --teacher")
+    if kind == "function" and candidates and (queries or options.prompts or not callable(teacher)):
+        raise BadInput("candidates: with a function of pairs (query, document), which takes neither prompts nor queries: leave those out")
     if kind == "server" and not options.model and find_interface(teacher).has_models:
         raise BadInput(f"{teacher}: a server needs --model, its name for the model")
     if kind == "function" and not options.name:
@@ -133,6 +136,13 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
     except UnknownKind as error:
         call = f'distill.encode(SentenceTransformer("{teacher}"), source, out, name="mine")'
         raise UnknownKind(f"{error}: where sentence-transformers reads it, hand it over from Python: {call}") from None
+
+
+def open_pair_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions) -> Embedder:
+    """Opens a teacher of pairs: a cross encoder, or a function from pairs to scores."""
+    if kind == "function":
+        return PairFunctionTeacher(teacher, options.name or "")
+    return load_pair_teacher(str(teacher), options.precision)
 
 
 def model_options(teacher: str, options: TeacherOptions) -> ModelOptions:

@@ -11,7 +11,12 @@ import torch
 from commands import QUERY_MATCHING, distill, furthest, in_process
 from conftest import make_teacher
 
+from distill.data.datamodule import RetrievalData
+from distill.encoders.students import StudentFromTeacher
+from distill.losses import QueryMatching, ScoreDistillation
+from distill.modules.student import StudentModule
 from distill.records import BadInput
+from distill.run import train
 from distill.teachers.encode import encode
 from distill.teachers.function import FunctionTeacher, text_functions
 from distill.texts.sources import MsMarcoTsv
@@ -159,7 +164,8 @@ def test_what_is_no_vector_a_text_is_refused(function, words):
         (hashed_words, {}, "needs a name"),
         (hashed_words, {"name": "mine", "precision": "bf16"}, "precision: for a dual encoder or a cross encoder as the teacher"),
         (hashed_words, {"name": "mine", "model": "m"}, "only for a server"),
-        (hashed_words, {"name": "mine", "candidates": "run.trec"}, "embeds single texts"),
+        (hashed_words, {"name": "mine", "candidates": "run.trec", "prompts": {"query": "a "}}, "takes neither prompts nor queries"),
+        (hashed_words, {"name": "mine", "candidates": "run.trec"}, "reads pairs: give --splits and --candidates"),
         (3, {"name": "mine"}, "3: no model of texts"),
         ("http://127.0.0.1:9/v1", {"model": "m", "name": "mine"}, "name: for a function as the teacher, this one is a server"),
     ],
@@ -179,3 +185,40 @@ def test_the_function_of_another_rank_is_not_waited_for(source_root, tmp_path, m
         monkeypatch.setenv("RANK", rank)
         found.append(encode(hashed_words, MsMarcoTsv(str(source_root)), str(tmp_path / "store"), name="mine"))
     assert found[0] is None and len(found[1].documents) == 60
+
+
+# a function from pairs to scores
+
+
+def common_words(pairs):
+    return [float(len(set(query.split()) & set(document.split()))) for query, document in pairs]
+
+
+def test_a_function_of_pairs_scores_candidates_and_teaches(source_root, store_folder, tmp_path):
+    source = MsMarcoTsv(str(source_root))
+    stores = encode(common_words, source, str(tmp_path / "pairs"), ["train"], candidates=str(store_folder), name="common")
+    assert stores["train"].maker.origin == "function" and stores["train"].width == 1
+    queries, documents = source.queries("train"), source.documents()
+    texts = {kind: dict(zip(part.ids, part, strict=True)) for kind, part in (("q", queries), ("d", documents))}
+    pairs = [id_.split("\t") for id_ in stores["train"].ids]
+    assert stores["train"].take(np.arange(len(pairs)))[:, 0].tolist() == common_words([(texts["q"][q], texts["d"][d]) for q, d in pairs])
+    assert sorted(pair[0] for pair in pairs) == sorted(4 * list(queries.ids))
+    data = RetrievalData(source, str(store_folder), candidates=4, teachers={"common": str(tmp_path / "pairs")}, batch_size=16)
+    losses = {"matching": QueryMatching(), "scores": ScoreDistillation(teacher="common")}
+    run = train(StudentModule(StudentFromTeacher(2), losses), data, tmp_path / "run", max_epochs=8, log_every_n_steps=1)
+    values = run.history["train/scores"].values
+    assert np.mean(values[-5:]) < 0.9 * np.mean(values[:5])
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda pairs: [1.0], r"returned \[1\] numbers for \d+ pairs: it has to return"),
+        (lambda pairs: [[1.0, 2.0]] * len(pairs), "a score for each"),
+        (lambda pairs: [float("nan")] * len(pairs), "numbers below 65504"),
+        (lambda pairs: [1e6] * len(pairs), "numbers below 65504"),
+    ],
+)
+def test_what_is_no_score_a_pair_is_refused(function, words, source_root, store_folder, tmp_path):
+    with pytest.raises(BadInput, match=words):
+        encode(function, MsMarcoTsv(str(source_root)), str(tmp_path / "pairs"), ["train"], candidates=str(store_folder), name="mine")
