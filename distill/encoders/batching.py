@@ -15,7 +15,7 @@ from distill.files.progress import progress_bar
 from distill.records import Tokens
 
 if TYPE_CHECKING:
-    from distill.encoders.encoder import Encoder
+    from transformers import PretrainedConfig
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
 INNER_WIDTHS = ("intermediate_size", "d_ff", "hidden_dim")  # names of the width between the products of a layer, by family
@@ -78,9 +78,9 @@ def tokens_per_batch(device: torch.device) -> int:
     return TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
 
 
-def batch_memory(encoder: Encoder, precision: Precision) -> int:
-    """Bytes that one batch takes beside the weights, as far as the sizes of the layers tell."""
-    config, tokens = encoder.backbone.config, tokens_per_batch(encoder.device)
+def batch_memory(config: PretrainedConfig, device: torch.device, precision: Precision) -> int:
+    """Bytes that one batch takes beside the weights, as far as the sizes of a transformer's layers tell."""
+    tokens = tokens_per_batch(device)
     inner = next((getattr(config, name) for name in INNER_WIDTHS if getattr(config, name, None)), 4 * config.hidden_size)
     numbers = tokens * (8 * config.hidden_size + 4 * inner)
     return numbers * (2 if precision == "bf16" else 4)

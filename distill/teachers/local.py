@@ -39,9 +39,11 @@ class LocalTeacher:
 
     @property
     def where(self) -> str:
-        used = used_memory(self.towers.device)
-        needed = "" if used is None else f", {(used + batch_memory(self.towers.document, self.precision)) / 2**30:.1f} GiB of memory in all"
-        return f"in {self.precision} on {self.towers.device}{needed}"
+        device, config = self.towers.device, self.towers.document.backbone.config
+        place, used = f"in {self.precision} on {device}", used_memory(device)
+        if used is None:
+            return place
+        return f"{place}, {(used + batch_memory(config, device, self.precision)) / 2**30:.1f} GiB of memory in all"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Returns the token ids of N texts."""

@@ -5,6 +5,6 @@ data=$(realpath "${1:?usage: run.sh DATA}")
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 mkdir -p runs/speed
-for bench in latency metrics search growth encode ablation train; do
+for bench in latency metrics search growth encode decoder ablation train; do
     python experiments/speed/$bench.py --data "$data" --json runs/speed/$bench.json
 done

@@ -345,11 +345,12 @@ def test_export_without_the_texts(left: Left, tmp_path: Path, capsys: pytest.Cap
     assert not (run / "export" / "latency.json").exists()
 
 
-def test_a_graph_that_differs_is_not_exported(left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_differs_is_not_exported(left: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The rest is, and what is printed says why."""
     monkeypatch.setattr("distill.export.onnx_graph.TOLERANCE", 1e-12)
-    with pytest.raises(RuntimeError, match="ONNX Runtime's vectors differ from PyTorch's"):
-        distill("export", left.run, "--out", tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    assert distill("export", left.run, "--out", tmp_path / "out") == 0
+    assert "ONNX Runtime's vectors differ from PyTorch's" in "".join(capsys.readouterr())
+    assert (tmp_path / "out" / "student" / "model.safetensors").exists() and not list((tmp_path / "out").rglob("*.onnx"))
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
