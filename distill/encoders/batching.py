@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.encoders.tokenizing import Role
-from distill.files.device import Precision, autocast
+from distill.files.device import Precision, autocast, keep_freed_memory
 from distill.files.progress import progress_bar
 from distill.records import Tokens
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
 INNER_WIDTHS = ("intermediate_size", "d_ff", "hidden_dim")  # names of the width between the products of a layer, by family
+KERNELS = 128 * 2**20  # bytes that they take for themselves when they run first
 BATCHES_WITHOUT_BAR = 50  # a job of so many batches or fewer shows no progress bar
 
 
@@ -65,6 +66,7 @@ def encode_token_ids(
         progress: is called after each batch with the number of texts in it.
     """
     vectors = np.empty((len(token_ids), encoder.width), np.float32)
+    keep_freed_memory()
     with autocast(precision, encoder.device):
         for rows in length_batches([len(ids) for ids in token_ids], tokens_per_batch(encoder.device)):
             tokens = encoder.pad([token_ids[row] for row in rows]).to(encoder.device)
@@ -79,11 +81,11 @@ def tokens_per_batch(device: torch.device) -> int:
 
 
 def batch_memory(config: PretrainedConfig, device: torch.device, precision: Precision) -> int:
-    """Bytes that one batch takes beside the weights, as far as the sizes of a transformer's layers tell."""
+    """Bytes that one batch takes beside the weights, as far as the sizes of a transformer's layers tell, and PyTorch's kernels."""
     tokens = tokens_per_batch(device)
     inner = next((getattr(config, name) for name in INNER_WIDTHS if getattr(config, name, None)), 4 * config.hidden_size)
     numbers = tokens * (8 * config.hidden_size + 4 * inner)
-    return numbers * (2 if precision == "bf16" else 4)
+    return KERNELS + numbers * (2 if precision == "bf16" else 4)
 
 
 def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:

@@ -102,9 +102,10 @@ def _on_cpu(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _fast_attention(encoder: Encoder, device: torch.device) -> Iterator[None]:
-    before = encoder.backbone.config._attn_implementation
+    before, fused = encoder.backbone.config._attn_implementation, encoder.transformer.fused_attention
     encoder.transformer.use_fastest_attention(device, encoder.settings.max_length)
     try:
         yield
     finally:
         encoder.backbone.set_attn_implementation(before or "eager")
+        encoder.transformer.fused_attention = fused

@@ -53,7 +53,9 @@ def write_graph(encoder: Encoder, path: Path) -> None:
         NoGraph: a module uses an operation that ONNX does not have.
     """
     encoder = copy.deepcopy(encoder).cpu().eval()
-    encoder.backbone.set_attn_implementation("eager")  # plain matrix products give a smaller graph than the fused kernel
+    encoder.transformer.use_fastest_attention(
+        torch.device("cpu"), max_length=0
+    )  # plain products give a smaller graph than the fused kernel
     # two texts of different length, so that no size is fixed in the graph
     tokens = encoder.pad([encoder.token_ids(["a"], "query")[0], encoder.token_ids(["a b c d"], "query")[0]])
     sizes = {0: torch.export.Dim("batch_size"), 1: torch.export.Dim("sequence_length")}

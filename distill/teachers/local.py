@@ -13,9 +13,9 @@ from distill.encoders.batching import batch_memory, encode_token_ids
 from distill.encoders.maker import Maker
 from distill.encoders.model_options import ModelOptions
 from distill.encoders.tokenizing import Role
-from distill.encoders.towers import Towers, read_towers
+from distill.encoders.towers import ROLES, Towers, read_towers
 from distill.files.device import Precision, best_device, resolve_precision, used_memory
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.teachers.embedder import Progress
 
 
@@ -43,7 +43,7 @@ class LocalTeacher:
         place, used = f"in {self.precision} on {device}", used_memory(device)
         if used is None:
             return place
-        return f"{place}, {(used + batch_memory(config, device, self.precision)) / 2**30:.1f} GiB of memory in all"
+        return f"{place}, {(used + batch_memory(config, device, self.precision)) / 2**30:.2f} GiB of memory in all"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Returns the token ids of N texts."""
@@ -54,10 +54,10 @@ class LocalTeacher:
         return encode_token_ids(self.towers.tower(role), prepared, self.precision, progress)
 
 
-def load_local_teacher(name: str, precision: Precision, options: ModelOptions | None = None) -> LocalTeacher:
+def load_local_teacher(name: str, precision: Precision, options: ModelOptions | None = None, compiled: bool = False) -> LocalTeacher:
     """Loads a dual encoder from a folder or a hub name onto the best device.
 
-    Raises BadInput where its weights do not fit into memory, or are to be bf16 where products are to be fp32.
+    Raises BadInput where its weights do not fit into memory, are to be bf16 where products are to be fp32, or cannot be compiled.
     """
     options, device = options or ModelOptions(), best_device()
     precision = resolve_precision(precision, device.type)
@@ -67,7 +67,26 @@ def load_local_teacher(name: str, precision: Precision, options: ModelOptions | 
         options = replace(options, weights="fp32")
     towers = read_towers(name, options).prepare_for(device)
     full_name = str(Path(name).resolve()) if Path(name).is_dir() else name
-    return LocalTeacher(towers, precision, name_maker(full_name, towers, precision, options))
+    teacher = LocalTeacher(towers, precision, name_maker(full_name, towers, precision, options))
+    if compiled:
+        compile_layers(teacher)
+    return teacher
+
+
+def compile_layers(teacher: LocalTeacher) -> None:
+    """Compiles the layers of a teacher for batches of any size, and embeds a few texts, which takes minutes.
+
+    Raises BadInput where PyTorch cannot, for example without a C++ compiler.
+    """
+    for role in ROLES:
+        backbone = teacher.towers.tower(role).backbone
+        if role == "query" or not teacher.towers.shared:
+            backbone.forward = torch.compile(backbone.forward, dynamic=True)
+        try:
+            for texts in (["a", "a a a"], ["a a a a"] * 3):
+                teacher.embed(teacher.prepare(texts, role), role, lambda done: None)
+        except Exception as error:  # of any kind: its parts, the compiler and the model are all in play
+            raise BadInput(f"compile: {one_line(error)}: leave it out, or install what is missing") from None
 
 
 def name_maker(name: str, towers: Towers, precision: Precision, options: ModelOptions) -> Maker:

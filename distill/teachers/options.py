@@ -25,7 +25,7 @@ from distill.teachers.server_interfaces import find_interface
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
 SERVER_OPTIONS = {"model", "requests_per_minute", "price", "role_fields", "concurrent"}
-FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code", "max_length", "weights", "query_prompt_name"}
+FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code", "max_length", "weights", "query_prompt_name", "compile"}
 OPTIONS: dict[TeacherKind, set[str]] = {
     "dual encoder": {*FOLDER_OPTIONS, "prompts", "dimensions"},
     "cross encoder": {"precision"},
@@ -55,6 +55,8 @@ class TeacherOptions:
         query_prompt_name: which of the folder's prompts is put before queries, where it has several.
         role_fields: only for a server: JSON fields of its requests by role: {query: {input_type: query}, document: {input_type: document}}.
         concurrent: only for a server: requests sent in parallel; 4 by default.
+        compile: whether PyTorch compiles a model's layers first, for corpora that take far longer than the minutes this takes; on a CPU it
+            needs a C++ compiler.
     """
 
     precision: Precision = "auto"
@@ -72,6 +74,7 @@ class TeacherOptions:
     query_prompt_name: str | None = None
     role_fields: dict[str, dict[str, Any]] | None = None
     concurrent: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         refuse_unknown_choices(type(self).__init__, vars(self))
@@ -132,7 +135,7 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
     try:
-        return load_local_teacher(teacher, options.precision, model_options(teacher, options))
+        return load_local_teacher(teacher, options.precision, model_options(teacher, options), options.compile)
     except UnknownKind as error:
         call = f'distill.encode(SentenceTransformer("{teacher}"), source, out, name="mine")'
         raise UnknownKind(f"{error}: where sentence-transformers reads it, hand it over from Python: {call}") from None

@@ -20,7 +20,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.model_options import ModelOptions
 from distill.teachers.local import LocalTeacher, load_local_teacher
 
-PASSAGES = 256
+PASSAGES = 96
 # of Qwen3-Embedding-0.6B but for its words, and of a decoder of a fifth of it
 SHAPES = {
     "0.5B": {"hidden_size": 1024, "num_hidden_layers": 28, "intermediate_size": 3072, "num_attention_heads": 16, "head_dim": 128},
@@ -40,8 +40,8 @@ def write_decoder(folder: Path, shape: dict[str, int]) -> str:
     return str(folder)
 
 
-def load(folder: str) -> LocalTeacher:
-    return load_local_teacher(folder, "bf16", ModelOptions("lasttoken", True, weights="auto"))
+def load(folder: str, compiled: bool = False) -> LocalTeacher:
+    return load_local_teacher(folder, "bf16", ModelOptions("lasttoken", True, weights="auto"), compiled)
 
 
 def products(encoder: Encoder, batches: list[tuple[int, int]]) -> None:
@@ -88,7 +88,12 @@ def main() -> None:
                 products(encoder, sizes)
                 return PASSAGES
 
-            contenders: dict[str, Contender] = {f"{name}: distill": ours, f"{name}: its products alone": bare}
+            compiled = load(folder, compiled=True).towers.document
+            contenders: dict[str, Contender] = {
+                f"{name}: distill": ours,
+                f"{name}: distill, compiled": lambda compiled=compiled: ours(compiled),
+                f"{name}: its products alone": bare,
+            }
             for _, setting in threaded(given):
                 table += measure(contenders, given, "passages", setting, peer=None, bare=f"{name}: its products alone")
             announced, taken = alone(encode, folder, chosen)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +199,43 @@ def test_memory_that_a_container_leaves(tmp_path, monkeypatch):
     assert device.free_memory(torch.device("cpu")) == 2000
     most.write_text("max\n")
     assert device.free_memory(torch.device("cpu")) > 10**8
+
+
+def test_memory_is_said_before_a_corpus_is_encoded(tmp_path):
+    teacher = load_local_teacher(str(make_folder(tmp_path / "model", "bert")), "fp32")
+    used = device.used_memory(torch.device("cpu")) / 2**30
+    said = float(re.fullmatch(r"in fp32 on cpu, ([\d.]+) GiB of memory in all", teacher.where)[1])
+    assert used < said < used + 1
+
+
+def test_long_and_short_texts_have_the_attention_that_is_fastest(tmp_path):
+    folder = str(make_long_folder(tmp_path / "model", 2048))
+    encoder, plain = load_encoder(folder, "mean", True), load_encoder(folder, "mean", True)
+    encoder.prepare_for(torch.device("cpu"))
+    for words, attention in ((3, "eager"), (600, "sdpa"), (5, "eager")):
+        vectors = encoder.encode(["old river " * words, "garden"], "query")
+        assert encoder.backbone.config._attn_implementation == attention
+        torch.testing.assert_close(vectors, plain.encode(["old river " * words, "garden"], "query"), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_teacher_writes_the_same_vectors(tmp_path):
+    folder = str(make_folder(tmp_path / "model", "bert"))
+    teachers = [load_local_teacher(folder, "fp32", compiled=compiled) for compiled in (False, True)]
+    texts = [*TEXTS, "the small planet " * 4] * 3
+    plain, compiled = (teacher.embed(teacher.prepare(texts, "document"), "document", lambda done: None) for teacher in teachers)
+    np.testing.assert_allclose(compiled, plain, atol=1e-5)
+    assert teachers[0].maker == teachers[1].maker
+
+
+def test_a_model_that_cannot_be_compiled_is_refused(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("no working C++ compiler\nand more lines")
+
+    monkeypatch.setattr(torch, "compile", lambda forward, dynamic: fail)
+    with pytest.raises(BadInput, match=r"^compile: no working C\+\+ compiler and more lines: leave it out, or install what is missing$"):
+        load_local_teacher(str(make_folder(tmp_path / "model", "bert")), "fp32", compiled=True)
 
 
 # prompts
