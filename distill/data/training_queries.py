@@ -151,9 +151,22 @@ def remove_measured(texts: Texts, measured_on: Sequence[Texts]) -> Texts:
     return texts.subset(np.flatnonzero(~texts.duplicate_mask(measured_on))) if measured_on else texts
 
 
+def refuse_shared_ids(run: str, source: TextSource, split: str) -> None:
+    """Refuses a run file where two parts of the split have a query of one id, as it ranks only one of them."""
+    seen: set[str] = set()
+    for part in split.split("+"):
+        ids = set(source.queries(part).ids)
+        if shared := seen & ids:
+            raise BadInput(
+                f"data.teachers: {run}: {min(shared)!r} is a query of two parts of {split}: rename one, a run names queries by id"
+            )
+        seen |= ids
+
+
 def read_scored_parts(folder: str, source: TextSource, split: str, candidates: int) -> ScoredCandidates:
     """Reads the documents that a cross encoder, or the system of a run file, has scored for the queries of each part of a split."""
     if is_run(folder):
+        refuse_shared_ids(folder, source, split)
         return {part: read_run_candidates(folder, source, part, candidates) for part in split.split("+")}
     parts, stores = split.split("+"), open_pair_stores(folder, source, split)
     return {part: read_scored_candidates(store, candidates, source, part) for part, store in zip(parts, stores, strict=True)}

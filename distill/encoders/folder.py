@@ -11,7 +11,7 @@ from distill.encoders.model_options import ModelOptions, Weights, complete_promp
 from distill.encoders.modules import Normalize, Transformer, cut_vectors, output_width, split_modules
 from distill.encoders.modules_folder import read_module_list, read_modules
 from distill.encoders.pooling import Pooling, PoolingMode
-from distill.encoders.tokenizing import TextSettings, no_prompts
+from distill.encoders.tokenizing import TextSettings, no_prompts, refuse_long_prompts
 from distill.encoders.transformer_folder import choose_length, load_transformer
 from distill.encoders.weights import choose_format
 from distill.files.atomic import refuse_unreadable
@@ -38,7 +38,7 @@ def load_encoder(
             by cosine, or does not say how, has them scaled; False ranks by inner products of any lengths.
         prompts: of queries and documents, in place of the folder's own, e.g. {"query": "query: ", "document": "passage: "}.
         trust_remote_code: whether Python code that the folder brings with it (auto_map) may run.
-        max_length: tokens at which texts are cut, special tokens included; by default as the folder has it, but at most 8,192.
+        max_length: tokens at which texts are cut, special tokens included; by default as the folder has it.
         dimensions: numbers to keep of each vector, the first ones; they are scaled to length 1 again where the folder does so.
         weights: fp32; bf16, in half the memory; or auto, which is bf16 where the folder holds 16-bit weights.
 
@@ -73,6 +73,7 @@ def _load(name: str, options: ModelOptions) -> Encoder:
     modules = [Transformer(backbone), Pooling(options.pooling), *([Normalize()] if options.normalize else [])]
     width = output_width(*split_modules(modules))
     settings = TextSettings(choose_length(backbone, tokenizer, None, options.max_length), options.prompts or no_prompts())
+    refuse_long_prompts(tokenizer, settings)
     return Encoder(cut_vectors(modules, width, options.dimensions), tokenizer, settings)
 
 

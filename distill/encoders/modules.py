@@ -30,7 +30,8 @@ class Transformer(nn.Module):
     def __init__(self, backbone: PreTrainedModel):
         super().__init__()
         self.backbone = backbone
-        self.fused_attention: str | None = None  # of texts above LONGEST_FOR_EAGER tokens, where shorter ones have another
+        self.own_attention: str = backbone.config._attn_implementation or "eager"
+        self.is_switching = False  # whether texts up to LONGEST_FOR_EAGER tokens have plain products, and longer ones its own attention
 
     @property
     def width(self) -> int:
@@ -45,20 +46,17 @@ class Transformer(nn.Module):
         return table
 
     def forward(self, tokens: Tokens) -> Tensor:
-        if self.fused_attention is not None:
-            self._set_attention("eager" if tokens.input_ids.shape[1] <= LONGEST_FOR_EAGER else self.fused_attention)
+        if self.is_switching:
+            self._set_attention("eager" if tokens.input_ids.shape[1] <= LONGEST_FOR_EAGER else self.own_attention)
         mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
         states = self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
         return states.float() if self.backbone.dtype == torch.bfloat16 else states  # sums and lengths are computed in fp32
 
     def use_fastest_attention(self, device: torch.device, max_length: int) -> None:
         """Chooses the attention that is fastest on `device` for texts of up to `max_length` tokens."""
-        self.fused_attention = None
-        if device.type == "cpu" and max_length <= LONGEST_FOR_EAGER:
-            # plain matrix products; the fused kernel is slower at these lengths and its bf16 backward many times so
-            self._set_attention("eager")
-        elif device.type == "cpu":
-            self.fused_attention = self.backbone.config._attn_implementation
+        self.is_switching = device.type == "cpu" and max_length > LONGEST_FOR_EAGER
+        # plain matrix products; the fused kernel is slower at short lengths on a CPU, and its bf16 backward many times so
+        self._set_attention("eager" if device.type == "cpu" and not self.is_switching else self.own_attention)
 
     def _set_attention(self, name: str) -> None:
         if self.backbone.config._attn_implementation != name:
@@ -191,6 +189,9 @@ class Truncate(Dense, registered=False):
 
     def forward(self, vectors: Tensor) -> Tensor:
         return vectors[..., : self.out_features]  # exact in every number format, as a product is not
+
+    def _get_name(self) -> str:
+        return "Dense"  # fingerprints contain it: releases that knew no cuts read the same layer as a Dense
 
     @staticmethod
     def from_dense(layer: Dense) -> Dense:

@@ -29,14 +29,14 @@ from distill.encoders.modules import (
 )
 from distill.encoders.pooling import Pooling
 from distill.encoders.tokenizer_settings import check_tokenizer
-from distill.encoders.tokenizing import TextSettings
+from distill.encoders.tokenizing import TextSettings, refuse_long_prompts
 from distill.encoders.transformer_folder import (
     choose_length,
     first_line,
     load_transformer,
     save_transformer,
 )
-from distill.encoders.transformer_settings import LENGTH_SETTINGS, read_max_length
+from distill.encoders.transformer_settings import LENGTH_SETTINGS, read_max_length, reads_lower_case
 from distill.encoders.weights import choose_format
 from distill.files.atomic import path_within, read_json, write_atomically, write_json
 from distill.records import BadInput, UnknownKind
@@ -98,7 +98,7 @@ def write_modules(
         entries.append(ModuleEntry(module.type_name, f"{prefix}{position}_{type(module).__name__}"))
     first, second, *others = [folder / entry.path for entry in entries]
     save_transformer(transformer.backbone, tokenizer, settings.max_length, first)
-    write_json(first / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": False})
+    write_json(first / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": reads_lower_case(tokenizer)})
     second.mkdir(parents=True)
     write_json(second / "config.json", pooling.config(transformer.width))
     for module, path in zip(head, others, strict=True):
@@ -137,6 +137,7 @@ def read_modules(
     backbone, tokenizer = load_transformer(paths[0], options.trust_remote_code, choose_format(paths[0], options.weights))
     check_tokenizer(paths[0], tokenizer, backbone)
     settings = TextSettings(choose_length(backbone, tokenizer, limit, options.max_length), prompts)
+    refuse_long_prompts(tokenizer, settings)
     head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
     transformer = Transformer(backbone)
     width = output_width(transformer, pooling, head)

@@ -101,8 +101,9 @@ def last_pool(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def max_pool(states: Tensor, mask: Tensor) -> Tensor:
-    """The largest values [B, D] of the states [B, L, D] where `mask` [B, L] is 1."""
-    return states.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+    """The largest values [B, D] of the states [B, L, D] where `mask` [B, L] is 1; of a text without tokens they are 0."""
+    largest = states.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+    return largest.masked_fill(mask.sum(dim=1, keepdim=True) == 0, 0.0)
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class StudentSpec(Configurable):
     """How to make the student; one subclass for each way, which defines `build`."""
 
     max_length: int | None = None  # tokens of a text; None keeps the limit of the model that the student is made from
+    dropped_prompt = ""  # of the model that the last student was made from, where that does not read it unasked
 
     def make_student(self, teacher: TeacherSpace, prompt: str | None = None) -> Encoder:
         """A new student for the teacher's space, which cuts texts to `max_length`.
@@ -62,7 +63,9 @@ class StudentSpec(Configurable):
             prompt: what the student reads before each query, as `choose_prompt` has it.
         """
         student = self.build(teacher).limit_length(self.max_length)
-        return student.set_query_prompt(choose_prompt(prompt, student, teacher.maker))
+        own, chosen = student.settings.prompts.get("query") or "", choose_prompt(prompt, student, teacher.maker)
+        self.dropped_prompt = own if prompt is None and chosen != own else ""
+        return student.set_query_prompt(chosen)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""
@@ -150,7 +153,8 @@ def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
     """
     own = student.settings.prompts.get("query") or ""
     if prompt == "teacher":
-        return load_maker(maker).query.settings.prompts.get("query") or ""
+        prompts = load_maker(maker).query.settings.prompts if maker.is_loadable else maker.prompts or {}
+        return prompts.get("query") or ""
     if prompt is not None:
         return "" if prompt == "none" else prompt
     tokens = student.tokenizer(own, add_special_tokens=False)["input_ids"] if own else []

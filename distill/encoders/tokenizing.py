@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distill.encoders.long_texts import cut_long_texts
 from distill.files.fingerprints import fingerprint
-from distill.records import Tokens
+from distill.records import BadInput, Tokens
 
 Role = Literal["query", "document"]
 
@@ -37,6 +37,14 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings:
     return truncated_ids(tokenizer, [prompt + text for text in texts], settings.max_length)
 
 
+def refuse_long_prompts(tokenizer: PreTrainedTokenizerFast, settings: TextSettings) -> None:
+    """Raises BadInput where a prompt leaves no room for a text, so that all texts would have one vector."""
+    for role, prompt in settings.prompts.items():
+        if prompt and len(truncated_ids(tokenizer, [prompt], settings.max_length)[0]) >= settings.max_length:
+            fix = "give more max_length, or a shorter prompt"
+            raise BadInput(f"{tokenizer.name_or_path}: the prompt of a {role} fills all {settings.max_length} tokens: {fix}")
+
+
 def mark_prompts(token_ids: list[list[int]], tokenizer: PreTrainedTokenizerFast, settings: TextSettings, role: Role) -> list[list[int]]:
     """Replaces the ids of the prompt's tokens, and of special tokens before them, by `~id`, which is below 0.
 
@@ -46,7 +54,7 @@ def mark_prompts(token_ids: list[list[int]], tokenizer: PreTrainedTokenizerFast,
     if not prompt:
         return token_ids
     alone = truncated_ids(tokenizer, [prompt], settings.max_length)[0]
-    count = len(alone) - (alone[-1] in tokenizer.all_special_ids)
+    count = len(alone) - (alone[-1:] != [] and alone[-1] in tokenizer.all_special_ids)
     return [[~id_ for id_ in row[:count]] + row[count:] for row in token_ids]
 
 

@@ -16,7 +16,6 @@ from distill.encoders.loading import check_folder, find_remote_class
 from distill.encoders.model_checks import count_positions, count_table_rows, fit_tokenizer, try_backbone, try_classifier
 from distill.encoders.transformer_settings import lower_case
 from distill.encoders.weights import refuse_too_large
-from distill.files.progress import log
 from distill.records import BadInput
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -24,7 +23,6 @@ CLASSIFIER = "ForSequenceClassification"  # the name of a model with a classific
 NO_MODEL = "not a transformers model folder"
 LOADING: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
 UNLIMITED = 2**31 - 1  # tokens of a text for a model without a longest one
-LONGEST_UNASKED = 8192  # tokens at which texts are cut where a folder would read longer ones, whose attention may not fit into memory
 ENCODERS = {
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",
@@ -159,15 +157,12 @@ def build_options(config: PretrainedConfig, own_class: Any | None = None) -> dic
 
 
 def choose_length(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, limit: int | None, asked: int | None) -> int:
-    """Tokens at which texts are cut: as many as the user `asked` for, or as `longest_text` has it, but at most LONGEST_UNASKED.
+    """Tokens at which texts are cut: as many as the user `asked` for, or as `longest_text` has it.
 
     Raises BadInput where the model reads fewer than were asked for, or where none would be left beside the special tokens.
     """
     if asked is None:
-        longest = longest_text(backbone, tokenizer, limit)
-        if longest > LONGEST_UNASKED:
-            log.warning(f"{tokenizer.name_or_path}: texts are cut at {LONGEST_UNASKED:,} tokens: max_length sets another number")
-        return min(longest, LONGEST_UNASKED)
+        return longest_text(backbone, tokenizer, limit)
     positions = min(count_table_rows(backbone), default=UNLIMITED)
     shortest = tokenizer.num_special_tokens_to_add() + 1
     if isinstance(asked, bool) or not shortest <= asked <= positions:

@@ -70,10 +70,15 @@ def read_max_length(folder: Path, task: Task = "feature-extraction") -> int | No
 
 def lower_case(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Lets a tokenizer read texts in lower case where the settings of its folder want it, as sentence-transformers does."""
-    if not find_settings(folder)[1].get("do_lower_case"):
-        return
     core = tokenizer.backend_tokenizer
-    core.normalizer = Sequence([Lowercase(), *([] if core.normalizer is None else [core.normalizer])])
+    if find_settings(folder)[1].get("do_lower_case") and not reads_lower_case(tokenizer):
+        core.normalizer = Sequence([Lowercase(), *([] if core.normalizer is None else [core.normalizer])])
+
+
+def reads_lower_case(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the first thing that a tokenizer does to a text is to lower its case, which not every class of them remembers when saved."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return isinstance(normalizer, Lowercase) or (isinstance(normalizer, Sequence) and isinstance(normalizer[0], Lowercase))
 
 
 def refuse_kernels(path: Path, key: str, value: Any) -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
+from distill.encoders.loading import optional_json
 from distill.encoders.model_options import Weights
 from distill.files.device import best_device, free_memory, has_fast_bf16
 from distill.records import BadInput
 
+SHARDS = "model.safetensors.index.json"  # names the file of each weight where there are several
 SIXTEEN_BITS = {"F16", "BF16"}  # as safetensors files call them
 UNREAD = ("lm_head.",)  # beginnings of the names of weights that an encoder leaves in its file
 GIB = 2**30
 
 
 def count_weights(folder: Path) -> Counter[str]:
-    """Counts the weights in the safetensors files of a folder by number format; nothing where it has other files."""
+    """Counts the weights in the safetensors files of a model by number format; nothing where it has other files."""
     counts: Counter[str] = Counter()
-    for path in sorted(folder.glob("*.safetensors")):
+    shards = optional_json(folder / SHARDS).get("weight_map", {})
+    for path in {folder / name for name in shards.values()} or {folder / "model.safetensors"}:
+        if not path.exists():
+            continue
         with safe_open(path, "pt") as weights:
             for name in weights.keys():  # noqa: SIM118, the file is no mapping
                 if not name.startswith(UNREAD):
@@ -46,6 +52,8 @@ def refuse_too_large(folder: Path, dtype: torch.dtype) -> None:
     """Raises BadInput where the weights in `folder` need more memory than is free, before any is read."""
     count = count_weights(folder).total()
     needed, free = count * dtype.itemsize, free_memory(torch.device("cpu"))
+    if best_device().type == "cuda":
+        free = min(free or sys.maxsize, free_memory(best_device()) or sys.maxsize)
     if free is None or needed <= free:
         return
     fix = "take a smaller model, or a machine with more memory"

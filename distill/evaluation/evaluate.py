@@ -16,7 +16,7 @@ from distill.encoders.towers import is_available, load_maker, load_towers
 from distill.evaluation.costs import Timing, open_exported
 from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, StoredVectors, embed_documents, open_teacher
 from distill.evaluation.fields import STUDENT, TEACHER
-from distill.evaluation.latency import sample_queries
+from distill.evaluation.latency import as_served, sample_queries
 from distill.evaluation.measured_queries import measure_queries
 from distill.evaluation.query_lengths import describe, measure_lengths
 from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
@@ -282,7 +282,7 @@ def _plan_timing(run: RunFolder, evaluation: EvaluationSet, student: System, is_
 def open_maker(store: TeacherStore) -> System | None:
     """The model that made a store; None, and a line that says so, where it is not on this machine."""
     if is_available(store.maker):
-        return open_system(load_maker(store.maker))
+        return open_system(as_served(load_maker(store.maker)))
     log.info(f"{store.maker.name}: the teacher's model is not here: no size and latency of it")
     return None
 

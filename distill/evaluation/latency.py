@@ -18,6 +18,8 @@ from torch import nn
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import OnnxEncoder
+from distill.encoders.towers import Towers
+from distill.files.device import has_fast_bf16
 from distill.texts.texts import Texts, evenly_spaced_rows
 
 ServingPath = Callable[[str], np.ndarray]  # from a query's text to its vector [1, D]
@@ -63,6 +65,11 @@ def measure_query_latency(
     return {name: {"query_latency_ms_p50": p50, "query_latency_ms_p95": p95} for name, (p50, p95) in milliseconds.items()}
 
 
+def as_served(towers: Towers) -> Towers:
+    """A teacher as its owner would run it on a CPU: 16-bit weights in fp32 where this CPU does not multiply bf16 itself."""
+    return towers if has_fast_bf16("cpu") else towers.float()
+
+
 @contextmanager
 def one_core(models: Iterable[nn.Module]) -> Iterator[None]:
     """Puts models on the CPU, and PyTorch on one core of it; after the block all is as before."""
@@ -102,10 +109,10 @@ def _on_cpu(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _fast_attention(encoder: Encoder, device: torch.device) -> Iterator[None]:
-    before, fused = encoder.backbone.config._attn_implementation, encoder.transformer.fused_attention
+    before, was_switching = encoder.backbone.config._attn_implementation, encoder.transformer.is_switching
     encoder.transformer.use_fastest_attention(device, encoder.settings.max_length)
     try:
         yield
     finally:
         encoder.backbone.set_attn_implementation(before or "eager")
-        encoder.transformer.fused_attention = fused
+        encoder.transformer.is_switching = was_switching

@@ -10,6 +10,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.maker import Maker
 from distill.encoders.towers import Towers, is_available, load_maker
+from distill.evaluation.latency import as_served
 from distill.export.index import FOLDER, ExportedIndex, add_index
 from distill.export.model_card import write_card
 from distill.export.serving import Serving, add_serving
@@ -75,7 +76,7 @@ def export(run: str, out: str | None = None, index: Kind | None = None, router: 
         raise BadInput(f"{run}: its student embeds documents itself: {whole} is the whole model, for sentence-transformers too")
     student = load_encoder(str(folder.require_student()))
     maker = folder.teacher_store(folder.settings()["data"]["store"]).maker
-    teacher = load_maker(maker) if is_available(maker) else None
+    teacher = as_served(load_maker(maker)) if is_available(maker) else None
     if router and teacher is None:
         raise BadInput(f"router: the model {maker.name} is not here, its vectors {maker.describe_origin()}: leave --router out")
     destination = Path(out) if out else folder.path / "export"
@@ -85,7 +86,7 @@ def export(run: str, out: str | None = None, index: Kind | None = None, router: 
     inputs = {"student": student.fingerprint(), "teacher": maker.fingerprint}
     serving, is_new = write_export(destination, inputs, folder, student, teacher)
     if router and teacher is not None and not (destination / ROUTER).exists():
-        Towers(student, teacher.document).save_pretrained(destination / ROUTER)
+        Towers(student, teacher.document.float()).save_pretrained(destination / ROUTER)  # modules of one format, as their user runs them
     exported_index = add_index(student, folder, destination, index) if index else None
     router_folder = destination / ROUTER if (destination / ROUTER).exists() else None
     # the student may have been evaluated or indexed since

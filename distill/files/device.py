@@ -54,8 +54,8 @@ def used_memory(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if not PROCESS.exists():
         return None
-    sizes = dict(line.split(":") for line in PROCESS.read_text().splitlines())
-    return 1024 * int(sizes["VmHWM"].split()[0])
+    sizes = dict(line.split(":", 1) for line in PROCESS.read_text().splitlines() if ":" in line)
+    return 1024 * int(sizes["VmHWM"].split()[0]) if "VmHWM" in sizes else None
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -64,12 +64,19 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     if not MEMORY.exists():
         return None
-    sizes = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+    sizes = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
     free = 1024 * int(sizes["MemAvailable"].split()[0])
     for most, used in CONTAINER_LIMITS:
         if most.exists() and used.exists() and most.read_text().strip().isdigit():
-            free = min(free, int(most.read_text()) - int(used.read_text()))
+            free = min(free, int(most.read_text()) - int(used.read_text()) + cached_memory(most.parent))
     return free
+
+
+def cached_memory(group: Path) -> int:
+    """Bytes of files that a container's share of memory holds, and gives back when a process needs them."""
+    path = group / "memory.stat"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 @cache

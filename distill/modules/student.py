@@ -74,6 +74,7 @@ class StudentModule(ScheduledModule):
         self.losses: dict[str, Loss] = register_losses(losses)  # type: ignore[assignment]
         self.ensemble = EnsembleTeacher(ensemble) if ensemble else None
         self.own_documents: Encoder | None = None
+        self.dropped_prompt = ""  # of the model that the student is made from, where it does not read it though nobody asked for that
         self.register_load_state_dict_pre_hook(rename_old_weights)
 
     def setup(self, stage: str) -> None:
@@ -251,10 +252,11 @@ class StudentModule(ScheduledModule):
 
     def _build_towers(self, space: TeacherSpace) -> None:
         self.encoder = self.spec.make_student(space, self.student_prompt)
+        self.dropped_prompt = self.spec.dropped_prompt
         if self.documents == "separate":
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.documents == "teacher":
-            self.own_documents = load_maker(space.maker).document
+            self.own_documents = load_maker(space.maker).document.float()
 
     def _load_start_weights(self, name: str) -> None:
         """Loads the weights of the towers; the weights of the ensemble and of the losses keep their initial values."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.encoders.folder import load_encoder
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.fields import STUDENT, TEACHER
 from distill.evaluation.results import Results
@@ -145,7 +146,8 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     log.info(f"the earlier student finds {before:.1%} of the teacher's top 10 for old and new dev queries")
     spec = previous.folder.student_spec()
     start = str(previous.folder.require_student())
-    module = partial(StudentModule, spec, start_from=start, learning_rate=LEARNING_RATE)
+    prompt = load_encoder(start).settings.prompts.get("query") or "none"
+    module = partial(StudentModule, spec, start_from=start, student_prompt=prompt, learning_rate=LEARNING_RATE)
     run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
     best = max(run.history["dev/overlap@10"].values)
     if best <= before and job.read("kept") is None:

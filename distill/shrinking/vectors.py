@@ -8,10 +8,10 @@ from pathlib import Path
 
 from distill.encoders.towers import is_available
 from distill.records import BadInput
-from distill.shrinking.request import Request, open_teacher_store
+from distill.shrinking.request import STORE, Request, open_teacher_store
 from distill.shrinking.texts import JobTexts
 from distill.teachers.embedder import Embedder
-from distill.teachers.encode import TextSet, encode_sets
+from distill.teachers.encode import TextSet, encode_sets, keep_format
 from distill.teachers.import_vectors import write_teacher_documents
 from distill.teachers.options import TeacherOptions, check_options, open_embedder
 from distill.texts.sources import QueryFile
@@ -32,6 +32,7 @@ def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
         own = maker.options
         options = replace(options, pooling=own.pooling, normalize=own.normalize, prompts=own.prompts)
         options = replace(options, max_length=own.max_length, dimensions=own.dimensions, weights=own.weights)
+        options = replace(options, precision=maker.precision or "auto" if own.weights == "bf16" else "auto")
     if isinstance(teacher, Path):
         teacher = str(teacher)
     if not isinstance(teacher, str):
@@ -39,6 +40,7 @@ def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
     kind = check_options(teacher, options, None, None)
     if kind == "cross encoder":
         raise BadInput(f"{teacher}: a cross encoder scores pairs and has no space of its own: see the docs, 'Cross encoders'")
+    options = keep_format(options, request.out / STORE)
     return open_embedder(teacher, kind, options, None if store is None else store.documents.width)
 
 

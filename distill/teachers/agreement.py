@@ -106,11 +106,28 @@ def compare_with_teacher(embedder: Embedder, texts: Texts | None, index: Index, 
     if share < LEAST_AGREEING:
         reason = explain_difference(embedder, sample, role, stored, again, index)
         raise BadInput(f"{path}: not {name}'s vectors of these texts: of {len(rows)} sampled, {reason}")
+    refuse_misplaced(stored / scale, again, index, path)
     refuse_nearer_setting(embedder, sample, role, stored, again, path)
     if abs(scale - 1) >= SAME_LENGTH:
         log.warning(f"{path}: {scale:.3g} times as long as those that {name} writes: they rank the same, scores are of another size")
     kind = "queries" if role == "query" else "documents"
-    log.info(f"{path}: {share:.0%} of {len(rows)} sampled {kind} have the vector that the teacher writes")
+    said = f"{path}: {share:.0%} of {len(rows)} sampled {kind} have the vector that the teacher writes"
+    if share < 1:
+        log.warning(f"{said}; the others may be of longer texts, cut elsewhere, or of texts that have changed")
+    else:
+        log.info(said)
+
+
+def refuse_misplaced(stored: Tensor, again: Tensor, index: Index, path: str) -> None:
+    """Refuses vectors [n, D] of which some are those of other texts: that rows are out of order in a part of the file is no rounding."""
+    wrong = torch.nonzero(torch.cosine_similarity(again, stored) < SAME_TEXT).flatten()
+    if not len(wrong):
+        return
+    _, nearest = index.search(again[wrong].numpy(), 1)
+    found = torch.cosine_similarity(again[wrong], take_vectors(index, [ids[0] for ids in nearest]))
+    misplaced = int((found >= SAME_SETTING).sum())  # documents that differ by a few words are as near as SAME_TEXT
+    if misplaced > 1:
+        raise BadInput(f"{path}: {misplaced} of {len(stored)} sampled vectors belong to other texts: a part of the rows is out of order")
 
 
 def find_scale(stored: Tensor, again: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def encode(
     kind = check_options(teacher, asked, queries, candidates)
     if kind == "cross encoder" or candidates:
         return encode_pairs(partial(open_pair_embedder, teacher, kind, asked), source, out, splits, candidates, candidates_per_query)
-    embedder = open_embedder(teacher, kind, asked, read_stored_width(Path(out)))
+    embedder = open_embedder(teacher, kind, keep_format(asked, Path(out)), read_stored_width(Path(out)))
     return encode_sets(embedder, list_missing_sets(embedder, source, splits, queries, Path(out)), Path(out), asked.price, budget)
 
 
@@ -81,6 +82,13 @@ def read_stored_width(folder: Path) -> int | None:
     if plan.maker.origin == "import":  # their model is unknown, so the queries have to be imported from the same place
         raise BadInput(f"{folder}: its documents were imported, no model of {plan.maker.name} is known: distill import its queries too")
     return plan.width
+
+
+def keep_format(options: TeacherOptions, folder: Path) -> TeacherOptions:
+    """The options of a teacher with the format of weights in which its store was begun, where none is asked for."""
+    if options.weights != "auto" or not (folder / "documents" / PLAN).exists():
+        return options
+    return replace(options, weights=read_plan(folder / "documents").maker.weights or "fp32")
 
 
 def list_missing_sets(
@@ -113,6 +121,9 @@ def _is_imported(folder: Path) -> bool:
 def _check_imported(embedder: Embedder, store: VectorStore) -> None:
     """Refuses imported vectors of another teacher than this one."""
     maker, now = store.maker, embedder.maker
+    if maker.origin == "import":
+        fix = "import them with --teacher, which compares them with the model, or choose another --out"
+        raise BadInput(f"{store.folder}: imported as vectors that nobody compared with {now.name}: {fix}")
     if maker.fingerprint != now.fingerprint:
         models = f"by {maker.name} of fingerprint {maker.fingerprint}, not by {now.name} of fingerprint {now.fingerprint}"
         raise BadInput(f"{store.folder}: imported as vectors {models}: choose another --out, or name that teacher with its prompts")

@@ -12,6 +12,7 @@ from distill.encoders.maker import Maker
 from distill.encoders.model_settings import scale_functions
 from distill.encoders.tokenizing import Role
 from distill.files.fingerprints import fingerprint
+from distill.files.progress import log
 from distill.records import BadInput
 from distill.teachers.embedder import Progress
 
@@ -104,7 +105,7 @@ class PairFunctionTeacher:
     width = 1
 
     def __init__(self, function: PairFunction, name: str):
-        self.function = function
+        self.function, self._warned = function, False
         self.maker = Maker(name, fingerprint("function of pairs", name), origin="function")
 
     @property
@@ -125,8 +126,18 @@ class PairFunctionTeacher:
                 wanted = f"{len(pairs)} numbers below {LARGEST_SCORE:g}, a score for each"
                 raise BadInput(f"{self.maker.name}: returned {list(found.shape)} numbers for {len(pairs)} pairs: it has to return {wanted}")
             scores[start : start + len(pairs)] = found.reshape(-1, 1)
+            self._warn_of_ties(pairs, found.reshape(-1))
             progress(len(pairs))
         return scores
+
+    def _warn_of_ties(self, pairs: list[tuple[str, str]], scores: np.ndarray) -> None:
+        """Warns once where scores of one query differ as they were given, and not as stores keep them, in float16."""
+        for query in dict.fromkeys(query for query, _ in pairs):
+            own = scores[[row for row, pair in enumerate(pairs) if pair[0] == query]]
+            if not self._warned and len(np.unique(own.astype(np.float16))) < len(np.unique(own)):
+                self._warned = True
+                fix = "subtract what they have in common, or scale them"
+                log.warning(f"{self.maker.name}: scores of one query that differ by less than float16 tells are stored as equal: {fix}")
 
 
 def text_functions(model: Any) -> dict[Role, TextFunction]:

@@ -15,8 +15,11 @@ from distill.encoders.model_options import ModelOptions
 from distill.encoders.tokenizing import Role
 from distill.encoders.towers import ROLES, Towers, read_towers
 from distill.files.device import Precision, best_device, resolve_precision, used_memory
+from distill.files.progress import log
 from distill.records import BadInput, one_line
 from distill.teachers.embedder import Progress
+
+LONGEST_UNASKED = 8192  # tokens at which texts are cut where a folder would read longer ones, whose attention may not fit into memory
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,15 @@ def load_local_teacher(name: str, precision: Precision, options: ModelOptions | 
         if options.weights == "bf16":
             raise BadInput("weights: bf16: products of such weights are bf16: leave out precision: fp32, or weights")
         options = replace(options, weights="fp32")
-    towers = read_towers(name, options).prepare_for(device)
+    towers = read_towers(name, options)
+    if len({tower.backbone.dtype for tower in (towers.query, towers.document)}) > 1:  # a store names one format
+        towers = read_towers(name, replace(options, weights="fp32"))
+    if options.max_length is None and max(towers.query.settings.max_length, towers.document.settings.max_length) > LONGEST_UNASKED:
+        log.warning(f"{name}: texts are cut at {LONGEST_UNASKED:,} tokens: max_length sets another number")
+        options = replace(options, max_length=LONGEST_UNASKED)
+        for tower in (towers.query, towers.document):
+            tower.limit_length(min(LONGEST_UNASKED, tower.settings.max_length))
+    towers.prepare_for(device)
     full_name = str(Path(name).resolve()) if Path(name).is_dir() else name
     teacher = LocalTeacher(towers, precision, name_maker(full_name, towers, precision, options))
     if compiled:

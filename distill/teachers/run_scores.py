@@ -89,5 +89,8 @@ def open_run_scores(path: str, queries: Sequence[str], candidates: np.ndarray) -
     for row, (query, documents) in enumerate(zip(queries, candidates, strict=True)):
         found = dict(run[query])
         lowest = min(found.values())
-        scores[row] = [found.get(document, lowest) for document in documents]
+        with np.errstate(over="ignore"):  # refused below
+            scores[row] = [found.get(document, lowest) for document in documents]
+    if not np.isfinite(scores).all():
+        raise BadInput(f"data.teachers: {path}: a score is no finite number that float32 holds: scale the scores")
     return RunScores(scores, file_fingerprint(Path(path)))

@@ -259,8 +259,8 @@ def first_difference(before: Any, now: Any, key: str = "") -> str | None:
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
-            if name == "keep_own_documents" and name not in before:
-                continue  # unknown to releases up to 0.2; where it matters, "own_documents" of the vectors differ
+            if name in ("keep_own_documents", "student_prompt") and name not in before:
+                continue  # unknown to releases up to 0.2; where it matters, "own_documents" of the vectors, or "dropped_prompt", differ
             difference = first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name)
             if difference is not None:
                 return difference

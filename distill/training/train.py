@@ -58,6 +58,8 @@ def train_student(
                 steps = check_loop(trainer, module, data)
                 check_checkpoint(checkpoint, module, trainer, run, steps)
             fingerprints = {"vectors": data.vector_fingerprints()}
+            if module.dropped_prompt:  # as of a run of a release whose students read it
+                fingerprints["dropped_prompt"] = {"query": module.dropped_prompt}
             lock.enter_context(claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train))
         if run.finished:
             return log.info(f"{run.student}: done before")

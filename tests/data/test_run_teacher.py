@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from distill.data.datamodule import RetrievalData
+from distill.data.training_queries import read_scored_parts
 from distill.encoders.students import StudentFromTeacher
 from distill.losses import QueryMatching, ScoreDistillation
 from distill.modules.student import StudentModule
@@ -99,3 +101,19 @@ def test_a_second_run_of_other_queries_is_refused(source_root: Path, store_folde
     teachers = {name: str(tmp_path / f"{name}.trec") for name in ("engine", "other")}
     with pytest.raises(BadInput, match=r"other.trec: 20 of 80 training queries have no documents in it"):
         data_of(source_root, store_folder, candidates=3, teachers=teachers)
+
+
+def test_scores_that_float32_does_not_hold_are_refused(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "engine.trec"
+    write_run(run, source_root)
+    run.write_text(run.read_text().replace(" 9.0 ", " 1e39 "))
+    with pytest.raises(BadInput, match="a score is no finite number"):
+        data_of(source_root, store_folder, candidates=3, teachers={"engine": str(run)})
+
+
+def test_a_run_that_two_parts_share_an_id_of_is_refused(source_root: Path, tmp_path: Path) -> None:
+    run, root = tmp_path / "engine.trec", Path(shutil.copytree(source_root, tmp_path / "source"))
+    write_run(run, root)
+    (root / "queries.extra.tsv").write_text((root / "queries.train.tsv").read_text().replace("\t", "\tmore "))
+    with pytest.raises(BadInput, match=r"is a query of two parts of train\+extra"):
+        read_scored_parts(str(run), MsMarcoTsv(str(root)), "train+extra", 3)

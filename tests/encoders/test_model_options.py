@@ -11,6 +11,8 @@ import pytest
 import torch
 import transformers
 from families import FAMILIES, make_dense, make_folder, make_tokenizer
+from teacher_families import write_teacher
+from tokenizers.processors import TemplateProcessing
 
 from distill.encoders import weights as memory
 from distill.encoders.folder import load_encoder
@@ -85,12 +87,26 @@ def make_long_folder(folder: Path, positions: int) -> Path:
 def test_a_limit_of_32k_is_not_taken_unasked(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "distill")
     folder = str(make_long_folder(tmp_path / "model", 32_768))
-    assert load_encoder(folder, "lasttoken", True).settings.max_length == 8192
+    plain = {"pooling": "lasttoken", "normalize": True}
+    teacher = load_local_teacher(folder, "fp32", ModelOptions(**plain))
+    assert teacher.towers.query.settings.max_length == teacher.maker.max_length == 8192
     assert "texts are cut at 8,192 tokens: max_length sets another number" in caplog.text
     caplog.clear()
-    assert load_encoder(folder, "lasttoken", True, max_length=20_000).settings.max_length == 20_000
-    assert load_encoder(str(make_long_folder(tmp_path / "shorter", 8192)), "lasttoken", True).settings.max_length == 8192
+    assert load_maker(teacher.maker).fingerprint() == teacher.maker.fingerprint
+    assert load_local_teacher(folder, "fp32", ModelOptions(**plain, max_length=20_000)).towers.query.settings.max_length == 20_000
+    assert load_local_teacher(str(make_long_folder(tmp_path / "shorter", 8192)), "fp32", ModelOptions(**plain)).maker.max_length is None
+    whole = load_encoder(folder, **plain)  # what a store of before was made with
+    assert (
+        whole.settings.max_length == 32_768 and load_maker(Maker(folder, whole.fingerprint(), **plain)).query.settings.max_length == 32_768
+    )
     assert not caplog.text
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(tmp_path):
+    folder = str(make_folder(tmp_path / "model", "bert", prompts={"query": "find the small planet letter of the river ", "document": ""}))
+    assert load_encoder(folder, max_length=12).settings.max_length == 12
+    with pytest.raises(BadInput, match="the prompt of a query fills all 11 tokens: give more max_length, or a shorter prompt"):
+        load_encoder(folder, max_length=11)
 
 
 # dimensions
@@ -140,7 +156,7 @@ def test_only_a_layer_that_does_nothing_else_is_read_as_a_cut():
     for layer in (plain, scaled, biased):
         layer.weight.data = cut.weight.data.clone()
     scaled.weight.data[0, 0] = 1.001
-    assert isinstance(Truncate.from_dense(plain), Truncate)
+    assert isinstance(Truncate.from_dense(plain), Truncate) and str(Truncate.from_dense(plain)) == str(plain)  # fingerprints contain it
     assert Truncate.from_dense(scaled) is scaled and Truncate.from_dense(biased) is biased
 
 
@@ -189,6 +205,44 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(tmp_path, monk
             load_encoder(str(folder), weights=dtype)
 
 
+def test_only_the_files_of_the_model_are_counted(tmp_path):
+    """Some folders have a second copy of the weights, and an index names the files where there are several."""
+    folder = make_folder(tmp_path / "model", "bert")
+    count = count_weights(folder).total()
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    assert count_weights(folder).total() == count
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}})
+    )
+    assert count_weights(folder).total() == count
+
+
+def test_a_process_of_any_name_has_its_memory_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "PROCESS", tmp_path / "status")
+    (tmp_path / "status").write_text("Name:\tray::worker\nVmHWM:\t  2048 kB\n")
+    assert device.used_memory(torch.device("cpu")) == 2**21
+    (tmp_path / "status").write_text("Name:\tray::worker\n")
+    assert device.used_memory(torch.device("cpu")) is None
+
+
+def test_towers_of_two_formats_are_read_in_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "has_fast_bf16", lambda kind: True)
+    folders = [make_folder(tmp_path / str(seed), "bert", seed=seed) for seed in (0, 1)]
+    Towers(load_encoder(str(folders[0])), load_encoder(str(shorten(folders[1])), weights="bf16")).save_pretrained(tmp_path / "router")
+    teacher = load_local_teacher(str(tmp_path / "router"), "bf16", ModelOptions(weights="auto"))
+    assert {tower.backbone.dtype for tower in (teacher.towers.query, teacher.towers.document)} == {torch.float32}
+    assert load_maker(teacher.maker).fingerprint() == teacher.maker.fingerprint
+
+
+def test_a_store_goes_on_in_the_format_in_which_it_was_begun(source_root, tmp_path, monkeypatch):
+    folder, source = str(shorten(make_folder(tmp_path / "model", "bert"))), MsMarcoTsv(str(source_root))
+    monkeypatch.setattr(memory, "has_fast_bf16", lambda kind: True)
+    encode(folder, source, str(tmp_path / "store"), ["dev"], precision="bf16", weights="fp32")
+    assert encode(folder, source, str(tmp_path / "store"), precision="bf16").maker.weights is None
+    assert encode(folder, source, str(tmp_path / "other"), precision="bf16").maker.weights == "bf16"
+
+
 def test_memory_that_a_container_leaves(tmp_path, monkeypatch):
     free = device.free_memory(torch.device("cpu"))
     assert free > 10**8
@@ -197,6 +251,8 @@ def test_memory_that_a_container_leaves(tmp_path, monkeypatch):
     used.write_text("1000\n")
     monkeypatch.setattr(device, "CONTAINER_LIMITS", ((most, used),))
     assert device.free_memory(torch.device("cpu")) == 2000
+    (tmp_path / "memory.stat").write_text("anon 10\ninactive_file 500\n")  # pages of files, which a process can have
+    assert device.free_memory(torch.device("cpu")) == 2500
     most.write_text("max\n")
     assert device.free_memory(torch.device("cpu")) > 10**8
 
@@ -216,6 +272,7 @@ def test_long_and_short_texts_have_the_attention_that_is_fastest(tmp_path):
         vectors = encoder.encode(["old river " * words, "garden"], "query")
         assert encoder.backbone.config._attn_implementation == attention
         torch.testing.assert_close(vectors, plain.encode(["old river " * words, "garden"], "query"), atol=1e-5, rtol=0)
+        encoder.prepare_for(torch.device("cpu"))  # again: it forgets nothing
 
 
 @pytest.mark.slow
@@ -285,6 +342,32 @@ def test_texts_in_lower_case(tmp_path):
     np.testing.assert_allclose(encoder.encode_query(texts), encoder.encode_query([text.lower() for text in texts]), atol=1e-6)
     encoder.save_pretrained(tmp_path / "again")
     np.testing.assert_allclose(theirs(tmp_path / "again").encode(texts), encoder.encode_query(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["BERT", "RoBERTa", "XLM-RoBERTa", "MPNet", "T5 encoder", "Qwen2", "Llama", "ModernBERT"])
+def test_lower_case_is_kept_with_every_tokenizer(family, tmp_path):
+    """The classes of real folders make their normalizer anew, without what was put before it."""
+    folder = Path(write_teacher(tmp_path, family, "mean"))
+    rewrite(folder / "sentence_bert_config.json", do_lower_case=True)
+    encoder = load_encoder(str(folder))
+    vectors = encoder.encode_query(["HELLO World", "hello world"])
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+    encoder.save_pretrained(tmp_path / "again")
+    again = load_encoder(str(tmp_path / "again"))
+    assert again.fingerprint() == encoder.fingerprint()
+    np.testing.assert_array_equal(again.encode_query(["HELLO World", "hello world"]), vectors)
+    np.testing.assert_allclose(theirs(tmp_path / "again").encode(["HELLO World", "hello world"]), vectors, atol=1e-5)
+
+
+def test_texts_without_tokens_beside_the_prompt(tmp_path):
+    """Their maximum is 0, not infinite; and a prompt that is no token marks none."""
+    folder = make_folder(tmp_path / "model", "bert", pooling="max", head=(), prompts={"query": "find ", "document": " "})
+    rewrite(folder / "1_Pooling" / "config.json", include_prompt=False)
+    encoder = load_encoder(str(folder), normalize=False)
+    vectors = encoder(encoder.pad([[~2, ~30], [~2, 31]]))
+    assert vectors[0].tolist() == [0.0] * 16 and bool(vectors.isfinite().all())
+    encoder.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    assert min(encoder.token_ids(["river"], "document")[0]) >= 0
 
 
 # a store keeps them

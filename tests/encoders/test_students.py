@@ -17,6 +17,7 @@ from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, T
 from distill.files.configs import from_config, to_config
 from distill.files.progress import log
 from distill.records import BadInput
+from distill.training.run_folder import first_difference
 
 TEXTS = ["what is the best river", "garden", " ".join(["small planet letter"] * 3)]
 STACKS = {
@@ -326,3 +327,22 @@ def test_layers_of_a_backbone_are_kept_too(tmp_path):
         StudentFromBackbone(str(folder), "linear", keep_layers="all")
     with pytest.raises(BadInput, match=r"layers: 5: the model has 4: keep from 1 to 4 of them"):
         StudentFromBackbone(str(folder), "linear", keep_layers=5).make_student(teacher)
+
+
+def test_a_prompt_that_was_dropped_unasked_is_told(tmp_path):
+    """A run of a release whose students read it must not go on without it."""
+    folder = make_folder(tmp_path / "teacher", "bert", prompts={"query": LONG, "document": ""})
+    dropped = {}
+    for prompt in (None, "none", "teacher"):
+        spec = StudentFromTeacher([0, 3])
+        spec.make_student(make_space(folder), prompt)
+        dropped[prompt] = spec.dropped_prompt
+    assert dropped == {None: LONG, "none": "", "teacher": ""}
+    assert first_difference({"vectors": {}}, {"vectors": {}, "dropped_prompt": {"query": LONG}}) is not None
+    assert first_difference({"model": {}}, {"model": {"student_prompt": "teacher"}}) is None
+
+
+def test_a_prompt_of_a_teacher_that_is_not_here(tmp_path):
+    backbone = make_folder(tmp_path / "backbone", "mpnet")
+    space = TeacherSpace(Maker("ada at http://a/v1", "1f", "server", prompts={"query": "query: "}), 16, True)
+    assert StudentFromBackbone(str(backbone)).make_student(space, "teacher").settings.prompts["query"] == "query: "

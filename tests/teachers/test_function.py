@@ -13,12 +13,13 @@ from conftest import make_teacher
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.students import StudentFromTeacher
+from distill.files.progress import log
 from distill.losses import QueryMatching, ScoreDistillation
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.run import train
 from distill.teachers.encode import encode
-from distill.teachers.function import FunctionTeacher, text_functions
+from distill.teachers.function import FunctionTeacher, PairFunctionTeacher, text_functions
 from distill.texts.sources import MsMarcoTsv
 from distill.vectors import store_writer
 from distill.vectors.store import TeacherStore, VectorStore
@@ -222,3 +223,12 @@ def test_a_function_of_pairs_scores_candidates_and_teaches(source_root, store_fo
 def test_what_is_no_score_a_pair_is_refused(function, words, source_root, store_folder, tmp_path):
     with pytest.raises(BadInput, match=words):
         encode(function, MsMarcoTsv(str(source_root)), str(tmp_path / "pairs"), ["train"], candidates=str(store_folder), name="mine")
+
+
+def test_scores_that_a_store_cannot_tell_apart_are_warned_of(caplog, monkeypatch):
+    monkeypatch.setattr(log, "propagate", True)
+    teacher = PairFunctionTeacher(lambda pairs: [float(len(document)) + 20_000 for _, document in pairs], "large")
+    teacher.embed([("a", "one"), ("b", "two four")], "query", print)
+    assert not caplog.text
+    teacher.embed([("a", "one"), ("a", "four")], "query", print)
+    assert "large: scores of one query that differ by less than float16 tells are stored as equal" in caplog.text

@@ -249,3 +249,29 @@ def test_texts_that_are_elsewhere_are_not_missed_by_encode(files, documents, tmp
     source = ["--source", "MsMarcoTsv", "--source.root", bare]
     assert distill("encode", "--teacher", files.teacher, *source, "--splits", "[dev]", "--out", tmp_path / "store") == 0
     assert list(TeacherStore(tmp_path / "store").query_sets()) == ["dev"]
+
+
+def test_a_part_of_the_rows_out_of_order_is_refused(files, documents, tmp_path, capsys):
+    """Also where it is so small that the rest agrees; a vector that is of no text here is warned of."""
+    vectors, ids = documents
+    swapped = vectors.copy()
+    swapped[:4] = np.roll(vectors[:4], 1, axis=0)
+    assert "4 of 60 sampled vectors belong to other texts" in refused(capsys, files.imported(tmp_path / "no", files.write(swapped, ids)))
+    assert not (tmp_path / "no").exists()
+    noisy = vectors.copy()
+    noise = np.random.default_rng(0).standard_normal(vectors.shape[1])
+    noisy[0] = noise / np.linalg.norm(noise)
+    assert files.imported(tmp_path / "store", files.write(noisy, ids)) == 0
+    assert "warning" in (said := capsys.readouterr().out) and "98% of 60 sampled documents" in said and "texts that have changed" in said
+
+
+def test_queries_that_nobody_compared_are_not_taken_for_the_teachers(files, documents, train_queries, store_folder, tmp_path, capsys):
+    """`import` without a teacher into a store that a model made: `encode` does not believe it."""
+    out = tmp_path / "store"
+    shutil.copytree(store_folder, out)
+    shutil.rmtree(out / "queries-train")
+    given = files.write(train_queries[0][::-1].copy(), train_queries[1], "train")
+    assert distill("import", *given, "--queries", "train", "--out", out) == 0
+    capsys.readouterr()
+    printed = refused(capsys, distill("encode", "--teacher", files.teacher, *files.texts, "--splits", "[train]", "--out", out))
+    assert "imported as vectors that nobody compared with" in printed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from distill.losses import DocumentMatching, Loss, OneHot, QueryMatching, ScoreD
 from distill.metrics.trec_runs import read_trec
 from distill.modules.student import StudentModule
 from distill.records import BadInput
+from distill.teachers.encode import encode
 from distill.teachers.ensemble import EnsembleSettings
 from distill.texts.sources import MsMarcoTsv
 from distill.vectors.store import VectorStore
@@ -375,3 +377,15 @@ def test_two_ranks_equal_one(kind, source_root, store_folder, tmp_path):
         assert theirs["dev/cosine"] == pytest.approx(ours["dev/cosine"], abs=1e-5)
         assert theirs["dev/recall@100"] == pytest.approx(ours["dev/recall@100"], abs=1e-6)
         assert theirs["dev/mrr@10"] == pytest.approx(ours["dev/mrr@10"], abs=0.02)  # 12 queries; neighbours may change places
+
+
+def test_a_copy_of_a_teacher_of_16_bits_is_trained_in_fp32(source_root, teacher_folder, tmp_path):
+    folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    load_encoder(str(folder)).backbone.bfloat16().save_pretrained(folder)
+    source = MsMarcoTsv(str(source_root))
+    encode(str(folder), source, str(tmp_path / "store"), precision="bf16", weights="bf16")
+    data = RetrievalData(source, str(tmp_path / "store"), candidates=2)
+    data.setup("fit")
+    module = StudentModule(StudentFromTeacher(2), {"d": DocumentMatching()}, documents="teacher")
+    module.prepare(data)
+    assert {tower.backbone.dtype for tower in module.towers} == {torch.float32}
