@@ -8,7 +8,7 @@ from pathlib import Path
 from teacher_families import FAMILIES
 
 PAGE = Path(__file__).parents[1] / "docs" / "which-teachers.md"
-COLUMNS = ["family", "teachers of it", "tokenizer", "padding", "poolings", "its own code", "a student of its layers", "ONNX"]
+COLUMNS = ["family", "teachers of it", "tokenizer", "padding", "a student of its layers", "ONNX"]
 WRITES = os.environ.get("WRITE_TABLE") == "1"
 FIX = "WRITE_TABLE=1 pytest tests/encoders/test_teacher_families.py tests/export/test_family_graphs.py writes it"
 

@@ -73,14 +73,12 @@ def test_vectors_are_those_of_sentence_transformers(family, tmp_path):
     sides = [judge_side(folder, side, family == OWN_CODE) for side, folder in folders.items()]
     assert [words for words, _ in sides] == ["right", "left is refused" if family in COUNTS_FROM_PADDING else "left"]
     assert sides[0][1] == len(POOLINGS) and sides[1][1] in (0, len(POOLINGS))
-    code = "no"
     if family == OWN_CODE:
-        code = "with `--trust_remote_code`"
         with pytest.raises(BadInput, match="auto_map names code"):
             load_encoder(folders["right"])
     named = read_json(Path(folders["right"], "tokenizer_config.json"), "tokenizer")["tokenizer_class"]
     padding = ", ".join(words for words, _ in sides)
-    check_cells(family, tokenizer=f"`{named}`", padding=padding, poolings=f"all {len(MODES)}, joined", its_own_code=code)
+    check_cells(family, tokenizer=f"`{named}`", padding=padding)
 
 
 @pytest.mark.filterwarnings("ignore")
