@@ -40,7 +40,7 @@ def load_encoder(
         trust_remote_code: whether Python code that the folder brings with it (auto_map) may run.
         max_length: tokens at which texts are cut, special tokens included; by default as the folder has it.
         dimensions: numbers to keep of each vector, the first ones; they are scaled to length 1 again where the folder does so.
-        weights: fp32; bf16, in half the memory; or auto, which is bf16 where the folder holds 16-bit weights.
+        weights: fp32; bf16, in half the memory; or auto, which is bf16 where the folder's have 16 bits and the device multiplies it.
 
     Raises BadInput when `name` is neither a folder nor a reachable hub repository, where the folder cannot be read, and where its weights
     do not fit into memory.

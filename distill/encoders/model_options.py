@@ -22,7 +22,7 @@ class ModelOptions:
         prompts: of queries and documents, in place of the folder's own.
         max_length: most tokens of a text, special tokens included.
         dimensions: numbers that are kept of each vector, the first ones; they are scaled to length 1 again where the folder does so.
-        weights: fp32; bf16, in half the memory; or auto, which is bf16 where the folder holds 16-bit weights.
+        weights: fp32; bf16, in half the memory; or auto, which is bf16 where the folder's have 16 bits and the device multiplies it.
         trust_remote_code: whether Python code that the folder brings with it may run.
     """
 

@@ -54,7 +54,7 @@ def mark_prompts(token_ids: list[list[int]], tokenizer: PreTrainedTokenizerFast,
     if not prompt:
         return token_ids
     alone = truncated_ids(tokenizer, [prompt], settings.max_length)[0]
-    count = len(alone) - (alone[-1:] != [] and alone[-1] in tokenizer.all_special_ids)
+    count = len(alone) - (bool(alone) and alone[-1] in tokenizer.all_special_ids)
     return [[~id_ for id_ in row[:count]] + row[count:] for row in token_ids]
 
 

@@ -29,10 +29,8 @@ def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
             origin = maker.describe_origin()
             raise BadInput(f"{store.folder}: its vectors {origin}, their model is not here to embed queries: name it as --teacher")
         teacher = maker.name
-        own = maker.options
-        options = replace(options, pooling=own.pooling, normalize=own.normalize, prompts=own.prompts)
-        options = replace(options, max_length=own.max_length, dimensions=own.dimensions, weights=own.weights)
-        options = replace(options, precision=maker.precision or "auto" if own.weights == "bf16" else "auto")
+        own = replace(maker.options, trust_remote_code=request.trust_remote_code)
+        options = replace(options, precision="bf16" if own.weights == "bf16" else "auto", **vars(own))
     if isinstance(teacher, Path):
         teacher = str(teacher)
     if not isinstance(teacher, str):

@@ -16,21 +16,15 @@ from product_servers import OpenAi
 
 import distill
 from distill.records import BadInput
-from distill.teachers import endpoint, http_client, server
+from distill.teachers import endpoint, server
 from distill.teachers.server import ServerTeacher
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
 from distill.vectors import store_writer
 from distill.vectors.store import VectorStore
 
+pytestmark = pytest.mark.usefixtures("short_waits")
 TEXTS = [f"text number {number}" for number in range(200)]
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(http_client, "SECONDS_BETWEEN_LOOKS", 0.02)
-    monkeypatch.delenv(endpoint.KEY, raising=False)
 
 
 def embed(teacher: ServerTeacher, texts: list[str]) -> np.ndarray:

@@ -15,20 +15,14 @@ from product_servers import Cohere, OldTei, Ollama, OpenAi, Product, Tei, Voyage
 
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
-from distill.teachers import endpoint, http_client
+from distill.teachers import endpoint
 from distill.teachers.options import TeacherOptions, check_options
 from distill.teachers.server import ServerTeacher
 from distill.teachers.server_interfaces import OPENAI, find_interface
 from distill.vectors.store import VectorStore
 
+pytestmark = pytest.mark.usefixtures("short_waits")
 TEXTS = [f"text number {number}" for number in range(70)]
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(http_client, "SECONDS_BETWEEN_LOOKS", 0.02)
-    monkeypatch.delenv(endpoint.KEY, raising=False)
 
 
 def serve(product: type[Product], trouble: Any = lambda handler, number: False) -> Any:
