@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from distill.modules.student import StudentModule
     from distill.records import BadInput, Batch, Encoded
     from distill.run import Run, train
+    from distill.shrinking.comparison import Frontier
+    from distill.shrinking.frontier import frontier
+    from distill.shrinking.options import ShrinkOptions
     from distill.shrinking.shrink import shrink
     from distill.teachers.encode import encode
     from distill.teachers.import_vectors import import_vectors
@@ -76,6 +79,9 @@ NAMES = {
     "modules.student": ["StudentModule"],
     "records": ["BadInput", "Batch", "Encoded"],
     "run": ["Run", "train"],
+    "shrinking.comparison": ["Frontier"],
+    "shrinking.frontier": ["frontier"],
+    "shrinking.options": ["ShrinkOptions"],
     "shrinking.shrink": ["shrink"],
     "teachers.encode": ["encode"],
     "teachers.import_vectors": ["import_vectors"],

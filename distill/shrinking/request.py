@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Final, Literal
 
 from distill.files.atomic import read_json, write_json
 from distill.files.configs import to_config
@@ -18,6 +16,7 @@ from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.files.locks import lock_folder
 from distill.records import BadInput
 from distill.shrinking.general import CORPUS_FILES, read_general
+from distill.shrinking.options import ShrinkOptions
 from distill.texts.sources import open_source
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
@@ -25,6 +24,7 @@ from distill.training.run_folder import JOB, first_difference
 from distill.vectors.index import Index
 from distill.vectors.store import TeacherStore
 
+AUTO: Final = "auto"  # the size of a student that is chosen among several
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
 LOCKED = ".job"  # folder whose lock a running job has; training has that of the job's folder
 # files of a folder of texts whose content is part of what was asked for; that of the documents is compared with their vectors
@@ -32,29 +32,16 @@ SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
 
 
 @dataclass(frozen=True)
-class Request:
-    """The arguments of `shrink`, which explains each of them."""
+class Request(ShrinkOptions):
+    """The arguments of `shrink`, checked."""
 
     teacher: Any = None
     queries: Any = None
     documents: Any = None
     judgments: str | None = None
     out: Path = Path("runs/shrunk")
-    size: int | None = None
+    size: int | Literal["auto"] | None = None
     minutes: float = 10.0
-    vectors: str | np.ndarray | Index | None = None
-    ids: str | None = None
-    fields: dict[str, str] | str = field(default_factory=dict)
-    text_field: str | None = None
-    id_field: str | None = None
-    source: TextSource | None = None
-    model: str | None = None
-    backbone: str | None = None
-    continue_from: str | None = None
-    trust: bool = False
-    trust_remote_code: bool = False
-    keep_own_documents: bool = False
-    general: Any = None
 
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:
@@ -70,9 +57,10 @@ class Request:
             refuse_other_kinds("documents", self.documents)
         if not 0 < self.minutes < float("inf"):
             raise BadInput(f"minutes: {self.minutes}: minutes of training, above 0")
-        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
-            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more")
-        if self.size is not None and self.backbone:
+        is_count = isinstance(self.size, int) and not isinstance(self.size, bool) and self.size >= 1
+        if self.size not in (None, AUTO) and not is_count:
+            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more, or {AUTO}")
+        if is_count and self.backbone:
             raise BadInput("size: a number of the teacher's layers, but the student begins from --backbone as it is: leave one out")
         if self.source is not None and self.documents is not None:
             raise BadInput("source: has documents of its own: leave --documents out")
@@ -109,8 +97,8 @@ class Request:
     @property
     def field_names(self) -> dict[str, str]:
         """The fields of the documents' file by what they hold, e.g. {"text": "body"}."""
-        if isinstance(self.fields, dict):
-            return self.fields
+        if isinstance(self.fields, dict | None):
+            return self.fields or {}
         pairs = [part.partition("=") for part in self.fields.split(",")]
         if not all(name and field for name, _, field in pairs):
             raise BadInput(f"fields: {self.fields!r}: say which field is what, e.g. id=article_id,title=headline,text=body")

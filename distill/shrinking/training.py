@@ -37,7 +37,7 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
         if teacher.towers.query.runs_remote_code:
             fix = "name a small encoder to begin from as --backbone"
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, which a student does not: {fix}")
-        size = request.size or DEFAULT_LAYERS
+        size = request.size if isinstance(request.size, int) else DEFAULT_LAYERS
         backbone = teacher.towers.query.backbone
         depth = backbone.config.num_hidden_layers
         if size > depth:

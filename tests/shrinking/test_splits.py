@@ -11,7 +11,7 @@ from shrink_world import make_texts
 
 from distill.records import BadInput
 from distill.shrinking.request import Request
-from distill.shrinking.shrink import refuse_odd_ids
+from distill.shrinking.steps import refuse_odd_ids
 from distill.shrinking.texts import JobTexts, prepare_texts
 from distill.texts.sources import Beir
 from distill.training.run_folder import first_difference

@@ -1,0 +1,145 @@
+"""The students of a ladder side by side, and the one to deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from distill.evaluation.fields import OVERLAP, STUDENT, TEACHER
+from distill.evaluation.results import COLUMNS
+from distill.files.atomic import write_json
+from distill.metrics.retention import Interval
+from distill.run import Run
+from distill.shrinking.ladder import BYTES, Cost, Limits
+
+SUMMARY = "frontier.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A student of the ladder, trained and measured.
+
+    Args:
+        name: such as `2 layers`.
+        run: its run folder.
+        kept: of the teacher's main metric, with its 95% interval.
+        overlap: overlap@10 with the teacher on held-out queries.
+        cost: as its evaluation measured it.
+    """
+
+    name: str
+    run: Path
+    kept: Interval
+    overlap: float
+    cost: Cost
+
+    def describe(self, metric: str) -> str:
+        """What it keeps and costs, in half a sentence."""
+        kept, cost = format_interval(self.kept), self.cost
+        return f"keeps {kept} of {metric} at {cost.milliseconds:.2f} ms a query and {cost.megabytes:.0f} MB"
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The students of a ladder, and the one to deploy; its `repr` is a table and a sentence.
+
+    Args:
+        path: folder of the runs, of frontier.json and of the report.
+        entries: the students, the fastest first.
+        teacher: the teacher's cost; None where its model is not here.
+        metric: what `kept` is about, e.g. nDCG@10.
+        recommended: the student to deploy.
+        reason: the recommendation in a sentence.
+    """
+
+    path: Path
+    entries: list[Entry]
+    teacher: Cost | None
+    metric: str
+    recommended: Entry
+    reason: str
+
+    @property
+    def run(self) -> Run:
+        """The run of the student to deploy."""
+        return Run(self.recommended.run)
+
+    def __repr__(self) -> str:
+        headings = ["", f"kept of {self.metric}", "overlap@10", "ms a query", "MB"]
+        rows = [format_row(entry.name, format_interval(entry.kept), f"{entry.overlap:.3f}", entry.cost) for entry in self.entries]
+        if self.teacher is not None:
+            rows.append(format_row(TEACHER, "100%", "1", self.teacher))
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [headings, *rows]]
+        return "\n".join([*lines, self.reason])
+
+
+def compare(folder: Path, runs: dict[str, Run], limits: Limits) -> Frontier:
+    """Puts the students side by side and chooses one."""
+    entries = []
+    for name, run in runs.items():
+        cost = read_cost(run.results.systems[STUDENT])
+        assert cost is not None, "students are models"
+        entries.append(Entry(name, run.path, run.results.main_retention, run.results.agreement[OVERLAP], cost))
+    entries.sort(key=lambda entry: entry.cost.milliseconds)
+    results = Run(entries[0].run).results
+    metric = COLUMNS[results.main_metric][0] if results.main_metric in COLUMNS else results.main_metric
+    recommended, reason = recommend(entries, limits, metric)
+    return Frontier(folder, entries, read_cost(results.systems[TEACHER]), metric, recommended, reason)
+
+
+def read_cost(system: dict[str, float]) -> Cost | None:
+    """Reads what a system costs from its fields of results.json; None where its model is not here."""
+    if "query_latency_ms_p50" not in system:
+        return None
+    return Cost(system["query_latency_ms_p50"], system["params"] * BYTES / 1e6)
+
+
+def recommend(entries: Sequence[Entry], limits: Limits, metric: str) -> tuple[Entry, str]:
+    """Chooses the student to deploy: the fastest that surely keeps enough, else the one that keeps most.
+
+    Args:
+        entries: the students, the fastest first.
+        limits: what is asked for. A student that was measured just within them before its training may be just beyond them now.
+        metric: what is kept.
+
+    Returns:
+        The student, and the reason in a sentence.
+    """
+    within = [entry for entry in entries if limits.allow(entry.cost)] or list(entries)
+    enough = [entry for entry in within if entry.kept.low >= limits.at_least]
+    share = f"{limits.at_least:.0%}"
+    if enough:
+        chosen = enough[0]
+        return chosen, f"take {chosen.name}, the fastest that surely keeps {share}: it {chosen.describe(metric)}"
+    chosen = max(within, key=lambda entry: entry.kept.value)
+    why = f"none surely keeps {share}: more queries of your users, or more --minutes, help"
+    return chosen, f"take {chosen.name}, which keeps most: it {chosen.describe(metric)}; {why}"
+
+
+def save(outcome: Frontier) -> None:
+    """Writes frontier.json."""
+    entries = [{**asdict(entry), "run": str(entry.run.relative_to(outcome.path))} for entry in outcome.entries]
+    values = {
+        "metric": outcome.metric,
+        "students": entries,
+        "teacher": outcome.teacher and asdict(outcome.teacher),
+        "recommended": outcome.recommended.name,
+        "reason": outcome.reason,
+    }
+    write_json(outcome.path / SUMMARY, values)
+
+
+def format_interval(kept: Interval) -> str:
+    """Formats a share with its interval.
+
+    >>> format_interval(Interval(0.981, 0.969, 0.994))
+    '98.1% [96.9, 99.4]'
+    """
+    return f"{kept.value:.1%} [{100 * kept.low:.1f}, {100 * kept.high:.1f}]"
+
+
+def format_row(name: str, kept: str, overlap: str, cost: Cost) -> list[str]:
+    """The cells of a row of the table."""
+    return [name, kept, overlap, f"{cost.milliseconds:.2f}", f"{cost.megabytes:.0f}"]

@@ -1,0 +1,155 @@
+"""frontier: students of several sizes for one teacher, side by side, and the one to deploy."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from commands import distill as run_verb
+from forks import run_python, start_python
+from shrink_world import MINUTES, make_texts
+
+import distill
+from distill.metrics.retention import Interval
+from distill.records import BadInput
+from distill.shrinking.comparison import Entry, recommend
+from distill.shrinking.ladder import Cost, Limits, list_candidates
+from distill.shrinking.request import Job, Request
+from distill.shrinking.vectors import open_job_teacher
+
+
+def make_entry(name: str, low: float, milliseconds: float, megabytes: float = 50.0) -> Entry:
+    return Entry(name, Path(name), Interval(low + 0.01, low, low + 0.02), 0.7, Cost(milliseconds, megabytes))
+
+
+ENTRIES = [make_entry("1 layer", 0.95, 2.0), make_entry("2 layers", 0.972, 4.0), make_entry("3 layers", 0.98, 6.0)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "at_least", "name"),
+    [
+        ((None, None), 0.97, "2 layers"),  # the fastest whose interval lies above
+        ((None, None), 0.90, "1 layer"),
+        ((None, None), 0.99, "3 layers"),  # none does: the one that keeps most
+        ((5.0, None), 0.99, "2 layers"),  # of those within the limits
+        ((1.0, None), 0.97, "2 layers"),  # all were within them before they were trained
+    ],
+)
+def test_the_fastest_student_that_surely_keeps_enough_is_recommended(limits, at_least, name):
+    chosen, reason = recommend(ENTRIES, Limits(*limits, at_least), "nDCG@10")
+    assert chosen.name == name
+    assert reason.startswith(f"take {name}") and f"{chosen.kept.value:.1%} [" in reason
+    assert ("none surely keeps" in reason) == (at_least == 0.99)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory, teacher_folder, source_root) -> distill.Frontier:
+    out = tmp_path_factory.mktemp("frontier") / "out"
+    return distill.frontier(str(teacher_folder), documents=str(source_root), out=str(out), minutes=MINUTES)
+
+
+def test_a_ladder_is_trained_and_measured(outcome):
+    names = [entry.name for entry in outcome.entries]
+    assert set(names) <= {"1 layer", "2 layers", "3 layers"} and outcome.recommended.name in names
+    assert [entry.cost.milliseconds for entry in outcome.entries] == sorted(entry.cost.milliseconds for entry in outcome.entries)
+    for entry in outcome.entries:
+        measured = distill.Run(entry.run).results
+        assert entry.kept == measured.retention["ndcg@10"] and entry.overlap == measured.agreement["overlap@10"]
+        assert entry.cost.megabytes == measured.systems["student"]["params"] * 4 / 1e6
+    assert outcome.metric == "nDCG@10"
+    assert outcome.run.student.encode_query("what is the river").shape == (outcome.run.student.width,)
+
+
+def test_the_report_and_the_record_hold_every_student(outcome):
+    page = (outcome.path / "report.html").read_text()
+    record = json.loads((outcome.path / "frontier.json").read_text())
+    assert [student["name"] for student in record["students"]] == [entry.name for entry in outcome.entries]
+    assert record["recommended"] == outcome.recommended.name and (outcome.path / record["students"][0]["run"]).is_dir()
+    assert all(entry.run.name in page for entry in outcome.entries)
+    lines = repr(outcome).splitlines()
+    assert lines[0].split()[:2] == ["kept", "of"] and lines[-2].split()[0] == "teacher" and lines[-1] == outcome.reason
+
+
+def test_the_last_round_goes_on_from_the_first(outcome):
+    for entry in outcome.entries:
+        settings = distill.Run(entry.run).folder.settings()
+        assert settings["model"]["start_from"] == str(outcome.path / "students" / "first" / entry.run.name)
+        first = distill.Run(settings["model"]["start_from"])
+        assert distill.Run(entry.run).history["train/loss"].values[0] < first.history["train/loss"].values[0]
+
+
+def test_the_same_call_again_is_done_at_once(outcome, teacher_folder, source_root):
+    before = {path: path.stat().st_mtime_ns for path in outcome.path.rglob("*.safetensors")}
+    again = distill.frontier(str(teacher_folder), documents=str(source_root), out=str(outcome.path), minutes=MINUTES, at_least=0.1)
+    assert [entry.name for entry in again.entries] == [entry.name for entry in outcome.entries]
+    assert again.recommended.name == again.entries[0].name  # other limits choose another of the same students
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+
+
+def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
+    request = Request(str(teacher_folder), queries=make_texts(50, 9, seed=1), backbone=str(teacher_folder))
+    candidates = list_candidates(request, open_job_teacher(request))
+    assert [candidate.name for candidate in candidates] == ["1 layer", "2 layers", "3 layers", "4 layers"]
+    assert [candidate.spec.keep_layers for candidate in candidates] == [1, 2, 3, 4]
+
+
+def test_limits_that_no_student_meets_are_refused_before_any_is_trained(tmp_path, teacher_folder):
+    queries = make_texts(100, 9, seed=1)
+    with pytest.raises(BadInput, match=r"max_ms, max_mb: no student is within both: the fastest takes \d+\.\d\d ms"):
+        distill.frontier(str(teacher_folder), queries, out=str(tmp_path / "out"), minutes=MINUTES, max_ms=1e-4)
+    assert not (tmp_path / "out" / "students").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "fault"),
+    [("max_ms", 0, "max_ms: 0: must be above 0"), ("max_mb", -1, "max_mb: -1"), ("at_least", 1.5, "at_least: 1.5: a share")],
+)
+def test_odd_limits_are_refused(tmp_path, teacher_folder, option, value, fault):
+    with pytest.raises(BadInput, match=fault):
+        distill.frontier(str(teacher_folder), make_texts(20, 9, seed=1), out=str(tmp_path / "out"), **{option: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_shrink_is_no_frontier(tmp_path, teacher_folder, capsys):
+    (tmp_path / "q.txt").write_text("\n".join(make_texts(100, 9, seed=1)))
+    with Job(tmp_path / "run").claim(Request(str(teacher_folder), str(tmp_path / "q.txt"), size=2).describe()):
+        pass
+    assert run_verb("frontier", "--teacher", teacher_folder, "--queries", tmp_path / "q.txt", "--out", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("distill frontier: ") and "made from other inputs: size was" in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_with_what_was_done(tmp_path, teacher_folder):
+    (tmp_path / "q.txt").write_text("\n".join(make_texts(120, 9, seed=1)))
+    out, given = tmp_path / "out", {"teacher": teacher_folder, "queries": tmp_path / "q.txt", "minutes": 60}
+    command = ["-m", "distill", "frontier", "--out", str(out)]
+    command += [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    first_student = out / "students" / "first" / "1-layer" / "student" / "model.safetensors"
+    job = start_python(command, tmp_path / "log")
+    while not first_student.exists() and job.exitcode is None:
+        time.sleep(0.05)
+    job.kill()
+    job.join()
+    decided, trained = json.loads((out / "shrink.json").read_text())["decisions"], first_student.stat().st_mtime_ns
+    ended = run_python(command)
+    assert ended.returncode == 0, ended.stderr
+    assert first_student.stat().st_mtime_ns == trained
+    at_the_end = json.loads((out / "shrink.json").read_text())["decisions"]
+    assert at_the_end["costs"] == decided["costs"]
+    assert all(at_the_end["lengths"][name] == length for name, length in decided["lengths"].items())
+    assert "take " in ended.stdout and "load_encoder(" in ended.stdout
+
+
+def test_size_auto_of_shrink_is_the_recommended_student_which_the_next_month_continues(tmp_path, teacher_folder):
+    documents = make_texts(20, 25, seed=2)
+    run = distill.shrink(
+        str(teacher_folder), make_texts(150, 9, seed=1), documents, out=str(tmp_path / "june"), size="auto", minutes=MINUTES
+    )
+    record = json.loads((tmp_path / "june" / "frontier.json").read_text())
+    assert run.path.relative_to(tmp_path / "june") == Path(next(s["run"] for s in record["students"] if s["name"] == record["recommended"]))
+    assert (run.path / "report.html").exists() and (run.path / "export" / "student").exists()
+    july = distill.shrink(queries=make_texts(100, 15, seed=11), continue_from=str(run.path), out=str(tmp_path / "july"), minutes=MINUTES)
+    assert july.student.backbone.config.num_hidden_layers == run.student.backbone.config.num_hidden_layers
