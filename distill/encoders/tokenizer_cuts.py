@@ -46,7 +46,7 @@ class TokenizerParts:
             enumerate(piece for piece, _ in vocabulary) if self.kind == "Unigram" else ((id_, token) for token, id_ in vocabulary.items())
         )
         self.base: dict[int, str] = dict(pieces)  # tokens of the model by id, without those that were added behind it
-        self.merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in self.model.get("merges", [])]
+        self.merges: list[tuple[str, str]] = [(left, right) for left, right in self.model.get("merges", [])]
 
     @property
     def ids(self) -> list[int]:
