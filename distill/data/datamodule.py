@@ -12,7 +12,8 @@ from distill.data.checks import check_numbers
 from distill.data.dev_suite import open_dev_suite
 from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
-from distill.data.training_queries import ScoredCandidates, read_scored_parts, select_training_queries
+from distill.data.token_counts import count_tokens
+from distill.data.training_queries import read_given_candidates, select_training_queries
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.files.fingerprints import fingerprint
@@ -24,7 +25,6 @@ from distill.teachers.candidates import put_positive_first
 from distill.teachers.open_stored import (
     DOCUMENTS,
     QuerySet,
-    lists_candidates,
     load_or_search_top,
     open_evaluation_queries,
     open_further_teacher,
@@ -107,7 +107,8 @@ class RetrievalData(SplitDataModule):
         if DOCUMENTS in self.query_files:
             refuse_unlike_roles(self.store.maker)
         self.dev_collections = open_dev_suite(self.dev_suite, self.store)
-        self.scored_candidates = self._read_scored_candidates()
+        given = (self.given_teachers, self.source, self.train_split, self.candidates, self.query_files)
+        self.scored_candidates = read_given_candidates(*given)
         parts, scored = self.train_parts(), self.scored_candidates
         abroad = [collection.queries for collection in self.dev_collections]
         self.training_queries = select_training_queries(self.source, parts, self.query_files, scored, self.candidates, abroad)
@@ -176,6 +177,11 @@ class RetrievalData(SplitDataModule):
         """Reads the documents in `rows` [n] of the store, as `Batch.document_rows` has them."""
         return self.source.documents().read(text_rows(self.store.documents, self.source, np.asarray(rows)))
 
+    def count_tokens(self, encoder: Encoder) -> np.ndarray:
+        """Counts [V] how often each token of an encoder occurs in training queries and documents, as `token_counts` has it."""
+        queries = [texts for texts, _ in self.train_sets if texts.name != DOCUMENTS]
+        return count_tokens(encoder, queries, self.source.documents() if self.source.has_documents() else None)
+
     def vector_fingerprints(self) -> dict[str, str]:
         """Returns the fingerprints of all teachers, of every store that a training reads, and of the judgments."""
         stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
@@ -224,15 +230,6 @@ class RetrievalData(SplitDataModule):
         if is_leader():
             check_documents(store.documents, self.source)
         return store
-
-    def _read_scored_candidates(self) -> ScoredCandidates:
-        """Reads the candidates of the first store of pairs or run file; without one the result is empty."""
-        folder = next(filter(lists_candidates, self.given_teachers.values()), None)
-        if folder is None:
-            return {}
-        if not self.candidates or self.query_files:
-            raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
-        return read_scored_parts(str(folder), self.source, self.train_split, self.candidates)
 
     def _add_fresh_queries(self) -> FreshQueries | None:
         """Appends the generated queries, which are new in every epoch, to the queries with stored vectors."""

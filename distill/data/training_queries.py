@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from distill.files.progress import log
 from distill.files.ranks import is_leader
 from distill.records import BadInput
 from distill.teachers.candidates import open_pair_stores, read_scored_candidates
-from distill.teachers.open_stored import DOCUMENTS, QuerySet
+from distill.teachers.open_stored import DOCUMENTS, QuerySet, lists_candidates
 from distill.teachers.run_scores import is_run, read_run_candidates
 from distill.texts.ids import Ids
 from distill.texts.own_documents import find_own_documents
@@ -170,6 +171,18 @@ def read_scored_parts(folder: str, source: TextSource, split: str, candidates: i
         return {part: read_run_candidates(folder, source, part, candidates) for part in split.split("+")}
     parts, stores = split.split("+"), open_pair_stores(folder, source, split)
     return {part: read_scored_candidates(store, candidates, source, part) for part, store in zip(parts, stores, strict=True)}
+
+
+def read_given_candidates(
+    teachers: Mapping[str, Any], source: TextSource, split: str, candidates: int, files: Sequence[str]
+) -> ScoredCandidates:
+    """Reads the candidates of the first store of pairs or run file among the further teachers; without one the result is empty."""
+    folder = next(filter(lists_candidates, teachers.values()), None)
+    if folder is None:
+        return {}
+    if not candidates or files:
+        raise BadInput(f"data.teachers: {folder} has read candidates of the train split: set data.candidates, leave data.queries out")
+    return read_scored_parts(str(folder), source, split, candidates)
 
 
 def keep_scored_queries(texts: Texts, part: str, scored: dict[str, list[str]], candidates: int) -> Texts:

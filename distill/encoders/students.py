@@ -18,6 +18,7 @@ from distill.encoders.modules import Dense, Normalize, Transformer
 from distill.encoders.pooling import Pooling, PoolingMode
 from distill.encoders.towers import load_maker
 from distill.encoders.transformer_folder import first_line, new_backbone
+from distill.encoders.vocabulary import TokenCounter, VocabularySize, check_vocabulary, prune_by_texts
 from distill.files.configs import Configurable
 from distill.files.progress import log
 from distill.records import BadInput, one_line
@@ -53,19 +54,25 @@ class StudentSpec(Configurable):
     """How to make the student; one subclass for each way, which defines `build`."""
 
     max_length: int | None = None  # tokens of a text; None keeps the limit of the model that the student is made from
+    vocabulary: VocabularySize | None = None  # tokens to keep; None keeps all
+    kept_vocabulary = ""  # what share of tokens the last student kept, in words; empty where nothing was asked for
     dropped_prompt = ""  # of the model that the last student was made from, where that does not read it unasked
 
-    def make_student(self, teacher: TeacherSpace, prompt: str | None = None) -> Encoder:
-        """A new student for the teacher's space, which cuts texts to `max_length`.
+    def make_student(self, teacher: TeacherSpace, prompt: str | None = None, count_tokens: TokenCounter | None = None) -> Encoder:
+        """A new student for the teacher's space, which cuts texts to `max_length` and has the tokens that `vocabulary` says.
 
         Args:
             teacher: the space to write into.
             prompt: what the student reads before each query, as `choose_prompt` has it.
+            count_tokens: counts the tokens of the texts that it learns from, for `vocabulary`.
         """
         student = self.build(teacher).limit_length(self.max_length)
         own, chosen = student.settings.prompts.get("query") or "", choose_prompt(prompt, student, teacher.maker)
         self.dropped_prompt = own if prompt is None and chosen != own else ""
-        return student.set_query_prompt(chosen)
+        student = student.set_query_prompt(chosen)
+        if self.vocabulary is not None:
+            student, self.kept_vocabulary = prune_by_texts(student, self.vocabulary, count_tokens)
+        return student
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""
@@ -81,17 +88,21 @@ class StudentFromTeacher(StudentSpec):
             [0, 5]. Keep the last one: the head was trained on it.
         teacher: folder or hub name to cut; by default the model that made the store.
         max_length: tokens of a text, special tokens included; by default as many as the teacher reads.
+        vocabulary: number of tokens to keep, the most frequent of the training queries and documents; or `used` for all that these
+            use; by default all of the teacher's. Special tokens and single characters are always kept.
 
     >>> StudentFromTeacher([0, 5], max_length=64).init_args
-    {'layers': [0, 5], 'teacher': None, 'max_length': 64}
+    {'layers': [0, 5], 'teacher': None, 'max_length': 64, 'vocabulary': None}
     """
 
     layers: int | list[int] = 2
     teacher: str | None = None
     max_length: int | None = None
+    vocabulary: VocabularySize | None = None
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
+        check_vocabulary(self.vocabulary)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
@@ -114,6 +125,7 @@ class StudentFromBackbone(StudentSpec):
         pooling: cls, mean or another mode of a `Pooling`; only for a plain transformers folder, a sentence-transformers folder holds it.
         max_length: tokens of a text, special tokens included; by default as many as the folder sets.
         keep_layers: how many of its layers to keep, or their numbers, as `layers` of `StudentFromTeacher`; all by default.
+        vocabulary: how many of its tokens to keep, as `vocabulary` of `StudentFromTeacher`; all by default.
     """
 
     name: str
@@ -121,8 +133,10 @@ class StudentFromBackbone(StudentSpec):
     pooling: PoolingMode | None = None
     max_length: int | None = None
     keep_layers: int | list[int] | None = None
+    vocabulary: VocabularySize | None = None
 
     def __post_init__(self) -> None:
+        check_vocabulary(self.vocabulary)
         if self.keep_layers is not None:
             check_layers(self.keep_layers)
 

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.encoders.encoder import Encoder
+from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.records import BadInput
 
 # names of weights in the checkpoints of release 0.1, and their names now
 OLD_NAMES = {"mixture.constant": "ensemble.constant", "mixture.of_margin": "ensemble.margin_factor"}
+VOCABULARY = "vocabulary"  # in a student's checkpoint, the fingerprint of its tokens
 START = "start"  # folder in a run folder: the model that the run began from
 
 
@@ -53,6 +56,24 @@ def find_model_folder(name: str) -> str:
         fix = "name a checkpoint in its run folder, or the model's folder"
         raise BadInput(f"{name}: only weights, and no {start} that says of what: {fix}")
     return str(start)
+
+
+def refuse_other_tokens(name: str, encoder: Encoder, start: Encoder | None = None) -> None:
+    """Refuses a start whose tokens are not those of the student, so that its rows of the word table would be read as other words.
+
+    Args:
+        name: a checkpoint, or the folder of `start`; a checkpoint of a release that did not record its tokens is not refused.
+        encoder: the student.
+        start: the encoder in that folder.
+
+    Raises BadInput, which says how a student with the tokens of the start is made.
+    """
+    folder = name if start is not None else str(Path(name).parent.parent / "student")
+    there = read_checkpoint(name).get(VOCABULARY) if start is None else vocabulary_fingerprint(start)
+    if there is None or there == vocabulary_fingerprint(encoder):
+        return
+    fix = f"make the student by StudentFromBackbone({folder!r}) without vocabulary, which begins from it as it is"
+    raise BadInput(f"{name}: a student of other tokens than model.student has, as its vocabulary is of other texts or another size: {fix}")
 
 
 def load_checkpoint_weights(model: nn.Module, name: str, prefix: str) -> None:

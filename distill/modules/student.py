@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
-from distill.encoders.students import StudentFromTeacher, StudentSpec, TeacherSpace
+from distill.encoders.students import StudentFromTeacher, StudentSpec
 from distill.encoders.towers import Towers, load_maker, load_towers
+from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.files.ranks import gather_batch
 from distill.losses import Loss, LossInputs, QueryMatching
 from distill.losses.base import default_temperature
 from distill.modules.loss_terms import compute_loss, register_losses
 from distill.modules.optimizer import make_adamw
 from distill.modules.schedule import ScheduledModule
-from distill.modules.start import is_checkpoint, load_weights, read_checkpoint, rename_old_weights
+from distill.modules.start import VOCABULARY, is_checkpoint, load_weights, read_checkpoint, refuse_other_tokens, rename_old_weights
 from distill.records import BadInput, Batch, Encoded
 from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
 from distill.teachers.teacher import Teacher, score_candidates
@@ -75,6 +76,7 @@ class StudentModule(ScheduledModule):
         self.ensemble = EnsembleTeacher(ensemble) if ensemble else None
         self.own_documents: Encoder | None = None
         self.dropped_prompt = ""  # of the model that the student is made from, where it does not read it though nobody asked for that
+        self.kept_vocabulary = ""  # what share of the tokens a student of fewer tokens has kept, in words
         self.register_load_state_dict_pre_hook(rename_old_weights)
 
     def setup(self, stage: str) -> None:
@@ -101,7 +103,7 @@ class StudentModule(ScheduledModule):
         self._set_default_temperatures()
         self.best_by = self._choose_metric(data)
         if not self.has_towers:
-            self._build_towers(data.teacher_space)
+            self._build_towers(data)
             if load_start and self.start_from:
                 self._load_start_weights(self.start_from)
         data.connect(self.encoder, self.document_tower)
@@ -177,6 +179,9 @@ class StudentModule(ScheduledModule):
         else:
             Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[VOCABULARY] = vocabulary_fingerprint(self.encoder)
+
     def _name_teachers(self, data: RetrievalData) -> dict[str, Teacher]:
         """Returns all teachers that losses can learn from, by name, except the ensemble."""
         reserved = sorted({STORE, ENSEMBLE} & set(data.teachers))
@@ -250,9 +255,10 @@ class StudentModule(ScheduledModule):
             if name in arguments and arguments[name] is None:
                 arguments[name] = value
 
-    def _build_towers(self, space: TeacherSpace) -> None:
-        self.encoder = self.spec.make_student(space, self.student_prompt)
-        self.dropped_prompt = self.spec.dropped_prompt
+    def _build_towers(self, data: RetrievalData) -> None:
+        space = data.teacher_space
+        self.encoder = self.spec.make_student(space, self.student_prompt, data.count_tokens)
+        self.dropped_prompt, self.kept_vocabulary = self.spec.dropped_prompt, self.spec.kept_vocabulary
         if self.documents == "separate":
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.documents == "teacher":
@@ -262,6 +268,7 @@ class StudentModule(ScheduledModule):
         """Loads the weights of the towers; the weights of the ensemble and of the losses keep their initial values."""
         origin, fix = f"model.start_from: {name}", "name a student of the same kind as model says"
         if is_checkpoint(name):
+            refuse_other_tokens(name, self.encoder)
             weights = read_checkpoint(name)["state_dict"]
             towers = {key: tensor for key, tensor in weights.items() if key.startswith(TOWER_PREFIXES)}
             others = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(TOWER_PREFIXES)}
@@ -271,6 +278,7 @@ class StudentModule(ScheduledModule):
         if not start.shared and self.own_documents is None:
             raise BadInput(f"{origin}: has a document tower of its own: set documents: separate or teacher")
         for tower, start_tower in zip(self.towers, (start.query, start.document), strict=False):
+            refuse_other_tokens(name, tower, start_tower)
             load_weights(tower, start_tower.state_dict(), origin, fix)
 
     def _choose_metric(self, data: RetrievalData) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distill.encoders.folder import load_encoder
+from distill.encoders.students import StudentFromBackbone, StudentSpec
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.fields import STUDENT, TEACHER
 from distill.evaluation.results import Results
@@ -144,8 +145,8 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
         results = evaluate(str(previous.folder.require_student()), store, source, dev)
         before = job.write("before", float(measure_overlap(results, STUDENT).mean()))
     log.info(f"the earlier student finds {before:.1%} of the teacher's top 10 for old and new dev queries")
-    spec = previous.folder.student_spec()
     start = str(previous.folder.require_student())
+    spec = choose_spec(previous, start)
     prompt = load_encoder(start).settings.prompts.get("query") or "none"
     module = partial(StudentModule, spec, start_from=start, student_prompt=prompt, learning_rate=LEARNING_RATE)
     run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
@@ -155,6 +156,17 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
         keep_earlier_student(run, previous)
         job.write("kept", BEFORE)
     return run
+
+
+def choose_spec(previous: Run, start: str) -> StudentSpec:
+    """Returns what makes a student of the same kind as the earlier one, whose folder is `start`.
+
+    One of fewer tokens is made of that folder, since other tokens would be chosen from other queries.
+    """
+    spec = previous.folder.student_spec()
+    begins_from = previous.folder.settings()["model"].get("start_from")
+    was_pruned = begins_from is not None and getattr(spec, "name", None) == begins_from  # two jobs ago or earlier
+    return StudentFromBackbone(start) if spec.vocabulary is not None or was_pruned else spec
 
 
 def keep_earlier_student(run: Run, previous: Run) -> None:

@@ -11,8 +11,9 @@ from pytorch_lightning import Trainer
 from distill.callbacks.tracking import log_lineage
 from distill.data.datamodule import RetrievalData
 from distill.data.known_queries import sample_known_queries
+from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.files.progress import log
-from distill.modules.start import read_checkpoint
+from distill.modules.start import VOCABULARY, read_checkpoint, refuse_other_tokens
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.training.checks import check_length, check_loop
@@ -56,11 +57,10 @@ def train_student(
             module.prepare(data, load_start=checkpoint is None)
             if not run.finished:
                 steps = check_loop(trainer, module, data)
+                if checkpoint:
+                    refuse_other_tokens(checkpoint, module.encoder)
                 check_checkpoint(checkpoint, module, trainer, run, steps)
-            fingerprints = {"vectors": data.vector_fingerprints()}
-            if module.dropped_prompt:  # as of a run of a release whose students read it
-                fingerprints["dropped_prompt"] = {"query": module.dropped_prompt}
-            lock.enter_context(claim_on_first_rank(trainer, run, config, fingerprints, data.removed_from_train))
+            lock.enter_context(claim_on_first_rank(trainer, run, config, _list_inputs(module, data), data.removed_from_train))
         if run.finished:
             return log.info(f"{run.student}: done before")
         step = rewind_logs(checkpoint, trainer)
@@ -76,6 +76,16 @@ def train_student(
                 log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
         log.info(f"{run.student}: the student of {weights}")
+
+
+def _list_inputs(module: StudentModule, data: RetrievalData) -> dict[str, dict[str, str]]:
+    """Lists what a run was made from beside its configuration, by kind, so that it is not continued with something else."""
+    inputs = {"vectors": data.vector_fingerprints()}
+    if module.dropped_prompt:  # as of a run of a release whose students read it
+        inputs["dropped_prompt"] = {"query": module.dropped_prompt}
+    if module.kept_vocabulary:
+        inputs[VOCABULARY] = {"student": module.kept_vocabulary, "tokens": vocabulary_fingerprint(module.encoder)}
+    return inputs
 
 
 def _describe_start(start_from: str, checkpoint: str | None) -> str:

@@ -7,14 +7,17 @@ import re
 import shutil
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
+from commands import train_arguments
 from shrink_world import MINUTES, make_texts
 
 import distill
+from distill.encoders.students import StudentFromBackbone, StudentFromTeacher
 from distill.records import BadInput
 from distill.report.report import report
-from distill.shrinking.continuing import continue_texts, earlier_file, earlier_name
+from distill.shrinking.continuing import choose_spec, continue_texts, earlier_file, earlier_name
 from distill.shrinking.replay import choose_shares
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import list_changes, open_job_texts
@@ -156,3 +159,19 @@ def test_many_new_queries_need_no_noise(june, tmp_path):
     texts = continue_texts(Request(continue_from=str(june.path), queries=many), june, tmp_path / "texts")
     assert {path.stem for path in texts.extra} == {"train_1", "crops", "pieces"} and texts.summary["noise"] == 0
     assert choose_shares(texts)[str(tmp_path / "texts" / "train_1.jsonl")] < 1
+
+
+def test_a_student_of_fewer_tokens_goes_on_with_its_own(source_root, store_folder, tmp_path):
+    """Also in the third month, when the second month's student was already made of the first one's folder."""
+    main, more = commands.distill, ["--trainer.max_epochs", 1]
+    june, july = tmp_path / "june", tmp_path / "july"
+    assert main(*train_arguments(source_root, store_folder, june, *more, "--model.student.vocabulary", 64)) == 0
+    assert choose_spec(distill.Run(june), str(june / "student")) == StudentFromBackbone(str(june / "student"))
+    own = ["--model.student", "StudentFromBackbone", "--model.student.name", june / "student", "--model.start_from", june / "student"]
+    arguments = train_arguments(source_root, store_folder, july, *more)
+    assert main("train", *own, *arguments[5:]) == 0
+    assert choose_spec(distill.Run(july), str(july / "student")) == StudentFromBackbone(str(july / "student"))
+
+
+def test_another_student_goes_on_as_it_was_made(run_folder):
+    assert choose_spec(distill.Run(run_folder), str(run_folder / "student")) == StudentFromTeacher([0, 3])
