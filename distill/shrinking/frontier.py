@@ -73,7 +73,8 @@ def train_sizes(request: Request, limits: Limits) -> Frontier:
     candidates = list_candidates(request, embedder)
     job, texts = prepare_job(request, embedder)
     costs = read_costs(job, candidates, request, texts)
-    runs = train_ladder(request, job, texts, choose_affordable(candidates, costs, limits), costs)
+    measured = [candidate for candidate in candidates if candidate.name in costs]
+    runs = train_ladder(request, job, texts, choose_affordable(measured, costs, limits), costs)
     for run in runs.values():
         link_job(request, run)
         measure_once(run, texts.summary["evaluated_on"])
@@ -105,11 +106,13 @@ def choose_affordable(candidates: Sequence[Candidate], costs: dict[str, Cost], l
 
     Raises BadInput where none is left.
     """
-    kept = [candidate for candidate in candidates if limits.allow(costs[candidate.name])]
+    allowed = {candidate.name for candidate in candidates if limits.allow(costs[candidate.name])}
+    kept = [candidate for candidate in candidates if candidate.name in allowed and candidate.instead_of not in allowed]
     for candidate in candidates:
         cost = costs[candidate.name]
         verdict = "to be trained" if candidate in kept else "beyond the limits"
-        log.info(f"{candidate.name}: {cost.milliseconds:.2f} ms a query, {cost.megabytes:.0f} MB: {verdict}")
+        if candidate.instead_of not in allowed:
+            log.info(f"{candidate.name}: {cost.milliseconds:.2f} ms a query, {cost.megabytes:.0f} MB: {verdict}")
     if not kept:
         fastest, smallest = (min(getattr(cost, name) for cost in costs.values()) for name in ("milliseconds", "megabytes"))
         raise BadInput(f"max_ms, max_mb: no student is within both: the fastest takes {fastest:.2f} ms, the smallest has {smallest:.0f} MB")

@@ -9,6 +9,7 @@ from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
 from distill.evaluation.latency import measure_query_latency, one_core, pytorch_path, sample_queries
+from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.shrinking.request import Request
@@ -24,12 +25,18 @@ BYTES = 4  # of a parameter in fp32
 class Candidate:
     """A student to try.
 
-    >>> Candidate("2 layers", StudentFromTeacher(2)).folder
-    '2-layers'
+    Args:
+        name: what the table calls it.
+        spec: makes it.
+        instead_of: the name of a larger one, beside which it is not tried: it is smaller, but no faster, and no better.
+
+    >>> Candidate("2 layers, used tokens", StudentFromTeacher(2, vocabulary="used"), instead_of="2 layers").folder
+    '2-layers-used-tokens'
     """
 
     name: str
     spec: StudentSpec
+    instead_of: str | None = None
 
     @property
     def folder(self) -> str:
@@ -77,19 +84,24 @@ class Limits:
 
 
 def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
-    """Lists the students of a ladder, small ones first.
+    """Lists the students of a ladder, small ones first; each number of layers with the tokens that the texts use, and with all.
 
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
     spec = choose_student(request, embedder)
     if isinstance(spec, StudentFromBackbone):
-        depth = load_encoder(spec.name, spec.pooling).backbone.config.num_hidden_layers
-        most = min(MOST_LAYERS, depth)
-        return [Candidate(name_layers(count), replace(spec, keep_layers=count)) for count in range(1, most + 1)]
-    assert isinstance(embedder, LocalTeacher), "choose_student refuses other teachers without a backbone"
-    depth = embedder.towers.query.backbone.config.num_hidden_layers
-    most = min(MOST_LAYERS, max(1, depth - 1))
-    return [Candidate(name_layers(count), StudentFromTeacher(count)) for count in range(1, most + 1)]
+        most = load_encoder(spec.name, spec.pooling).backbone.config.num_hidden_layers
+        specs: list[StudentSpec] = [replace(spec, keep_layers=count) for count in range(1, min(MOST_LAYERS, most) + 1)]
+    else:
+        assert isinstance(embedder, LocalTeacher), "choose_student refuses other teachers without a backbone"
+        most = max(1, embedder.towers.query.backbone.config.num_hidden_layers - 1)
+        specs = [StudentFromTeacher(count) for count in range(1, min(MOST_LAYERS, most) + 1)]
+    candidates = []
+    for count, whole in enumerate(specs, start=1):
+        name = name_layers(count)
+        pruned = replace(whole, vocabulary="used")  # type: ignore[type-var]
+        candidates += [Candidate(f"{name}, used tokens", pruned, instead_of=name), Candidate(name, whole)]
+    return candidates
 
 
 def name_layers(count: int) -> str:
@@ -102,12 +114,21 @@ def name_layers(count: int) -> str:
 
 
 def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[str, Cost]:
-    """Measures what each student costs, by name; they take turns on the dev queries, and need no training for it."""
+    """Measures what each student costs, by name; they take turns on the dev queries, and need no training for it.
+
+    One whose tokens cannot be cut is left out.
+    """
     data.setup("fit")
     encoders = {}
     for candidate in candidates:
         module = StudentModule(candidate.spec)
-        module.prepare(data)
+        try:
+            module.prepare(data)
+        except BadInput as error:
+            if candidate.instead_of is None:
+                raise
+            log.info(f"{candidate.name}: left out: {error}")
+            continue
         encoders[candidate.name] = module.encoder.eval()
     with one_core(encoders.values()):
         paths = {name: pytorch_path(encoder) for name, encoder in encoders.items()}

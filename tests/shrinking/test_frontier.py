@@ -12,10 +12,12 @@ from forks import run_python, start_python
 from shrink_world import MINUTES, make_texts
 
 import distill
+from distill.encoders.students import StudentFromTeacher
 from distill.metrics.retention import Interval
 from distill.records import BadInput
 from distill.shrinking.comparison import Entry, recommend
-from distill.shrinking.ladder import Cost, Limits, list_candidates
+from distill.shrinking.frontier import choose_affordable
+from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates
 from distill.shrinking.request import Job, Request
 from distill.shrinking.vectors import open_job_teacher
 
@@ -91,8 +93,17 @@ def test_the_same_call_again_is_done_at_once(outcome, teacher_folder, source_roo
 def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
     request = Request(str(teacher_folder), queries=make_texts(50, 9, seed=1), backbone=str(teacher_folder))
     candidates = list_candidates(request, open_job_teacher(request))
-    assert [candidate.name for candidate in candidates] == ["1 layer", "2 layers", "3 layers", "4 layers"]
-    assert [candidate.spec.keep_layers for candidate in candidates] == [1, 2, 3, 4]
+    whole = [candidate for candidate in candidates if candidate.instead_of is None]
+    assert [candidate.name for candidate in whole] == ["1 layer", "2 layers", "3 layers", "4 layers"]
+    assert [candidate.spec.keep_layers for candidate in candidates] == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_student_of_fewer_tokens_is_tried_where_the_whole_one_is_too_large():
+    whole, pruned = Candidate("2 layers", StudentFromTeacher(2)), Candidate("pruned", StudentFromTeacher(2, vocabulary="used"), "2 layers")
+    costs = {"2 layers": Cost(4.0, 62.0), "pruned": Cost(4.0, 40.0)}
+    assert choose_affordable([pruned, whole], costs, Limits(max_mb=50)) == [pruned]
+    assert choose_affordable([pruned, whole], costs, Limits(max_mb=70)) == [whole]
+    assert choose_affordable([pruned, whole], costs, Limits()) == [whole]
 
 
 def test_limits_that_no_student_meets_are_refused_before_any_is_trained(tmp_path, teacher_folder):
