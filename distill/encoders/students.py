@@ -14,7 +14,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.maker import Maker
-from distill.encoders.modules import Dense, Normalize, Transformer
+from distill.encoders.modules import Dense, FirstModule, Normalize, Transformer
 from distill.encoders.pooling import Pooling, PoolingMode
 from distill.encoders.towers import load_maker
 from distill.encoders.transformer_folder import first_line, new_backbone
@@ -138,8 +138,12 @@ class StudentFromBackbone(StudentSpec):
             head.append(Dense(encoder.width, teacher.width, bias=False))
         if teacher.normalized:
             head.append(Normalize())
-        backbone = turn_off_dropout(encoder.backbone) if self.keep_layers is None else keep_layers(encoder.backbone, self.keep_layers)
-        return Encoder([Transformer(backbone), Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
+        first: FirstModule = encoder.transformer
+        if self.keep_layers is not None:
+            first = Transformer(keep_layers(encoder.backbone, self.keep_layers))
+        elif first.has_layers:
+            turn_off_dropout(encoder.backbone)
+        return Encoder([first, Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
 
 
 def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ def _on_cpu(model: nn.Module) -> Iterator[None]:
         yield
         return
     device, cpu = parameter.device, torch.device("cpu")
-    with _fast_attention(model, cpu) if isinstance(model, Encoder) else nullcontext():
+    with _fastest_attention(model, cpu):
         model.to(cpu)
         try:
             yield
@@ -107,12 +107,7 @@ def _on_cpu(model: nn.Module) -> Iterator[None]:
             model.to(device)
 
 
-@contextmanager
-def _fast_attention(encoder: Encoder, device: torch.device) -> Iterator[None]:
-    before, was_switching = encoder.backbone.config._attn_implementation, encoder.transformer.is_switching
-    encoder.transformer.use_fastest_attention(device, encoder.settings.max_length)
-    try:
-        yield
-    finally:
-        encoder.backbone.set_attn_implementation(before or "eager")
-        encoder.transformer.is_switching = was_switching
+def _fastest_attention(model: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+    if not isinstance(model, Encoder):
+        return nullcontext()
+    return model.transformer.fastest_attention(device, model.settings.max_length)
