@@ -4,9 +4,11 @@
 import copy
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -23,6 +25,8 @@ from distill.files.progress import log
 from distill.records import BadInput, one_line
 
 Projection = Literal["none", "linear"]
+# from a student to the token ids [L] of each of N training queries, as it cuts them, and the teacher's vectors [N, D] of these queries
+ReadTargets = Callable[[Encoder], tuple[Sequence[np.ndarray], np.ndarray]]
 OTHER_START = "begin from StudentFromBackbone (shrink: --backbone)"
 LONGEST_PROMPT = 5  # tokens before a query that a student keeps unasked
 PER_LAYER = ("layer_types", "attention_window")  # settings that may list a value for each layer
@@ -55,17 +59,24 @@ class StudentSpec(Configurable):
     max_length: int | None = None  # tokens of a text; None keeps the limit of the model that the student is made from
     dropped_prompt = ""  # of the model that the last student was made from, where that does not read it unasked
 
-    def make_student(self, teacher: TeacherSpace, prompt: str | None = None) -> Encoder:
+    def make_student(self, teacher: TeacherSpace, prompt: str | None = None, *, read_targets: ReadTargets | None = None) -> Encoder:
         """A new student for the teacher's space, which cuts texts to `max_length`.
 
         Args:
             teacher: the space to write into.
             prompt: what the student reads before each query, as `choose_prompt` has it.
+            read_targets: reads what `fit_start` fits the student to; None leaves it as `build` makes it.
         """
         student = self.build(teacher).limit_length(self.max_length)
         own, chosen = student.settings.prompts.get("query") or "", choose_prompt(prompt, student, teacher.maker)
         self.dropped_prompt = own if prompt is None and chosen != own else ""
-        return student.set_query_prompt(chosen)
+        student.set_query_prompt(chosen)
+        if read_targets is not None:
+            self.fit_start(student, read_targets)
+        return student
+
+    def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
+        """Fits a new student to the teacher's vectors of training queries before the first step; by default it does nothing."""
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         """A new student whose vectors are as wide as the teacher's."""
