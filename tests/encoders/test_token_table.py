@@ -11,40 +11,19 @@ import torch
 from families import make_dense, make_encoder
 from family_tokenizers import TOKENIZERS
 from safetensors.torch import load_file, save_file
+from static_encoders import PROMPTS, WIDTH, count_rows, make_rows, make_static
 from teacher_families import TEXTS
-from tokenizers import Tokenizer
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
-from distill.encoders.modules import LayerNorm, Normalize
+from distill.encoders.modules import LayerNorm
 from distill.encoders.pooling import Pooling
-from distill.encoders.static_folder import make_plain_tokenizer
-from distill.encoders.token_table import TokenTable
-from distill.encoders.tokenizing import TextSettings
 from distill.encoders.towers import Towers, load_towers
-from distill.encoders.transformer_folder import UNLIMITED
 from distill.evaluation.latency import measure_query_latency, one_core, pytorch_path
 from distill.records import BadInput
 
 theirs = pytest.importorskip("sentence_transformers")
 modules = pytest.importorskip("sentence_transformers.models")
-
-WIDTH = 16
-PROMPTS = {"query": "river: ", "document": ""}
-
-
-def count_rows(core: Tokenizer) -> int:
-    return 1 + max(core.get_vocab(with_added_tokens=True).values())
-
-
-def make_rows(core: Tokenizer, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count_rows(core), WIDTH, generator=torch.Generator().manual_seed(seed))
-
-
-def make_static(family: str = "BERT", head: tuple = (), prompts=PROMPTS, max_length: int = UNLIMITED) -> Encoder:
-    core = TOKENIZERS[family]().backend_tokenizer
-    tokenizer, settings = make_plain_tokenizer(core), TextSettings(max_length, dict(prompts))
-    return Encoder([TokenTable(make_rows(core)), Pooling("mean"), *(head or (Normalize(),))], tokenizer, settings).eval()
 
 
 def open_theirs(folder: Path):
