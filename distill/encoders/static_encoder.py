@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SETTINGS = "config_sentence_transformers.json"
+NUMPY = "NumPy"  # what results call this way to serve a student
 STANDARD = "sentence_transformers."  # the classes of its modules begin so
 OTHERWISE = "read it with load_encoder"  # the end of messages about what needs torch
 Step = Callable[[np.ndarray], np.ndarray]  # from vectors [N, D] to vectors [N, E]
@@ -79,6 +80,13 @@ class StaticEncoder:
         for step in self.steps:
             vectors = step(vectors)
         return vectors
+
+
+def is_static(folder: Path) -> bool:
+    """Whether a folder holds an encoder that begins with a table of tokens."""
+    path = folder / "modules.json"
+    entries = read_json(path, "module list") if path.exists() else []
+    return bool(entries) and name_kind(entries[0]["type"]) == STATIC
 
 
 def name_kind(class_name: str) -> str:

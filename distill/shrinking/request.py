@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,11 @@ LOCKED = ".job"  # folder whose lock a running job has; training has that of the
 SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
 
 
+def is_size(value: Any) -> bool:
+    """Whether a value says how large a student is: a number of layers, `static` for none, or None for the default."""
+    return value in (None, "static") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
 @dataclass(frozen=True)
 class Request:
     """The arguments of `shrink`, which explains each of them."""
@@ -40,7 +45,7 @@ class Request:
     documents: Any = None
     judgments: str | None = None
     out: Path = Path("runs/shrunk")
-    size: int | None = None
+    size: int | Literal["static"] | None = None
     minutes: float = 10.0
     vectors: str | np.ndarray | Index | None = None
     ids: str | None = None
@@ -70,10 +75,10 @@ class Request:
             refuse_other_kinds("documents", self.documents)
         if not 0 < self.minutes < float("inf"):
             raise BadInput(f"minutes: {self.minutes}: minutes of training, above 0")
-        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
-            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more")
+        if not is_size(self.size):
+            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more, or static for a table of tokens")
         if self.size is not None and self.backbone:
-            raise BadInput("size: a number of the teacher's layers, but the student begins from --backbone as it is: leave one out")
+            raise BadInput("size: of a student of the teacher's own, but the student begins from --backbone as it is: leave one out")
         if self.source is not None and self.documents is not None:
             raise BadInput("source: has documents of its own: leave --documents out")
         if self.source is not None and self.keep_own_documents:

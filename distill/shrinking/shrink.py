@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distill.evaluation.results import Results
 from distill.export.export import export
@@ -35,7 +35,7 @@ def shrink(
     documents: Any = None,
     judgments: str | None = None,
     out: str = "runs/shrunk",
-    size: int | None = None,
+    size: int | Literal["static"] | None = None,
     minutes: float = 10.0,
     vectors: str | None = None,
     ids: str | None = None,
@@ -62,7 +62,7 @@ def shrink(
         documents: texts of the index: such a file, a list, or a folder in BEIR or MS MARCO layout with judged queries. None: queries alone.
         judgments: file of judgments of the queries, as TREC or BEIR write them: query, document, grade.
         out: run folder to write.
-        size: number of the teacher's layers that the student keeps; 2 by default.
+        size: number of the teacher's layers that the student keeps, 2 by default; or static, for a table of its tokens without layers.
         minutes: time to train for.
         vectors: the documents' vectors, where they exist: .npy, .parquet, or a flat faiss index. Then a part of the documents is enough.
         ids: text file with the id of each vector, one a line.

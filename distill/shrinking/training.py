@@ -9,6 +9,7 @@ from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.pooling import PoolingMode
+from distill.encoders.static_student import StaticStudent
 from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec, choose_layers, cut_layers
 from distill.files.progress import log
 from distill.modules.student import StudentModule
@@ -29,7 +30,7 @@ BATCHES_AT_LEAST = 10  # of an epoch of full batches; fewer texts than that make
 
 
 def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
-    """Chooses what the student is made from: layers of the teacher, or the backbone that was given."""
+    """Chooses what the student is made from: layers of the teacher, its tokens, or the backbone that was given."""
     if request.backbone is None:
         if not isinstance(teacher, LocalTeacher):
             fix = "name a small encoder to begin from as --backbone, e.g. sentence-transformers/all-MiniLM-L6-v2"
@@ -37,6 +38,8 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
         if teacher.towers.query.runs_remote_code:
             fix = "name a small encoder to begin from as --backbone"
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, which a student does not: {fix}")
+        if request.size == "static":
+            return StaticStudent()
         size = request.size or DEFAULT_LAYERS
         backbone = teacher.towers.query.backbone
         depth = backbone.config.num_hidden_layers
