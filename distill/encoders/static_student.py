@@ -9,7 +9,7 @@ import torch
 
 from distill.encoders.batching import encode_token_ids
 from distill.encoders.encoder import Encoder
-from distill.encoders.fit_table import fit_token_table
+from distill.encoders.fit_table import fit_length, fit_token_table
 from distill.encoders.folder import load_encoder
 from distill.encoders.modules import Normalize
 from distill.encoders.pooling import Pooling
@@ -47,11 +47,13 @@ class StaticStudent(StudentSpec):
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: take the store's maker")
-        rows = torch.from_numpy(np.array(embed_tokens(encoder)))  # [V, D], not those of the cache's file
+        rows = np.array(embed_tokens(encoder))  # [V, D]
+        # what all tokens have in common adds up in a mean, what tells them apart does not, and would be lost beside it
+        rows -= rows.mean(axis=0)
         head = [Normalize()] if teacher.normalized else []
         tokenizer = make_plain_tokenizer(encoder.tokenizer.backend_tokenizer)
         # a prompt would add the same to every mean; a table reads texts of any length
-        return Encoder([TokenTable(rows), Pooling("mean"), *head], tokenizer, TextSettings(UNLIMITED, no_prompts()))
+        return Encoder([TokenTable(torch.from_numpy(rows)), Pooling("mean"), *head], tokenizer, TextSettings(UNLIMITED, no_prompts()))
 
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
         if not self.closed_form:
@@ -59,7 +61,7 @@ class StaticStudent(StudentSpec):
         token_ids, targets = read_targets(student)
         log.info(f"fitting the table to the vectors of {len(targets):,} training queries")
         weight = student.word_table.weight
-        table = fit_token_table(token_ids, targets, weight.detach().numpy())
+        table = fit_token_table(token_ids, targets, fit_length(token_ids, targets, weight.detach().numpy()))
         with torch.no_grad():
             weight.copy_(torch.from_numpy(table))
 
