@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from distill.encoders.modules import Dense, EncoderModule, LayerNorm, Normalize, Transformer, Truncate
     from distill.encoders.onnx_encoder import OnnxEncoder
     from distill.encoders.pooling import Pooling
+    from distill.encoders.static_encoder import StaticEncoder
+    from distill.encoders.static_student import StaticStudent
     from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
+    from distill.encoders.token_table import TokenTable
     from distill.encoders.towers import Towers, load_towers
     from distill.evaluation.evaluate import evaluate
     from distill.evaluation.rerank import rerank
@@ -63,7 +66,10 @@ NAMES = {
     "encoders.modules": ["Dense", "EncoderModule", "LayerNorm", "Normalize", "Transformer", "Truncate"],
     "encoders.onnx_encoder": ["OnnxEncoder"],
     "encoders.pooling": ["Pooling"],
+    "encoders.static_encoder": ["StaticEncoder"],
+    "encoders.static_student": ["StaticStudent"],
     "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
+    "encoders.token_table": ["TokenTable"],
     "encoders.towers": ["Towers", "load_towers"],
     "evaluation.evaluate": ["evaluate"],
     "evaluation.rerank": ["rerank"],

@@ -20,6 +20,8 @@ from distill.callbacks.tracking import Tracking, check_installed
 from distill.cli.arguments import CONFIG_OPTIONS, move_files_first, replace_group_names, replace_loss_names, replace_short_options
 from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
 from distill.data.datamodule import RetrievalData
+from distill.encoders.static_student import StaticStudent
+from distill.encoders.students import StudentFromBackbone, StudentFromTeacher
 from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput, one_line
@@ -29,6 +31,7 @@ from distill.training.train import train_student
 from distill.training.trainer_options import refuse_trainer_errors
 
 TRACKING_HELP = "where to log beside metrics.jsonl; csv is written at the end; only wandb sends data over the network"
+STUDENTS = (StudentFromTeacher, StudentFromBackbone, StaticStudent)  # imported here, so that --model.student knows their names
 SHORT_OPTIONS = {"--layers": "--model.student.layers", "--losses": "--model.losses"}
 NO_OBJECT = "Does not validate against any of the Union subtypes"  # how the parser begins an error about an object
 TABLE_ROWS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", *ABROAD, "log_likelihood")

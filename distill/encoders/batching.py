@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,11 +14,7 @@ from distill.files.device import Precision, autocast, keep_freed_memory
 from distill.files.progress import progress_bar
 from distill.records import Tokens
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
-INNER_WIDTHS = ("intermediate_size", "d_ff", "hidden_dim")  # names of the width between the products of a layer, by family
 KERNELS = 128 * 2**20  # bytes that they take for themselves when they run first
 BATCHES_WITHOUT_BAR = 50  # a job of so many batches or fewer shows no progress bar
 
@@ -80,11 +76,9 @@ def tokens_per_batch(device: torch.device) -> int:
     return TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
 
 
-def batch_memory(config: PretrainedConfig, device: torch.device, precision: Precision) -> int:
-    """Bytes that one batch takes beside the weights, as far as the sizes of a transformer's layers tell, and PyTorch's kernels."""
-    tokens = tokens_per_batch(device)
-    inner = next((getattr(config, name) for name in INNER_WIDTHS if getattr(config, name, None)), 4 * config.hidden_size)
-    numbers = tokens * (8 * config.hidden_size + 4 * inner)
+def batch_memory(numbers_per_token: int, device: torch.device, precision: Precision) -> int:
+    """Bytes that one batch takes beside the weights, with PyTorch's kernels."""
+    numbers = tokens_per_batch(device) * numbers_per_token
     return KERNELS + numbers * (2 if precision == "bf16" else 4)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.batching import encode_with_progress, inner_products
-from distill.encoders.identity import architecture, parameter_count, weights_digest
+from distill.encoders.identity import parameter_count, weights_digest
 from distill.encoders.loading import code_fingerprint, is_remote
 from distill.encoders.modules import Normalize, output_width, split_modules
 from distill.encoders.modules_folder import save_modules
@@ -37,9 +37,9 @@ class Encoder(nn.Module):
     """Texts to vectors [B, D].
 
     Args:
-        modules: in the order they run: a `Transformer`, a `Pooling`, then any number of modules from vectors to vectors, such as `Dense`,
-            `LayerNorm`, `Normalize` or a subclass of `EncoderModule` from another package.
-        tokenizer: cuts texts into the tokens that the transformer knows.
+        modules: in the order they run: a `Transformer` or a `TokenTable`, a `Pooling`, then any number of modules from vectors to vectors,
+            such as `Dense`, `LayerNorm`, `Normalize` or a subclass of `EncoderModule` from another package.
+        tokenizer: cuts texts into the tokens that the first module knows.
         settings: the longest text and the prompts.
 
     Raises BadInput where a module cannot follow the one before it.
@@ -65,6 +65,7 @@ class Encoder(nn.Module):
 
     @property
     def backbone(self) -> PreTrainedModel:
+        """The model of the transformers library; raises BadInput where a `TokenTable` is in its place."""
         return self.transformer.backbone
 
     @property
@@ -75,7 +76,7 @@ class Encoder(nn.Module):
     @property
     def runs_remote_code(self) -> bool:
         """Whether Python code of the folder that it was loaded from embeds its texts."""
-        return is_remote(self.backbone) or is_remote(self.tokenizer)
+        return self.transformer.runs_remote_code or is_remote(self.tokenizer)
 
     @property
     def word_table(self) -> nn.Embedding:
@@ -83,7 +84,7 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.backbone.device
+        return self.transformer.device
 
     def prepare_for(self, device: torch.device) -> Encoder:
         """Moves the encoder to `device` and chooses the attention that is fastest there."""
@@ -111,7 +112,7 @@ class Encoder(nn.Module):
         return self.embed_states(self.states(tokens), tokens.attention_mask * ~is_prompt)
 
     def states(self, tokens: Tokens) -> Tensor:
-        """The transformer's state of each token [B, L, D]."""
+        """The state of each token [B, L, D], out of the first module."""
         return self.transformer(tokens)
 
     def embed_states(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -164,8 +165,8 @@ class Encoder(nn.Module):
         """16 hex digits over weights, tokenizer and settings: two encoders that agree write the same vectors."""
         settings = {"pooling": self.pooling.mode, **asdict(self.settings)}
         head = [str(module) for module in self.head]
-        parts = [weights_digest(self), architecture(self.backbone.config), tokenizer_fingerprint(self.tokenizer), settings, head]
-        code = code_fingerprint(self.backbone, self.tokenizer)
+        parts = [weights_digest(self), self.transformer.architecture(), tokenizer_fingerprint(self.tokenizer), settings, head]
+        code = code_fingerprint(self.transformer, self.tokenizer)
         return fingerprint(*parts) if code is None else fingerprint(*parts, code)
 
     def tokens_fingerprint(self, role: Role) -> str:
@@ -177,17 +178,17 @@ class Encoder(nn.Module):
         return parameter_count(self)
 
 
-# The weights of the transformer are called `backbone...` in checkpoints and in the fingerprints of stores, as in release 0.1, but
-# `transformer.backbone...` in this class. The weights of other modules have one name: `head.0...` is the first module behind pooling.
+# The weights of the first module are called `backbone...` (or `table...`) in checkpoints and in the fingerprints of stores, as in release
+# 0.1, but `transformer.backbone...` in this class. Those of other modules have one name: `head.0...` is the first module behind pooling.
 def to_checkpoint_names(encoder: Encoder, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Renames the transformer's weights in the state dict that an encoder returns."""
+    """Renames the first module's weights in the state dict that an encoder returns."""
     own = f"{prefix}transformer."
     for name in [name for name in state if name.startswith(own)]:
         state[prefix + name.removeprefix(own)] = state.pop(name)
 
 
 def from_checkpoint_names(encoder: Encoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Renames the transformer's weights in a state dict that an encoder is about to load."""
-    saved = f"{prefix}backbone."
-    for name in [name for name in state if name.startswith(saved)]:
-        state[f"{prefix}transformer.backbone." + name.removeprefix(saved)] = state.pop(name)
+    """Renames the first module's weights in a state dict that an encoder is about to load."""
+    for part in dict(encoder.transformer.named_children()):
+        for name in [name for name in state if name.startswith(f"{prefix}{part}.")]:
+            state[f"{prefix}transformer." + name.removeprefix(prefix)] = state.pop(name)

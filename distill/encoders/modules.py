@@ -1,4 +1,4 @@
-"""Modules of an encoder: the transformer at its beginning, and those that change the vector of a text after pooling."""
+"""Modules of an encoder: those that change the vector of a text after pooling, and which may follow which."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from distill.encoders.pooling import Pooling
+from distill.encoders.token_table import TokenTable
+from distill.encoders.transformer import Transformer
 from distill.files.configs import Configurable, to_config
-from distill.records import BadInput, Tokens, UnknownKind
+from distill.records import BadInput, UnknownKind
 
 SENTENCE_TRANSFORMERS = "sentence_transformers.models"  # the module path that every release of sentence-transformers understands
 VECTOR = "sentence_embedding"  # what sentence-transformers calls the vector of a text
@@ -21,46 +22,8 @@ ACTIVATIONS = (
     *("Identity", "Tanh", "ReLU", "GELU", "CELU", "ELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid"),
     *("Mish", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanhshrink"),
 )
-LONGEST_FOR_EAGER = 512  # tokens up to which plain matrix products are faster on a CPU than the fused attention kernel
 
-
-class Transformer(nn.Module):
-    """A model of the transformers library: tokens [B, L] to a state for each of them [B, L, D]."""
-
-    def __init__(self, backbone: PreTrainedModel):
-        super().__init__()
-        self.backbone = backbone
-        self.own_attention: str = backbone.config._attn_implementation or "eager"
-        self.is_switching = False  # whether texts up to LONGEST_FOR_EAGER tokens have plain products, and longer ones its own attention
-
-    @property
-    def width(self) -> int:
-        """Dimensions of a token's state."""
-        return self.backbone.config.hidden_size
-
-    @property
-    def word_table(self) -> nn.Embedding:
-        """The vectors of the vocabulary's words, before the first layer."""
-        table = self.backbone.get_input_embeddings()
-        assert isinstance(table, nn.Embedding)
-        return table
-
-    def forward(self, tokens: Tokens) -> Tensor:
-        if self.is_switching:
-            self._set_attention("eager" if tokens.input_ids.shape[1] <= LONGEST_FOR_EAGER else self.own_attention)
-        mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
-        states = self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
-        return states.float() if self.backbone.dtype == torch.bfloat16 else states  # sums and lengths are computed in fp32
-
-    def use_fastest_attention(self, device: torch.device, max_length: int) -> None:
-        """Chooses the attention that is fastest on `device` for texts of up to `max_length` tokens."""
-        self.is_switching = device.type == "cpu" and max_length > LONGEST_FOR_EAGER
-        # plain matrix products; the fused kernel is slower at short lengths on a CPU, and its bf16 backward many times so
-        self._set_attention("eager" if device.type == "cpu" and not self.is_switching else self.own_attention)
-
-    def _set_attention(self, name: str) -> None:
-        if self.backbone.config._attn_implementation != name:
-            self.backbone.set_attn_implementation(name)
+FirstModule = Transformer | TokenTable  # from tokens to states
 
 
 class EncoderModule(Configurable, nn.Module):
@@ -266,23 +229,26 @@ def refuse_other_width(module: nn.Module, width: int, expected: int) -> None:
         raise BadInput(f"{type(module).__name__} takes vectors {expected} wide, those before it are {width}: give it {width}")
 
 
-def split_modules(modules: Sequence[nn.Module]) -> tuple[Transformer, Pooling, list[EncoderModule]]:
+def split_modules(modules: Sequence[nn.Module]) -> tuple[FirstModule, Pooling, list[EncoderModule]]:
     """The modules of an encoder by what they do: tokens to states, states to a vector, vectors to vectors.
 
     Raises BadInput where they are not in that order.
     """
     kinds = " > ".join(type(module).__name__ for module in modules) or "no modules"
-    if len(modules) < 2 or not isinstance(modules[0], Transformer) or not isinstance(modules[1], Pooling):
-        raise BadInput(f"{kinds}: an encoder begins with Transformer > Pooling")
+    if len(modules) < 2 or not isinstance(modules[0], FirstModule) or not isinstance(modules[1], Pooling):
+        raise BadInput(f"{kinds}: an encoder begins with Transformer > Pooling or TokenTable > Pooling")
+    pooling = modules[1]
+    if isinstance(modules[0], TokenTable) and pooling.mode not in modules[0].poolings:
+        raise BadInput(f'{kinds}: pooling {pooling.mode}: a TokenTable has none but the mean of its rows: take Pooling("mean")')
     head: list[EncoderModule] = []
     for module in modules[2:]:
         if not isinstance(module, EncoderModule):
             raise BadInput(f"{kinds}: {type(module).__name__} is no EncoderModule: derive it from that class")
         head.append(module)
-    return modules[0], modules[1], head
+    return modules[0], pooling, head
 
 
-def output_width(transformer: Transformer, pooling: Pooling, head: Sequence[EncoderModule]) -> int:
+def output_width(transformer: FirstModule, pooling: Pooling, head: Sequence[EncoderModule]) -> int:
     """Dimensions of the vectors that come out of the last module; raises BadInput where one cannot follow the one before it."""
     width = pooling.output_width(transformer.width)
     for module in head:

@@ -20,6 +20,7 @@ from distill.encoders.modules import (
     SENTENCE_TRANSFORMERS,
     Dense,
     EncoderModule,
+    FirstModule,
     Normalize,
     Transformer,
     Truncate,
@@ -28,6 +29,9 @@ from distill.encoders.modules import (
     split_modules,
 )
 from distill.encoders.pooling import Pooling
+from distill.encoders.static_folder import read_table, write_table
+from distill.encoders.static_rows import STATIC
+from distill.encoders.token_table import TokenTable
 from distill.encoders.tokenizer_settings import check_tokenizer
 from distill.encoders.tokenizing import TextSettings, refuse_long_prompts
 from distill.encoders.transformer_folder import (
@@ -89,20 +93,24 @@ def write_modules(
     prefix: str = "",
 ) -> list[ModuleEntry]:
     """Writes each module below `folder`, the names of their folders beginning with `prefix`; returns them in the order they run."""
-    transformer, pooling, head = split_modules(modules)
-    entries = [
-        ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{TRANSFORMER}", prefix + transformer_path),
-        ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{POOLING}", f"{prefix}1_{POOLING}"),
-    ]
-    for position, module in enumerate(head, start=2):
-        entries.append(ModuleEntry(module.type_name, f"{prefix}{position}_{type(module).__name__}"))
-    first, second, *others = [folder / entry.path for entry in entries]
-    save_transformer(transformer.backbone, tokenizer, settings.max_length, first)
-    write_json(first / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": reads_lower_case(tokenizer)})
-    second.mkdir(parents=True)
-    write_json(second / "config.json", pooling.config(transformer.width))
-    for module, path in zip(head, others, strict=True):
-        write_module(module, path)
+    first, pooling, head = split_modules(modules)
+    if isinstance(first, TokenTable):
+        entries = [ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{STATIC}", f"{prefix}0_{STATIC}")]  # which is the mean too
+        write_table(first, tokenizer, settings.max_length, folder / entries[0].path)
+    else:
+        entries = [
+            ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{TRANSFORMER}", prefix + transformer_path),
+            ModuleEntry(f"{SENTENCE_TRANSFORMERS}.{POOLING}", f"{prefix}1_{POOLING}"),
+        ]
+        transformer, second = (folder / entry.path for entry in entries)
+        save_transformer(first.backbone, tokenizer, settings.max_length, transformer)
+        write_json(transformer / LENGTH_SETTINGS, {"max_seq_length": settings.max_length, "do_lower_case": reads_lower_case(tokenizer)})
+        second.mkdir(parents=True)
+        write_json(second / "config.json", pooling.config(first.width))
+    for position, module in enumerate(head, start=len(entries)):
+        entry = ModuleEntry(module.type_name, f"{prefix}{position}_{type(module).__name__}")
+        write_module(module, folder / entry.path)
+        entries.append(entry)
     return entries
 
 
@@ -128,26 +136,41 @@ def read_modules(
     Raises BadInput where a module is of a class that this package does not know and no imported package defines.
     """
     kinds = [entry.kind if is_standard(entry) else entry.type for entry in entries]
-    if kinds[:2] != [TRANSFORMER, POOLING]:
-        raise UnknownKind(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with Transformer > Pooling")
-    classes = [find_module_class(folder, entry, kinds) for entry in entries[2:]]
+    is_static = kinds[:1] == [STATIC]
+    if not is_static and kinds[:2] != [TRANSFORMER, POOLING]:
+        beginnings = f"{TRANSFORMER} > {POOLING}, or with {STATIC}"
+        raise UnknownKind(f"{folder / 'modules.json'}: {' > '.join(kinds)}: an encoder begins with {beginnings}")
+    count = 1 if is_static else 2  # of modules up to the vector of a text
+    classes = [find_module_class(folder, entry, kinds) for entry in entries[count:]]
     paths = [path_within(folder, entry.path) for entry in entries]
-    limit, pooling = read_max_length(paths[0]), read_pooling(paths[1])
     prompts = read_prompts(folder) if options.prompts is None else options.prompts
-    backbone, tokenizer = load_transformer(paths[0], options.trust_remote_code, choose_format(paths[0], options.weights))
-    check_tokenizer(paths[0], tokenizer, backbone)
-    settings = TextSettings(choose_length(backbone, tokenizer, limit, options.max_length), prompts)
+    first: FirstModule
+    if is_static:
+        first, tokenizer, length = read_table(paths[0], options.weights, options.max_length)
+        pooling = Pooling("mean")
+    else:
+        first, pooling, tokenizer, length = read_transformer(paths[0], paths[1], options)
+    settings = TextSettings(length, prompts)
     refuse_long_prompts(tokenizer, settings)
-    head = [read_module(module_class, path) for module_class, path in zip(classes, paths[2:], strict=True)]
-    transformer = Transformer(backbone)
-    width = output_width(transformer, pooling, head)
-    modules = [transformer, pooling, *head]
+    head = [read_module(module_class, path) for module_class, path in zip(classes, paths[count:], strict=True)]
+    width = output_width(first, pooling, head)
+    modules: list[nn.Module] = [first, pooling, *head]
     own_dimensions = read_dimensions(folder, width)
     if options.dimensions is not None:
         modules = cut_vectors(modules, width, options.dimensions)
     elif own_dimensions not in (None, width):
         modules.append(Truncate(width, own_dimensions))  # add_scaling tells whether they are scaled again
     return add_scaling(folder, modules, options.normalize), tokenizer, settings
+
+
+def read_transformer(
+    folder: Path, pooling_folder: Path, options: ModelOptions
+) -> tuple[Transformer, Pooling, PreTrainedTokenizerFast, int]:
+    """A transformer, the pooling behind it, its tokenizer and the tokens at which texts are cut."""
+    limit, pooling = read_max_length(folder), read_pooling(pooling_folder)
+    backbone, tokenizer = load_transformer(folder, options.trust_remote_code, choose_format(folder, options.weights))
+    check_tokenizer(folder, tokenizer, backbone)
+    return Transformer(backbone), pooling, tokenizer, choose_length(backbone, tokenizer, limit, options.max_length)
 
 
 def is_standard(entry: ModuleEntry) -> bool:
@@ -162,7 +185,7 @@ def find_module_class(folder: Path, entry: ModuleEntry, kinds: Sequence[str]) ->
         return EncoderModule.classes[type_name]
     if is_standard(entry):
         ours = [name.rsplit(".", 1)[-1] for name in EncoderModule.classes if name.startswith(SENTENCE_TRANSFORMERS)]
-        raise UnknownKind(f"{folder / 'modules.json'}: {' > '.join(kinds)}: after Transformer > Pooling only {', '.join(ours)} can be read")
+        raise UnknownKind(f"{folder / 'modules.json'}: {' > '.join(kinds)}: behind pooling only {', '.join(ours)} can be read")
     raise UnknownKind(f"{folder / 'modules.json'}: its module {entry.type} is not known here: import the package that defines it first")
 
 

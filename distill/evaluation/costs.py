@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from distill.encoders.onnx_encoder import MODELS, OnnxEncoder
-from distill.evaluation.latency import ServingPath, measure_query_latency, one_core, onnx_path
+from distill.encoders.static_encoder import is_static
+from distill.evaluation.latency import ServingPath, measure_query_latency, one_core, open_served_paths
 from distill.evaluation.systems import System
 from distill.files.atomic import read_json
 from distill.training.run_folder import RunFolder
@@ -43,16 +43,17 @@ class Timing:
 
 
 def open_exported(run: RunFolder, fingerprint: str | None) -> dict[str, ServingPath]:
-    """Opens the ONNX models that `distill export` left in a run folder, by their names in results.
+    """Opens the ONNX models that `distill export` left in a run folder, by their names in results; a table of tokens needs none.
 
     Args:
         run: the run folder.
         fingerprint: that of the student: an export of another one is passed over.
     """
+    if is_static(run.student):
+        return open_served_paths(run.student)
     export = run.path / "export"
     if find_spec("onnxruntime") is None or not (export / "export.json").exists():
         return {}
     if read_json(export / "export.json", "inputs of the export").get("student") != fingerprint:
         return {}
-    student = export / "student"
-    return {name: onnx_path(OnnxEncoder(student, model=file)) for name, file in MODELS.items() if (student / file).is_file()}
+    return open_served_paths(export / "student")

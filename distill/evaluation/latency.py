@@ -2,24 +2,29 @@
 
 The package has one figure of latency, and it means the same in results.json, in an export's latency.json, in a report and on a model
 card: milliseconds from a query's text to its vector, tokens included; one query at a time; on one core of the CPU, also where there is a
-GPU; for the teacher, for the student and for each of its ONNX models, which take turns on the same queries. `p50` is the median over
-these queries, `p95` what one in twenty exceeds. A model that runs elsewhere, as a Python function may, is measured where it runs.
+GPU; for the teacher, for the student and for each way to serve it without PyTorch (ONNX models, or NumPy for a table of tokens), which
+take turns on the same queries. `p50` is the median over these queries, `p95` what one in twenty exceeds. A model that runs elsewhere, as a
+Python function may, is measured where it runs.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.onnx_encoder import OnnxEncoder
+from distill.encoders.onnx_encoder import MODELS, OnnxEncoder
+from distill.encoders.static_encoder import NUMPY, StaticEncoder, is_static
 from distill.encoders.towers import Towers
 from distill.files.device import has_fast_bf16
+from distill.files.progress import log
+from distill.records import BadInput
 from distill.texts.texts import Texts, evenly_spaced_rows
 
 ServingPath = Callable[[str], np.ndarray]  # from a query's text to its vector [1, D]
@@ -42,6 +47,18 @@ def pytorch_path(encoder: Encoder) -> ServingPath:
 def onnx_path(encoder: OnnxEncoder) -> ServingPath:
     """ONNX Runtime, on as many threads as the encoder has."""
     return lambda text: encoder.encode([text])
+
+
+def open_served_paths(folder: Path) -> dict[str, ServingPath]:
+    """Opens the ways to serve the student in `folder` without PyTorch, by name: its ONNX models, or NumPy for a table of tokens."""
+    if not is_static(folder):
+        return {name: onnx_path(OnnxEncoder(folder, model=file)) for name, file in MODELS.items() if (folder / file).is_file()}
+    try:
+        encoder = StaticEncoder(folder)
+    except BadInput as error:  # what is behind the table needs PyTorch
+        log.info(str(error))
+        return {}
+    return {NUMPY: lambda text: encoder.encode([text])}
 
 
 def measure_query_latency(
@@ -99,7 +116,7 @@ def _on_cpu(model: nn.Module) -> Iterator[None]:
         yield
         return
     device, cpu = parameter.device, torch.device("cpu")
-    with _fast_attention(model, cpu) if isinstance(model, Encoder) else nullcontext():
+    with _fastest_attention(model, cpu):
         model.to(cpu)
         try:
             yield
@@ -107,12 +124,7 @@ def _on_cpu(model: nn.Module) -> Iterator[None]:
             model.to(device)
 
 
-@contextmanager
-def _fast_attention(encoder: Encoder, device: torch.device) -> Iterator[None]:
-    before, was_switching = encoder.backbone.config._attn_implementation, encoder.transformer.is_switching
-    encoder.transformer.use_fastest_attention(device, encoder.settings.max_length)
-    try:
-        yield
-    finally:
-        encoder.backbone.set_attn_implementation(before or "eager")
-        encoder.transformer.is_switching = was_switching
+def _fastest_attention(model: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+    if not isinstance(model, Encoder):
+        return nullcontext()
+    return model.transformer.fastest_attention(device, model.settings.max_length)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.encoders.static_encoder import NUMPY
 from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
 from distill.evaluation.frames import make_frame
 from distill.evaluation.query_lengths import format_lengths
@@ -167,7 +168,8 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
     served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
     if served:
         models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())
-        sentences.append(f"the student in ONNX Runtime: {models} a query")
+        way = "without PyTorch" if NUMPY in served else "in ONNX Runtime"
+        sentences.append(f"the student {way}: {models} a query")
     return sentences
 
 

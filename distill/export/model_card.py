@@ -9,6 +9,8 @@ from typing import Any
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import MODELS
+from distill.encoders.static_encoder import NUMPY
+from distill.encoders.transformer_folder import UNLIMITED
 from distill.evaluation.results import format_agreement
 from distill.export.index import FOLDER, MEASUREMENTS, describe_index
 from distill.export.serving import LATENCY, PYTORCH, describe_choice
@@ -88,11 +90,12 @@ def render_card(
         has_router=has_router,
         student_millions=format_millions(student),
         width=student.width,
-        max_length=student.settings.max_length,
+        max_length=student.settings.max_length if student.settings.max_length < UNLIMITED else None,
         prompt=repr(prompt) if prompt else None,
         latency=latency,
         choice=describe_choice(latency) if latency else None,
         onnx_file=find_onnx_file(latency),
+        runs_in_numpy=latency is not None and latency["serve"] == NUMPY,
         index=index,
         index_description=describe_index(index) if index else None,
         results=results,

@@ -1,4 +1,4 @@
-"""Writes ONNX models of an exported student, checks and times them, and recommends one model to serve.
+"""Writes ONNX models of an exported student, checks and times them, and recommends one to serve; a table of tokens runs in NumPy.
 
 `distill.evaluation.latency` says what the figures of latency mean.
 """
@@ -15,8 +15,9 @@ import torch
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import MODEL, MODELS, QUANTISED, OnnxEncoder
+from distill.encoders.static_rows import STATIC, WEIGHTS
 from distill.evaluation.fields import TEACHER
-from distill.evaluation.latency import measure_query_latency, one_core, onnx_path, pytorch_path, sample_queries
+from distill.evaluation.latency import measure_query_latency, one_core, open_served_paths, pytorch_path, sample_queries
 from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.provenance import collect_provenance
@@ -37,7 +38,7 @@ class Serving:
 
     Attributes:
         latency: content of latency.json, with the measurements of each model; None if there are no ONNX models.
-        reason: why there are no ONNX models; None if there are some.
+        reason: why there are no ONNX models; None if there are some, or if the student is a table of tokens, which needs none.
         is_new: whether this call measured them; False if an earlier export did.
     """
 
@@ -57,13 +58,15 @@ def add_serving(student: Encoder, teacher: Encoder | None, run: RunFolder, folde
     """
     if (folder / LATENCY).exists():
         return Serving(read_json(folder / LATENCY, "measurements"), is_new=False)
-    missing = missing_packages()
+    needs_graph = student.transformer.has_layers
+    missing = missing_packages() if needs_graph else []
     if missing:
         return Serving(reason=f"without {', '.join(missing)}: install the extra `onnx` and export again")
     try:
         data = run.data()
         queries = sample_queries(data.source.queries(data.dev_split))
-        write_models(student, folder / "student", queries)
+        if needs_graph:
+            write_models(student, folder / "student", queries)
     except NeedsTrust:
         raise
     except (NoGraph, BadInput) as error:
@@ -91,9 +94,8 @@ def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None
 
 def measure_serving(student: Encoder, teacher: Encoder | None, folder: Path, queries: Sequence[str]) -> dict[str, Any]:
     """Measures each model of the student: its latency beside the teacher's, and the cosine of its vectors to the student's."""
-    paths = {PYTORCH: pytorch_path(student)}
-    for name, file in MODELS.items():
-        paths[name] = onnx_path(OnnxEncoder(folder, model=file))
+    paths = {PYTORCH: pytorch_path(student), **open_served_paths(folder)}
+    own_file = WEIGHTS if student.transformer.has_layers else f"0_{STATIC}/{WEIGHTS}"
     teacher_path = {} if teacher is None else {TEACHER: pytorch_path(teacher)}
     with one_core([student] if teacher is None else [student, teacher]):
         latency = measure_query_latency({**teacher_path, **paths}, queries)
@@ -102,7 +104,7 @@ def measure_serving(student: Encoder, teacher: Encoder | None, folder: Path, que
     for name in paths:
         agreement = cosine(vectors[PYTORCH], vectors[name])  # [Q]
         measured[name] = {
-            "file": f"student/{MODELS.get(name, 'model.safetensors')}",
+            "file": f"student/{MODELS.get(name, own_file)}",
             **latency[name],
             "cosine_mean": float(agreement.mean()),
             "cosine_min": float(agreement.min()),

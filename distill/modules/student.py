@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
+from distill.data.targets import read_targets
 from distill.encoders.encoder import Encoder
-from distill.encoders.students import StudentFromTeacher, StudentSpec
+from distill.encoders.students import ReadTargets, StudentFromTeacher, StudentSpec
 from distill.encoders.towers import Towers, load_maker, load_towers
 from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.files.ranks import gather_batch
@@ -103,7 +105,9 @@ class StudentModule(ScheduledModule):
         self._set_default_temperatures()
         self.best_by = self._choose_metric(data)
         if not self.has_towers:
-            self._build_towers(data)
+            # weights that are loaded over the student's need no start of their own
+            is_start = load_start and self.start_from is None
+            self._build_towers(data, partial(read_targets, data) if is_start else None)
             if load_start and self.start_from:
                 self._load_start_weights(self.start_from)
         data.connect(self.encoder, self.document_tower)
@@ -255,9 +259,9 @@ class StudentModule(ScheduledModule):
             if name in arguments and arguments[name] is None:
                 arguments[name] = value
 
-    def _build_towers(self, data: RetrievalData) -> None:
+    def _build_towers(self, data: RetrievalData, read_targets: ReadTargets | None) -> None:
         space = data.teacher_space
-        self.encoder = self.spec.make_student(space, self.student_prompt, data.count_tokens)
+        self.encoder = self.spec.make_student(space, self.student_prompt, data.count_tokens, read_targets)
         self.dropped_prompt, self.kept_vocabulary = self.spec.dropped_prompt, self.spec.kept_vocabulary
         if self.documents == "separate":
             self.own_documents = copy.deepcopy(self.encoder)

@@ -13,6 +13,7 @@ from distill.callbacks.fault_log import WARNINGS
 from distill.callbacks.run_log import read_lines
 from distill.encoders.batching import encode_texts
 from distill.encoders.onnx_encoder import MODELS
+from distill.encoders.static_encoder import NUMPY
 from distill.encoders.towers import load_towers
 from distill.evaluation.fields import STUDENT
 from distill.evaluation.results import Results
@@ -102,7 +103,7 @@ class RunEvidence:
         exported = read_json(path, "latency of the export") if path.exists() else {}
         if exported.get("processor") != self.provenance.get("processor"):
             exported = {}
-        served = {name: model for name, model in exported.get("paths", {}).items() if name in MODELS}
+        served = {name: model for name, model in exported.get("paths", {}).items() if name in (*MODELS, NUMPY)}
         return served | self.results.values["latency"]["paths"]
 
     @cached_property

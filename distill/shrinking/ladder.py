@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import load_encoder
+from distill.encoders.static_student import StaticStudent
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
 from distill.evaluation.latency import measure_query_latency, one_core, pytorch_path, sample_queries
 from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
-from distill.shrinking.request import Request
+from distill.shrinking.request import STATIC, Request
 from distill.shrinking.training import choose_student
 from distill.teachers.embedder import Embedder
 from distill.teachers.local import LocalTeacher
@@ -84,7 +85,7 @@ class Limits:
 
 
 def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
-    """Lists the students of a ladder, small ones first; each number of layers with the tokens that the texts use, and with all.
+    """Lists the students of a ladder, small ones first: a table of tokens, then layers, with the tokens that the texts use and with all.
 
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
@@ -96,7 +97,7 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
         assert isinstance(embedder, LocalTeacher), "choose_student refuses other teachers without a backbone"
         most = max(1, embedder.towers.query.backbone.config.num_hidden_layers - 1)
         specs = [StudentFromTeacher(count) for count in range(1, min(MOST_LAYERS, most) + 1)]
-    candidates = []
+    candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent(closed_form=True))]
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
         pruned = replace(whole, vocabulary="used")  # type: ignore[type-var]

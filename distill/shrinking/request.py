@@ -24,11 +24,17 @@ from distill.training.run_folder import JOB, first_difference
 from distill.vectors.index import Index
 from distill.vectors.store import TeacherStore
 
-AUTO: Final = "auto"  # the size of a student that is chosen among several
+STATIC: Final = "static"  # the size of a student that is a table of tokens
+AUTO: Final = "auto"  # that of a student which is chosen among several
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
 LOCKED = ".job"  # folder whose lock a running job has; training has that of the job's folder
 # files of a folder of texts whose content is part of what was asked for; that of the documents is compared with their vectors
 SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value says how large a student is: a number of layers, `static` for none, `auto` for a choice, or None for the default."""
+    return value in (None, STATIC, AUTO) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Request(ShrinkOptions):
     documents: Any = None
     judgments: str | None = None
     out: Path = Path("runs/shrunk")
-    size: int | Literal["auto"] | None = None
+    size: int | Literal["static", "auto"] | None = None
     minutes: float = 10.0
 
     def __post_init__(self) -> None:
@@ -57,11 +63,10 @@ class Request(ShrinkOptions):
             refuse_other_kinds("documents", self.documents)
         if not 0 < self.minutes < float("inf"):
             raise BadInput(f"minutes: {self.minutes}: minutes of training, above 0")
-        is_count = isinstance(self.size, int) and not isinstance(self.size, bool) and self.size >= 1
-        if self.size not in (None, AUTO) and not is_count:
-            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more, or {AUTO}")
-        if is_count and self.backbone:
-            raise BadInput("size: a number of the teacher's layers, but the student begins from --backbone as it is: leave one out")
+        if not is_size(self.size):
+            raise BadInput(f"size: {self.size!r}: the number of layers to keep, 1 or more, static for a table of tokens, or {AUTO}")
+        if self.size not in (None, AUTO) and self.backbone:
+            raise BadInput("size: of a student of the teacher's own, but the student begins from --backbone as it is: leave one out")
         if self.source is not None and self.documents is not None:
             raise BadInput("source: has documents of its own: leave --documents out")
         if self.source is not None and self.keep_own_documents:

@@ -29,7 +29,7 @@ def shrink(
     documents: Any = None,
     judgments: str | None = None,
     out: str = "runs/shrunk",
-    size: int | Literal["auto"] | None = None,
+    size: int | Literal["static", "auto"] | None = None,
     minutes: float = 10.0,
     **options: Any,
 ) -> Run:
@@ -44,7 +44,8 @@ def shrink(
         documents: texts of the index: such a file, a list, or a folder in BEIR or MS MARCO layout with judged queries. None: queries alone.
         judgments: file of judgments of the queries, as TREC or BEIR write them: query, document, grade.
         out: run folder to write.
-        size: number of the teacher's layers that the student keeps, 2 by default; auto tries several and takes what `frontier` recommends.
+        size: number of the teacher's layers that the student keeps, 2 by default; static for a table of its tokens without layers; or auto,
+            which tries several and takes what `frontier` recommends.
         minutes: time to train for.
         options: of the texts, the vectors and the teacher, as `ShrinkOptions` has them.
     """

@@ -8,14 +8,16 @@ from functools import partial
 from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
+from distill.encoders.layer_cuts import choose_layers, cut_layers
 from distill.encoders.pooling import PoolingMode
-from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec, choose_layers, cut_layers
+from distill.encoders.static_student import StaticStudent
+from distill.encoders.students import Projection, StudentFromBackbone, StudentFromTeacher, StudentSpec
 from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.run import Run, train
 from distill.shrinking.budget import MOST_EPOCHS, choose_length, measure_rate
-from distill.shrinking.request import STORE, Job, Request
+from distill.shrinking.request import STATIC, STORE, Job, Request
 from distill.shrinking.splits import DEV
 from distill.shrinking.texts import JobTexts
 from distill.teachers.embedder import Embedder
@@ -29,7 +31,7 @@ BATCHES_AT_LEAST = 10  # of an epoch of full batches; fewer texts than that make
 
 
 def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
-    """Chooses what the student is made from: layers of the teacher, or the backbone that was given."""
+    """Chooses what the student is made from: layers of the teacher, its tokens, or the backbone that was given."""
     if request.backbone is None:
         if not isinstance(teacher, LocalTeacher):
             fix = "name a small encoder to begin from as --backbone, e.g. sentence-transformers/all-MiniLM-L6-v2"
@@ -37,6 +39,8 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
         if teacher.towers.query.runs_remote_code:
             fix = "name a small encoder to begin from as --backbone"
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, which a student does not: {fix}")
+        if request.size == STATIC:
+            return StaticStudent()
         size = request.size if isinstance(request.size, int) else DEFAULT_LAYERS
         backbone = teacher.towers.query.backbone
         depth = backbone.config.num_hidden_layers

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from distill.encoders.batching import encode_texts
 from distill.encoders.encoder import Encoder
-from distill.encoders.model_checks import count_positions
-from distill.encoders.pooling import MODES, Pooling
+from distill.encoders.pooling import Pooling
 from distill.encoders.tokenizing import Role, TextSettings
 from distill.files.progress import log
 from distill.records import BadInput
@@ -191,10 +190,10 @@ def list_other_settings(teacher: LocalTeacher, role: Role) -> Iterator[tuple[str
         without = replace(settings, prompts={**settings.prompts, role: ""})
         yield f"without its prompt {prompt!r}", _change(encoder, encoder.pooling, without), role
     yield f"of them as a {other}, not a {role}", teacher.towers.tower(other), other
-    for mode in MODES:
+    for mode in encoder.transformer.poolings:
         if len(encoder.pooling.modes) == 1 and mode not in encoder.pooling.modes:
             yield f"with pooling {mode}, not {encoder.pooling.mode}", _change(encoder, Pooling(mode), settings), role
-    longest = count_positions(encoder.backbone) or COMMON_LENGTHS[-1]
+    longest = encoder.transformer.positions or COMMON_LENGTHS[-1]
     for length in COMMON_LENGTHS:
         if length != settings.max_length and length <= longest:
             cut = replace(settings, max_length=length)

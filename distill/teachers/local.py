@@ -42,11 +42,11 @@ class LocalTeacher:
 
     @property
     def where(self) -> str:
-        device, config = self.towers.device, self.towers.document.backbone.config
+        device, numbers = self.towers.device, self.towers.document.transformer.numbers_per_token
         place, used = f"in {self.precision} on {device}", used_memory(device)
         if used is None:
             return place
-        return f"{place}, {(used + batch_memory(config, device, self.precision)) / 2**30:.2f} GiB of memory in all"
+        return f"{place}, {(used + batch_memory(numbers, device, self.precision)) / 2**30:.2f} GiB of memory in all"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Returns the token ids of N texts."""
@@ -69,9 +69,11 @@ def load_local_teacher(name: str, precision: Precision, options: ModelOptions | 
             raise BadInput("weights: bf16: products of such weights are bf16: leave out precision: fp32, or weights")
         options = replace(options, weights="fp32")
     towers = read_towers(name, options)
-    if len({tower.backbone.dtype for tower in (towers.query, towers.document)}) > 1:  # a store names one format
+    if len({tower.transformer.dtype for tower in (towers.query, towers.document)}) > 1:  # a store names one format
         towers = read_towers(name, replace(options, weights="fp32"))
-    if options.max_length is None and max(towers.query.settings.max_length, towers.document.settings.max_length) > LONGEST_UNASKED:
+    # a table of tokens has no attention
+    lengths = [tower.settings.max_length for tower in (towers.query, towers.document) if tower.transformer.has_layers]
+    if options.max_length is None and max(lengths, default=0) > LONGEST_UNASKED:
         log.warning(f"{name}: texts are cut at {LONGEST_UNASKED:,} tokens: max_length sets another number")
         options = replace(options, max_length=LONGEST_UNASKED)
         for tower in (towers.query, towers.document):
@@ -90,9 +92,8 @@ def compile_layers(teacher: LocalTeacher) -> None:
     Raises BadInput where PyTorch cannot, for example without a C++ compiler.
     """
     for role in ROLES:
-        backbone = teacher.towers.tower(role).backbone
         if role == "query" or not teacher.towers.shared:
-            backbone.forward = torch.compile(backbone.forward, dynamic=True)
+            teacher.towers.tower(role).transformer.compile_layers()
         try:
             for texts in (["a", "a a a"], ["a a a a"] * 3):
                 teacher.embed(teacher.prepare(texts, role), role, lambda done: None)
@@ -102,7 +103,7 @@ def compile_layers(teacher: LocalTeacher) -> None:
 
 def name_maker(name: str, towers: Towers, precision: Precision, options: ModelOptions) -> Maker:
     """Names a model as its stores do."""
-    is_bf16 = any(tower.backbone.dtype == torch.bfloat16 for tower in (towers.query, towers.document))
+    is_bf16 = any(tower.transformer.dtype == torch.bfloat16 for tower in (towers.query, towers.document))
     runs_code = towers.query.runs_remote_code or towers.document.runs_remote_code
     return Maker(
         name,

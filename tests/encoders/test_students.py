@@ -11,9 +11,10 @@ from transformers import LongformerConfig, LongformerModel, MambaConfig, MambaMo
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
+from distill.encoders.layer_cuts import choose_layers, cut_layers, turn_off_dropout
 from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, Normalize, Transformer
-from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace, choose_layers, cut_layers, turn_off_dropout
+from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace
 from distill.files.configs import from_config, to_config
 from distill.files.progress import log
 from distill.records import BadInput

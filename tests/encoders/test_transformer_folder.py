@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from distill.encoders.folder import load_encoder
-from distill.encoders.students import cut_layers
+from distill.encoders.layer_cuts import cut_layers
 from distill.encoders.transformer_folder import longest_text
 from distill.records import BadInput
 

@@ -73,7 +73,7 @@ def test_they_are_judged_as_students(kind, folders, teacher_folder, source_root,
     judge = ["evaluate", "--student", folders[kind], "--teacher", teacher_folder, "--source", "MsMarcoTsv", "--source.root", source_root]
     code = distill(*judge, "--out", tmp_path / "results.json")
     printed = capsys.readouterr()
-    assert "embedded by sentence-transformers" in printed.out + printed.err
+    assert ("embedded by sentence-transformers" in printed.out + printed.err) == (kind != "StaticEmbedding")
     if kind == "BoW":  # as wide as its vocabulary
         assert code == 2 and "27 wide, the documents' 32, so they are not in one space: evaluate it with documents=" in printed.err
         assert distill(*judge, "--documents", "student", "--out", tmp_path / "results.json") == 0
@@ -81,13 +81,15 @@ def test_they_are_judged_as_students(kind, folders, teacher_folder, source_root,
         assert code == 0 and "overlap@10" in printed.out
 
 
-@pytest.mark.parametrize("kind", ["StaticEmbedding", "BoW", "WeightedLayerPooling"])
+@pytest.mark.parametrize("kind", ["BoW", "WeightedLayerPooling"])
 def test_as_teachers_they_are_handed_over_from_python(kind, folders, source_root, tmp_path, capsys):
     source = ["--source", "MsMarcoTsv", "--source.root", source_root]
     assert distill("encode", "--teacher", folders[kind], *source, "--out", tmp_path / "store") == 2
     printed = capsys.readouterr().err
     call = f'distill.encode(SentenceTransformer("{folders[kind]}"), source, out, name="mine")'
-    assert "an encoder begins with Transformer > Pooling: where sentence-transformers reads it" in printed and call in printed
+    assert (
+        "an encoder begins with Transformer > Pooling, or with StaticEmbedding: where sentence-transformers" in printed and call in printed
+    )
     assert printed.count("\n") == 1 and not (tmp_path / "store").exists()
     store = package.encode(
         theirs.SentenceTransformer(str(folders[kind])), MsMarcoTsv(str(source_root)), str(tmp_path / "store"), name="mine"
@@ -95,9 +97,21 @@ def test_as_teachers_they_are_handed_over_from_python(kind, folders, source_root
     assert store.maker.name == "mine" and store.documents.normalized
 
 
-def test_texts_that_a_folder_cannot_embed_end_in_one_line(folders, tmp_path):
+def test_a_static_folder_is_a_teacher(folders, source_root, tmp_path):
+    """On the command line, as its modules are known here; its vectors are those of sentence-transformers."""
+    source = ["--source", "MsMarcoTsv", "--source.root", source_root]
+    assert distill("encode", "--teacher", folders["StaticEmbedding"], *source, "--out", tmp_path / "store") == 0
+    store = package.TeacherStore(str(tmp_path / "store")).documents
     model = theirs.SentenceTransformer(str(folders["StaticEmbedding"]), device="cpu")
-    model[0].embedding = type(model[0].embedding)(3, WIDTH)  # fewer rows than its tokenizer has words
+    texts = MsMarcoTsv(str(source_root)).documents().read(np.arange(5))
+    rows = store.ids.rows([MsMarcoTsv(str(source_root)).documents().ids[row] for row in range(5)])
+    np.testing.assert_allclose(store.take(rows), model.encode(texts, normalize_embeddings=True), atol=1e-3)  # stored in 16 bits
+    assert store.maker.max_length is None
+
+
+def test_texts_that_a_folder_cannot_embed_end_in_one_line(folders, tmp_path):
+    model = theirs.SentenceTransformer(str(folders["WordEmbeddings"]), device="cpu")
+    model[0].emb_layer = type(model[0].emb_layer)(3, WIDTH)  # fewer rows than its tokenizer has words
     model.save_pretrained(str(tmp_path / "short"), create_model_card=False)
     with pytest.raises(BadInput, match=r"short: sentence-transformers cannot embed these texts with it \(\w+: .*\): mend the folder"):
         open_system(str(tmp_path / "short")).encode(["letter market"], "query")

@@ -1,0 +1,24 @@
+"""What a student can be fitted to before its training: tokens of the training queries, and the teacher's vectors of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill.data.datamodule import RetrievalData
+from distill.encoders.encoder import Encoder
+from distill.texts.texts import evenly_spaced_rows
+from distill.texts.tokens import concatenate_tokens, load_or_tokenize
+
+MOST_TARGETS = 500_000  # training queries; of more an even sample
+
+
+def read_targets(data: RetrievalData, encoder: Encoder) -> tuple[list[np.ndarray], np.ndarray]:
+    """The tokens of N training queries as `encoder` cuts them, and the stored vectors [N, D] float32 of these queries.
+
+    Args:
+        data: the data, after `data.setup`.
+        encoder: has the tokenizer.
+    """
+    rows = evenly_spaced_rows(len(data.training_queries), MOST_TARGETS)
+    tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in data.train_sets])
+    return [tokens.ids(row) for row in rows.tolist()], data.teacher.queries.take(rows).astype(np.float32)
