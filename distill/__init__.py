@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distill.encoders.pooling import Pooling
     from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
     from distill.encoders.towers import Towers, load_towers
+    from distill.evaluation.drift import DriftReport, drift
     from distill.evaluation.evaluate import evaluate
     from distill.evaluation.rerank import rerank
     from distill.evaluation.results import Results
@@ -62,6 +63,7 @@ NAMES = {
     "encoders.pooling": ["Pooling"],
     "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
     "encoders.towers": ["Towers", "load_towers"],
+    "evaluation.drift": ["DriftReport", "drift"],
     "evaluation.evaluate": ["evaluate"],
     "evaluation.rerank": ["rerank"],
     "evaluation.results": ["Results"],
