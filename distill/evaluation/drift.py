@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class DriftReport:
     mean cosine to nearest training query    0.810   0.640
     below 0.634                               5.0%   31.0%
     longer than 12 words                      1.0%    2.0%
-    alarm: today's queries are less like those that the student knows (p = 1e-09)
+    alarm: today's queries are less like those that the student knows (p < 0.001)
     where nothing has changed, at most 5% of such comparisons raise an alarm
     least like those that it knows:
       0.320  rotor blade icing
@@ -172,15 +173,17 @@ def compare_nearness(then: np.ndarray, today: np.ndarray) -> float:
 
     One-sided: queries that are nearer than before, as those that come back every day, raise no alarm.
 
-    >>> compare_nearness(np.array([0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.3]))  # one of 20 ways to deal six values to two hands
+    >>> round(compare_nearness(np.array([0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.3])), 6)  # one of 20 ways to deal six values to two hands
     0.05
     >>> compare_nearness(np.array([0.1, 0.2, 0.3]), np.array([0.7, 0.8, 0.9]))
     1.0
     """
     from scipy.stats import ks_2samp
 
-    # "greater": the distribution function of today's values is above, so the values are below
-    return round(float(ks_2samp(today, then, alternative="greater").pvalue), 12)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Exact calculation unsuccessful", category=RuntimeWarning)  # then p is an approximation
+        # "greater": the distribution function of today's values is above, so the values are below
+        return float(ks_2samp(today, then, alternative="greater").pvalue)
 
 
 def _format_lines(report: DriftReport) -> list[str]:
@@ -191,13 +194,14 @@ def _format_lines(report: DriftReport) -> list[str]:
         (f"below {values['low_nearness']:.3f}", f"{then['low']:.1%}", f"{today['low']:.1%}"),
         (f"longer than {values['longest_known_words']} words", f"{then['longer']:.1%}", f"{today['longer']:.1%}"),
     ]
-    finding = "less like those that the student knows" if report.alarm else "as like those that the student knows as chance explains"
-    start = "alarm" if report.alarm else "no alarm"
+    less = "today's queries are less like those that the student knows"
+    finding = f"alarm: {less}" if report.alarm else f"no alarm: nothing says that {less}"
+    p = f"p = {report.p:.3f}" if report.p >= 0.001 else "p < 0.001"
     return [
         f"{today['queries']} queries of today, beside {then['queries']} that {values['run']} was not trained on ({values['split']})",
         f"{'':<37}{'then':>9}{'today':>8}",
         *(f"{name:<37}{before:>9}{now:>8}" for name, before, now in rows),
-        f"{start}: today's queries are {finding} (p = {report.p:.2g})",
+        f"{finding} ({p})",
         f"where nothing has changed, at most {values['level']:.0%} of such comparisons raise an alarm",
         "least like those that it knows:",
         *(f"  {entry['nearness']:.3f}  {shorten(entry['query'], SHOWN_CHARACTERS, placeholder=' ...')}" for entry in values["worst"]),
