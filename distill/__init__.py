@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
     from distill.encoders.token_table import TokenTable
     from distill.encoders.towers import Towers, load_towers
+    from distill.evaluation.drift import DriftReport, drift
     from distill.evaluation.evaluate import evaluate
     from distill.evaluation.rerank import rerank
     from distill.evaluation.results import Results
@@ -71,6 +72,7 @@ NAMES = {
     "encoders.students": ["StudentFromBackbone", "StudentFromTeacher", "StudentSpec"],
     "encoders.token_table": ["TokenTable"],
     "encoders.towers": ["Towers", "load_towers"],
+    "evaluation.drift": ["DriftReport", "drift"],
     "evaluation.evaluate": ["evaluate"],
     "evaluation.rerank": ["rerank"],
     "evaluation.results": ["Results"],

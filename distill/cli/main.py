@@ -24,6 +24,7 @@ VERBS = {
     "train": "a student of that teacher, into a run folder",
     "sweep": "many trainings of a sweep file, here and without an account, and a table of them",
     "evaluate": "teacher and student on the same corpus: metrics, retention, latency",
+    "drift": "today's queries beside those that the student knows: are they still alike?",
     "rerank": "another system's documents in a teacher's order: metrics before and after",
     "report": "one HTML page of a run, or comparing several: what is kept, where it loses, what it costs",
     "search": "answers a typed query with the student over the teacher's documents",

@@ -27,6 +27,7 @@ OPTIONS = {
     "search": ["run", "query", "--k"],
     "export": ["run", "--out"],
     "sweep": ["file", "--out", "--trials"],
+    "drift": ["run", "--queries", "--out", "--level", "--trust"],
     "report": ["runs", "--out", "--hour_price"],
 }
 
