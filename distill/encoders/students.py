@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from distill.encoders.encoder import Encoder
+from distill.encoders.fit_projection import fit_projection
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.layer_cuts import OTHER_START, check_layers, keep_layers, turn_off_dropout
@@ -118,7 +119,8 @@ class StudentFromBackbone(StudentSpec):
 
     Args:
         name: folder or hub name.
-        projection: linear adds a trained layer from the student's width to the teacher's; it is saved with the student.
+        projection: linear adds a layer from the student's width to the teacher's; it begins as the best fit to the teacher's vectors of
+            training queries, is trained, and saved with the student.
         pooling: cls, mean or another mode of a `Pooling`; only for a plain transformers folder, a sentence-transformers folder holds it.
         max_length: tokens of a text, special tokens included; by default as many as the folder sets.
         keep_layers: how many of its layers to keep, or their numbers, as `layers` of `StudentFromTeacher`; all by default.
@@ -155,6 +157,11 @@ class StudentFromBackbone(StudentSpec):
         elif first.has_layers:
             turn_off_dropout(encoder.backbone)
         return Encoder([first, Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
+
+    def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
+        if self.projection == "linear":
+            log.info("fitting the projection to the teacher's vectors of training queries")
+            fit_projection(student, *read_targets(student))
 
 
 def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
