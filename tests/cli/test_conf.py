@@ -358,6 +358,23 @@ def test_mpnet_on_small_texts(here: Path, tmp_path: Path) -> None:
     assert layers == {"small": 6, "small_two_layers": 2, "own_two_layers": 2}
 
 
+def test_small_students_on_small_texts(here: Path, tmp_path: Path) -> None:
+    """The students that run.sh names; some of the tokens of a teacher that has 83."""
+    config, root, holdout = ROOT / "experiments" / "msmarco_dl", "data/msmarco-dl", ["--data.source.init_args.holdout", "10"]
+    store = str(tmp_path / "store")
+    run("encode", "-c", f"{config}/encode.yaml", "--teacher", "teacher", "--source.init_args.root", root,
+        "--source.init_args.holdout", "10", "--out", store)  # fmt: skip
+    script = (ROOT / "experiments/small/run.sh").read_text().replace("\\\n", " ").replace("15261", "75")
+    students = [line.split(" ", 2)[1:] for line in script.splitlines() if line.startswith("train ")]
+    parameters = {}
+    for name, options in students:
+        run("train", "-c", f"{config}/train.yaml", "--data.source.init_args.root", root, *holdout, "--data.store", store,
+            *shlex.split(options.replace("5]", "3]")), "--trainer.max_epochs", "1", "--out", str(tmp_path / name))  # fmt: skip
+        run("evaluate", str(tmp_path / name), "--split", "dl19")
+        parameters[name] = load_encoder(str(tmp_path / name / "student")).parameter_count()
+    assert parameters["static"] == parameters["static_documents"] < parameters["half"] < parameters["whole"]
+
+
 def write_small_package(path: Path) -> None:
     """A wheel with a file of every kind that the texts of packages are read from."""
     path.parent.mkdir()
