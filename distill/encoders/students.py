@@ -103,7 +103,7 @@ class StudentFromTeacher(StudentSpec):
         check_vocabulary(self.vocabulary)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
-        encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
+        encoder = self._load_teacher(teacher.maker)
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
         if encoder.runs_remote_code:
@@ -111,6 +111,10 @@ class StudentFromTeacher(StudentSpec):
         cut = Transformer(keep_layers(encoder.backbone, self.layers).float())  # trained in fp32, whatever the teacher's weights are in
         pooling = Pooling(*encoder.pooling.modes)  # of all tokens: a student learns to do without its teacher's prompt
         return Encoder([cut, pooling, *encoder.head], encoder.tokenizer, encoder.settings)
+
+    def _load_teacher(self, maker: Maker) -> Encoder:
+        """Loads the model to cut, which cuts texts where the store's maker did."""
+        return load_maker(maker).query if self.teacher is None else load_encoder(self.teacher, max_length=maker.max_length)
 
 
 @dataclass

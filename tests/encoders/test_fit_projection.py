@@ -31,7 +31,7 @@ def make_student(folder, normalizes: bool) -> Encoder:
 @pytest.mark.parametrize("normalizes", [False, True])
 def test_a_linear_map_of_the_states_is_found_again(tmp_path, normalizes):
     """Targets that are a map of the student's own states: the student then gives them, before any training."""
-    folder = make_folder("bert", tmp_path)
+    folder = make_folder(tmp_path / "backbone", "bert")
     student = make_student(folder, normalizes)
     wanted = make_student(folder, normalizes)  # with another random projection
     token_ids = [np.array(ids) for ids in student.token_ids(TEXTS, "query")]
@@ -52,7 +52,7 @@ def test_the_solution_is_that_of_the_normal_equations():
 
 def test_of_many_texts_an_even_sample_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("distill.encoders.fit_projection.MOST_TEXTS", 8)
-    folder = make_folder("bert", tmp_path)
+    folder = make_folder(tmp_path / "backbone", "bert")
     student, other = (make_student(folder, normalizes=False) for _ in range(2))
     token_ids = [np.array(ids) for ids in student.token_ids(TEXTS, "query")]
     rows = [0, 9, 18, 27, 36, 45, 54, 63]
@@ -63,7 +63,7 @@ def test_of_many_texts_an_even_sample_is_read(tmp_path, monkeypatch):
 
 
 def test_a_training_begins_with_it_and_weights_to_begin_from_win_over_it(tmp_path, source_root, store_folder):
-    folder = make_folder("bert", tmp_path)
+    folder = make_folder(tmp_path / "backbone", "bert")
     data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder))
     data.setup("fit")
     modules = [StudentModule(StudentFromBackbone(str(folder), "linear")) for _ in range(2)]

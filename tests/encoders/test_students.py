@@ -277,6 +277,14 @@ def test_a_student_reads_texts_of_the_length_that_is_set(tmp_path):
         StudentFromTeacher([0, 3], max_length=17).make_student(make_space(folder))
 
 
+def test_a_teacher_that_is_named_cuts_texts_where_the_maker_of_the_store_did(tmp_path):
+    folder = make_folder(tmp_path / "teacher", "bert")
+    space = make_space(folder)
+    shorter = replace(space, maker=replace(space.maker, max_length=9))
+    lengths = [StudentFromTeacher([0, 3], teacher=str(folder)).make_student(given).settings.max_length for given in (space, shorter)]
+    assert lengths == [16, 9]
+
+
 SHORT, LONG = "find ", "find the small planet letter of the river "  # one token and nine
 
 
