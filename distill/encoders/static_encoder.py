@@ -29,8 +29,7 @@ class StaticEncoder:
         folder: a student's folder, of `distill train`, sentence-transformers or model2vec, that begins with a table of tokens. Behind it
             may be layers (Dense without an activation, or with Tanh), LayerNorm and Normalize.
 
-    Raises:
-        BadInput: the folder has another module, or a file in it is missing or damaged.
+    Raises BadInput where the folder has another module, or a file in it is missing or damaged.
 
         student = StaticEncoder("runs/mine/student")
         vector = student.encode_query("how long does a cold last")  # [D]

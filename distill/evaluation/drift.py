@@ -101,8 +101,7 @@ def drift(
     Returns:
         shares of both, the test's p-value, and the ten queries that are least like those that the student knows.
 
-    Raises:
-        BadInput: the run left no sample of its training queries, or its student has a space of its own; or there are no queries.
+    Raises BadInput where the run left no sample of its training queries, its student has a space of its own, or there are no queries.
 
         report = distill.drift("runs/mine", "today.txt")
         if report.alarm:
