@@ -36,10 +36,10 @@ def fit_projection(student: Encoder, token_ids: Sequence[np.ndarray], targets: n
 def solve_projection(states: np.ndarray, targets: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
     """The matrix W [D, S] that minimises |states W^T - targets|^2 + ridge |W|^2, for states [N, S] and targets [N, D].
 
-    >>> solve_projection(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0], [8.0]]), strength=0.0).tolist()
+    >>> solve_projection(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0], [8.0]]), strength=1e-9).round(6).tolist()
     [[3.0, 4.0]]
     """
     states = states.astype(np.float64)
     squares = states.T @ states  # [S, S]
-    ridge = strength * np.trace(squares) / len(squares)
+    ridge = strength * np.trace(squares) / len(squares) or 1.0  # of states that are all 0 any map is the best
     return np.linalg.solve(squares + ridge * np.eye(len(squares)), states.T @ targets).T

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.encoders.static_rows import STATIC, TOKENIZER, WEIGHTS, join_rows, refuse_missing_rows
-from distill.files.atomic import path_within, read_json
+from distill.files.atomic import path_within, read_json, refuse_unreadable
 from distill.records import BadInput, one_line
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SETTINGS = "config_sentence_transformers.json"
 NUMPY = "NumPy"  # what results call this way to serve a student
 STANDARD = "sentence_transformers."  # the classes of its modules begin so
+DOCUMENT_NAMES = ("document", "passage", "corpus")  # of the prompt of documents
 OTHERWISE = "read it with load_encoder"  # the end of messages about what needs torch
 Step = Callable[[np.ndarray], np.ndarray]  # from vectors [N, D] to vectors [N, E]
 
@@ -37,18 +38,21 @@ class StaticEncoder:
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
-        entries = read_json(folder / "modules.json", "module list")
-        kinds = [name_kind(entry["type"]) for entry in entries]
-        paths = [path_within(folder, entry["path"]) for entry in entries]
-        if kinds[:1] != [STATIC]:
-            raise BadInput(f"{folder}: begins with {kinds[0] if kinds else 'nothing'}, not with {STATIC}: {OTHERWISE}, or with OnnxEncoder")
-        self.rows = read_rows(paths[0])
-        self.tokenizer = read_tokenizer(paths[0], len(self.rows))
-        settings = read_json(folder / SETTINGS, "settings") if (folder / SETTINGS).exists() else {}
-        self.prompts: dict[str, str] = settings.get("prompts") or {}
-        self.steps = [read_step(kind, path) for kind, path in zip(kinds[1:], paths[1:], strict=True)]
-        self.steps += choose_scaling(folder, settings, is_unit=kinds[-1] == "Normalize")
-        self.width = self._finish(self.rows[:1].astype(np.float32)).shape[1]
+        with refuse_unreadable("a model folder", folder):
+            entries = read_json(folder / "modules.json", "module list")
+            kinds = [name_kind(entry["type"]) for entry in entries]
+            paths = [path_within(folder, entry["path"]) for entry in entries]
+            if kinds[:1] != [STATIC]:
+                raise BadInput(
+                    f"{folder}: begins with {kinds[0] if kinds else 'nothing'}, not with {STATIC}: {OTHERWISE}, or with OnnxEncoder"
+                )
+            self.rows = read_rows(paths[0])
+            self.tokenizer = read_tokenizer(paths[0], len(self.rows))
+            settings = read_json(folder / SETTINGS, "settings") if (folder / SETTINGS).exists() else {}
+            self.prompts = read_prompts(settings)
+            self.steps = [read_step(kind, path) for kind, path in zip(kinds[1:], paths[1:], strict=True)]
+            self.steps += choose_scaling(folder, settings, is_unit=kinds[-1] == "Normalize")
+            self.width = self._finish(self.rows[:1].astype(np.float32)).shape[1]
 
     def encode(self, texts: str | Sequence[str], role: str = "query") -> np.ndarray:
         """Encodes texts with the prompt of their role: [N, D] float32, or [D] for a single text."""
@@ -79,6 +83,17 @@ class StaticEncoder:
         for step in self.steps:
             vectors = step(vectors)
         return vectors
+
+
+def read_prompts(settings: dict[str, Any]) -> dict[str, str]:
+    """The prompt of each role, under the names that a folder may have them; no text for a role is none."""
+    prompts = settings.get("prompts") or {}
+    document = next((prompts[name] for name in DOCUMENT_NAMES if prompts.get(name)), None)
+    found = {"query": prompts.get("query") or "", "document": document or ""}
+    for role, prompt in found.items():
+        if not isinstance(prompt, str):
+            raise BadInput(f"prompts: {role}: {prompt!r} is no text: write it in quotes")
+    return found
 
 
 def is_static(folder: Path) -> bool:

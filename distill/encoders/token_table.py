@@ -36,8 +36,8 @@ class TokenTable(nn.Module):
 
     @property
     def backbone(self) -> NoReturn:
-        fix = "begin from StudentFromBackbone (shrink: --backbone)"
-        raise BadInput(f"the encoder is a table of tokens, without layers to cut: {fix}")
+        fix = "choose a model with layers, or leave out what cuts it (layers, keep_layers, vocabulary)"
+        raise BadInput(f"the encoder is a table of tokens, without layers: {fix}")
 
     @property
     def width(self) -> int:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -39,6 +39,15 @@ class Rate:
     def epoch(self) -> float:
         return self.training + self.evaluation
 
+    @property
+    def step(self) -> float:
+        return self.training / self.steps
+
+    @property
+    def shortest(self) -> float:
+        """The minutes that a training takes at least."""
+        return (min(FEWEST_STEPS, self.steps) * self.step + self.evaluation) / 60
+
 
 def choose_length(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) -> tuple[int, int]:
     """Chooses how many epochs fit into the time, but no more than a student profits from, and how many steps each of them has.
@@ -56,14 +65,16 @@ def choose_length(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) ->
     if fitting:
         most = min(fitting, most_epochs, max(1, MOST_TEXTS // rate.texts))
         return max(count for count in ROUND_EPOCHS if count <= most), rate.steps
-    seconds_per_step = rate.training / rate.steps
-    steps = math.floor((60 * minutes - rate.evaluation) / seconds_per_step / STEPS_AT_ONCE) * STEPS_AT_ONCE
-    fewest = min(FEWEST_STEPS, rate.steps)
-    if steps < fewest:
-        needed = math.ceil((fewest * seconds_per_step + rate.evaluation) / 6) / 10
-        fix = "the same command with that goes on from here"
-        raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {needed:g}: {fix}")
+    steps = math.floor((60 * minutes - rate.evaluation) / rate.step / STEPS_AT_ONCE) * STEPS_AT_ONCE
+    if steps < min(FEWEST_STEPS, rate.steps):
+        refuse_short_time(minutes, rate.shortest)
     return 1, steps
+
+
+def refuse_short_time(minutes: float, needed: float) -> NoReturn:
+    """Refuses the minutes that were given, where at least `needed` ones have to be."""
+    fix = "the same command with that goes on from here"
+    raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {math.ceil(10 * needed) / 10:g}: {fix}")
 
 
 def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[], RetrievalData]) -> Rate:

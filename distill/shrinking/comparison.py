@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 from distill.evaluation.fields import OVERLAP, STUDENT, TEACHER
 from distill.evaluation.results import COLUMNS
 from distill.files.atomic import write_json
 from distill.metrics.retention import Interval
 from distill.run import Run
-from distill.shrinking.ladder import BYTES, Cost, Limits
+from distill.shrinking.ladder import BYTES, Cost, Limits, format_megabytes
+from distill.training.run_folder import SEVERAL
 
-SUMMARY = "frontier.json"
+DEFAULT_SHARE, DEFAULT_OVERLAP = 0.97, 0.7  # to be kept of nDCG@10, and of overlap@10 where nothing is judged
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,18 @@ class Entry:
 
     def describe(self, metric: str) -> str:
         """What it keeps and costs, in half a sentence."""
-        kept, cost = format_interval(self.kept), self.cost
-        return f"keeps {kept} of {metric} at {cost.milliseconds:.2f} ms a query and {cost.megabytes:.0f} MB"
+        kept = format_interval(self.kept)
+        return f"finds {kept} of the teacher's top 10 at {self.cost}" if metric == OVERLAP else f"keeps {kept} of {metric} at {self.cost}"
+
+    def sure_low(self, students: int) -> float:
+        """The lower end of its interval where it is the best of so many: the more are compared, the more of them look good by chance.
+
+        >>> entry = Entry("2 layers", Path("2-layers"), Interval(0.98, 0.96, 1.0), 0.7, Cost(4, 62))
+        >>> round(entry.sure_low(1), 3), round(entry.sure_low(5), 3)
+        (0.96, 0.954)
+        """
+        error = (self.kept.value - self.kept.low) / NormalDist().inv_cdf(0.975)
+        return self.kept.value - error * NormalDist().inv_cdf(1 - 0.025 / students)
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Frontier:
         return Run(self.recommended.run)
 
     def __repr__(self) -> str:
-        headings = ["", f"kept of {self.metric}", "overlap@10", "ms a query", "MB"]
+        headings = ["", f"kept of {self.metric}", OVERLAP, "ms a query", "MB"]
         rows = [format_row(entry.name, format_interval(entry.kept), f"{entry.overlap:.3f}", entry.cost) for entry in self.entries]
         if self.teacher is not None:
             rows.append(format_row(TEACHER, "100%", "1", self.teacher))
@@ -101,15 +113,20 @@ def recommend(entries: Sequence[Entry], limits: Limits, metric: str) -> tuple[En
 
     Args:
         entries: the students, the fastest first.
-        limits: what is asked for. A student that was measured just within them before its training may be just beyond them now.
+        limits: what is asked for. A student that was measured just within them before its training may be just beyond them now. The
+            interval of a student has to lie above `at_least` though it was chosen among several, so it is taken wider than it is shown.
         metric: what is kept.
 
     Returns:
         The student, and the reason in a sentence.
     """
-    within = [entry for entry in entries if limits.allow(entry.cost)] or list(entries)
-    enough = [entry for entry in within if entry.kept.low >= limits.at_least]
-    share = f"{limits.at_least:.0%}"
+    at_least = limits.at_least or (DEFAULT_OVERLAP if metric == OVERLAP else DEFAULT_SHARE)
+    within = [entry for entry in entries if limits.allow(entry.cost)]
+    if not within:
+        nearest = entries[0]
+        return nearest, f"none is within the limits, now that they are measured again: {nearest.name} {nearest.describe(metric)}"
+    enough = [entry for entry in within if entry.sure_low(len(entries)) >= at_least]
+    share = f"{at_least:.0%}"
     if enough:
         chosen = enough[0]
         return chosen, f"take {chosen.name}, the fastest that surely keeps {share}: it {chosen.describe(metric)}"
@@ -128,7 +145,7 @@ def save(outcome: Frontier) -> None:
         "recommended": outcome.recommended.name,
         "reason": outcome.reason,
     }
-    write_json(outcome.path / SUMMARY, values)
+    write_json(outcome.path / SEVERAL, values)
 
 
 def format_interval(kept: Interval) -> str:
@@ -142,4 +159,4 @@ def format_interval(kept: Interval) -> str:
 
 def format_row(name: str, kept: str, overlap: str, cost: Cost) -> list[str]:
     """The cells of a row of the table."""
-    return [name, kept, overlap, f"{cost.milliseconds:.2f}", f"{cost.megabytes:.0f}"]
+    return [name, kept, overlap, f"{cost.milliseconds:.2f}", format_megabytes(cost.megabytes)]

@@ -206,6 +206,8 @@ def require_job(folder: str, trust: bool = False) -> Run:
     if (run.path / JOB).exists() and not run.folder.student.exists():
         raise BadInput(f"{folder}: this job of shrink has not ended: run its command again, which goes on with it")
     run.folder.require_student()
+    if (run.path / TEXTS).is_symlink() and not (run.path / TEXTS).exists():
+        raise BadInput(f"{folder}: its link to the texts of its job leads nowhere: move the whole folder that frontier wrote")
     if not (run.path / TEXTS / SUMMARY).exists():
         raise BadInput(f"{folder}: no run of shrink: continue another run with distill train --model.start_from {folder}")
     return run

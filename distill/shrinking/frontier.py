@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,19 +15,20 @@ from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.report.report import report
 from distill.run import Run, train
-from distill.shrinking.budget import Rate, choose_length, measure_rate
+from distill.shrinking.budget import Rate, choose_length, measure_rate, refuse_short_time
 from distill.shrinking.comparison import Frontier, compare, save
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates, measure_costs
 from distill.shrinking.request import AUTO, STORE, TEXTS, Job, Request
-from distill.shrinking.steps import finish_job, measure_once, prepare_job
+from distill.shrinking.steps import finish_job, prepare_job
 from distill.shrinking.texts import JobTexts
 from distill.shrinking.training import make_data
 from distill.shrinking.vectors import open_job_teacher
 
 STUDENTS, FIRST = "students", "first"  # folders of the runs of the last round, and in it of the first round
 REPORT = "report.html"
-SHARE_OF_FIRST_ROUND, SHARE_OF_MEASURING = 0.25, 0.1  # of the minutes
+SHARE_OF_FIRST_ROUND, SHARE_OF_MEASURING = 0.25, 0.2  # of the minutes
 AGREEMENT = "dev/overlap@10"
+SPREAD = 0.2  # standard deviation, over queries, of the difference of two students' overlap@10
 
 
 def frontier(
@@ -38,13 +40,13 @@ def frontier(
     minutes: float = 60.0,
     max_ms: float | None = None,
     max_mb: float | None = None,
-    at_least: float = 0.97,
+    at_least: float | None = None,
     **options: Any,
 ) -> Frontier:
     """Trains students of several sizes for one teacher, measures each, and recommends the one to deploy.
 
-    All share the texts, the teacher's vectors and the time. Those that are too slow or too large are not trained; after a first round
-    those go that another one beats in agreement with the teacher, in speed and in size. The same call goes on after a kill.
+    All share the texts, the teacher's vectors and the time. Those that are too slow or too large are not trained. After a first round a
+    student is dropped where another one is better, and neither slower nor larger. The same call goes on after a kill.
 
     Args:
         teacher: as `shrink` takes it.
@@ -52,11 +54,12 @@ def frontier(
         documents: as `shrink` takes them.
         judgments: as `shrink` takes them.
         out: folder to write: a run folder for each student in `students/`, `frontier.json`, `report.html`.
-        minutes: time for all trainings and measurements together, the teacher's embedding of the texts not counted.
+        minutes: time for all trainings and measurements together, the teacher's embedding of the texts not counted. It is shared out
+            once: a call that goes on keeps to that.
         max_ms: most milliseconds a query may take, the median on one core of this machine.
         max_mb: most megabytes of the student's weights in fp32.
-        at_least: share of the teacher's quality that the student has to keep surely: with the lower end of its interval.
-        options: of the texts, the vectors and the teacher, as `ShrinkOptions` has them.
+        at_least: share that the student has to keep surely: of nDCG@10, 0.97 by default; of overlap@10 where no query is judged, 0.7.
+        options: of the texts, the vectors and the teacher, as `ShrinkOptions` has them, but not `continue_from` and `trust`.
 
     Raises:
         BadInput: where inputs do not fit together, and where no student is within the limits or the time is too short.
@@ -68,7 +71,7 @@ def frontier(
 
 
 def train_sizes(request: Request, limits: Limits) -> Frontier:
-    """Trains and measures the students of a ladder, and finishes the recommended one as `shrink` finishes its student."""
+    """Trains the students of a ladder, finishes each as `shrink` finishes its student, and compares them."""
     embedder = open_job_teacher(request)
     candidates = list_candidates(request, embedder)
     job, texts = prepare_job(request, embedder)
@@ -77,9 +80,8 @@ def train_sizes(request: Request, limits: Limits) -> Frontier:
     runs = train_ladder(request, job, texts, choose_affordable(measured, costs, limits), costs)
     for run in runs.values():
         link_job(request, run)
-        measure_once(run, texts.summary["evaluated_on"])
+        finish_job(run, texts)
     outcome = compare(request.out, runs, limits)
-    finish_job(outcome.run, texts)
     save(outcome)
     report([str(run.path) for run in runs.values()], str(request.out / REPORT))
     return outcome
@@ -109,48 +111,80 @@ def choose_affordable(candidates: Sequence[Candidate], costs: dict[str, Cost], l
     allowed = {candidate.name for candidate in candidates if limits.allow(costs[candidate.name])}
     kept = [candidate for candidate in candidates if candidate.name in allowed and candidate.instead_of not in allowed]
     for candidate in candidates:
-        cost = costs[candidate.name]
         verdict = "to be trained" if candidate in kept else "beyond the limits"
         if candidate.instead_of not in allowed:
-            log.info(f"{candidate.name}: {cost.milliseconds:.2f} ms a query, {cost.megabytes:.0f} MB: {verdict}")
+            log.info(f"{candidate.name}: {costs[candidate.name]}: {verdict}")
     if not kept:
-        fastest, smallest = (min(getattr(cost, name) for cost in costs.values()) for name in ("milliseconds", "megabytes"))
-        raise BadInput(f"max_ms, max_mb: no student is within both: the fastest takes {fastest:.2f} ms, the smallest has {smallest:.0f} MB")
+        fastest = min(costs.values(), key=lambda cost: cost.milliseconds)
+        smallest = min(costs.values(), key=lambda cost: cost.megabytes)
+        raise BadInput(f"max_ms, max_mb: no student is within both: the fastest takes {fastest}, the smallest {smallest}: allow more")
     return kept
 
 
 def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequence[Candidate], costs: dict[str, Cost]) -> dict[str, Run]:
-    """Trains all students a little, and those that no other one beats for the rest of the time; returns these by name."""
+    """Trains all students a little, and those that no other one beats for the rest of the time; returns these by name.
+
+    Where the time is too short for two rounds, all are trained once.
+    """
+    if job.read("lengths"):
+        log.info("the lengths of trainings that have begun were chosen before: for other --minutes, choose another --out")
     minutes = (1 - SHARE_OF_MEASURING) * request.minutes
-    if len(candidates) == 1:
-        return {candidates[0].name: train_candidate(request, job, texts, candidates[0], minutes)}
-    share = SHARE_OF_FIRST_ROUND * minutes / len(candidates)
-    first = {candidate.name: train_candidate(request, job, texts, candidate, share, first=True) for candidate in candidates}
-    agreement = {name: max(run.history[AGREEMENT].values) for name, run in first.items()}
-    survivors = [candidate for candidate in candidates if not is_beaten(candidate.name, agreement, costs)]
-    for candidate in candidates:
-        verdict = "goes on" if candidate in survivors else "dropped: another one is better, and no slower or larger"
-        log.info(f"{candidate.name}: overlap@10 {agreement[candidate.name]:.3f} on dev: {verdict}")
-    share = (1 - SHARE_OF_FIRST_ROUND) * minutes / len(survivors)
+    shortest = max(rate.shortest for rate in read_rates(request, job, texts, candidates).values())
+    if minutes / len(candidates) < shortest:
+        refuse_short_time(request.minutes, request.minutes * shortest * len(candidates) / minutes)
+    if job.read("rounds") is None:
+        job.write("rounds", 2 if SHARE_OF_FIRST_ROUND * minutes / len(candidates) >= shortest else 1)
+    first: dict[str, Run] = {}
+    if job.read("rounds") == 2:
+        share = SHARE_OF_FIRST_ROUND * minutes / len(candidates)
+        minutes -= SHARE_OF_FIRST_ROUND * minutes
+        first = {candidate.name: train_candidate(request, job, texts, candidate, share, first=True) for candidate in candidates}
+        candidates = drop_beaten(candidates, first, costs, len(texts.source.queries(make_data(request, texts).dev_split)))
+    share = minutes / len(candidates)
+    starts = {name: str(run.path) for name, run in first.items()}
     return {
-        candidate.name: train_candidate(request, job, texts, candidate, share, start_from=str(first[candidate.name].path))
-        for candidate in survivors
+        candidate.name: train_candidate(request, job, texts, candidate, share, start_from=starts.get(candidate.name))
+        for candidate in candidates
     }
 
 
-def is_beaten(name: str, agreement: dict[str, float], costs: dict[str, Cost]) -> bool:
-    """Tells whether another student agrees more with the teacher, and is neither slower nor larger.
+def drop_beaten(candidates: Sequence[Candidate], first: dict[str, Run], costs: dict[str, Cost], queries: int) -> list[Candidate]:
+    """Leaves out the students that another one beat in the first round, on so many dev queries."""
+    agreement = {name: max(run.history[AGREEMENT].values) for name, run in first.items()}
+    kept = [candidate for candidate in candidates if not is_beaten(candidate.name, agreement, costs, queries)]
+    for candidate in candidates:
+        verdict = "goes on" if candidate in kept else "dropped: another one is better, and no slower or larger"
+        log.info(f"{candidate.name}: overlap@10 {agreement[candidate.name]:.3f} on {queries} dev queries: {verdict}")
+    return kept
+
+
+def is_beaten(name: str, agreement: dict[str, float], costs: dict[str, Cost], queries: int) -> bool:
+    """Tells whether another student agrees more with the teacher, by more than chance explains, and is neither slower nor larger.
 
     >>> costs = {"1 layer": Cost(2.4, 55), "2 layers": Cost(4.0, 62)}
-    >>> is_beaten("2 layers", {"1 layer": 0.7, "2 layers": 0.69}, costs), is_beaten("1 layer", {"1 layer": 0.7, "2 layers": 0.8}, costs)
+    >>> worse, better = {"1 layer": 0.7, "2 layers": 0.65}, {"1 layer": 0.7, "2 layers": 0.8}
+    >>> is_beaten("2 layers", worse, costs, queries=500), is_beaten("1 layer", better, costs, queries=500)
     (True, False)
+    >>> is_beaten("2 layers", worse, costs, queries=10)  # too few to tell
+    False
     """
-    own = costs[name]
+    own, margin = costs[name], 2 * SPREAD / math.sqrt(queries)
     return any(
-        agreement[other] > agreement[name] and cost.milliseconds <= own.milliseconds and cost.megabytes <= own.megabytes
+        agreement[other] > agreement[name] + margin and cost.milliseconds <= own.milliseconds and cost.megabytes <= own.megabytes
         for other, cost in costs.items()
         if other in agreement
     )
+
+
+def read_rates(request: Request, job: Job, texts: JobTexts, candidates: Sequence[Candidate]) -> dict[str, Rate]:
+    """Measures how fast each student is trained here, once a job."""
+    rates = job.read("rates") or {}
+    for candidate in candidates:
+        if candidate.name not in rates:
+            log.info(f"{candidate.name}: measuring how fast it is trained here")
+            rates[candidate.name] = asdict(measure_rate(partial(StudentModule, candidate.spec), partial(make_data, request, texts)))
+            job.write("rates", rates)
+    return {name: Rate(**rate) for name, rate in rates.items()}
 
 
 def train_candidate(
@@ -158,16 +192,11 @@ def train_candidate(
 ) -> Run:
     """Trains a student for as many epochs as fit into its time, which are counted once."""
     folder = Path(STUDENTS, FIRST, candidate.folder) if first else Path(STUDENTS, candidate.folder)
-    data = partial(make_data, request, texts)
-    rates, lengths = job.read("rates") or {}, job.read("lengths") or {}
-    if candidate.name not in rates:
-        log.info(f"{candidate.name}: measuring how fast it is trained here")
-        rates[candidate.name] = asdict(measure_rate(partial(StudentModule, candidate.spec), data))
-        job.write("rates", rates)
+    lengths = job.read("lengths") or {}
     if str(folder) not in lengths:
-        lengths[str(folder)] = choose_length(Rate(**rates[candidate.name]), minutes)
+        lengths[str(folder)] = choose_length(Rate(**job.read("rates")[candidate.name]), minutes)
         job.write("lengths", lengths)
     epochs, steps = lengths[str(folder)]
     log.info(f"{candidate.name}: {epochs} epochs of {steps} steps in {request.out / folder}")
     module = StudentModule(candidate.spec, start_from=start_from)
-    return train(module, data(), request.out / folder, max_epochs=epochs, limit_train_batches=steps, devices=1)
+    return train(module, make_data(request, texts), request.out / folder, max_epochs=epochs, limit_train_batches=steps, devices=1)

@@ -29,10 +29,10 @@ class Candidate:
     Args:
         name: what the table calls it.
         spec: makes it.
-        instead_of: the name of a larger one, beside which it is not tried: it is smaller, but no faster, and no better.
+        instead_of: the name of the student with all tokens that this one replaces where that is too large.
 
-    >>> Candidate("2 layers, used tokens", StudentFromTeacher(2, vocabulary="used"), instead_of="2 layers").folder
-    '2-layers-used-tokens'
+    >>> Candidate("2 layers, fewer tokens", StudentFromTeacher(2, vocabulary="used"), instead_of="2 layers").folder
+    '2-layers-fewer-tokens'
     """
 
     name: str
@@ -47,10 +47,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a student costs where it serves: the median time of a query on one core, and its weights in fp32."""
+    """What a student costs where it serves: the median time of a query on one core, and its weights in fp32.
+
+    >>> print(Cost(0.684, 46.9), "and", Cost(4.02, 0.42))
+    0.68 ms a query with 47 MB and 4.02 ms a query with 0.42 MB
+    """
 
     milliseconds: float
     megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.milliseconds:.2f} ms a query with {format_megabytes(self.megabytes)} MB"
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Limits:
     Args:
         max_ms: most milliseconds a query; None is no limit.
         max_mb: most megabytes of its weights; None is no limit.
-        at_least: share of the teacher's quality that it has to keep surely.
+        at_least: share that it has to keep surely; None is the default of the metric.
 
     >>> Limits(max_ms=2).allow(Cost(1.9, 62)), Limits(max_ms=2, max_mb=60).allow(Cost(1.9, 62))
     (True, False)
@@ -68,13 +75,13 @@ class Limits:
 
     max_ms: float | None = None
     max_mb: float | None = None
-    at_least: float = 0.97
+    at_least: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("max_ms", self.max_ms), ("max_mb", self.max_mb)):
             if value is not None and not 0 < value < float("inf"):
                 raise BadInput(f"{name}: {value}: must be above 0")
-        if not 0 < self.at_least <= 1:
+        if self.at_least is not None and not 0 < self.at_least <= 1:
             raise BadInput(f"at_least: {self.at_least}: a share of the teacher's quality, above 0 and at most 1, e.g. 0.97")
 
     def allow(self, cost: Cost) -> bool:
@@ -85,13 +92,18 @@ class Limits:
 
 
 def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
-    """Lists the students of a ladder, small ones first: a table of tokens, then layers, with the tokens that the texts use and with all.
+    """Lists the students of a ladder, small ones first: a table of tokens, then one to four layers.
+
+    Each number of layers is there twice: with all tokens, and with those alone that the texts use, for where the former is too large.
 
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
     spec = choose_student(request, embedder)
     if isinstance(spec, StudentFromBackbone):
-        most = load_encoder(spec.name, spec.pooling).backbone.config.num_hidden_layers
+        backbone = load_encoder(spec.name, spec.pooling)
+        if not backbone.transformer.has_layers:
+            return [Candidate(STATIC, spec)]
+        most = backbone.backbone.config.num_hidden_layers
         specs: list[StudentSpec] = [replace(spec, keep_layers=count) for count in range(1, min(MOST_LAYERS, most) + 1)]
     else:
         assert isinstance(embedder, LocalTeacher), "choose_student refuses other teachers without a backbone"
@@ -101,7 +113,7 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
         pruned = replace(whole, vocabulary="used")  # type: ignore[type-var]
-        candidates += [Candidate(f"{name}, used tokens", pruned, instead_of=name), Candidate(name, whole)]
+        candidates += [Candidate(f"{name}, fewer tokens", pruned, instead_of=name), Candidate(name, whole)]
     return candidates
 
 
@@ -114,10 +126,19 @@ def name_layers(count: int) -> str:
     return "1 layer" if count == 1 else f"{count} layers"
 
 
+def format_megabytes(value: float) -> str:
+    """Formats megabytes with two digits that say something.
+
+    >>> format_megabytes(46.9), format_megabytes(0.42)
+    ('47', '0.42')
+    """
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[str, Cost]:
     """Measures what each student costs, by name; they take turns on the dev queries, and need no training for it.
 
-    One whose tokens cannot be cut is left out.
+    One whose tokens cannot be cut, or whose texts use all tokens, is left out.
     """
     data.setup("fit")
     encoders = {}
@@ -131,6 +152,10 @@ def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[
             log.info(f"{candidate.name}: left out: {error}")
             continue
         encoders[candidate.name] = module.encoder.eval()
+    for candidate in candidates:
+        whole, pruned = encoders.get(candidate.instead_of or ""), encoders.get(candidate.name)
+        if whole is not None and pruned is not None and len(whole.word_table.weight) == len(pruned.word_table.weight):
+            del encoders[candidate.name]
     with one_core(encoders.values()):
         paths = {name: pytorch_path(encoder) for name, encoder in encoders.items()}
         latency = measure_query_latency(paths, sample_queries(data.dev_texts))

@@ -43,7 +43,7 @@ def shrink(
         queries: texts to learn from: a list or a file (.txt, .tsv, .csv, .jsonl, .parquet, .gz; `log.csv:query` names a field), else crops.
         documents: texts of the index: such a file, a list, or a folder in BEIR or MS MARCO layout with judged queries. None: queries alone.
         judgments: file of judgments of the queries, as TREC or BEIR write them: query, document, grade.
-        out: run folder to write.
+        out: run folder to write; with size: auto the run folder of each student is in its `students/`.
         size: number of the teacher's layers that the student keeps, 2 by default; static for a table of its tokens without layers; or auto,
             which tries several and takes what `frontier` recommends.
         minutes: time to train for.
@@ -89,7 +89,8 @@ def continue_job(request: Request) -> Run:
 
 def list_changes(run: Run) -> list[str]:
     """Lists what became of the earlier student on each set of held-out queries; empty for a job that continues none."""
-    return Job(run.path).read("changes") or []
+    job = Job(run.path)
+    return job.read("changes") or [] if job.path.exists() else []
 
 
 def open_job_texts(run: Run) -> JobTexts:

@@ -57,18 +57,13 @@ def _refuse_odd_ids(texts: Texts, given: Any, fields: dict[str, str], kind: Kind
         raise BadInput(f"{place}: the id {texts.ids[row]!r} {fault}: rename it")
 
 
-def measure_once(run: Run, split: str) -> bool:
-    """Measures a student unless an earlier call did; returns whether it had to. Another split may have been evaluated since."""
-    if (run.path / "results.json").exists() and run.results.values["dataset"].endswith(f"/{split}"):
-        return False
-    run.evaluate(split)
-    return True
-
-
 def finish_job(run: Run, texts: JobTexts) -> Results:
     """Exports and measures the student, and writes the report, unless an earlier call did."""
     export(str(run.path))  # first, as its ONNX models are timed beside the others
-    if measure_once(run, texts.summary["evaluated_on"]):
+    split = texts.summary["evaluated_on"]
+    # another split may have been evaluated since
+    if not (run.path / "results.json").exists() or not run.results.values["dataset"].endswith(f"/{split}"):
+        run.evaluate(split)
         export(str(run.path))  # again: the model card has the figures now
     if not (run.path / "report.html").exists():
         run.report()

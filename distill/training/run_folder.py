@@ -28,6 +28,7 @@ from distill.texts.described_source import make_described_source
 from distill.training.run_paths import find_moved_paths, with_absolute_paths
 from distill.vectors.store import TeacherStore
 
+SEVERAL = "frontier.json"  # file of a folder in which `frontier` puts several runs
 JOB = "shrink.json"  # file of a folder in which `shrink` puts texts, vectors and run together
 CONFIG_KEYS = ("seed_everything", "model", "data", "trainer", "out", "ckpt_path")  # of every run's config.yaml
 # trainer settings that change the result; others (devices, logging, progress) may differ when a run is continued
@@ -180,6 +181,10 @@ class RunFolder:
 
     def _read_config(self) -> dict[str, Any]:
         if not self.config.exists():
+            if (self.path / SEVERAL).exists():
+                chosen = read_json(self.path / SEVERAL, "students")
+                runs = [student["run"] for student in chosen["students"] if student["name"] == chosen["recommended"]]
+                raise BadInput(f"{self.path}: has several students: name the run folder of one, e.g. {self.path / runs[0]}")
             raise BadInput(f"{self.path}: no run folder (it has no config.yaml): run distill train")
         if not self._is_checked:
             refuse_special_files(self.path)

@@ -138,7 +138,7 @@ def test_latency_is_measured():
 
 def test_it_has_no_layers_and_no_other_pooling():
     encoder = make_static()
-    with pytest.raises(BadInput, match=r"^the encoder is a table of tokens, without layers to cut: begin from StudentFromBackbone"):
+    with pytest.raises(BadInput, match=r"^the encoder is a table of tokens, without layers: choose a model with layers"):
         encoder.backbone  # noqa: B018
     with pytest.raises(BadInput, match=r"^compile: the model is a table of tokens, without layers: leave it out$"):
         encoder.transformer.compile_layers()

@@ -12,6 +12,7 @@ from forks import run_python, start_python
 from shrink_world import MINUTES, make_texts
 
 import distill
+from distill.cli.shrink import show
 from distill.encoders.students import StudentFromTeacher
 from distill.metrics.retention import Interval
 from distill.records import BadInput
@@ -26,7 +27,7 @@ def make_entry(name: str, low: float, milliseconds: float, megabytes: float = 50
     return Entry(name, Path(name), Interval(low + 0.01, low, low + 0.02), 0.7, Cost(milliseconds, megabytes))
 
 
-ENTRIES = [make_entry("1 layer", 0.95, 2.0), make_entry("2 layers", 0.972, 4.0), make_entry("3 layers", 0.98, 6.0)]
+ENTRIES = [make_entry("1 layer", 0.95, 2.0), make_entry("2 layers", 0.975, 4.0), make_entry("3 layers", 0.98, 6.0)]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,6 @@ ENTRIES = [make_entry("1 layer", 0.95, 2.0), make_entry("2 layers", 0.972, 4.0),
         ((None, None), 0.90, "1 layer"),
         ((None, None), 0.99, "3 layers"),  # none does: the one that keeps most
         ((5.0, None), 0.99, "2 layers"),  # of those within the limits
-        ((1.0, None), 0.97, "2 layers"),  # all were within them before they were trained
     ],
 )
 def test_the_fastest_student_that_surely_keeps_enough_is_recommended(limits, at_least, name):
@@ -44,6 +44,23 @@ def test_the_fastest_student_that_surely_keeps_enough_is_recommended(limits, at_
     assert chosen.name == name
     assert reason.startswith(f"take {name}") and f"{chosen.kept.value:.1%} [" in reason
     assert ("none surely keeps" in reason) == (at_least == 0.99)
+
+
+def test_the_more_students_are_compared_the_wider_an_interval_is_taken():
+    lone, crowd = [make_entry("2 layers", 0.971, 4.0)], [make_entry(f"{number} layers", 0.971, number) for number in range(2, 12)]
+    assert "the fastest that surely keeps 97%" in recommend(lone, Limits(), "nDCG@10")[1]
+    assert "none surely keeps 97%" in recommend(crowd, Limits(), "nDCG@10")[1]
+
+
+def test_a_student_that_is_beyond_the_limits_by_now_is_not_called_within_them():
+    chosen, reason = recommend(ENTRIES, Limits(max_ms=1.0), "nDCG@10")
+    assert reason.startswith("none is within the limits") and chosen.name == "1 layer" and "2.00 ms a query" in reason
+
+
+def test_without_judgments_the_share_is_one_of_the_top_ten():
+    found = [Entry("2 layers", Path("2"), Interval(0.77, 0.75, 0.79), 0.77, Cost(4.0, 62.0))]
+    _, reason = recommend(found, Limits(), "overlap@10")
+    assert "surely keeps 70%: it finds 77.0% [75.0, 79.0] of the teacher's top 10 at 4.00 ms a query with 62 MB" in reason
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +105,33 @@ def test_the_same_call_again_is_done_at_once(outcome, teacher_folder, source_roo
     assert [entry.name for entry in again.entries] == [entry.name for entry in outcome.entries]
     assert again.recommended.name == again.entries[0].name  # other limits choose another of the same students
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+
+
+def test_other_limits_leave_other_students_out_and_train_the_rest(outcome, teacher_folder, source_root):
+    """The table of tokens is faster than any layer."""
+    costs = json.loads((outcome.path / "shrink.json").read_text())["decisions"]["costs"]
+    limit = (costs["static"]["milliseconds"] + costs["1 layer"]["milliseconds"]) / 2
+    again = distill.frontier(str(teacher_folder), documents=str(source_root), out=str(outcome.path), minutes=MINUTES, max_ms=limit)
+    assert [entry.name for entry in again.entries] == ["static"]
+
+
+def test_the_folder_of_several_students_names_one(outcome, capsys):
+    assert run_verb("evaluate", outcome.path) == 2
+    assert f"has several students: name the run folder of one, e.g. {outcome.path / 'students'}" in capsys.readouterr().err
+
+
+def test_where_two_rounds_do_not_fit_there_is_one(tmp_path, teacher_folder, monkeypatch):
+    monkeypatch.setattr("distill.shrinking.frontier.SHARE_OF_FIRST_ROUND", 1e-6)
+    queries = make_texts(150, 9, seed=1)
+    outcome = distill.frontier(str(teacher_folder), queries, out=str(tmp_path / "out"), minutes=MINUTES, at_least=0.01)
+    assert not (tmp_path / "out" / "students" / "first").exists()
+    assert {distill.Run(entry.run).folder.settings()["model"]["start_from"] for entry in outcome.entries} == {None}
+    assert outcome.recommended == outcome.entries[0]
+
+
+def test_too_little_time_is_said_in_minutes_of_the_whole_call(tmp_path, teacher_folder):
+    with pytest.raises(BadInput, match=r"minutes: 0\.01: too short, even a little training takes [\d.]+"):
+        distill.frontier(str(teacher_folder), make_texts(200, 9, seed=1), out=str(tmp_path / "out"), minutes=0.01)
 
 
 def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
@@ -159,6 +203,7 @@ def test_size_auto_of_shrink_is_the_recommended_student_which_the_next_month_con
     run = distill.shrink(
         str(teacher_folder), make_texts(150, 9, seed=1), documents, out=str(tmp_path / "june"), size="auto", minutes=MINUTES
     )
+    show(run)  # as the command line does
     record = json.loads((tmp_path / "june" / "frontier.json").read_text())
     assert run.path.relative_to(tmp_path / "june") == Path(next(s["run"] for s in record["students"] if s["name"] == record["recommended"]))
     assert (run.path / "report.html").exists() and (run.path / "export" / "student").exists()
