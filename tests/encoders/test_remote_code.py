@@ -11,6 +11,7 @@ from families import make_cross, make_folder
 
 from distill.encoders.cross_folder import load_cross_encoder, new_cross_encoder
 from distill.encoders.folder import load_encoder
+from distill.encoders.maker import Maker
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, TeacherSpace
 from distill.encoders.towers import is_available, load_maker
@@ -128,7 +129,7 @@ def test_an_unknown_architecture_asks_nobody(folder, tmp_path):
 def test_cross_encoders_generators_and_students_run_no_code(folder, tmp_path):
     make_cross("bert", "cls").save_pretrained(tmp_path / "cross")
     rewrite(tmp_path / "cross" / "config.json", auto_map={"AutoModelForSequenceClassification": "modeling_own.Own"})
-    space = TeacherSpace(None, 16, False)
+    space = TeacherSpace(Maker("teacher", "1f"), 16, False)
     attempts = [
         lambda: load_cross_encoder(str(tmp_path / "cross")),
         lambda: new_cross_encoder(str(folder), "dual_pooling"),

@@ -79,7 +79,7 @@ def test_a_table_can_be_a_teacher_of_tables_and_a_backbone_but_not_be_cut(tmp_pa
     torch.testing.assert_close(StaticStudent().build(space).word_table.weight.data, vectors - vectors.mean(dim=0))
     assert StudentFromBackbone(str(tmp_path / "static"), projection="linear").build(make_space(tmp_path / "static", 5)).width == 5
     for spec in (StudentFromTeacher(2), StudentFromBackbone(str(tmp_path / "static"), keep_layers=1)):
-        with pytest.raises(BadInput, match="the encoder is a table of tokens, without layers to cut"):
+        with pytest.raises(BadInput, match="the encoder is a table of tokens, without layers"):
             spec.build(space)
 
 

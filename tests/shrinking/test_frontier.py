@@ -130,8 +130,8 @@ def test_where_two_rounds_do_not_fit_there_is_one(tmp_path, teacher_folder, monk
 
 
 def test_too_little_time_is_said_in_minutes_of_the_whole_call(tmp_path, teacher_folder):
-    with pytest.raises(BadInput, match=r"minutes: 0\.01: too short, even a little training takes [\d.]+"):
-        distill.frontier(str(teacher_folder), make_texts(200, 9, seed=1), out=str(tmp_path / "out"), minutes=0.01)
+    with pytest.raises(BadInput, match=r"minutes: 1e-05: too short, even a little training takes [\d.]+"):
+        distill.frontier(str(teacher_folder), make_texts(200, 9, seed=1), out=str(tmp_path / "out"), minutes=1e-5)
 
 
 def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):

@@ -97,7 +97,7 @@ def test_the_maker_says_what_is_known(store: Path) -> None:
 def test_a_student_learns_from_imported_vectors(run: Path, source_root: Path, store_folder: Path, run_folder: Path, tmp_path: Path) -> None:
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     cosines = [line["dev/cosine"] for line in log if "dev/cosine" in line]
-    assert cosines[-1] > cosines[0] + 0.05
+    assert cosines[-1] > max(cosines[0], 0.9)  # it begins with a projection that is fitted already
     assert distill("evaluate", run) == 0
     results = json.loads((run / "results.json").read_text())
     assert "params" in results["systems"]["student"] and "params" not in results["systems"]["teacher"]
