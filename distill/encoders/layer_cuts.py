@@ -94,9 +94,9 @@ def cut_config(config: PretrainedConfig, layers: list[int]) -> PretrainedConfig:
     cut.num_hidden_layers = len(layers)
     for name in PER_LAYER:
         values = getattr(config, name, None)
-        kept = [values[layer] for layer in layers] if isinstance(values, list) else values
-        if getattr(cut, name, None) != kept:  # some configs compute theirs from the number of layers
-            setattr(cut, name, kept)
+        remaining = [values[layer] for layer in layers] if isinstance(values, list) else values
+        if getattr(cut, name, None) != remaining:  # some configs compute theirs from the number of layers
+            setattr(cut, name, remaining)
     set_dropout_to_zero(cut)
     return cut
 

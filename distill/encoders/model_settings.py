@@ -10,13 +10,13 @@ from torch import nn
 
 from distill.encoders.loading import optional_json
 from distill.encoders.modules import Normalize
+from distill.encoders.prompt_names import DOCUMENT_PROMPTS
 from distill.files.atomic import write_json
 from distill.files.progress import log
 from distill.records import BadInput, UnknownKind
 
 MODEL_SETTINGS = "config_sentence_transformers.json"
 MODEL_TYPE = "SentenceTransformer"  # of a model that embeds single texts; folders of older releases do not say it
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # names under which sentence-transformers looks for the prompt of documents
 COSINE, DOT, EUCLIDEAN = "cosine", "dot", "euclidean"
 
 

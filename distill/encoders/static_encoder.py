@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distill.encoders.prompt_names import DOCUMENT_PROMPTS
 from distill.encoders.static_rows import STATIC, TOKENIZER, WEIGHTS, join_rows, refuse_missing_rows
 from distill.files.atomic import path_within, read_json, refuse_unreadable
 from distill.records import BadInput, one_line
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 SETTINGS = "config_sentence_transformers.json"
 NUMPY = "NumPy"  # what results call this way to serve a student
 STANDARD = "sentence_transformers."  # the classes of its modules begin so
-DOCUMENT_NAMES = ("document", "passage", "corpus")  # of the prompt of documents
 OTHERWISE = "read it with load_encoder"  # the end of messages about what needs torch
 Step = Callable[[np.ndarray], np.ndarray]  # from vectors [N, D] to vectors [N, E]
 
@@ -88,12 +88,12 @@ class StaticEncoder:
 def read_prompts(settings: dict[str, Any]) -> dict[str, str]:
     """The prompt of each role, under the names that a folder may have them; no text for a role is none."""
     prompts = settings.get("prompts") or {}
-    document = next((prompts[name] for name in DOCUMENT_NAMES if prompts.get(name)), None)
-    found = {"query": prompts.get("query") or "", "document": document or ""}
-    for role, prompt in found.items():
+    document = next((prompts[name] for name in DOCUMENT_PROMPTS if prompts.get(name)), None)
+    by_role = {"query": prompts.get("query") or "", "document": document or ""}
+    for role, prompt in by_role.items():
         if not isinstance(prompt, str):
             raise BadInput(f"prompts: {role}: {prompt!r} is no text: write it in quotes")
-    return found
+    return by_role
 
 
 def is_static(folder: Path) -> bool:

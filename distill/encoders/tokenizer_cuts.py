@@ -98,8 +98,8 @@ class TokenizerParts:
         else:
             model["vocab"] = {token: new_ids[id_] for id_, token in sorted(self.base.items()) if id_ in new_ids}
         if self.kind == "BPE":
-            kept = model["vocab"]
-            model["merges"] = [pair for pair in self.merges if {*pair, self._merge(*pair)} <= kept.keys()]
+            vocabulary = model["vocab"]
+            model["merges"] = [pair for pair in self.merges if {*pair, self._merge(*pair)} <= vocabulary.keys()]
         settings = {**self.settings, "model": model, "added_tokens": [{**token, "id": new_ids[token["id"]]} for token in self.added]}
         settings["post_processor"] = renumber_ends(self.settings["post_processor"], new_ids)
         if settings.get("padding"):
@@ -140,7 +140,7 @@ def renumber_ends(processor: Any, new_ids: dict[int, int]) -> Any:
     return renumbered
 
 
-def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Sequence[int]) -> PreTrainedTokenizerFast:
+def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, kept_ids: Sequence[int]) -> PreTrainedTokenizerFast:
     """A tokenizer of the same class and settings that has some of the tokens.
 
     Args:
@@ -149,7 +149,7 @@ def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Sequence[int]) -> Pr
 
     Raises BadInput where the class of the tokenizer gives them other ids.
     """
-    settings = TokenizerParts(tokenizer).cut({old: new for new, old in enumerate(kept)})
+    settings = TokenizerParts(tokenizer).cut({old: new for new, old in enumerate(kept_ids)})
     expected = Tokenizer.from_str(json.dumps(settings))
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
@@ -164,8 +164,8 @@ def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Sequence[int]) -> Pr
     for part in PARTS:  # some classes make theirs anew
         setattr(cut.backend_tokenizer, part, getattr(expected, part))
     before, after = tokenizer.backend_tokenizer, cut.backend_tokenizer
-    wrong = [old for new, old in enumerate(kept) if after.id_to_token(new) != before.id_to_token(old)]
-    if wrong or len(cut) != len(kept):
-        example = f"token {before.id_to_token(wrong[0])!r} gets another id" if wrong else f"it has {len(cut)} tokens, not {len(kept)}"
+    wrong = [old for new, old in enumerate(kept_ids) if after.id_to_token(new) != before.id_to_token(old)]
+    if wrong or len(cut) != len(kept_ids):
+        example = f"token {before.id_to_token(wrong[0])!r} gets another id" if wrong else f"it has {len(cut)} tokens, not {len(kept_ids)}"
         raise BadInput(f"vocabulary: {tokenizer.name_or_path}: its {type(tokenizer).__name__} is not cut: {example}: leave vocabulary out")
     return cut

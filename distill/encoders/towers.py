@@ -18,7 +18,7 @@ from distill.encoders.hub import local_folder
 from distill.encoders.loading import trusted_folders
 from distill.encoders.maker import Maker
 from distill.encoders.model_options import ModelOptions, complete_prompts
-from distill.encoders.model_settings import DOCUMENT_PROMPTS, write_settings
+from distill.encoders.model_settings import write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
 from distill.encoders.modules_folder import (
     ROUTER_SETTINGS,
@@ -29,6 +29,7 @@ from distill.encoders.modules_folder import (
     write_module_list,
     write_modules,
 )
+from distill.encoders.prompt_names import DOCUMENT_PROMPTS
 from distill.encoders.tokenizing import Role
 from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.files.fingerprints import fingerprint

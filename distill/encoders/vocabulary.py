@@ -45,8 +45,8 @@ def prune_vocabulary(encoder: Encoder, counts: np.ndarray, size: VocabularySize)
     Raises:
         BadInput: the size is too small, or the tokenizer or the architecture cannot be cut.
     """
-    kept = choose_tokens(encoder, counts, size)
-    return encoder if len(kept) == len(list_tokens(encoder)) else keep_tokens(encoder, kept)
+    kept_ids = choose_tokens(encoder, counts, size)
+    return encoder if len(kept_ids) == len(list_tokens(encoder)) else keep_tokens(encoder, kept_ids)
 
 
 def choose_tokens(encoder: Encoder, counts: np.ndarray, size: VocabularySize) -> np.ndarray:
@@ -64,31 +64,31 @@ def choose_tokens(encoder: Encoder, counts: np.ndarray, size: VocabularySize) ->
     tokenizer_parts = TokenizerParts(encoder.tokenizer)
     ids, parts = list_tokens(encoder), tokenizer_parts.find_parts()
     required = (tokenizer_parts.find_required() | _find_named(encoder)) & set(ids)
-    kept = close_over_parts(required, parts, set())
+    kept_ids = close_over_parts(required, parts, set())
     if size == "used":
         used = [id_ for id_ in ids if counts[id_] > 0]
-        kept |= close_over_parts(used, parts, kept)
+        kept_ids |= close_over_parts(used, parts, kept_ids)
     elif size >= len(ids):
-        kept = set(ids)
+        kept_ids = set(ids)
     else:
-        kept |= _choose_most_frequent(ids, counts, size, parts, kept)
-    return np.array([id_ for id_ in ids if id_ in kept], np.int64)
+        kept_ids |= _choose_most_frequent(ids, counts, size, parts, kept_ids)
+    return np.array([id_ for id_ in ids if id_ in kept_ids], np.int64)
 
 
 def _choose_most_frequent(ids: list[int], counts: np.ndarray, size: int, parts: dict[int, set[int]], required: set[int]) -> set[int]:
     """The most frequent of `ids` with their parts, and those that are required: `size` tokens, or fewer where no more fit."""
-    kept = set(required)
-    if size < len(kept):
-        fix = f"give {len(kept)} or more, or used"
-        raise BadInput(f"vocabulary: {size}: {len(kept)} tokens must stay, such as special tokens and single characters: {fix}")
+    kept_ids = set(required)
+    if size < len(kept_ids):
+        fix = f"give {len(kept_ids)} or more, or used"
+        raise BadInput(f"vocabulary: {size}: {len(kept_ids)} tokens must stay, such as special tokens and single characters: {fix}")
     by_count = sorted(ids, key=lambda id_: (-counts[id_], id_))
     for id_ in by_count:
-        if len(kept) == size:
+        if len(kept_ids) == size:
             break
-        more = close_over_parts([id_], parts, kept)
-        if len(kept) + len(more) <= size:
-            kept |= more
-    return kept
+        more = close_over_parts([id_], parts, kept_ids)
+        if len(kept_ids) + len(more) <= size:
+            kept_ids |= more
+    return kept_ids
 
 
 def list_tokens(encoder: Encoder) -> list[int]:
@@ -119,13 +119,13 @@ def _list_token_ids(config: PretrainedConfig) -> list[tuple[str, int | list[int]
     return [(name, value) for name, value in config.to_dict().items() if name.endswith("_token_id") and value is not None]
 
 
-def keep_tokens(encoder: Encoder, kept: np.ndarray) -> Encoder:
-    """An encoder that has only the tokens `kept` [n] of another, ids in the order in which `choose_tokens` returns them.
+def keep_tokens(encoder: Encoder, kept_ids: np.ndarray) -> Encoder:
+    """An encoder that has only the tokens `kept_ids` [n] of another, ids in the order in which `choose_tokens` returns them.
 
     Raises:
         BadInput: where that cannot be done, or where the vectors of texts of these tokens would change.
     """
-    old_ids = [int(id_) for id_ in kept]
+    old_ids = [int(id_) for id_ in kept_ids]
     backbone = cut_backbone(encoder.backbone, old_ids)
     tokenizer = cut_tokenizer(encoder.tokenizer, old_ids)
     cut = Encoder([Transformer(backbone), encoder.pooling, *encoder.head], tokenizer, encoder.settings)
@@ -133,8 +133,8 @@ def keep_tokens(encoder: Encoder, kept: np.ndarray) -> Encoder:
     return cut
 
 
-def cut_backbone(backbone: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
-    """A copy of a transformer whose word table has only the rows `kept`, in that order."""
+def cut_backbone(backbone: PreTrainedModel, kept_ids: Sequence[int]) -> PreTrainedModel:
+    """A copy of a transformer whose word table has only the rows `kept_ids`, in that order."""
     kind = backbone.config.model_type
     try:
         table = Transformer(backbone).word_table.weight  # [V, D]
@@ -143,8 +143,8 @@ def cut_backbone(backbone: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMo
         others = [name for name, tensor in state.items() if tensor.ndim and len(tensor) == len(table) and not is_table[name]]
         if others:
             raise BadInput(f"its {others[0]} has a row for each token too")
-        rows = {name: tensor[list(kept)] if is_table[name] else tensor for name, tensor in state.items()}
-        cut = new_backbone(renumber_config(backbone.config, kept, len(table)))
+        rows = {name: tensor[list(kept_ids)] if is_table[name] else tensor for name, tensor in state.items()}
+        cut = new_backbone(renumber_config(backbone.config, kept_ids, len(table)))
         nn.Module.to(cut, dtype=backbone.dtype)
         cut.load_state_dict(rows)
         for before, after in zip(backbone.modules(), cut.modules(), strict=True):
@@ -157,9 +157,9 @@ def cut_backbone(backbone: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMo
     return cut.eval()
 
 
-def renumber_config(config: PretrainedConfig, kept: Sequence[int], rows: int) -> PretrainedConfig:
-    """The config of a transformer whose word table has only the rows `kept` of `rows`."""
-    new_ids = {old: new for new, old in enumerate(kept)}
+def renumber_config(config: PretrainedConfig, kept_ids: Sequence[int], rows: int) -> PretrainedConfig:
+    """The config of a transformer whose word table has only the rows `kept_ids` of `rows`."""
+    new_ids = {old: new for new, old in enumerate(kept_ids)}
 
     def renumber(id_: Any) -> Any:
         return new_ids.get(id_) if isinstance(id_, int) and 0 <= id_ < rows else id_
@@ -168,15 +168,15 @@ def renumber_config(config: PretrainedConfig, kept: Sequence[int], rows: int) ->
     for part in _list_parts(cut):
         for name, value in _list_token_ids(part):
             setattr(part, name, [renumber(id_) for id_ in value] if isinstance(value, list) else renumber(value))
-        part.vocab_size = len(kept)
+        part.vocab_size = len(kept_ids)
     return cut
 
 
 @torch.inference_mode()
-def _prove_equal(before: Encoder, after: Encoder, kept: Sequence[int]) -> None:
+def _prove_equal(before: Encoder, after: Encoder, kept_ids: Sequence[int]) -> None:
     """Raises BadInput where a few texts of kept tokens have other tokens or another vector than before."""
-    new_ids = {old: new for new, old in enumerate(kept)}
-    spread = sorted({kept[place * len(kept) // TRIED] for place in range(TRIED)})
+    new_ids = {old: new for new, old in enumerate(kept_ids)}
+    spread = sorted({kept_ids[place * len(kept_ids) // TRIED] for place in range(TRIED)})
     words = [str(before.tokenizer.decode([id_])) for id_ in spread]
     texts = ["", *words[::4], *(" ".join(words[start : start + 8]) for start in range(0, len(words), 8))]
     old_tokens = before.token_ids(texts, "query")
@@ -197,21 +197,21 @@ def prune_by_texts(encoder: Encoder, size: VocabularySize, count_tokens: TokenCo
     if count_tokens is None:
         raise BadInput(f"vocabulary: {size}: a student that meets no texts has no tokens to count: train it with RetrievalData, or {FIX}")
     counts = count_tokens(encoder)
-    kept = choose_tokens(encoder, counts, size)
+    kept_ids = choose_tokens(encoder, counts, size)
     total = len(list_tokens(encoder))
-    description = describe_vocabulary(counts, kept, total)
+    description = describe_vocabulary(counts, kept_ids, total)
     log.info(f"vocabulary: {description}")
-    return (encoder if len(kept) == total else keep_tokens(encoder, kept)), description
+    return (encoder if len(kept_ids) == total else keep_tokens(encoder, kept_ids)), description
 
 
-def describe_vocabulary(counts: np.ndarray, kept: np.ndarray, total: int) -> str:
+def describe_vocabulary(counts: np.ndarray, kept_ids: np.ndarray, total: int) -> str:
     """Says how many tokens are kept, and how much of the texts they make up.
 
     >>> describe_vocabulary(np.array([1.0, 989.0, 10.0]), np.array([0, 1]), total=3)
     '2 of 3 tokens kept, which are 99.0% of the tokens of queries and documents'
     """
-    coverage = counts[kept].sum() / counts.sum() if counts.sum() else 1.0
-    return f"{len(kept):,} of {total:,} tokens kept, which are {coverage:.1%} of the tokens of queries and documents"
+    coverage = counts[kept_ids].sum() / counts.sum() if counts.sum() else 1.0
+    return f"{len(kept_ids):,} of {total:,} tokens kept, which are {coverage:.1%} of the tokens of queries and documents"
 
 
 def vocabulary_fingerprint(encoder: Encoder) -> str:

@@ -184,7 +184,7 @@ class StudentModule(ScheduledModule):
             Towers(self.encoder.cpu(), self.own_documents.cpu()).save_pretrained(folder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[VOCABULARY] = vocabulary_fingerprint(self.encoder)
+        checkpoint[VOCABULARY] = self.token_fingerprint
 
     def _name_teachers(self, data: RetrievalData) -> dict[str, Teacher]:
         """Returns all teachers that losses can learn from, by name, except the ensemble."""
@@ -263,6 +263,7 @@ class StudentModule(ScheduledModule):
         space = data.teacher_space
         self.encoder = self.spec.make_student(space, self.student_prompt, data.count_tokens, read_targets)
         self.dropped_prompt, self.kept_vocabulary = self.spec.dropped_prompt, self.spec.kept_vocabulary
+        self.token_fingerprint = vocabulary_fingerprint(self.encoder)
         if self.documents == "separate":
             self.own_documents = copy.deepcopy(self.encoder)
         elif self.documents == "teacher":

@@ -25,20 +25,20 @@ class Entry:
     Args:
         name: such as `2 layers`.
         run: its run folder.
-        kept: of the teacher's main metric, with its 95% interval.
+        retention: what it keeps of the teacher's main metric, with its 95% interval.
         overlap: overlap@10 with the teacher on held-out queries.
         cost: as its evaluation measured it.
     """
 
     name: str
     run: Path
-    kept: Interval
+    retention: Interval
     overlap: float
     cost: Cost
 
     def describe(self, metric: str) -> str:
         """What it keeps and costs, in half a sentence."""
-        kept = format_interval(self.kept)
+        kept = format_interval(self.retention)
         return f"finds {kept} of the teacher's top 10 at {self.cost}" if metric == OVERLAP else f"keeps {kept} of {metric} at {self.cost}"
 
     def sure_low(self, students: int) -> float:
@@ -48,8 +48,8 @@ class Entry:
         >>> round(entry.sure_low(1), 3), round(entry.sure_low(5), 3)
         (0.96, 0.954)
         """
-        error = (self.kept.value - self.kept.low) / NormalDist().inv_cdf(0.975)
-        return self.kept.value - error * NormalDist().inv_cdf(1 - 0.025 / students)
+        error = (self.retention.value - self.retention.low) / NormalDist().inv_cdf(0.975)
+        return self.retention.value - error * NormalDist().inv_cdf(1 - 0.025 / students)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Frontier:
         path: folder of the runs, of frontier.json and of the report.
         entries: the students, the fastest first.
         teacher: the teacher's cost; None where its model is not here.
-        metric: what `kept` is about, e.g. nDCG@10.
+        metric: what `retention` is about, e.g. nDCG@10.
         recommended: the student to deploy.
         reason: the recommendation in a sentence.
     """
@@ -79,7 +79,7 @@ class Frontier:
 
     def __repr__(self) -> str:
         headings = ["", f"kept of {self.metric}", OVERLAP, "ms a query", "MB"]
-        rows = [format_row(entry.name, format_interval(entry.kept), f"{entry.overlap:.3f}", entry.cost) for entry in self.entries]
+        rows = [format_row(entry.name, format_interval(entry.retention), f"{entry.overlap:.3f}", entry.cost) for entry in self.entries]
         if self.teacher is not None:
             rows.append(format_row(TEACHER, "100%", "1", self.teacher))
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
@@ -130,7 +130,7 @@ def recommend(entries: Sequence[Entry], limits: Limits, metric: str) -> tuple[En
     if enough:
         chosen = enough[0]
         return chosen, f"take {chosen.name}, the fastest that surely keeps {share}: it {chosen.describe(metric)}"
-    chosen = max(within, key=lambda entry: entry.kept.value)
+    chosen = max(within, key=lambda entry: entry.retention.value)
     why = f"none surely keeps {share}: more queries of your users, or more --minutes, help"
     return chosen, f"take {chosen.name}, which keeps most: it {chosen.describe(metric)}; {why}"
 
@@ -148,13 +148,13 @@ def save(outcome: Frontier) -> None:
     write_json(outcome.path / SEVERAL, values)
 
 
-def format_interval(kept: Interval) -> str:
+def format_interval(share: Interval) -> str:
     """Formats a share with its interval.
 
     >>> format_interval(Interval(0.981, 0.969, 0.994))
     '98.1% [96.9, 99.4]'
     """
-    return f"{kept.value:.1%} [{100 * kept.low:.1f}, {100 * kept.high:.1f}]"
+    return f"{share.value:.1%} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def format_row(name: str, kept: str, overlap: str, cost: Cost) -> list[str]:

@@ -19,6 +19,7 @@ from distill.shrinking.budget import Rate, choose_length, measure_rate, refuse_s
 from distill.shrinking.comparison import Frontier, compare, save
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates, measure_costs
 from distill.shrinking.request import AUTO, STORE, TEXTS, Job, Request
+from distill.shrinking.splits import DEV
 from distill.shrinking.steps import finish_job, prepare_job
 from distill.shrinking.texts import JobTexts
 from distill.shrinking.training import make_data
@@ -109,16 +110,16 @@ def choose_affordable(candidates: Sequence[Candidate], costs: dict[str, Cost], l
     Raises BadInput where none is left.
     """
     allowed = {candidate.name for candidate in candidates if limits.allow(costs[candidate.name])}
-    kept = [candidate for candidate in candidates if candidate.name in allowed and candidate.instead_of not in allowed]
+    affordable = [candidate for candidate in candidates if candidate.name in allowed and candidate.instead_of not in allowed]
     for candidate in candidates:
-        verdict = "to be trained" if candidate in kept else "beyond the limits"
+        verdict = "to be trained" if candidate in affordable else "beyond the limits"
         if candidate.instead_of not in allowed:
             log.info(f"{candidate.name}: {costs[candidate.name]}: {verdict}")
-    if not kept:
+    if not affordable:
         fastest = min(costs.values(), key=lambda cost: cost.milliseconds)
         smallest = min(costs.values(), key=lambda cost: cost.megabytes)
         raise BadInput(f"max_ms, max_mb: no student is within both: the fastest takes {fastest}, the smallest {smallest}: allow more")
-    return kept
+    return affordable
 
 
 def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequence[Candidate], costs: dict[str, Cost]) -> dict[str, Run]:
@@ -139,7 +140,7 @@ def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequen
         share = SHARE_OF_FIRST_ROUND * minutes / len(candidates)
         minutes -= SHARE_OF_FIRST_ROUND * minutes
         first = {candidate.name: train_candidate(request, job, texts, candidate, share, first=True) for candidate in candidates}
-        candidates = drop_beaten(candidates, first, costs, len(texts.source.queries(make_data(request, texts).dev_split)))
+        candidates = drop_beaten(candidates, first, costs, len(texts.source.queries(DEV)))
     share = minutes / len(candidates)
     starts = {name: str(run.path) for name, run in first.items()}
     return {
@@ -151,11 +152,11 @@ def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequen
 def drop_beaten(candidates: Sequence[Candidate], first: dict[str, Run], costs: dict[str, Cost], queries: int) -> list[Candidate]:
     """Leaves out the students that another one beat in the first round, on so many dev queries."""
     agreement = {name: max(run.history[AGREEMENT].values) for name, run in first.items()}
-    kept = [candidate for candidate in candidates if not is_beaten(candidate.name, agreement, costs, queries)]
+    survivors = [candidate for candidate in candidates if not is_beaten(candidate.name, agreement, costs, queries)]
     for candidate in candidates:
-        verdict = "goes on" if candidate in kept else "dropped: another one is better, and no slower or larger"
+        verdict = "goes on" if candidate in survivors else "dropped: another one is better, and no slower or larger"
         log.info(f"{candidate.name}: overlap@10 {agreement[candidate.name]:.3f} on {queries} dev queries: {verdict}")
-    return kept
+    return survivors
 
 
 def is_beaten(name: str, agreement: dict[str, float], costs: dict[str, Cost], queries: int) -> bool:

@@ -99,12 +99,13 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
     spec = choose_student(request, embedder)
+    specs: list[StudentFromTeacher | StudentFromBackbone]
     if isinstance(spec, StudentFromBackbone):
         backbone = load_encoder(spec.name, spec.pooling)
         if not backbone.transformer.has_layers:
             return [Candidate(STATIC, spec)]
         most = backbone.backbone.config.num_hidden_layers
-        specs: list[StudentSpec] = [replace(spec, keep_layers=count) for count in range(1, min(MOST_LAYERS, most) + 1)]
+        specs = [replace(spec, keep_layers=count) for count in range(1, min(MOST_LAYERS, most) + 1)]
     else:
         assert isinstance(embedder, LocalTeacher), "choose_student refuses other teachers without a backbone"
         most = max(1, embedder.towers.query.backbone.config.num_hidden_layers - 1)
@@ -112,7 +113,7 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent(closed_form=True))]
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
-        pruned = replace(whole, vocabulary="used")  # type: ignore[type-var]
+        pruned = replace(whole, vocabulary="used")
         candidates += [Candidate(f"{name}, fewer tokens", pruned, instead_of=name), Candidate(name, whole)]
     return candidates
 
@@ -145,7 +146,7 @@ def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[
     for candidate in candidates:
         module = StudentModule(candidate.spec)
         try:
-            module.prepare(data)
+            module.prepare(data, load_start=False)  # nothing has to be fitted to be timed
         except BadInput as error:
             if candidate.instead_of is None:
                 raise

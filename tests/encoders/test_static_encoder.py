@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,29 @@ def test_damaged_files_are_refused(tmp_path):
     (first / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"tokenizer\.json: missing, or no tokenizer \(.+\): restore it"):
         StaticEncoder(folder)
+
+
+def test_prompts_are_read_as_load_encoder_reads_them(tmp_path):
+    """A prompt of passages is one of documents; what is no text is refused by both."""
+    make_static().save_pretrained(tmp_path / "student")
+    settings = tmp_path / "student" / "config_sentence_transformers.json"
+    rewrite_json(settings, prompts={"query": "find ", "passage": "river "})
+    one, other = StaticEncoder(tmp_path / "student"), load_encoder(str(tmp_path / "student"))
+    for role in ("query", "document"):
+        np.testing.assert_allclose(one.encode(["old garden"], role), other.encode(["old garden"], role).numpy(), atol=1e-6)
+    assert not np.allclose(one.encode(["old garden"], "query"), one.encode(["old garden"], "document"))
+    for prompts in ({"query": 3}, [1]):
+        rewrite_json(settings, prompts=prompts)
+        with pytest.raises(BadInput):
+            StaticEncoder(tmp_path / "student")
+
+
+@pytest.mark.parametrize("modules", [[1], [{"type": "x"}]], ids=str)
+def test_odd_lists_of_modules_are_refused(tmp_path, modules):
+    make_static().save_pretrained(tmp_path / "student")
+    (tmp_path / "student" / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(BadInput, match="not a model folder, or a damaged one"):
+        StaticEncoder(tmp_path / "student")
 
 
 def test_serving_imports_no_torch(tmp_path):

@@ -40,7 +40,7 @@ ENTRIES = [make_entry("1 layer", 0.95, 2.0), make_entry("2 layers", 0.975, 4.0),
 def test_the_fastest_student_that_surely_keeps_enough_is_recommended(limits, at_least, name):
     chosen, reason = recommend(ENTRIES, Limits(*limits, at_least), "nDCG@10")
     assert chosen.name == name
-    assert reason.startswith(f"take {name}") and f"{chosen.kept.value:.1%} [" in reason
+    assert reason.startswith(f"take {name}") and f"{chosen.retention.value:.1%} [" in reason
     assert ("none surely keeps" in reason) == (at_least == 0.99)
 
 
@@ -73,7 +73,7 @@ def test_a_ladder_is_trained_and_measured(outcome):
     assert [entry.cost.milliseconds for entry in outcome.entries] == sorted(entry.cost.milliseconds for entry in outcome.entries)
     for entry in outcome.entries:
         measured = distill.Run(entry.run).results
-        assert entry.kept == measured.retention["ndcg@10"] and entry.overlap == measured.agreement["overlap@10"]
+        assert entry.retention == measured.retention["ndcg@10"] and entry.overlap == measured.agreement["overlap@10"]
         assert entry.cost.megabytes == measured.systems["student"]["params"] * 4 / 1e6
     assert outcome.metric == "nDCG@10"
     assert outcome.run.student.encode_query("what is the river").shape == (outcome.run.student.width,)
@@ -212,3 +212,6 @@ def test_size_auto_of_shrink_is_the_recommended_student_which_the_next_month_con
     assert (run.path / "report.html").exists() and (run.path / "export" / "student").exists()
     july = distill.shrink(queries=make_texts(100, 15, seed=11), continue_from=str(run.path), out=str(tmp_path / "july"), minutes=MINUTES)
     assert july.student.parameter_count() == run.student.parameter_count()
+    moved = run.path.rename(tmp_path / "moved")
+    with pytest.raises(BadInput, match="its link to the texts of its job leads nowhere: move the whole folder"):
+        distill.shrink(queries=make_texts(20, 9, seed=3), continue_from=str(moved), out=str(tmp_path / "august"), minutes=MINUTES)
