@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ def simulated_gpu(local_rank: int = 0, gpus: int = 1) -> Iterator[SimulatedGpu]:
         with pytest.MonkeyPatch.context() as patch:
             replace_cuda(patch, gpu, gpus)
             replace_tensor_methods(patch, gpu)
+            replace_grouping(patch)
             replace_factories(patch)
             replace_modes(patch)
             with Dispatch(), Calls():
@@ -128,6 +130,20 @@ def replace_tensor_methods(patch: pytest.MonkeyPatch, gpu: SimulatedGpu) -> None
     patch.setattr(torch.nn.Module, "_apply", apply_to_module)
 
 
+def replace_grouping(patch: pytest.MonkeyPatch) -> None:
+    """What optimizers and the clipping of gradients ask before they pass many tensors at once."""
+    for name in ("torch.optim.optimizer", "torch.utils._foreach_utils"):
+        module = importlib.import_module(name)
+        patch.setattr(module, "_foreach_supported_types", [*module._foreach_supported_types, GpuTensor])
+    group = torch._C._group_tensors_by_device_and_dtype
+
+    def group_by_device(*arguments: Any) -> dict[tuple[torch.device, torch.dtype], Any]:
+        groups = group(*arguments)
+        return {(tensors[0][0].device, dtype): (tensors, places) for (_, dtype), (tensors, places) in groups.items()}
+
+    patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", group_by_device)
+
+
 def replace_factories(patch: pytest.MonkeyPatch) -> None:
     """Functions that make a tensor of values, which they move where the dispatcher does not look."""
 
@@ -138,6 +154,7 @@ def replace_factories(patch: pytest.MonkeyPatch) -> None:
 
         return make_and_move
 
+    torch.utils._device._device_constructors()  # torch.device("meta") keeps the functions that it finds when it is first asked
     for name in ("tensor", "as_tensor"):
         patch.setattr(torch, name, moving(getattr(torch, name)))
     patch.setattr(Tensor, "new_tensor", new_tensor)

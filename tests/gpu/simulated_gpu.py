@@ -71,6 +71,7 @@ class SimulatedGpu:
     Attributes:
         waits: how often the host waited.
         collectives: how often tensors were sent to other ranks, by (name, place).
+        waits_after_steps: the same at the end of each training step, if a training has the callback StepWaits.
         pinned: tensors in pinned memory by their address; they live as long as the GPU, so that no other tensor gets their memory.
     """
 
@@ -78,6 +79,7 @@ class SimulatedGpu:
         self.device = torch.device("cuda", local_rank)
         self.waits: Counter[Wait] = Counter()
         self.collectives: Counter[tuple[str, str]] = Counter()
+        self.waits_after_steps: list[Counter[Wait]] = []
         self.pinned: dict[int, Tensor] = {}
 
     def count_wait(self, kind: str) -> None:
@@ -252,7 +254,8 @@ def refuse_mix(operation: Any, arguments: Any, options: dict[str, Any], tensors:
         of_values = [tensor for tensor in tree_leaves(arguments[2:]) if isinstance(tensor, Tensor)]
         of_host = [tensor for tensor in of_values if not isinstance(tensor, GpuTensor)]  # positions may be the host's
     is_fused = "fused" in str(operation)  # a fused optimizer takes no number of the host
-    if any(tensor.ndim > 0 or is_fused for tensor in of_host):
+    writes_host = operation._schema.is_mutable and isinstance(arguments[0], Tensor) and not isinstance(arguments[0], GpuTensor)
+    if writes_host or any(tensor.ndim > 0 or is_fused for tensor in of_host):
         raise DeviceMismatch(f"{operation}: Expected all tensors to be on the same device, but found {ACTIVE[-1].device} and cpu")
 
 
