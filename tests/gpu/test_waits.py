@@ -11,18 +11,6 @@ from simulated_gpu import SimulatedGpu, Wait
 from students import KINDS, ON_GPU, ONE_EPOCH, student_arguments
 
 NOTE_WAITS = ["--trainer.callbacks", '[{"class_path": "step_waits.StepWaits"}]']
-# waits of a step, by kind of student; where 0, a step only gives the GPU more to do
-BUDGETS = {
-    "cut": 8,
-    "clipped": 8,
-    "backbone": 8,
-    "static": 7,
-    "every loss": 12,
-    "shared documents": 16,
-    "separate documents": 16,
-    "teacher's documents": 16,
-    "fresh": 11,
-}
 
 
 def waits_of_steps(gpu: SimulatedGpu) -> tuple[Counter[Wait], int]:
@@ -42,7 +30,7 @@ def test_a_step_of_a_student(
     arguments = student_arguments(kind, source_root, store_folder, teacher_folder, tmp_path / "run", *NOTE_WAITS)
     assert distill(*arguments) == 0
     waits, steps = waits_of_steps(gpu)
-    assert steps >= 3 and sum(waits.values()) <= BUDGETS[kind] * steps, describe(waits)
+    assert steps >= 3 and not waits, describe(waits)
     assert distill("evaluate", tmp_path / "run") == 0
 
 
@@ -61,13 +49,12 @@ def test_logging_waits_once_in_a_while(
     print(describe(counts[1] - counts[0]), steps)
 
 
-@pytest.mark.parametrize(("model", "budget"), [("DualTeacher", 100), ("CrossTeacher", 100)])
+@pytest.mark.parametrize("model", ["DualTeacher", "CrossTeacher"])
 def test_a_step_of_a_teacher(
-    source_root: Path, store_folder: Path, teacher_folder: Path, gpu: SimulatedGpu, tmp_path: Path, model: str, budget: int
+    source_root: Path, store_folder: Path, teacher_folder: Path, gpu: SimulatedGpu, tmp_path: Path, model: str
 ) -> None:
     more = [] if model == "DualTeacher" else ["--data.first_stage", store_folder]
     arguments = teach_arguments(source_root, teacher_folder, tmp_path / "run", *more, *ON_GPU, *ONE_EPOCH, *NOTE_WAITS, model=model)
     assert distill(*arguments) == 0
     waits, steps = waits_of_steps(gpu)
-    print(describe(waits), steps)
-    assert steps >= 3 and sum(waits.values()) <= budget * steps, describe(waits)
+    assert steps >= 3 and not waits, describe(waits)
