@@ -10,7 +10,8 @@ from commands import distill, teach_arguments
 from simulated_gpu import SimulatedGpu, Wait
 from students import KINDS, ON_GPU, ONE_EPOCH, student_arguments
 
-NOTE_WAITS = ["--trainer.callbacks", '[{"class_path": "step_waits.StepWaits"}]']
+# a bar reads the losses when they are logged, which is never here
+NOTE_WAITS = ["--trainer.callbacks", '[{"class_path": "step_waits.StepWaits"}]', "--trainer.enable_progress_bar", "true"]
 
 
 def waits_of_steps(gpu: SimulatedGpu) -> tuple[Counter[Wait], int]:

@@ -5,7 +5,7 @@ import torch
 
 from distill import losses
 from distill.files.configs import from_config, to_config
-from distill.losses.base import Loss, LossInputs, batch_scores, default_temperature, false_negative_mask
+from distill.losses.base import Loss, LossInputs, batch_scores, default_temperature, false_negative_mask, membership_mask
 from distill.records import BadInput
 from distill.teachers.teacher import score_candidates
 
@@ -140,3 +140,11 @@ def test_parameters_and_settings_of_a_loss_of_ones_own():
 
 def test_the_default_temperature_fits_cosines_or_logits():
     assert (default_temperature(True), default_temperature(False)) == (0.05, 1.0)
+
+
+def test_membership_equals_a_comparison_of_all() -> None:
+    random = torch.Generator().manual_seed(0)
+    for most in (1, 3, 50):
+        rows = torch.randint(-1, most, (7, 5), generator=random)
+        columns = torch.randint(0, most, (11,), generator=random)
+        assert torch.equal(membership_mask(rows, columns), (rows[:, :, None] == columns).any(dim=1))

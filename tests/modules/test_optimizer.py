@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
-from distill.modules.optimizer import RowAdamW
+from distill.modules.optimizer import RowAdamW, choose_fused
+from distill.modules.schedule import ScheduledModule
 
 
 def model() -> tuple[nn.Embedding, nn.Linear]:
@@ -67,3 +71,29 @@ def test_a_saved_state_continues_exactly() -> None:
         layer(table(torch.tensor(rows))).square().sum().backward()
         resumed.step()
     assert torch.equal(table.weight, whole.weight)
+
+
+@pytest.mark.parametrize(
+    ("device", "clip", "scaler", "fused"),
+    [
+        ("cpu", None, None, True),
+        ("cpu", 1.0, None, None),
+        ("cuda", None, None, True),
+        ("cuda", 1.0, None, True),
+        ("cuda", 1.0, "of fp16", None),
+        ("cuda", None, "of fp16", True),
+    ],
+)
+def test_steps_are_fused_but_where_fp16_is_clipped(device: str, clip: float | None, scaler: str | None, fused: bool | None) -> None:
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    trainer: Any = SimpleNamespace(gradient_clip_val=clip, scaler=scaler, strategy=strategy)
+    assert choose_fused(trainer) is fused
+
+
+@pytest.mark.parametrize(("algorithm", "clipped"), [("norm", [0.6, 0.8]), ("value", [1.0, 1.0]), (None, [0.6, 0.8])])
+def test_a_fused_optimizer_is_clipped(algorithm: str | None, clipped: list[float]) -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    module = ScheduledModule(learning_rate=0.1, warmup=0.0)
+    module.configure_gradient_clipping(RowAdamW([weight], fused=True), 1.0, algorithm)
+    torch.testing.assert_close(weight.grad, torch.tensor(clipped))

@@ -54,3 +54,10 @@ def test_two_ranks_equal_one(world: tuple[Path, Path], tmp_path: Path, losses: s
         assert best[f"dev/retention_{name}"] == pytest.approx(results["retention"][name]["value"], abs=1e-6)
     assert best["dev/overlap@10"] == pytest.approx(results["agreement"]["overlap@10"], abs=1e-6)
     assert best["dev/cosine"] == pytest.approx(results["agreement"]["cosine"], abs=1e-6)
+
+
+def test_what_is_turned_off_in_lightning_is_there() -> None:
+    """Its ranks would tell each other of signals before every batch."""
+    from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+    assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor)
