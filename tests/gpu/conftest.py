@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cuda_stand_ins import simulated_gpu
@@ -10,7 +11,8 @@ from simulated_gpu import SimulatedGpu
 
 
 @pytest.fixture
-def gpu(request: pytest.FixtureRequest) -> Iterator[SimulatedGpu]:
-    """This process's GPU; a world that a test names before it is made on the CPU."""
+def gpu(source_root: Path, store_folder: Path, teacher_folder: Path) -> Iterator[SimulatedGpu]:
+    """This process's GPU, which every test has to use; the small world is made before, on the CPU."""
     with simulated_gpu() as gpu:
         yield gpu
+    assert gpu.operations, "nothing ran on the GPU"

@@ -69,6 +69,7 @@ class SimulatedGpu:
     """The one GPU of this process, and the book of what it was asked for.
 
     Attributes:
+        operations: how many operations it ran.
         waits: how often the host waited.
         collectives: how often tensors were sent to other ranks, by (name, place).
         waits_after_steps: the same at the end of each training step, if a training has the callback StepWaits.
@@ -77,6 +78,7 @@ class SimulatedGpu:
 
     def __init__(self, local_rank: int = 0):
         self.device = torch.device("cuda", local_rank)
+        self.operations = 0
         self.waits: Counter[Wait] = Counter()
         self.collectives: Counter[tuple[str, str]] = Counter()
         self.waits_after_steps: list[Counter[Wait]] = []
@@ -200,6 +202,7 @@ def run_operation(operation: Any, arguments: Any, options: dict[str, Any]) -> An
     target = None if options.get("device") is None else torch.device(options["device"])
     if not on_gpu and (target is None or target.type != "cuda"):
         return operation(*arguments, **options)
+    ACTIVE[-1].operations += 1
     check_device(target)
     if operation is aten._to_copy.default and target is not None and not on_gpu:
         return copy_between(tensors[0], target, options.get("dtype"), not options.get("non_blocking", False))
