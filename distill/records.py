@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -56,16 +56,42 @@ def one_line(error: object, most: int = 200) -> str:
     return " ".join(str(error).split())[:most]
 
 
+def send(part: Any, device: torch.device) -> Any:
+    """Copies a tensor, a record of tensors or a dictionary of these to a device; of a copy to a GPU nobody waits for the end.
+
+    To a GPU a tensor goes through pinned memory, from which it is copied while the host does something else. Convert a tensor to another
+    type after that: a conversion on the way would be the host's work.
+    """
+    if isinstance(part, dict):
+        return {key: send(value, device) for key, value in part.items()}
+    if hasattr(part, "is_pinned") and part.device.type == "cpu" and str(device).startswith("cuda"):  # a tensor
+        return part.pin_memory().to(device, non_blocking=True)
+    return part.to(device)
+
+
 class TensorRecord:
     """Base of dataclasses of tensors that move to a device together.
 
     Fields called `..._rows` stay on the host, where they index memory-mapped files.
     """
 
-    def to(self, device: torch.device, **kwargs) -> Self:
-        """The record on a device; `kwargs` are those of `torch.Tensor.to`."""
-        movable = {name: part for name, part in vars(self).items() if hasattr(part, "to") and not name.endswith("_rows")}
-        return replace(self, **{name: part.to(device, **kwargs) for name, part in movable.items()})  # type: ignore[type-var]
+    def to(self, device: torch.device) -> Self:
+        """Returns the record on a device."""
+        return replace(self, **{name: send(part, device) for name, part in self._parts().items() if not name.endswith("_rows")})  # type: ignore[type-var]
+
+    def pin_memory(self) -> Self:
+        """Returns the record with all its tensors in pinned memory, from which a GPU takes them without the host."""
+        return replace(self, **{name: pin(part) for name, part in self._parts().items()})  # type: ignore[type-var]
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if isinstance(part, dict) or hasattr(part, "pin_memory")}
+
+
+def pin(part: Any) -> Any:
+    """Copies a tensor, a record of tensors or a dictionary of these to pinned memory."""
+    if isinstance(part, dict):
+        return {key: pin(value) for key, value in part.items()}
+    return part.pin_memory()
 
 
 @dataclass(frozen=True)
@@ -86,6 +112,7 @@ class Batch(TensorRecord):
     document_rows: Tensor  # [B, K] int64, rows of the teacher's document store; K = 0 where there are queries alone
     documents: Any = None  # Chunks of Tokens [B * K], for a student that embeds documents itself
     relevant_rows: Tensor | None = None  # [B, J] int64, documents judged relevant to each query, padded with -1
+    looked_up: dict[Any, TensorRecord] = field(default_factory=dict)  # by teacher, what it has on disk of these queries
 
 
 @dataclass(frozen=True)

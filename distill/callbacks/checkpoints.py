@@ -78,6 +78,8 @@ class LastCheckpoint(Callback):
             # the trainer's own handlers wait for other ranks in the middle of a step, and hang
             signals = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in signals}
+            # the trainer's ranks tell each other before every batch whether its own handlers got a signal, and wait for the GPU to do so
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _tell_nothing  # type: ignore[method-assign]
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self._publish(trainer)
@@ -133,6 +135,10 @@ class LastCheckpoint(Callback):
         """Renames `.next.ckpt` to `last.ckpt`."""
         if trainer.is_global_zero and self.next.exists() and trainer.global_step == self._saved_step:
             os.replace(self.next, self.path)
+
+
+def _tell_nothing() -> None:
+    """Takes the place of what the ranks would tell each other, as `LastCheckpoint` does so every few batches."""
 
 
 def _leave_closed_terminal() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
 from distill.data.loaders import Collate, EvaluationLoader, TrainingLoader
+from distill.data.prefetch import BATCHES_AHEAD
 from distill.files.configs import Configurable
 from distill.files.ranks import is_leader
 from distill.records import BadInput
@@ -74,6 +76,7 @@ class SplitDataModule(Configurable, LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             batches_done=lambda: progress.current.processed,
+            **self._prefetching(trainer.strategy.root_device),
             **options,
         )
         if not len(loader):
@@ -83,6 +86,10 @@ class SplitDataModule(Configurable, LightningDataModule):
             loader.load_state_dict(self._loader_state)
         self._loader = loader
         return loader
+
+    def _prefetching(self, device: torch.device) -> dict[str, Any]:
+        """Returns the arguments of a loader of batches for `device`; on a CPU a thread would take time from the training."""
+        return {"batches_ahead": BATCHES_AHEAD, "gpu": device} if device.type == "cuda" else {}
 
     def describe_removed(self) -> str:
         """Says for messages how many training queries are left out because another split asks them; "" where none is."""

@@ -31,7 +31,7 @@ from distill.teachers.open_stored import (
     open_stored_teacher,
     refuse_unlike_roles,
 )
-from distill.teachers.stored import StoredPairs, StoredTeacher
+from distill.teachers.stored import LookUpTeacher, StoredPairs, StoredTeacher
 from distill.teachers.teacher import Teacher
 from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels
@@ -197,7 +197,8 @@ class RetrievalData(SplitDataModule):
         tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in self.train_sets])
         qrels, corpus = self.source.qrels(self.train_split), self.store.documents.ids
         relevant = self.training_queries.never_negatives(qrels, corpus, self._own_documents) if self.candidates else None
-        collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant)
+        teachers = [teacher for teacher in (self.teacher, *self.teachers.values()) if isinstance(teacher, LookUpTeacher)]
+        collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant, teachers)
         draws = self.training_queries.count_draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
         if fresh is None:

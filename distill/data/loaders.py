@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from distill.data.prefetch import prefetch
 from distill.records import Batch
+from distill.teachers.stored import LookUpTeacher
 from distill.texts.chunks import chunk_texts
 from distill.texts.qrels import RelevantRows
 from distill.texts.tokens import TokenArrays
@@ -38,6 +41,7 @@ def make_collate(
     candidates: np.ndarray,
     documents: tuple[TokenArrays, np.ndarray] | None = None,
     relevant: RelevantRows | None = None,
+    teachers: Sequence[LookUpTeacher] = (),
 ) -> Callable[[np.ndarray], Batch]:
     """Returns a function that makes a batch from query rows [B].
 
@@ -46,6 +50,7 @@ def make_collate(
         candidates: [N, K] rows of documents to score each query against; K = 0 for none.
         documents: for a student that embeds documents itself, the tokens of the corpus and the rows [N, K] of the candidates in it.
         relevant: the documents judged relevant to each query.
+        teachers: teachers whose vectors or scores on disk come with the batch.
     """
 
     def collate(rows: np.ndarray) -> Batch:
@@ -54,7 +59,8 @@ def make_collate(
             document_tokens, document_rows = documents
             texts = chunk_texts(document_tokens, document_rows[rows].ravel(), TOKENS_PER_CHUNK)
         relevant_rows = None if relevant is None else torch.from_numpy(relevant.rows_for(rows))
-        return Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]), texts, relevant_rows)
+        batch = Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]), texts, relevant_rows)
+        return replace(batch, looked_up={teacher: teacher.look_up(batch) for teacher in teachers})
 
     return collate
 
@@ -131,6 +137,8 @@ class TrainingLoader:
         draws: number of rows that an epoch draws from each set; by default every row once.
         prepare_epoch: returns `collate` and `lengths` of an epoch, if they change from epoch to epoch.
         examples: name of the rows in messages.
+        batches_ahead: number of batches that a thread makes before they are asked for, see `prefetch`; 0 for none.
+        gpu: GPU whose pinned memory the batches are put in.
     """
 
     def __init__(
@@ -145,6 +153,8 @@ class TrainingLoader:
         draws: Sequence[Draw] | None = None,
         prepare_epoch: Callable[[int], tuple[Collate, np.ndarray]] | None = None,
         examples: str = "queries",
+        batches_ahead: int = 0,
+        gpu: torch.device | None = None,
     ):
         self.collate, self.lengths = collate, lengths
         self.seed, self.rank, self.world_size = seed, rank, world_size
@@ -152,8 +162,9 @@ class TrainingLoader:
         self.draws = draws or [Draw(len(lengths), len(lengths))]
         self.prepare_epoch = prepare_epoch
         self.examples = examples
+        self.batches_ahead, self.gpu = batches_ahead, gpu
         self.epoch: int = 0
-        self.position: int = 0  # number of batches of this epoch that were fetched
+        self.position: int = 0  # number of batches of this epoch that were fetched; those made ahead do not count
         self.done: list[BatchesDone] = []  # batches of this epoch that were finished on other numbers of ranks
         self.epoch_size = sum(number for _, number in self.draws)  # number of rows of an epoch, over all ranks
         # an epoch with fewer rows than one global batch still has one, smaller batch
@@ -168,10 +179,15 @@ class TrainingLoader:
         if self.prepare_epoch:
             self.collate, self.lengths = self.prepare_epoch(self.epoch)
         batches = epoch_batches(self.lengths, self.global_batch, self.seed, self.epoch, self.draws, self.done)
-        while self.position < len(self):
-            batch = batches[self.position - len(self)]  # counted from the end, as `done` leaves the last ones
+        batches = batches[len(batches) - (len(self) - self.position) :]  # counted from the end, as `done` leaves the last ones
+        for batch in prefetch(self._make_batch, batches, self.batches_ahead, self.gpu):
             self.position += 1
-            yield self.collate(batch[self.rank :: self.world_size])
+            yield batch
+
+    def _make_batch(self, rows: np.ndarray) -> Any:
+        """Makes this rank's share of a batch of the rows of all ranks."""
+        batch = self.collate(rows[self.rank :: self.world_size])
+        return batch if self.gpu is None else batch.pin_memory()
 
     def longest_texts(self) -> np.ndarray:
         """Returns how many tokens [batches] the longest text of each batch of this epoch has; not of queries that are made anew."""

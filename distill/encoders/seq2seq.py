@@ -95,7 +95,8 @@ class Seq2SeqModel:
     def log_likelihoods(self, documents: Tokens, queries: Tokens) -> Tensor:
         """Log-likelihood [B] of each query given its document, summed over the query's tokens."""
         labels = queries.input_ids.masked_fill(queries.attention_mask == 0, IGNORED)  # [B, L]
-        logits = self.model(input_ids=documents.input_ids, attention_mask=documents.attention_mask, labels=labels).logits  # [B, L, V]
+        inputs = {"input_ids": documents.input_ids, "attention_mask": documents.attention_mask}
+        logits = self.model(**inputs, labels=labels, use_cache=False).logits  # [B, L, V]
         losses = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")  # [B, L], 0 on padding
         return -losses.sum(1)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distill.encoders.attention_masks import spare_looks_at_masks
 from distill.encoders.identity import architecture
 from distill.encoders.loading import is_remote
 from distill.encoders.model_checks import count_positions
@@ -83,6 +84,8 @@ class Transformer(nn.Module):
 
     def use_fastest_attention(self, device: torch.device, max_length: int) -> None:
         """Chooses the attention that is fastest on `device` for texts of up to `max_length` tokens."""
+        if device.type == "cuda":
+            spare_looks_at_masks()
         self.is_switching = device.type == "cpu" and max_length > LONGEST_FOR_EAGER
         # plain matrix products; the fused kernel is slower at short lengths on a CPU, and its bf16 backward many times so
         self._set_attention("eager" if device.type == "cpu" and not self.is_switching else self.own_attention)

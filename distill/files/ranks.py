@@ -61,6 +61,15 @@ def max_over_ranks(value: int, device: torch.device) -> int:
     return int(values)
 
 
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of all ranks' `value`, for which the host does not wait; every rank must call it."""
+    if world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total
+
+
 class _Gather(torch.autograd.Function):
     """Gathers every rank's rows in rank order; all ranks must bring equally many."""
 

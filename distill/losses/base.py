@@ -128,8 +128,8 @@ def false_negative_mask(encoded: Encoded) -> Tensor:
     mask = membership_mask(rows, rows.flatten()) & (owner[None, :] != query[:, None])
     if encoded.relevant_rows is not None:
         mask |= membership_mask(encoded.relevant_rows, rows.flatten())
-    mask[query, query * candidates] = False
-    return mask
+    answer = torch.arange(rows.numel(), device=rows.device) == query[:, None] * candidates  # [B, B * K]
+    return mask & ~answer
 
 
 def membership_mask(rows: Tensor, columns: Tensor) -> Tensor:
@@ -145,9 +145,14 @@ def membership_mask(rows: Tensor, columns: Tensor) -> Tensor:
     >>> membership_mask(torch.tensor([[4, 7], [9, -1]]), torch.tensor([7, 9, 7])).tolist()
     [[True, False, True], [False, True, False]]
     """
-    distinct, place_of_column = columns.unique(return_inverse=True)  # [U] ascending, and [C] places among them
-    places = torch.searchsorted(distinct, rows.contiguous()).clamp(max=len(distinct) - 1)  # [B, J]
+    # torch.unique would do for what follows, but its output has as many rows as there are values, for which the host waits
+    ascending, order = columns.sort()  # [C]
+    is_new = torch.ones_like(ascending, dtype=torch.bool)
+    is_new[1:] = ascending[1:] != ascending[:-1]
+    place = is_new.cumsum(0) - 1  # [C] of each column in `ascending`, counted without repetitions
+    place_of_column = torch.empty_like(order).scatter_(0, order, place)
+    first = torch.searchsorted(ascending, rows.contiguous()).clamp(max=len(ascending) - 1)  # [B, J]
     # a row that no column has is marked in an extra place at the end, which no column reads
-    places = torch.where(distinct[places] == rows, places, len(distinct))
-    mask = torch.zeros(len(rows), len(distinct) + 1, dtype=torch.bool, device=rows.device)
+    places = torch.where(ascending[first] == rows, place[first], len(columns))
+    mask = torch.zeros(len(rows), len(columns) + 1, dtype=torch.bool, device=rows.device)
     return mask.scatter_(1, places, True)[:, place_of_column]

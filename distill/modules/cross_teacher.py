@@ -18,7 +18,7 @@ from distill.encoders.pair_tokens import PairTokens
 from distill.encoders.tokenizing import Role
 from distill.modules.start import describe_start, find_model_folder, is_checkpoint, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, TensorRecord
+from distill.records import BadInput, TensorRecord, send
 from distill.texts.chunks import Chunks, chunk_pairs
 from distill.texts.tokens import TokenArrays
 
@@ -128,8 +128,7 @@ class CrossTeacher(TeacherModule):
             query_alone = query_alone[:count].repeat_interleave(candidates, 0)  # [B * K, D]
             terms["regulariser"] = dual_pooling_regulariser(query, document, query_alone, document_alone[count:])
             loss = loss + self.regulariser * terms["regulariser"]
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_losses(loss, terms)
         return loss
 
     def one_hot(self, scores: Tensor) -> Tensor:
@@ -138,7 +137,7 @@ class CrossTeacher(TeacherModule):
 
     def validation_step(self, batch: CrossBatch, _: int) -> Tensor:
         scores = batch.pairs.map(lambda pairs: self.encoder(pairs).scores).view(batch.document_rows.shape)
-        return scores.masked_fill(batch.document_rows.to(scores.device) < 0, -torch.inf)  # [B, K]
+        return scores.masked_fill(send(batch.document_rows, scores.device) < 0, -torch.inf)  # [B, K]
 
     def rank_documents(self, data: Any, query_rows: np.ndarray, scores: Tensor) -> Tensor:
         """Returns the rows [Q, K] of the first stage's documents of each query, re-ranked by `scores` [Q, K]."""

@@ -24,7 +24,7 @@ from distill.losses.base import default_temperature
 from distill.modules.documents import embed_documents
 from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
-from distill.records import BadInput, Encoded, TensorRecord, Tokens
+from distill.records import BadInput, Encoded, TensorRecord, Tokens, send
 from distill.teachers.teacher import score_candidates
 from distill.texts.chunks import Chunks, chunk_texts
 from distill.texts.tokens import TokenArrays
@@ -139,15 +139,15 @@ class DualTeacher(TeacherModule):
         with torch.autocast(self.device.type, enabled=False):  # the loss multiplies vectors too, and needs exact products
             encoded = gather_batch(encoded)
             loss = self.loss(encoded, encoded)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_losses(loss)
         return loss
 
     def encode_batch(self, batch: DualBatch) -> Encoded:
         """Embeds the batch's queries [B, D] and documents [B, K, D], with their gradient."""
         query = batch.queries.map(self._forward_of(self.towers.query)).float()
         document = batch.documents.map(self._forward_of(self.towers.document)).float()
-        rows = batch.document_rows.to(query.device)  # [B, K]
-        relevant = None if batch.relevant_rows is None else batch.relevant_rows.to(query.device)
+        rows = send(batch.document_rows, query.device)  # [B, K]
+        relevant = None if batch.relevant_rows is None else send(batch.relevant_rows, query.device)
         return score_candidates(query, document.unflatten(0, tuple(rows.shape)), rows, relevant)
 
     def _forward_of(self, tower: Encoder) -> Callable[[Tokens], Tensor]:

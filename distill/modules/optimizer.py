@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 WEIGHT_DECAY = 0.01
@@ -18,6 +19,11 @@ class RowAdamW(torch.optim.AdamW):
     their two moments: on a CPU that takes longer than the rest of a small student's step. The moments of an unused row do not change, as
     in `torch.optim.SparseAdam`. Tables get no weight decay. The optimizer state has the format of AdamW.
     """
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether it was made to update all parameters in one operation."""
+        return bool(self.defaults["fused"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -58,17 +64,25 @@ class RowAdamW(torch.optim.AdamW):
         parameter.index_add_(0, rows, mean / divisor, alpha=-float(group["lr"]) / (1 - beta1**step))
 
 
-def make_adamw(model: torch.nn.Module, learning_rate: float, is_clipped: bool = False) -> RowAdamW:
+def make_adamw(model: torch.nn.Module, learning_rate: float, fused: bool | None = True) -> RowAdamW:
     """Makes the optimizer of all parameters of a model.
 
     Args:
         model: its matrices get weight decay; its biases, norms and embedding tables do not.
         learning_rate: learning rate of all parameters.
-        is_clipped: whether gradients are clipped before a step.
+        fused: as `choose_fused` returns it.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
     others = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    # under mixed precision a fused step unscales gradients itself, which is too late for clipping
-    return RowAdamW(groups, lr=learning_rate, fused=not is_clipped)
+    return RowAdamW(groups, lr=learning_rate, fused=fused)
+
+
+def choose_fused(trainer: Trainer) -> bool | None:
+    """Tells whether a training updates all parameters in one operation; None leaves it to PyTorch, which takes some dozens on a GPU."""
+    if not trainer.gradient_clip_val:
+        return True
+    # under fp16 a fused step scales gradients back itself, which is too late for clipping; on a CPU plain steps are as fast
+    is_on_gpu = trainer.strategy.root_device.type == "cuda"
+    return True if is_on_gpu and trainer.scaler is None else None

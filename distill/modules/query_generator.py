@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from distill.data.negative_sampling import PairRows
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import Role
-from distill.files.ranks import gather_rows
+from distill.files.ranks import sum_over_ranks, world_size
 from distill.modules.start import describe_start, find_model_folder, load_checkpoint_weights
 from distill.modules.teacher import TeacherModule
 from distill.records import TensorRecord, Tokens
@@ -86,9 +86,9 @@ class QueryGenerator(TeacherModule):
 
     def training_step(self, batch: WritingBatch, _: int) -> Tensor:
         # divided by the mean token count of all ranks: gradients are averaged over ranks, so every token then counts the same
-        tokens = gather_rows(batch.queries.attention_mask.sum()[None]).float().mean()
+        tokens = sum_over_ranks(batch.queries.attention_mask.sum()).float() / world_size()
         loss = -self.writer.log_likelihoods(batch.documents, batch.queries).sum() / tokens
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_losses(loss)
         return loss
 
     def validation_step(self, batch: WritingBatch, _: int) -> None:

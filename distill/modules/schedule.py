@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from torch import Tensor
 
 from distill.files.configs import Configurable
 from distill.records import BadInput
@@ -35,6 +36,31 @@ class ScheduledModule(Configurable, LightningModule):
         optimizer = self.make_optimizer()
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def log_losses(self, loss: Tensor, terms: Mapping[str, Tensor] | None = None) -> None:
+        """Logs the loss of a step as `train/loss`, and each of its terms by name.
+
+        On a GPU it is kept out of Lightning's own progress bar, which reads it at every step: the host would wait for the end of the step.
+        """
+        self.log_dict({f"train/{name}": value.detach() for name, value in (terms or {}).items()})
+        self.log("train/loss", loss.detach(), prog_bar=loss.device.type == "cpu")
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips the gradients before a step.
+
+        Lightning refuses to where a fused optimizer trains under mixed precision. But only fp16 has gradients that such an optimizer scales
+        back itself, and these have no fused optimizer here (see `make_adamw`).
+        """
+        if not (gradient_clip_val and getattr(optimizer, "is_fused", False)):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_train_start(self) -> None:
         """Replaces the learning rate and schedule of a checkpoint by those that are configured now, unless a subclass has its own."""

@@ -21,10 +21,10 @@ from distill.files.ranks import gather_batch
 from distill.losses import Loss, LossInputs, QueryMatching
 from distill.losses.base import default_temperature
 from distill.modules.loss_terms import compute_loss, register_losses
-from distill.modules.optimizer import make_adamw
+from distill.modules.optimizer import choose_fused, make_adamw
 from distill.modules.schedule import ScheduledModule
 from distill.modules.start import VOCABULARY, is_checkpoint, load_weights, read_checkpoint, refuse_other_tokens, rename_old_weights
-from distill.records import BadInput, Batch, Encoded
+from distill.records import BadInput, Batch, Encoded, send
 from distill.teachers.ensemble import EnsembleSettings, EnsembleTeacher
 from distill.teachers.teacher import Teacher, score_candidates
 
@@ -145,8 +145,7 @@ class StudentModule(ScheduledModule):
             step = self.compute_losses(gather_batch(student), teachers)
             terms = [self.losses[name].weight * value for name, value in step.losses.items()]
             loss = torch.stack([ensemble_loss, *terms]).sum()
-        self.log_dict({f"train/{name}": value.detach() for name, value in step.losses.items()})
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_losses(loss, step.losses)
         self.last_step = step
         return loss
 
@@ -159,7 +158,7 @@ class StudentModule(ScheduledModule):
         if batch.documents is not None and self.document_tower is not None:
             shape = tuple(batch.document_rows.shape)  # [B, K]
             documents = batch.documents.map(self.document_tower).float().unflatten(0, shape)  # [B, K, D]
-        relevant = None if batch.relevant_rows is None else batch.relevant_rows.to(documents.device)
+        relevant = None if batch.relevant_rows is None else send(batch.relevant_rows, documents.device)
         return score_candidates(self(batch).float(), documents, store.document_rows, relevant)
 
     def compute_losses(self, student: Encoded, teachers: dict[str, Encoded]) -> TrainingStep:
@@ -174,7 +173,7 @@ class StudentModule(ScheduledModule):
         # the order must not change: a checkpoint stores the optimizer's state by the position of each weight
         ensemble = [] if self.ensemble is None else [self.ensemble]
         trained = nn.ModuleList([*self.towers, *ensemble, self.losses])  # type: ignore[list-item]
-        return make_adamw(trained, self.learning_rate, is_clipped=bool(self.trainer.gradient_clip_val))
+        return make_adamw(trained, self.learning_rate, choose_fused(self.trainer))
 
     def save(self, folder: Path) -> None:
         """Writes the folder of the encoder, or of a Router with two encoders if documents have their own tower."""

@@ -12,11 +12,12 @@ from transformers import PreTrainedModel
 
 from distill.data.judged_pairs import DevMeasure, PairsData
 from distill.data.negative_sampling import PairRows
+from distill.encoders.attention_masks import spare_looks_at_masks
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.encoder import Encoder
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import Role
-from distill.modules.optimizer import make_adamw
+from distill.modules.optimizer import choose_fused, make_adamw
 from distill.modules.schedule import ScheduledModule
 from distill.records import BadInput
 from distill.texts.tokens import TokenArrays
@@ -80,11 +81,13 @@ class TeacherModule(ScheduledModule):
         self.prepare()
         data.connect(self)
         # the model stays in evaluation mode: without dropout a step depends on nothing but its batch
-        if self.trainer.strategy.root_device.type == "cpu":
+        if self.trainer.strategy.root_device.type == "cuda":
+            spare_looks_at_masks()
+        else:
             for module in self.model.modules():
                 if isinstance(module, PreTrainedModel):
                     # on a CPU the bf16 backward pass of the fused kernel is many times slower than plain matrix products
                     module.set_attn_implementation("eager")
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return make_adamw(self.model, self.learning_rate, is_clipped=bool(self.trainer.gradient_clip_val))
+        return make_adamw(self.model, self.learning_rate, choose_fused(self.trainer))

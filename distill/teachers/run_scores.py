@@ -10,14 +10,15 @@ import torch
 
 from distill.files.fingerprints import file_fingerprint
 from distill.metrics.trec_runs import read_trec
-from distill.records import BadInput, Batch, Encoded
+from distill.records import BadInput, Batch, Encoded, send
+from distill.teachers.stored import LookUpTeacher, StoredRows
 from distill.texts.ids import Ids
 from distill.texts.matching_ids import check_run
 from distill.texts.own_documents import drop_own_documents
 from distill.texts.text_source import TextSource
 
 
-class RunScores:
+class RunScores(LookUpTeacher[StoredRows]):
     """A teacher whose scores of every query's candidates are in a TREC run file; it has no vectors.
 
     Args:
@@ -35,12 +36,14 @@ class RunScores:
         """That of the file."""
         return self.file
 
+    def look_up(self, batch: Batch) -> StoredRows:
+        return StoredRows(self.scores[batch.query_rows.cpu()])
+
     def __call__(self, batch: Batch) -> Encoded:
         """Looks up the scores [B, K] of the batch's queries."""
-        device = batch.queries.input_ids.device
-        scores = self.scores[batch.query_rows.cpu()].to(device, torch.float32)  # [B, K]
+        scores = self.read(batch).pairs.float()  # [B, K]
         no_vectors = scores.new_zeros(*scores.shape, 0)
-        return Encoded(no_vectors, no_vectors, scores, batch.document_rows.to(device))
+        return Encoded(no_vectors, no_vectors, scores, send(batch.document_rows, scores.device))
 
 
 def is_run(name: str) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distill.encoders.cross import unpack_scores_and_vectors
-from distill.records import Batch, Encoded
+from distill.records import Batch, Encoded, TensorRecord, send
 from distill.teachers.teacher import score_candidates
 from distill.vectors.store import VectorStore
 
@@ -39,7 +42,38 @@ class StoredQueries:
         return vectors
 
 
-class StoredTeacher:
+@dataclass(frozen=True)
+class StoredVectors(TensorRecord):
+    """The vectors of a batch's queries and candidates, as they are on disk."""
+
+    queries: Tensor  # [B, D] float16
+    documents: Tensor  # [B, K, D] float16
+
+
+@dataclass(frozen=True)
+class StoredRows(TensorRecord):
+    """The rows of a batch's pairs, as they are on disk or in memory."""
+
+    pairs: Tensor  # [B, K] scores, or [B, K, 1 + 2 D] scores and two vectors
+
+
+Record = TypeVar("Record", bound=TensorRecord)
+
+
+class LookUpTeacher(Generic[Record]):
+    """A teacher that has all it knows on disk. A loader may look it up ahead of the training, in a thread of its own."""
+
+    def look_up(self, batch: Batch) -> Record:
+        """Returns what is on disk of a batch, on the host and in the number format of the disk."""
+        raise NotImplementedError
+
+    def read(self, batch: Batch) -> Record:
+        """Returns what is on disk of a batch, on the device of the batch's tokens."""
+        ahead: Record | None = batch.looked_up.get(self)  # type: ignore[assignment]
+        return self.look_up(batch).to(batch.queries.input_ids.device) if ahead is None else ahead
+
+
+class StoredTeacher(LookUpTeacher[StoredVectors]):
     """A dual encoder whose vectors are on disk.
 
     Args:
@@ -59,18 +93,20 @@ class StoredTeacher:
     def stores(self) -> list[VectorStore]:
         return [self.documents, *self.queries.stores]
 
-    def __call__(self, batch: Batch) -> Encoded:
-        """Looks up the vectors of the batch's queries and candidates by their rows."""
-        device = batch.queries.input_ids.device
+    def look_up(self, batch: Batch) -> StoredVectors:
         rows = batch.document_rows.numpy()  # [B, K]
         queries = self.queries.take(batch.query_rows.numpy())  # [B, D]
         documents = self.documents.take(rows.ravel()).reshape(*rows.shape, self.width)  # [B, K, D]
-        query = torch.from_numpy(queries).to(device, torch.float32)
-        document = torch.from_numpy(documents).to(device, torch.float32)
-        return score_candidates(query, document, batch.document_rows.to(device))
+        return StoredVectors(torch.from_numpy(queries), torch.from_numpy(documents))
+
+    def __call__(self, batch: Batch) -> Encoded:
+        """Looks up the vectors of the batch's queries and candidates by their rows."""
+        stored = self.read(batch)
+        rows = send(batch.document_rows, stored.queries.device)
+        return score_candidates(stored.queries.float(), stored.documents.float(), rows)
 
 
-class StoredPairs:
+class StoredPairs(LookUpTeacher[StoredRows]):
     """A cross encoder whose scores of every query's candidates, and its vectors if it has some, are on disk.
 
     Args:
@@ -91,10 +127,12 @@ class StoredPairs:
     def stores(self) -> Sequence[VectorStore]:
         return self.pairs.stores
 
+    def look_up(self, batch: Batch) -> StoredRows:
+        rows = batch.query_rows.numpy()[:, None] * self.candidates + np.arange(self.candidates)  # [B, K]
+        return StoredRows(torch.from_numpy(self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)))  # [B, K, 1 + 2 D]
+
     def __call__(self, batch: Batch) -> Encoded:
         """Looks up scores [B, K], query vectors [B, K, D] and document vectors [B, K, D]; a vector depends on both texts of its pair."""
-        device = batch.queries.input_ids.device
-        rows = batch.query_rows.numpy()[:, None] * self.candidates + np.arange(self.candidates)  # [B, K]
-        packed = self.pairs.take(rows.ravel()).reshape(*rows.shape, -1)  # [B, K, 1 + 2 D]
-        scores, query, document = unpack_scores_and_vectors(torch.from_numpy(packed).to(device, torch.float32))
-        return Encoded(query, document, scores, batch.document_rows.to(device))
+        packed = self.read(batch).pairs.float()  # [B, K, 1 + 2 D]
+        scores, query, document = unpack_scores_and_vectors(packed)
+        return Encoded(query, document, scores, send(batch.document_rows, packed.device))

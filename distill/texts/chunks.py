@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.encoders.batching import length_batches
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.pair_tokens import PairTokens
-from distill.records import Tokens
+from distill.records import Tokens, send
 from distill.texts.tokens import TokenArrays
 
 TokenBatch = TypeVar("TokenBatch", Tokens, PairTokens)
@@ -26,8 +26,11 @@ class Chunks(Generic[TokenBatch]):
     batches: list[TokenBatch]
     positions: Tensor  # [N] int64: row of each text in the batches joined one after the other
 
-    def to(self, device: torch.device, **kwargs) -> Chunks[TokenBatch]:
-        return Chunks([batch.to(device, **kwargs) for batch in self.batches], self.positions.to(device, **kwargs))
+    def to(self, device: torch.device) -> Chunks[TokenBatch]:
+        return Chunks([batch.to(device) for batch in self.batches], send(self.positions, device))
+
+    def pin_memory(self) -> Chunks[TokenBatch]:
+        return Chunks([batch.pin_memory() for batch in self.batches], self.positions.pin_memory())
 
     def map(self, function: Callable[[TokenBatch], Tensor]) -> Tensor:
         """Calls `function` on each batch; returns the values [N, ...] of all texts in their original order."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
+from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
@@ -55,6 +56,7 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
         evaluation: the callback that evaluates on dev.
     """
     refuse_options(trainer)
+    spare_ddp_copies()
     run = RunFolder(out)
     if checkpoint_every_n_steps < 1:
         raise BadInput(f"checkpoint_every_n_steps: {checkpoint_every_n_steps}: must be at least 1")
@@ -74,6 +76,16 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
         "plugins": [*as_list(trainer["plugins"]), AtomicCheckpoints()],
         "precision": trainer["precision"] or default_precision(accelerator),
     }
+
+
+def spare_ddp_copies() -> None:
+    """Sets what Lightning's `ddp` does from now on, which it also chooses for several devices.
+
+    Gradients are kept in the buffers that are sent, which spares a copy of all of them. Buffers of a model, such as numbers of positions,
+    never change: they are not sent before each step.
+    """
+    options: dict[str, Any] = {"start_method": "popen", "broadcast_buffers": False, "gradient_as_bucket_view": True}
+    StrategyRegistry.register("ddp", DDPStrategy, override=True, **options)
 
 
 def default_precision(accelerator: str) -> str:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -162,6 +163,8 @@ def copy_rows(addresses: np.ndarray, into: np.ndarray) -> None:
         into: contiguous, of the rows' dtype and width.
     """
     copy, size = _system_copy(), into.strides[0]
+    if threading.current_thread() is not threading.main_thread():
+        copy = _system_copy(frees_lock=True)
     places = np.empty((len(addresses), 2), np.uint64)  # address and bytes of each row
     places[:, 0] = addresses
     places[:, 1] = size
@@ -174,13 +177,17 @@ def copy_rows(addresses: np.ndarray, into: np.ndarray) -> None:
 
 
 @cache
-def _system_copy() -> Any:
+def _system_copy(frees_lock: bool = False) -> Any:
     """Linux's process_vm_readv, which copies memory of a process, here of this one: an error where plain reading would kill the process.
 
     None on other systems.
+
+    Args:
+        frees_lock: whether other threads run Python meanwhile: a thread that works ahead must not stop the main one while it waits for a
+            disk. In the main thread, to give up the lock for microseconds could cost milliseconds.
     """
-    # PyDLL keeps Python's lock: to give it up for microseconds could cost milliseconds
-    function = getattr(ctypes.PyDLL(None, use_errno=True), "process_vm_readv", None)
+    library = (ctypes.CDLL if frees_lock else ctypes.PyDLL)(None, use_errno=True)
+    function = getattr(library, "process_vm_readv", None)
     if function is None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_ulong
