@@ -9,18 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distill.data.loaders import Draw, draw_rows, make_collate
-from distill.encoders.batching import encode_texts
+from distill.encoders.batching import encode_texts, tokens_per_batch
 from distill.encoders.encoder import Encoder
 from distill.encoders.towers import is_available, load_maker
-from distill.files.device import best_device
+from distill.files.device import autocast, best_device
 from distill.files.fingerprints import fingerprint
 from distill.generate.filters import Filters, RealQueries, find_drop_reasons
 from distill.generate.generator import Generator
 from distill.generate.material import Material
-from distill.records import BadInput, Batch
+from distill.records import BadInput, Batch, send
 from distill.teachers.stored import StoredQueries
+from distill.texts.chunks import chunk_texts
 from distill.texts.tokens import TokenArrays, concatenate_tokens, tokenize_in_memory
 from distill.vectors.store import TeacherStore
 
@@ -76,6 +78,27 @@ class FreshQueries(StoredQueries):
             texts = [self.text(row) for row in queries[is_generated]]
             vectors[is_generated] = encode_texts(self.teacher, texts, "query", self.precision)
         return vectors
+
+    def look_up(self, queries: np.ndarray) -> Tensor:
+        if self.teacher.device.type == "cpu":
+            return super().look_up(queries)
+        is_generated = queries >= len(self)  # [n]
+        generated = self._embed_on_gpu([self.text(row) for row in queries[is_generated]])
+        stored = torch.from_numpy(super().take(queries[~is_generated]))
+        places = np.argsort(np.argsort(~is_generated, kind="stable"))  # [n] of each query, where generated ones come first
+        with torch.autocast(generated.device.type, enabled=False):  # under which bf16 training refuses to join float16
+            vectors = torch.cat([generated, send(stored, generated.device)])
+        return vectors[send(torch.from_numpy(places), vectors.device)]
+
+    def _embed_on_gpu(self, texts: list[str]) -> Tensor:
+        """Returns the vectors [n, D] float16 of texts, which stay on the GPU, so that nobody waits for them."""
+        device = self.teacher.device
+        if not texts:
+            return torch.empty((0, self.teacher.width), dtype=torch.float16, device=device)
+        tokens = tokenize_in_memory(texts, self.teacher, "query")
+        chunks = chunk_texts(tokens, np.arange(len(texts)), tokens_per_batch(device)).to(device)
+        with torch.no_grad(), autocast(self.precision, device):
+            return chunks.map(self.teacher).half()
 
     def prepare_epoch(self, epoch: int, stored_tokens: TokenArrays, student: Encoder) -> tuple[Callable[[np.ndarray], Batch], np.ndarray]:
         """Generates the queries of an epoch.

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 BATCHES_AHEAD = 2
 
@@ -47,7 +48,9 @@ def prefetch(make: Callable[[Item], Made], items: Iterable[Item], ahead: int, de
         thread.shutdown(wait=False, cancel_futures=True)  # not to wait: the iterator may be dropped in the thread itself
 
 
-def _choose_gpu(device: torch.device | None) -> Any:
-    """Makes pinned memory of this thread that of `device`; else every rank would take memory of the first GPU."""
-    if device is not None and device.type == "cuda":
+def _choose_gpu(device: torch.device | None) -> None:
+    """Lets this thread allocate its pinned memory through `device`; else every rank would take memory of the first GPU."""
+    if device is not None:
+        import torch  # here, as there is a thread without a GPU too
+
         torch.cuda.set_device(device)

@@ -41,10 +41,14 @@ class StoredQueries:
             vectors[in_store] = self.stores[number].take(self.rows[queries[in_store]])
         return vectors
 
+    def look_up(self, queries: np.ndarray) -> Tensor:
+        """Returns the same as a tensor, on the host or on the device that computed it."""
+        return torch.from_numpy(self.take(queries))
+
 
 @dataclass(frozen=True)
 class StoredVectors(TensorRecord):
-    """The vectors of a batch's queries and candidates, as they are on disk."""
+    """The vectors of a batch's queries and candidates, in the number format of the disk."""
 
     queries: Tensor  # [B, D] float16
     documents: Tensor  # [B, K, D] float16
@@ -64,7 +68,7 @@ class LookUpTeacher(Generic[Record]):
     """A teacher that has all it knows on disk. A loader may look it up ahead of the training, in a thread of its own."""
 
     def look_up(self, batch: Batch) -> Record:
-        """Returns what is on disk of a batch, on the host and in the number format of the disk."""
+        """Returns what is on disk of a batch, in the number format of the disk and on the host."""
         raise NotImplementedError
 
     def read(self, batch: Batch) -> Record:
@@ -95,9 +99,8 @@ class StoredTeacher(LookUpTeacher[StoredVectors]):
 
     def look_up(self, batch: Batch) -> StoredVectors:
         rows = batch.document_rows.numpy()  # [B, K]
-        queries = self.queries.take(batch.query_rows.numpy())  # [B, D]
         documents = self.documents.take(rows.ravel()).reshape(*rows.shape, self.width)  # [B, K, D]
-        return StoredVectors(torch.from_numpy(queries), torch.from_numpy(documents))
+        return StoredVectors(self.queries.look_up(batch.query_rows.numpy()), torch.from_numpy(documents))
 
     def __call__(self, batch: Batch) -> Encoded:
         """Looks up the vectors of the batch's queries and candidates by their rows."""
