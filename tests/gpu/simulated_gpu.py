@@ -152,6 +152,14 @@ class GpuTensor(Tensor):
         made.numbers = numbers
         return made
 
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return self.detach()
+
+    @data.setter
+    def data(self, tensor: Tensor) -> None:
+        raise NotImplementedError("the simulated GPU does not give a tensor the data of another: use copy_")
+
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         return run_operation(operation, arguments, options or {})
@@ -174,6 +182,7 @@ class GpuTensor(Tensor):
         """Memory is nobody's here."""
 
     def __repr__(self, *_: Any, **__: Any) -> str:
+        ACTIVE[-1].count_wait("print")
         return f"GpuTensor({self.numbers!r})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:

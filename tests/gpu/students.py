@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from commands import QUERY_MATCHING, train_arguments
+from commands import train_arguments
 from simulated_gpu import Wait
 
 ON_GPU = ["--trainer.accelerator", "gpu", "--trainer.devices", 1, "--trainer.precision", "bf16-mixed"]
 ONE_EPOCH = ["--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1000]
 NOTE_WAITS = ["--trainer.callbacks", '[{"class_path": "step_waits.StepWaits"}]']
-LOSSES = ("QueryMatching", "ContrastiveMatching", "SimilarityMatching", "ScoreDistillation", "MarginMSE", "ScoreMSE", "OneHot")
-EVERY_LOSS = json.dumps({name: {"class_path": name} for name in LOSSES})
+EVERY_LOSS = ["QueryMatching", "ContrastiveMatching", "SimilarityMatching", "ScoreDistillation", "MarginMSE", "ScoreMSE", "OneHot"]
 CANDIDATES = ["--data.candidates", 3]
 TEACHER = "TEACHER"  # stands for the teacher's folder
 KINDS: dict[str, list[Any]] = {
@@ -51,5 +50,11 @@ TrainStudent = Callable[[str], Training]
 def student_arguments(kind: str, source: Path, store: Path, teacher: Path, out: Path, *more: Any) -> list[Any]:
     """Trains a student of that kind for an epoch of 6 steps; options in `more` win."""
     options = [teacher if option == TEACHER else option for option in KINDS[kind]]
-    losses = EVERY_LOSS if "--data.candidates" in options else QUERY_MATCHING
-    return train_arguments(source, store, out, *ON_GPU, *ONE_EPOCH, *NOTE_WAITS, *options, *more, losses=losses)
+    return train_arguments(source, store, out, *ON_GPU, *ONE_EPOCH, *NOTE_WAITS, *options, *more, losses=name_losses(options))
+
+
+def name_losses(options: list[Any]) -> str:
+    """Every loss that such a student can learn from, as the option `--model.losses`."""
+    names = EVERY_LOSS if "--data.candidates" in options else ["QueryMatching"]
+    documents = ["DocumentMatching"] if "--model.documents" in options else []
+    return json.dumps({name: {"class_path": name} for name in [*names, *documents]})

@@ -36,6 +36,8 @@ def test_a_student_is_evaluated_searched_and_exported(student_run: Path, gpu: Si
     assert distill("evaluate", student_run) == 0
     assert json.loads((student_run / "results.json").read_text())["agreement"]["cosine"] > 0
     assert distill("search", student_run, "what is the best river") == 0
+    (tmp_path / "today.txt").write_text("\n".join(make_texts(30, 9, seed=3)))
+    assert distill("drift", student_run, "--queries", tmp_path / "today.txt") == 0
     pytest.importorskip("faiss")
     assert distill("export", student_run, "--index", "flat", "--out", tmp_path / "export") == 0
 
