@@ -201,21 +201,30 @@ def replace_modes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(threading.Thread, "run", run_with_gpu)
 
 
-def apply_to_module(module: torch.nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> torch.nn.Module:
-    """`Module._apply` by new parameters, tied ones tied as before: torch would write a GPU's numbers into the old ones."""
-    changed: dict[int, tuple[Tensor, Tensor]] = {}  # with the old one, which lives on so that no other gets its id
+class OnceForEach:
+    """A change of tensors that a module and its parts share: tied tensors stay tied."""
 
-    def change_once(old: Tensor) -> Tensor:
-        if id(old) not in changed:
-            new = change(old)
+    def __init__(self, change: Callable[[Tensor], Tensor]):
+        self.change = change
+        self.changed: dict[int, tuple[Tensor, Tensor]] = {}  # with the old one, which lives on so that no other gets its id
+
+    def __call__(self, old: Tensor) -> Tensor:
+        if id(old) not in self.changed:
+            new = self.change(old)
             if new is not old and isinstance(old, torch.nn.Parameter):
                 new = torch.nn.Parameter(new, old.requires_grad)
-                new.grad = None if old.grad is None else change(old.grad)
-            changed[id(old)] = old, new
-        return changed[id(old)][1]
+                new.grad = None if old.grad is None else self.change(old.grad)
+            self.changed[id(old)] = old, new
+        return self.changed[id(old)][1]
 
+
+def apply_to_module(module: torch.nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> torch.nn.Module:
+    """`Module._apply` by new parameters: torch would write a GPU's numbers into the old ones."""
+    change_once = change if isinstance(change, OnceForEach) else OnceForEach(change)
+    if recurse:
+        for part in module.children():
+            part._apply(change_once)  # metrics have one of their own
     with torch.no_grad():
-        for part in module.modules() if recurse else [module]:
-            for tensors in (part._parameters, part._buffers):
-                tensors.update({name: change_once(old) for name, old in tensors.items() if old is not None})
+        for tensors in (module._parameters, module._buffers):
+            tensors.update({name: change_once(old) for name, old in tensors.items() if old is not None})
     return module

@@ -15,6 +15,7 @@ What it cannot see:
 - memory: tensors take none of the GPU's, and nothing runs out of it;
 - what C++ does below the dispatcher: NCCL, DistributedDataParallel's buckets, CUDA graphs. `simulated_ranks` replaces the first two;
 - `.type_as`, where one tensor is the host's: both stay where they are, so that the next operation is refused;
+- what the host does with its own tensors before it sends them, such as converting them;
 - how long anything takes.
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -29,7 +31,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 # To C++ all tensors are on "cpu", without a number: with one it is Python that asks for the host by name.
@@ -69,6 +70,7 @@ class SimulatedGpu:
     """The one GPU of this process, and the book of what it was asked for.
 
     Attributes:
+        operations: how many operations it ran.
         waits: how often the host waited.
         collectives: how often tensors were sent to other ranks, by (name, place).
         waits_after_steps: the same at the end of each training step, if a training has the callback StepWaits.
@@ -77,6 +79,7 @@ class SimulatedGpu:
 
     def __init__(self, local_rank: int = 0):
         self.device = torch.device("cuda", local_rank)
+        self.operations = 0
         self.waits: Counter[Wait] = Counter()
         self.collectives: Counter[tuple[str, str]] = Counter()
         self.waits_after_steps: list[Counter[Wait]] = []
@@ -85,8 +88,15 @@ class SimulatedGpu:
     def count_wait(self, kind: str) -> None:
         self.waits[Wait(kind, find_place())] += 1
 
+    def waits_of_steps(self) -> tuple[Counter[Wait], int]:
+        """The waits of all noted training steps but the first two, which make what later ones use, and the last; and their number."""
+        counts = self.waits_after_steps[1:-1]
+        return counts[-1] - counts[0], len(counts) - 1
+
     def pin(self, tensor: Tensor) -> Tensor:
-        """A copy in pinned memory, as far as anybody can tell."""
+        """A copy in pinned memory, as far as anybody can tell; a tensor that is there already is its own."""
+        if self.is_pinned(tensor):
+            return tensor
         copy = tensor.clone()
         self.pinned[copy.untyped_storage().data_ptr()] = copy
         return copy
@@ -113,6 +123,11 @@ def find_place() -> str:
     return innermost or "elsewhere"
 
 
+def describe(waits: Counter[Wait]) -> str:
+    """A line for each."""
+    return "\n".join(f"{count:4d} {wait.kind}: {wait.place}" for wait, count in waits.most_common())
+
+
 def shorten(path: str) -> str:
     """A file's path from its package on."""
     start = max(path.rfind(package) for package in PACKAGES)
@@ -137,6 +152,14 @@ class GpuTensor(Tensor):
         made.numbers = numbers
         return made
 
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return self.detach()
+
+    @data.setter
+    def data(self, tensor: Tensor) -> None:
+        raise NotImplementedError("the simulated GPU does not give a tensor the data of another: use copy_")
+
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         return run_operation(operation, arguments, options or {})
@@ -159,6 +182,7 @@ class GpuTensor(Tensor):
         """Memory is nobody's here."""
 
     def __repr__(self, *_: Any, **__: Any) -> str:
+        ACTIVE[-1].count_wait("print")
         return f"GpuTensor({self.numbers!r})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -193,13 +217,39 @@ class Calls(TorchFunctionMode):
         return ACTIVE[-1].pin(result) if is_pinned else result
 
 
+def list_tensors(values: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and dicts."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, (tuple, list, dict)):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from list_tensors(value)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], values: Any) -> Any:
+    """The same tuples, lists and dicts with other tensors; torch's tree_map takes several times as long."""
+    if isinstance(values, Tensor):
+        return change(values)
+    if isinstance(values, dict):
+        return {name: map_tensors(change, value) for name, value in values.items()}
+    if isinstance(values, (tuple, list)):
+        return type(values)([map_tensors(change, value) for value in values])
+    return values
+
+
+def numbers_of(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU, wherever it says that it is."""
+    return tensor.numbers if isinstance(tensor, GpuTensor) else tensor
+
+
 def run_operation(operation: Any, arguments: Any, options: dict[str, Any]) -> Any:
     """Runs one operation of C++ as a GPU would, with the CPU's numbers."""
-    tensors = [leaf for leaf in tree_leaves((arguments, options)) if isinstance(leaf, Tensor)]
+    tensors = list(list_tensors((arguments, options)))
     on_gpu = [tensor for tensor in tensors if isinstance(tensor, GpuTensor)]
     target = None if options.get("device") is None else torch.device(options["device"])
     if not on_gpu and (target is None or target.type != "cuda"):
         return operation(*arguments, **options)
+    ACTIVE[-1].operations += 1
     check_device(target)
     if operation is aten._to_copy.default and target is not None and not on_gpu:
         return copy_between(tensors[0], target, options.get("dtype"), not options.get("non_blocking", False))
@@ -207,7 +257,7 @@ def run_operation(operation: Any, arguments: Any, options: dict[str, Any]) -> An
     count_waits(operation, arguments, options)
     if target is not None:
         options = {**options, "device": torch.device("cpu")}
-    plain_arguments, plain_options = tree_map_only(GpuTensor, lambda tensor: tensor.numbers, (arguments, options))
+    plain_arguments, plain_options = map_tensors(numbers_of, (arguments, options))
     with torch._C._DisableTorchDispatch():
         result = operation(*plain_arguments, **plain_options)
     if target == ASKED_HOST:
@@ -227,7 +277,7 @@ def on_simulated_gpu(result: Any, on_gpu: list[GpuTensor]) -> Any:
             raise NotImplementedError("the simulated GPU does not change a tensor's size in place")
         return tensor
 
-    return tree_map_only(Tensor, wrap, result)
+    return map_tensors(wrap, result)
 
 
 def check_device(device: torch.device | None) -> None:
@@ -239,7 +289,7 @@ def check_device(device: torch.device | None) -> None:
 
 def check_generator(generator: torch.Generator, arguments: Any, options: dict[str, Any]) -> None:
     """Refuses a generator of the other device."""
-    devices = [tensor.device for tensor in tree_leaves(arguments) if isinstance(tensor, Tensor)]
+    devices = [tensor.device for tensor in list_tensors(arguments)]
     wanted = torch.device(options.get("device") or (devices[0] if devices else "cpu"))
     if generator.device.type != wanted.type:
         raise DeviceMismatch(f"Expected a '{wanted.type}' device type for generator but found '{generator.device.type}'")
@@ -251,8 +301,8 @@ def refuse_mix(operation: Any, arguments: Any, options: dict[str, Any], tensors:
     if not of_host or operation in BETWEEN_DEVICES:
         return
     if operation in INDEXING and isinstance(arguments[0], GpuTensor):
-        of_values = [tensor for tensor in tree_leaves(arguments[2:]) if isinstance(tensor, Tensor)]
-        of_host = [tensor for tensor in of_values if not isinstance(tensor, GpuTensor)]  # positions may be the host's
+        # positions may be the host's, values not
+        of_host = [tensor for tensor in list_tensors(arguments[2:]) if not isinstance(tensor, GpuTensor)]
     is_fused = "fused" in str(operation)  # a fused optimizer takes no number of the host
     writes_host = operation._schema.is_mutable and isinstance(arguments[0], Tensor) and not isinstance(arguments[0], GpuTensor)
     if writes_host or any(tensor.ndim > 0 or is_fused for tensor in of_host):
@@ -299,10 +349,10 @@ def count_copy_waits(source: Tensor, device: torch.device, dtype: torch.dtype, i
 def copy_between(source: Tensor, device: torch.device, dtype: torch.dtype | None, is_blocking: bool) -> Tensor:
     """A copy on the other device."""
     dtype = dtype or source.dtype
+    ACTIVE[-1].operations += 1
     count_copy_waits(source, device, dtype, is_blocking)
-    numbers = source.numbers if isinstance(source, GpuTensor) else source
     with torch._C._DisableTorchDispatch():
-        copy = move_on_host(numbers.detach(), dtype, copy=True)
+        copy = move_on_host(numbers_of(source).detach(), dtype, copy=True)
     return GpuTensor(copy) if device.type == "cuda" else copy
 
 

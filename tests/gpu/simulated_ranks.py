@@ -17,9 +17,8 @@ import torch
 import torch.distributed as dist
 from cuda_stand_ins import simulated_gpu
 from pytorch_lightning.strategies import DDPStrategy
-from simulated_gpu import ACTIVE, DeviceMismatch, GpuTensor, find_place
+from simulated_gpu import ACTIVE, DeviceMismatch, GpuTensor, find_place, list_tensors
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 COLLECTIVES = ("all_gather", "all_reduce", "broadcast", "reduce", "all_gather_into_tensor", "reduce_scatter", "gather", "scatter")
 
@@ -39,8 +38,7 @@ def refuse_host_tensors(name: str, send: Callable[..., Any]) -> Callable[..., An
     """A collective that NCCL would take."""
 
     def send_from_gpu(*arguments: Any, **options: Any) -> Any:
-        tensors = [leaf for leaf in tree_leaves((arguments, options)) if isinstance(leaf, Tensor)]
-        if not all(isinstance(tensor, GpuTensor) for tensor in tensors):
+        if not all(isinstance(tensor, GpuTensor) for tensor in list_tensors((arguments, options))):
             raise DeviceMismatch(f"{name}: No backend type associated with device type cpu")
         ACTIVE[-1].collectives[name, find_place()] += 1
         return send(*arguments, **options)

@@ -101,6 +101,14 @@ def test_what_does_not_wait(gpu: SimulatedGpu) -> None:
     assert gpu.waits == {}
 
 
+def test_what_it_cannot_do_is_refused(gpu: SimulatedGpu) -> None:
+    weight = torch.ones(2, 2, device="cuda")
+    with pytest.raises(NotImplementedError, match="use copy_"):
+        weight.data = weight.data * 2
+    with pytest.raises(NotImplementedError, match="size in place"):
+        weight.resize_(3)
+
+
 def test_another_ranks_gpu_is_refused() -> None:
     with simulated_gpu(local_rank=1, gpus=2):
         assert torch.zeros(1, device="cuda").device == torch.device("cuda", 1)

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from commands import on_ranks, train_arguments
-from students import EVERY_LOSS, ON_GPU
+from students import ON_GPU, name_losses
 
 
 def test_training(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     kind = ["--data.candidates", 3, "--model.documents", "shared", "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 3]
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8]
-    arguments = train_arguments(source_root, store_folder, tmp_path / "run", *ON_GPU, *kind, *ranks, losses=EVERY_LOSS)
+    arguments = train_arguments(source_root, store_folder, tmp_path / "run", *ON_GPU, *kind, *ranks, losses=name_losses(kind))
     ended = on_ranks(*arguments, module="simulated_ranks")
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

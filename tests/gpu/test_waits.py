@@ -1,61 +1,30 @@
-"""How often a training step makes the host wait for the GPU: each time the GPU runs out of work. A new wait is a slower training."""
+"""How often a training step makes the host wait for the GPU: each time the GPU may run out of work. A new wait is a slower training."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from commands import distill, teach_arguments
-from simulated_gpu import SimulatedGpu, Wait
-from students import KINDS, ON_GPU, ONE_EPOCH, student_arguments
+from commands import distill
+from simulated_gpu import SimulatedGpu, describe
+from students import KINDS, TrainStudent, student_arguments
 
-# a bar reads the losses when they are logged, which is never here
-NOTE_WAITS = ["--trainer.callbacks", '[{"class_path": "step_waits.StepWaits"}]', "--trainer.enable_progress_bar", "true"]
-
-
-def waits_of_steps(gpu: SimulatedGpu) -> tuple[Counter[Wait], int]:
-    """The waits of all steps but the first two, which make what later ones use, and the last, which ends an epoch; and their number."""
-    steps = gpu.waits_after_steps[1:-1]
-    return steps[-1] - steps[0], len(steps) - 1
-
-
-def describe(waits: Counter[Wait]) -> str:
-    return "\n".join(f"{count:4d} {wait.kind}: {wait.place}" for wait, count in waits.most_common())
+# waits of a step of each kind of student; with 0 a step only gives the GPU more to do
+BUDGETS = dict.fromkeys(KINDS, 0)
+# Every `log_every_n_steps`, values are written to a file: 23 terms, speeds and loads have to be known. Those that the host knows first go
+# to the GPU, where Lightning keeps them.
+LOG_BUDGET = 57
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_of_a_student(
-    source_root: Path, store_folder: Path, teacher_folder: Path, gpu: SimulatedGpu, tmp_path: Path, kind: str
-) -> None:
-    arguments = student_arguments(kind, source_root, store_folder, teacher_folder, tmp_path / "run", *NOTE_WAITS)
-    assert distill(*arguments) == 0
-    waits, steps = waits_of_steps(gpu)
-    assert steps >= 3 and not waits, describe(waits)
-    assert distill("evaluate", tmp_path / "run") == 0
+def test_a_step_of_a_student(train_student: TrainStudent, kind: str) -> None:
+    training = train_student(kind)
+    assert training.steps >= 3
+    assert sum(training.waits.values()) <= BUDGETS[kind] * training.steps, describe(training.waits)
 
 
-def test_logging_waits_once_in_a_while(
-    source_root: Path, store_folder: Path, teacher_folder: Path, gpu: SimulatedGpu, tmp_path: Path
-) -> None:
-    """Values that are written to a file have to be known."""
-    counts = []
-    for every in (1000, 2):
-        gpu.waits_after_steps.clear()
-        log = ["--trainer.log_every_n_steps", every]
-        run = tmp_path / str(every)
-        assert distill(*student_arguments("cut", source_root, store_folder, teacher_folder, run, *NOTE_WAITS, *log)) == 0
-        waits, steps = waits_of_steps(gpu)
-        counts.append(waits)
-    print(describe(counts[1] - counts[0]), steps)
-
-
-@pytest.mark.parametrize("model", ["DualTeacher", "CrossTeacher"])
-def test_a_step_of_a_teacher(
-    source_root: Path, store_folder: Path, teacher_folder: Path, gpu: SimulatedGpu, tmp_path: Path, model: str
-) -> None:
-    more = [] if model == "DualTeacher" else ["--data.first_stage", store_folder]
-    arguments = teach_arguments(source_root, teacher_folder, tmp_path / "run", *more, *ON_GPU, *ONE_EPOCH, *NOTE_WAITS, model=model)
-    assert distill(*arguments) == 0
-    waits, steps = waits_of_steps(gpu)
-    assert steps >= 3 and not waits, describe(waits)
+def test_a_step_that_logs(gpu: SimulatedGpu, source_root: Path, store_folder: Path, teacher_folder: Path, tmp_path: Path) -> None:
+    arguments = student_arguments("static", source_root, store_folder, teacher_folder, tmp_path / "run")
+    assert distill(*arguments, "--trainer.log_every_n_steps", 4) == 0
+    waits, _ = gpu.waits_of_steps()  # of steps 3 to 5
+    assert 0 < sum(waits.values()) <= LOG_BUDGET, describe(waits)
