@@ -45,7 +45,7 @@ def simulated_gpu(local_rank: int = 0, gpus: int = 1) -> Iterator[SimulatedGpu]:
 
 
 class Stream:
-    """Work is done when it is asked for: nothing is left to wait for, but who asks whether it is done waits."""
+    """Work is done when it is asked for; whoever waits until it is done is counted all the same."""
 
     def __init__(self, *_: Any, **__: Any): ...
     def wait_stream(self, *_: Any) -> None: ...
@@ -70,12 +70,12 @@ class Event(Stream):
 class Generator(torch.Generator):
     """Says on which device it makes random numbers."""
 
-    device = property(lambda self: self.made_for)  # type: ignore[assignment]
+    device = property(lambda self: self.own_device)  # type: ignore[assignment]
 
     def __new__(cls, device: Any = "cpu") -> Generator:
-        made = super().__new__(cls, "cpu")
-        made.made_for = torch.device(device)
-        return made
+        generator = super().__new__(cls, "cpu")
+        generator.own_device = torch.device(device)
+        return generator
 
 
 def replace_cuda(patch: pytest.MonkeyPatch, gpu: SimulatedGpu, gpus: int) -> None:
@@ -149,8 +149,8 @@ def replace_factories(patch: pytest.MonkeyPatch) -> None:
 
     def moving(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def make_and_move(*arguments: Any, device: Any = None, **options: Any) -> Tensor:
-            made = make(*arguments, **options)
-            return made if device is None else made.to(device)
+            tensor = make(*arguments, **options)
+            return tensor if device is None else tensor.to(device)
 
         return make_and_move
 
@@ -206,16 +206,17 @@ class OnceForEach:
 
     def __init__(self, change: Callable[[Tensor], Tensor]):
         self.change = change
-        self.changed: dict[int, tuple[Tensor, Tensor]] = {}  # with the old one, which lives on so that no other gets its id
+        # by the id of the old tensor, which is kept too, so that no other gets its id
+        self.results: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, old: Tensor) -> Tensor:
-        if id(old) not in self.changed:
+        if id(old) not in self.results:
             new = self.change(old)
             if new is not old and isinstance(old, torch.nn.Parameter):
                 new = torch.nn.Parameter(new, old.requires_grad)
                 new.grad = None if old.grad is None else self.change(old.grad)
-            self.changed[id(old)] = old, new
-        return self.changed[id(old)][1]
+            self.results[id(old)] = old, new
+        return self.results[id(old)][1]
 
 
 def apply_to_module(module: torch.nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> torch.nn.Module:

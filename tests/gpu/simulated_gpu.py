@@ -67,12 +67,11 @@ class Wait(NamedTuple):
 
 
 class SimulatedGpu:
-    """The one GPU of this process, and the book of what it was asked for.
+    """The one GPU of this process, with counts of what it was asked for.
 
     Attributes:
         operations: how many operations it ran.
         waits: how often the host waited.
-        collectives: how often tensors were sent to other ranks, by (name, place).
         waits_after_steps: the same at the end of each training step, if a training has the callback StepWaits.
         pinned: tensors in pinned memory by their address; they live as long as the GPU, so that no other tensor gets their memory.
     """
@@ -81,7 +80,6 @@ class SimulatedGpu:
         self.device = torch.device("cuda", local_rank)
         self.operations = 0
         self.waits: Counter[Wait] = Counter()
-        self.collectives: Counter[tuple[str, str]] = Counter()
         self.waits_after_steps: list[Counter[Wait]] = []
         self.pinned: dict[int, Tensor] = {}
 
@@ -148,9 +146,10 @@ class GpuTensor(Tensor):
         is_strided = numbers.layout == torch.strided
         strides = numbers.stride() if is_strided else [1] * numbers.ndim
         offset = numbers.storage_offset() if is_strided else 0
-        made = Tensor._make_wrapper_subclass(cls, numbers.size(), strides=strides, storage_offset=offset, dtype=numbers.dtype, device="cpu")
-        made.numbers = numbers
-        return made
+        layout = {"strides": strides, "storage_offset": offset}
+        tensor = Tensor._make_wrapper_subclass(cls, numbers.size(), dtype=numbers.dtype, device="cpu", **layout)
+        tensor.numbers = numbers
+        return tensor
 
     @property
     def data(self) -> Tensor:  # type: ignore[override]
@@ -374,8 +373,8 @@ def move(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
     if arguments and isinstance(arguments[0], Tensor):
         device, dtype, non_blocking = arguments[0].device, arguments[0].dtype, options.get("non_blocking", False)
     else:
-        known = {name: value for name, value in options.items() if name != "copy"}
-        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*arguments, **known)
+        without_copy = {name: value for name, value in options.items() if name != "copy"}
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*arguments, **without_copy)
     device, dtype = device or tensor.device, dtype or tensor.dtype
     check_device(device)
     if {device.type, tensor.device.type} == {"cpu", "cuda"}:

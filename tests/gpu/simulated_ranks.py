@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from cuda_stand_ins import simulated_gpu
 from pytorch_lightning.strategies import DDPStrategy
-from simulated_gpu import ACTIVE, DeviceMismatch, GpuTensor, find_place, list_tensors
+from simulated_gpu import DeviceMismatch, GpuTensor, describe, list_tensors
 from torch import Tensor
 
 COLLECTIVES = ("all_gather", "all_reduce", "broadcast", "reduce", "all_gather_into_tensor", "reduce_scatter", "gather", "scatter")
@@ -40,7 +40,6 @@ def refuse_host_tensors(name: str, send: Callable[..., Any]) -> Callable[..., An
     def send_from_gpu(*arguments: Any, **options: Any) -> Any:
         if not all(isinstance(tensor, GpuTensor) for tensor in list_tensors((arguments, options))):
             raise DeviceMismatch(f"{name}: No backend type associated with device type cpu")
-        ACTIVE[-1].collectives[name, find_place()] += 1
         return send(*arguments, **options)
 
     return send_from_gpu
@@ -79,13 +78,16 @@ class MeanGradients(torch.nn.Module):
 
 
 def main() -> int:
-    """Runs the verb of the command line on this rank's GPU."""
+    """Runs the verb of the command line on this rank's GPU; prints what its training steps waited for."""
     from distill.cli import main as command_line
 
     local_rank, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    with pytest.MonkeyPatch.context() as patch, simulated_gpu(local_rank, ranks):
+    with pytest.MonkeyPatch.context() as patch, simulated_gpu(local_rank, ranks) as gpu:
         replace_collectives(patch)
-        return command_line.main(sys.argv[1:])
+        code = command_line.main(sys.argv[1:])
+    waits, steps = gpu.waits_of_steps()
+    print(f"rank {local_rank}: {sum(waits.values())} waits in {steps} steps\n{describe(waits)}")
+    return code
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ def test_a_dual_teacher(gpu: SimulatedGpu, source_root: Path, teacher_folder: Pa
     steps = [*ON_GPU, *ONE_EPOCH, *NOTE_WAITS, "--model.recompute", "true"]
     assert distill(*teach_arguments(source_root, teacher_folder, tmp_path / "run", *steps)) == 0
     refuse_waits(gpu)
-    given = ["--teacher", tmp_path / "run" / "teacher", *texts_of(source_root)]
-    assert distill("encode", *given, "--out", tmp_path / "store") == 0
-    assert distill("rerank", *given, "--first_stage", store_folder, "--out", tmp_path / "ranked") == 0
+    arguments = ["--teacher", tmp_path / "run" / "teacher", *texts_of(source_root)]
+    assert distill("encode", *arguments, "--out", tmp_path / "store") == 0
+    assert distill("rerank", *arguments, "--first_stage", store_folder, "--out", tmp_path / "ranked") == 0
     assert distill("mine", "--store", tmp_path / "store", *texts_of(source_root), "--out", tmp_path / "mined") == 0
 
 
@@ -70,9 +70,9 @@ def test_a_cross_teacher_and_its_student(
     steps = [*ON_GPU, *ONE_EPOCH, *NOTE_WAITS, "--data.first_stage", store_folder]
     assert distill(*teach_arguments(source_root, teacher_folder, tmp_path / "run", *steps, model="CrossTeacher")) == 0
     refuse_waits(gpu)
-    given = ["--teacher", tmp_path / "run" / "teacher", *texts_of(source_root)]
-    assert distill("rerank", *given, "--first_stage", store_folder, "--out", tmp_path / "ranked") == 0
-    assert distill("encode", *given, "--candidates", store_folder, "--splits", "[train]", "--out", tmp_path / "pairs") == 0
+    arguments = ["--teacher", tmp_path / "run" / "teacher", *texts_of(source_root)]
+    assert distill("rerank", *arguments, "--first_stage", store_folder, "--out", tmp_path / "ranked") == 0
+    assert distill("encode", *arguments, "--candidates", store_folder, "--splits", "[train]", "--out", tmp_path / "pairs") == 0
     losses = {"s": {"class_path": "ScoreDistillation", "init_args": {"teacher": "ensemble"}}, "q": {"class_path": "QueryMatching"}}
     teachers = ["--data.teachers", json.dumps({"cross": str(tmp_path / "pairs")}), "--data.candidates", 4]
     ensemble = ["--model.ensemble.temperatures", '{"store": 0.05, "cross": 1.0}', "--model.ensemble.weights", "margin"]
@@ -104,7 +104,7 @@ def test_a_query_generator(gpu: SimulatedGpu, source_root: Path, store_folder: P
 def test_a_whole_job(gpu: SimulatedGpu, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "queries.txt").write_text("\n".join(make_texts(200, 9, seed=1)))
     (tmp_path / "documents.txt").write_text("\n".join(make_texts(20, 25, seed=2)))
-    given = ["--teacher", teacher_folder, "--queries", tmp_path / "queries.txt", "--documents", tmp_path / "documents.txt"]
+    arguments = ["--teacher", teacher_folder, "--queries", tmp_path / "queries.txt", "--documents", tmp_path / "documents.txt"]
     for name, value in {"MOST_TEXTS": 200, "STEPS_TIMED": 4, "STEPS_OF_WARM_UP": 2}.items():
         monkeypatch.setattr(f"distill.shrinking.budget.{name}", value)
-    assert distill("shrink", *given, "--minutes", MINUTES, "--out", tmp_path / "job") == 0
+    assert distill("shrink", *arguments, "--minutes", MINUTES, "--out", tmp_path / "job") == 0
