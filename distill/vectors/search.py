@@ -135,10 +135,10 @@ def search_exactly(queries: Tensor, documents: Vectors, k: int, chunk_documents:
 
 def search_chunk(queries: Tensor, chunk: Chunk, preselection: Preselection, best_scores: Tensor, best_rows: Tensor) -> None:
     """Updates the best scores [B, k] and rows [B, k] of a block of queries [B, D] by a chunk's documents, in place."""
-    query, column = preselection.find(queries, chunk, best_scores[:, -1:])  # [M], [M]
-    if len(query):
-        scores = score_places(queries, chunk.documents, (query, column))
-        merge_best(query, column + chunk.start, scores, best_scores, best_rows)
+    places = preselection.find(queries, chunk, best_scores[:, -1:])
+    if places.most:
+        scores = score_places(queries, chunk.documents, places)
+        merge_best(places, chunk.start, scores, best_scores, best_rows)
 
 
 def score_places(queries: Tensor, documents: Tensor, places: Places) -> Tensor:
@@ -146,26 +146,22 @@ def score_places(queries: Tensor, documents: Tensor, places: Places) -> Tensor:
 
     A pair has the same score in every chunk and block; the result of a matrix product depends on the size of both.
     """
-    query, column = places
-    begins = torch.zeros(len(queries) + 1, dtype=torch.int64, device=queries.device)
-    begins[1:] = query.bincount(minlength=len(queries)).cumsum(0)
-    zeros = torch.zeros_like(column, dtype=torch.float32)
+    zeros = torch.zeros_like(places.column, dtype=torch.float32)
     shape = (len(queries), len(documents))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        pattern = torch.sparse_csr_tensor(begins, column, zeros, shape, check_invariants=False)
+        pattern = torch.sparse_csr_tensor(places.begins, places.column, zeros, shape, check_invariants=False)
     return torch.sparse.sampled_addmm(pattern, queries, documents.T, beta=0.0).values()
 
 
-def merge_best(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, best_rows: Tensor) -> None:
-    """Merges M scored documents, ordered by query, then by row, into the best so far [B, k], in place."""
+def merge_best(places: Places, start: int, scores: Tensor, best_scores: Tensor, best_rows: Tensor) -> None:
+    """Merges M documents with scores [M] into the best so far [B, k], in place; column 0 is row `start` of the corpus."""
     k = best_scores.shape[1]
-    counts = query.bincount(minlength=len(best_scores))  # [B]
     # [M] number of each document among those of its query
-    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-    shape = (len(best_scores), int(counts.max()))
-    new_scores = best_scores.new_full(shape, -torch.inf).index_put((query, place), score)
-    new_rows = best_rows.new_full(shape, -1).index_put((query, place), row)
+    numbers = torch.arange(len(places.query), device=scores.device) - places.begins[places.query]
+    shape = (len(best_scores), places.most)
+    new_scores = best_scores.new_full(shape, -torch.inf).index_put((places.query, numbers), scores)
+    new_rows = best_rows.new_full(shape, -1).index_put((places.query, numbers), places.column + start)
     # rows ascend among equal scores on both sides and the best so far come from lower rows: a stable sort keeps that
     ordered, order = torch.cat([best_scores, new_scores], 1).sort(dim=1, descending=True, stable=True)
     best_rows.copy_(torch.cat([best_rows, new_rows], 1).gather(1, order[:, :k]))
