@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.vectors.chunk import array_to_tensor
-
 BUFFERS = 2  # one is searched while the other is filled
 
 
@@ -114,4 +112,4 @@ def read_rows(documents: Vectors, start: int, into: Tensor) -> None:
 
 def stored_dtype(documents: Vectors) -> torch.dtype:
     """The number format in which documents are stored."""
-    return documents.dtype if isinstance(documents, Tensor) else array_to_tensor(documents[:0]).dtype
+    return documents.dtype if isinstance(documents, Tensor) else torch.from_numpy(np.empty(0, documents[:0].dtype)).dtype
