@@ -25,7 +25,8 @@ class ResidentDocuments:
 
     def __init__(self, documents: Vectors, device: torch.device):
         self._documents = documents
-        self._memory = torch.empty(documents.shape, dtype=stored_dtype(documents), device=device)
+        with torch.inference_mode(False):  # it outlives a trainer's inference mode
+            self._memory = torch.empty(documents.shape, dtype=stored_dtype(documents), device=device)
         self._is_filled = False
 
     def chunks(self, size: int) -> Iterator[Tensor]:
@@ -62,6 +63,12 @@ class ResidentCorpora:
             self.kept[key] = ResidentDocuments(documents, device)
         return self.kept.get(key)
 
+    def release(self) -> None:
+        """Gives the memory of all back to the GPU, where faiss and other processes find it too."""
+        if self.kept:
+            self.kept.clear()
+            torch.cuda.empty_cache()
+
 
 CORPORA = ResidentCorpora()
 
@@ -78,7 +85,7 @@ def keep_corpora() -> Iterator[None]:
     finally:
         CORPORA.blocks -= 1
         if CORPORA.blocks == 0:
-            CORPORA.kept.clear()
+            CORPORA.release()
 
 
 def fits(documents: Vectors, device: torch.device) -> bool:

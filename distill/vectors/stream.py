@@ -49,11 +49,13 @@ class ChunkBuffer:
 
     def __init__(self, rows: int, documents: Vectors, stream: Any, device: torch.device):
         shape, dtype = (rows, documents.shape[1]), stored_dtype(documents)
-        self._host = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
-        self._gpu = torch.empty(shape, dtype=dtype, device=device)
+        with torch.inference_mode(False):  # a tensor of a trainer's inference mode could not be filled in another thread
+            self._host = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+            self._gpu = torch.empty(shape, dtype=dtype, device=device)
         self._stream = stream
         self._copied, self._used = torch.cuda.Event(), torch.cuda.Event()
 
+    @torch.no_grad()
     def fill(self, documents: Vectors, start: int) -> None:
         """Reads documents from row `start` on, and has them copied to the GPU."""
         self.count = min(len(self._host), len(documents) - start)

@@ -53,6 +53,16 @@ def test_arrays_and_tensors_arrive_as_they_are(documents: Any, gpu: LateGpu) -> 
     assert found.dtype == expected.dtype and torch.equal(found, expected)
 
 
+def test_documents_arrive_in_the_inference_mode_of_a_trainer_too(store: VectorStore, gpu: LateGpu) -> None:
+    kept = ResidentDocuments(store, CPU)
+    with torch.inference_mode():
+        assert torch.equal(gpu.read_late(stream_chunks(store, 7, CPU)), VECTORS)
+        gpu.read_late(kept.chunks(30))
+        started_here = ResidentDocuments(store, CPU)
+    for documents in (kept, started_here):
+        assert torch.equal(gpu.read_late(documents.chunks(30)), VECTORS)
+
+
 def test_no_documents_are_no_chunks(gpu: LateGpu) -> None:
     assert list(stream_chunks(VECTORS[:0], 7, CPU)) == []
 
