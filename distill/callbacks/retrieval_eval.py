@@ -73,7 +73,7 @@ class RetrievalEval(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         query_rows = self._outputs.query_rows
         student = self._outputs.stack(self.data.store.documents.width).to(pl_module.device)  # [Q, D]
-        teacher = torch.from_numpy(self.data.dev_vectors.take(query_rows)).to(student)  # [Q, D]
+        teacher = torch.from_numpy(self.data.dev_vectors.take(query_rows)).to(student.device).to(student.dtype)  # [Q, D]
         documents = self._choose_documents(pl_module)
         rankings = self._rank(query_rows, teacher, student, documents)
         values = self._measure_agreement(rankings, student, teacher)
