@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,8 +12,9 @@ from torch import nn
 
 from distill.files.ranks import gather_batch, rank, world_size
 from distill.losses import ContrastiveMatching, Loss, MarginMSE, OneHot, QueryMatching, ScoreDistillation, ScoreMSE, SimilarityMatching
-from distill.records import Encoded
+from distill.records import BadInput, Encoded
 from distill.teachers.teacher import score_candidates
+from distill.vectors.sharded import search_on_ranks, search_shares
 
 QUERIES, CANDIDATES, INPUTS, WIDTH = 6, 3, 5, 4
 
@@ -82,11 +84,42 @@ def loss_and_gradient(name: str, own: slice) -> dict[str, torch.Tensor]:
     }
 
 
+SEARCHERS = slice(0, 3), slice(3, 10)  # queries of each of two ranks
+
+
+def make_search() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ten queries, 41 documents, most of whose scores are tied, and a document that each query leaves out."""
+    random = torch.Generator().manual_seed(2)
+    queries = torch.randint(-1, 2, (10, WIDTH), generator=random).float()
+    documents = torch.randint(-1, 2, (41, WIDTH), generator=random).half()
+    return queries, documents, torch.randint(-1, 41, (10,), generator=random)
+
+
+def search_together(own: slice) -> dict[str, Any]:
+    """What a rank is told of its queries, of all, of more documents than there are, and where the second rank's share is broken."""
+    queries, documents, left_out = make_search()
+    broken = documents.clone()
+    broken[30] = torch.nan
+    found: dict[str, Any] = {
+        "own": search_on_ranks(queries[own], documents, 7),
+        "own, one left out": search_on_ranks(queries[own], documents, 7, left_out[own].numpy()),
+        "all": search_shares(queries, documents.numpy(), 7, left_out),
+        "more than there are": search_on_ranks(queries[own], documents[:3], 7),
+        "none of one rank": search_on_ranks(queries[own] if own.start else queries[:0], documents, 7),
+    }
+    try:
+        search_on_ranks(queries[own], broken, 7)
+    except BadInput as error:
+        found["refusal"] = str(error)
+    return found
+
+
 def one_rank(index: int, folder: str, world: int) -> None:
     """Leaves `RANK.pt` in `folder`: what this rank computed."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{Path(folder) / 'meeting'}", rank=index, world_size=world)
     share = QUERIES // world
     results = {name: loss_and_gradient(name, slice(index * share, (index + 1) * share)) for name in LOSSES}
-    torch.save({"rank": rank(), "world_size": world_size(), "results": results}, Path(folder) / f"{index}.pt")
+    left = {"rank": rank(), "world_size": world_size(), "results": results, "searches": search_together(SEARCHERS[index])}
+    torch.save(left, Path(folder) / f"{index}.pt")
     dist.destroy_process_group()

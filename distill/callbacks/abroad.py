@@ -74,7 +74,7 @@ class Abroad:
         return {OVERLAP: float(overlap.compute()), RETENTION: ndcg / teacher_ndcg}
 
     def _rank_by_teacher(self, collection: DevCollection, rows: np.ndarray, device: torch.device) -> tuple[np.ndarray, float]:
-        vectors = torch.from_numpy(collection.teacher_queries[rows]).float().to(device)
+        vectors = torch.from_numpy(collection.teacher_queries[rows]).to(device).float()
         ranked = collection.rank_documents(rows, vectors, self.top)
         ndcg = self._measure_ndcg(collection, rows, ranked, device)
         if ndcg == 0:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from distill.callbacks.abroad import Abroad
 from distill.callbacks.dev_evaluation import DevOutputs, measure_judged, require_retrieval_data
+from distill.files.ranks import max_over_ranks
 from distill.metrics.query_means import MeanCosine, Overlap
 from distill.modules.documents import embed_documents
 from distill.records import Batch
 from distill.texts.qrels import Qrels
-from distill.vectors.search import search
+from distill.vectors.sharded import search_on_ranks
 from distill.vectors.store import VectorStore
 
 TOP = 100  # documents retrieved for each query
@@ -48,8 +49,8 @@ class RetrievalEval(Callback):
     the duration of the evaluation.
 
     The documents are the teacher's stored vectors; if the student embeds documents itself, teacher and student both search
-    `data.dev_documents` of them. Every rank searches for its own share of the queries, and all ranks log the same means. `rankings` are
-    the rankings of the last evaluation.
+    `data.dev_documents` of them. Every rank has its own share of the queries and searches its share of the documents for those of all, and
+    all ranks log the same means. `rankings` are the rankings of the last evaluation.
 
     With `data.dev_suite`, `NAME/overlap@10` and `NAME/retention_ndcg@10` are those of each collection of other domains, `abroad_...` their
     means, and `mean_overlap@10` is that of home and all collections.
@@ -72,13 +73,9 @@ class RetrievalEval(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         query_rows = self._outputs.query_rows
         student = self._outputs.stack(self.data.store.documents.width).to(pl_module.device)  # [Q, D]
-        teacher = torch.from_numpy(self.data.dev_vectors.take(query_rows)).to(student)  # [Q, D]
+        teacher = torch.from_numpy(self.data.dev_vectors.take(query_rows)).to(student.device).to(student.dtype)  # [Q, D]
         documents = self._choose_documents(pl_module)
-        rankings = DevRankings(
-            query_rows,
-            teacher=self._rank_by_teacher(query_rows, teacher, documents),
-            student=self._rank_documents(query_rows, student, documents, documents.student),
-        )
+        rankings = self._rank(query_rows, teacher, student, documents)
         values = self._measure_agreement(rankings, student, teacher)
         if self.data.dev_qrels is not None:
             values |= self._measure_retention(rankings, self.data.dev_qrels, pl_module.device)
@@ -95,11 +92,26 @@ class RetrievalEval(Callback):
         vectors = embed_documents(student, student.document_tower, self.data.document_texts, rows).half()  # the precision of a store
         return SearchedDocuments(rows, torch.from_numpy(stored.take(rows)), vectors)
 
-    def _rank_by_teacher(self, query_rows: np.ndarray, teacher: Tensor, documents: SearchedDocuments) -> np.ndarray:
-        """Returns the teacher's documents [Q, TOP]; they do not change, so an earlier evaluation of as many queries is reused."""
-        if self.rankings is not None and len(self.rankings.query_rows) == len(query_rows):
-            return self.rankings.teacher
-        return self._rank_documents(query_rows, teacher, documents, documents.teacher)
+    def _rank(self, query_rows: np.ndarray, teacher: Tensor, student: Tensor, documents: SearchedDocuments) -> DevRankings:
+        """Ranks the documents for query vectors [Q, D] of both; where both search the same ones, these are read once."""
+        found = self._find_teacher_ranking(query_rows, student.device)
+        if found is None and documents.teacher is documents.student:
+            both = self._rank_documents(np.tile(query_rows, 2), torch.cat([teacher, student]), documents, documents.student)
+            return DevRankings(query_rows, *np.split(both, 2))
+        if found is None:
+            found = self._rank_documents(query_rows, teacher, documents, documents.teacher)
+        return DevRankings(query_rows, found, self._rank_documents(query_rows, student, documents, documents.student))
+
+    def _find_teacher_ranking(self, query_rows: np.ndarray, device: torch.device) -> np.ndarray | None:
+        """Returns the teacher's documents [Q, TOP] of an earlier evaluation, as they do not change.
+
+        None where it was of other queries on any rank, as all ranks search together.
+        """
+        is_known = self.rankings is not None and np.array_equal(self.rankings.query_rows, query_rows)
+        if max_over_ranks(int(not is_known), device):
+            return None
+        assert self.rankings is not None
+        return self.rankings.teacher
 
     def _rank_documents(
         self, query_rows: np.ndarray, queries: Tensor, documents: SearchedDocuments, vectors: VectorStore | Tensor
@@ -107,7 +119,7 @@ class RetrievalEval(Callback):
         """Searches vectors [N, D] for queries [Q, D], without each query's own document; rows of -1 are padding."""
         own = self.data.dev_own_documents
         left_out = None if own is None else find_places(documents.rows, own[query_rows])
-        places = search(queries, vectors, min(TOP, len(documents.rows)), left_out=left_out)[1].cpu().numpy()  # [Q, TOP]
+        places = search_on_ranks(queries, vectors, min(TOP, len(documents.rows)), left_out)[1].cpu().numpy()  # [Q, TOP]
         return documents.rows[places] if own is None else np.where(places >= 0, documents.rows[places], -1)
 
     def _measure_agreement(self, rankings: DevRankings, student: Tensor, teacher: Tensor) -> dict[str, float]:

@@ -16,7 +16,7 @@ from distill.data.datamodule import RetrievalData
 from distill.losses.embedding import vector_distances
 from distill.modules.student import STORE
 from distill.texts.qrels import Qrels
-from distill.vectors.search import search
+from distill.vectors.sharded import search_shares
 
 CANDIDATES = 10  # top documents of the teacher, for each judged query, on which the risks are compared
 
@@ -112,7 +112,7 @@ def find_judged_pairs(data: RetrievalData, qrels: Qrels, rows: np.ndarray, teach
     own = data.dev_own_documents
     left_out = None if own is None else own[rows[judged.numpy()]]
     others = len(documents) - (own is not None)  # a query's own document is no answer
-    ranked = search(teacher[judged.to(teacher.device)], documents, max(1, min(CANDIDATES, others)), left_out=left_out)[1].cpu()  # [J, K]
+    ranked = search_shares(teacher[judged.to(teacher.device)], documents, max(1, min(CANDIDATES, others)), left_out)[1].cpu()  # [J, K]
     grades, _ = qrels.grade([ids[position] for position in judged.tolist()], documents.ids, ranked.numpy())
     labels = torch.from_numpy(grades >= data.source.relevant_from).float()
     vectors = torch.from_numpy(documents.take(ranked.numpy().ravel())).float()  # [J * K, D]

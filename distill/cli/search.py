@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from distill.cli.terminal import show_text
 from distill.records import printable
 from distill.run import Hit, Run
+from distill.vectors.resident import keep_corpora
 
 Answers = Iterable[tuple[str, list[Hit]]]
 
@@ -25,8 +26,14 @@ def search_documents(run: str, query: str, k: int = 5, trust: bool = False) -> A
     """
     opened = Run(run, trust)
     opened.folder.require_student()
-    queries = read_typed_queries() if query == "-" else [query]
-    return ((words, opened.search(words, k)) for words in queries)
+    return answer_queries(opened, read_typed_queries() if query == "-" else [query], k)
+
+
+def answer_queries(run: Run, queries: Iterable[str], k: int) -> Answers:
+    """Searches for one query after the other; on a GPU the documents stay in its memory meanwhile."""
+    with keep_corpora():
+        for query in queries:
+            yield query, run.search(query, k)
 
 
 def show(answers: Answers) -> None:

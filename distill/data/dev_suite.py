@@ -15,7 +15,7 @@ from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels
 from distill.texts.suite import SPLIT, open_collections
 from distill.texts.texts import Texts
-from distill.vectors.search import search
+from distill.vectors.sharded import search_on_ranks
 from distill.vectors.store import TeacherStore, VectorStore
 
 
@@ -42,9 +42,12 @@ class DevCollection:
     own_documents: np.ndarray | None
 
     def rank_documents(self, rows: np.ndarray, vectors: Tensor, k: int) -> np.ndarray:
-        """Returns the k documents [n, k] nearest to the vectors [n, D] of the queries in `rows` [n]; -1 stands for none."""
+        """Returns the k documents [n, k] nearest to the vectors [n, D] of the queries in `rows` [n]; -1 stands for none.
+
+        Every rank must call it, with queries of its own.
+        """
         left_out = None if self.own_documents is None else self.own_documents[rows]
-        return search(vectors, self.documents, min(k, len(self.documents)), left_out=left_out)[1].cpu().numpy()
+        return search_on_ranks(vectors, self.documents, min(k, len(self.documents)), left_out)[1].cpu().numpy()
 
 
 def open_dev_suite(folders: Sequence[str], store: TeacherStore) -> list[DevCollection]:

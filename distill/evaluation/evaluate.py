@@ -36,6 +36,7 @@ from distill.texts.ids import Ids
 from distill.texts.sources import open_source
 from distill.texts.text_source import HOLDOUT, TextSource
 from distill.training.run_folder import RunFolder
+from distill.vectors.resident import keep_corpora
 from distill.vectors.store import TeacherStore, VectorStore
 
 
@@ -164,11 +165,13 @@ class _Student:
         assert self.system is not None
         return torch.from_numpy(self.system.encode(list(evaluation.queries), "query"))
 
-    def rank_documents(self, evaluation: EvaluationSet, vectors: Tensor) -> Ranking:
-        """The documents nearest to its query vectors [Q, D]."""
+    def rank_beside_teacher(self, evaluation: EvaluationSet, vectors: Tensor) -> dict[str, Ranking]:
+        """The documents nearest to the teacher's query vectors, and to its own [Q, D]."""
+        teacher = evaluation.teacher_vectors
         if self.documents is None:
-            return evaluation.rank_documents(STUDENT, vectors)
-        return evaluation.rank_documents(STUDENT, vectors, *self.documents)
+            return evaluation.rank_systems({TEACHER: teacher, STUDENT: vectors})
+        own = evaluation.rank_documents(STUDENT, vectors, *self.documents)
+        return {TEACHER: evaluation.rank_documents(TEACHER, teacher), STUDENT: own}
 
 
 def _open_student(student: Any, evaluation: EvaluationSet) -> tuple[_Student, Tensor]:
@@ -182,6 +185,7 @@ def _open_student(student: Any, evaluation: EvaluationSet) -> tuple[_Student, Te
     return _Student(), vectors
 
 
+@keep_corpora()
 def _measure(
     evaluation: EvaluationSet,
     student: _Student,
@@ -192,10 +196,7 @@ def _measure(
     training: dict[str, Any] | None = None,
 ) -> Results:
     """Ranks, grades and times every system."""
-    rankings = {
-        TEACHER: evaluation.rank_documents(TEACHER, evaluation.teacher_vectors),
-        STUDENT: student.rank_documents(evaluation, vectors),
-    }
+    rankings = student.rank_beside_teacher(evaluation, vectors)
     for name, path in baselines.items():
         rankings[name] = _rank_baseline(name, path, evaluation)
     evaluation.warn_of_copied_queries(rankings)
@@ -259,10 +260,8 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
     if both_are_models and is_judged and HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT:
         evaluation = EvaluationSet(evaluation.source, HOLDOUT, evaluation.teacher)
         vectors = student.encode_queries(evaluation)
-        teacher_rows = evaluation.rank_documents(TEACHER, evaluation.teacher_vectors).rows
-        student_rows = student.rank_documents(evaluation, vectors).rows
-    else:
-        teacher_rows, student_rows = rankings[TEACHER].rows, rankings[STUDENT].rows
+        rankings = student.rank_beside_teacher(evaluation, vectors)
+    teacher_rows, student_rows = rankings[TEACHER].rows, rankings[STUDENT].rows
     overlaps = bootstrap_mean(overlap(torch.from_numpy(teacher_rows), torch.from_numpy(student_rows), 10).numpy())
     agreement: dict[str, Any] = {"overlap@10": overlaps.value, "overlap@10_ci95": [overlaps.low, overlaps.high]}
     if vectors.shape == evaluation.teacher_vectors.shape:  # else they are of two spaces, which have no angles between them

@@ -186,17 +186,24 @@ class EvaluationSet:
             documents: other vectors of the same corpus to search; the teacher's by default.
             ids: id of each of them, where they lie in another order than the teacher's.
         """
+        return self.rank_systems({name: vectors}, documents, ids)[name]
+
+    def rank_systems(self, vectors: Mapping[str, Tensor], documents: Documents | None = None, ids: Ids | None = None) -> dict[str, Ranking]:
+        """The same for the query vectors [Q, D] of several systems by name: the documents are read once for all."""
         searched = self.teacher.documents if documents is None else documents
         width = searched.shape[1]
-        if vectors.shape[1] != width:
-            widths = f"its vectors are {vectors.shape[1]} wide, the documents' {width}, so they are not in one space"
-            raise BadInput(f'{name}: {widths}: evaluate it with documents="student"')
-        left_out = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids if ids is None else ids)
-        scores, rows = search(vectors.to(best_device()), searched, min(TOP, len(searched)), left_out=left_out)
-        ranked_rows = rows.cpu().numpy()
+        for name, part in vectors.items():
+            if part.shape[1] != width:
+                widths = f"its vectors are {part.shape[1]} wide, the documents' {width}, so they are not in one space"
+                raise BadInput(f'{name}: {widths}: evaluate it with documents="student"')
+        own = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids if ids is None else ids)
+        left_out = None if own is None else np.tile(own, len(vectors))
+        queries = torch.cat([part.float() for part in vectors.values()]).to(best_device())
+        scores, rows = (part.cpu().numpy() for part in search(queries, searched, min(TOP, len(searched)), left_out=left_out))
         if ids is not None:
-            ranked_rows = translate_rows(ranked_rows, ids, self.teacher.document_ids)
-        return Ranking(self.query_ids, ranked_rows, scores.cpu().numpy(), name)
+            rows = translate_rows(rows, ids, self.teacher.document_ids)
+        parts = zip(vectors, np.split(rows, len(vectors)), np.split(scores, len(vectors)), strict=True)
+        return {name: Ranking(self.query_ids, own_rows, own_scores, name) for name, own_rows, own_scores in parts}
 
     def read_ranking(self, name: str, path: Path) -> Ranking:
         """The ranking in a TREC run file; a query's own document is left out, and those below it move up."""

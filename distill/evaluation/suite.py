@@ -117,10 +117,7 @@ def measure_collection(name: str, evaluation: EvaluationSet, student: System, kn
     width = evaluation.teacher_vectors.shape[1]
     if vectors.shape[1] != width:
         raise BadInput(f"suite: the student's vectors are {vectors.shape[1]} wide, the teacher's {width}: not one space")
-    rankings = {
-        TEACHER: evaluation.rank_documents(TEACHER, evaluation.teacher_vectors),
-        STUDENT: evaluation.rank_documents(STUDENT, vectors),
-    }
+    rankings = evaluation.rank_systems({TEACHER: evaluation.teacher_vectors, STUDENT: vectors})
     queries = measure_queries(evaluation, rankings)
     if not queries.values[TEACHER].get(MAIN_METRIC, np.zeros(1)).any():
         raise BadInput(f"suite: {name}: {NOTHING_TO_RETAIN}")

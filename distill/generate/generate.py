@@ -18,6 +18,7 @@ from distill.generate.round_trip import RoundTripTeacher
 from distill.generate.shards import ShardMaker
 from distill.records import BadInput
 from distill.texts.text_source import TextSource
+from distill.vectors.resident import keep_corpora
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore
 
@@ -81,6 +82,7 @@ def _open_store(store: str | None, source: TextSource) -> TeacherStore | None:
     return teacher_store
 
 
+@keep_corpora()
 def _make_file(maker: ShardMaker) -> GeneratedQueries | None:
     """Makes this rank's share of the missing shards; the first rank waits for the others and writes the file."""
     plan, writer = maker.plan, maker.writer

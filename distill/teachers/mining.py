@@ -25,6 +25,7 @@ from distill.texts.own_documents import find_own_documents, warn_of_copies
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
+from distill.vectors.resident import keep_corpora
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
@@ -223,6 +224,7 @@ def mine(
     return mined
 
 
+@keep_corpora()
 def write_shards(miner: Miner, writer: LineShardWriter) -> None:
     """Mines the queries whose shards are missing."""
     missing = writer.missing_shards()

@@ -21,10 +21,12 @@ from distill.files.progress import log
 from distill.modules.start import describe_misfit, read_checkpoint
 from distill.records import BadInput, one_line
 from distill.training.run_folder import RunFolder
+from distill.vectors.resident import keep_corpora
 
 
+@keep_corpora()
 def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataModule, checkpoint: str | None) -> None:
-    """Trains to the end; a signal ends the process with its own exit code.
+    """Trains to the end; a signal ends the process with its own exit code. On a GPU, evaluations on the way share one copy of the corpus.
 
     Raises:
         BadInput: Lightning refuses the configuration, or a callback of its ends the training with an error.

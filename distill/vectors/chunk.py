@@ -25,21 +25,27 @@ class Chunk:
 
     start: int  # row of the first document in the corpus
     count: int  # C
-    longest: Tensor  # length of the longest document
+    longest: Tensor  # length of the longest document; NaN or infinite where one has such values
 
     def __init__(self, size: int, width: int, device: torch.device):
         rows = _round_up(size, ROWS_PER_WORD)
         self._exact = torch.zeros((rows, width), device=device)
         self._rounded = torch.zeros((rows if has_fast_bf16(device.type) else 0, width), dtype=torch.bfloat16, device=device)
+        self._longest_of_all = torch.zeros((), device=device)
 
     def load(self, documents: np.ndarray | Tensor, start: int) -> None:
-        """Copies `documents` [C, D] of any float type, which begin at row `start` of the corpus; refuses NaN and infinity."""
+        """Copies `documents` [C, D] of any float type, which begin at row `start` of the corpus."""
         self.start, self.count = start, len(documents)
         tensor = documents if isinstance(documents, Tensor) else array_to_tensor(documents)
         self.documents.copy_(tensor)
         if len(self._rounded):
             self._rounded[: self.count].copy_(self.documents)
-        self.longest = finite_lengths(self.documents, "document vectors", start).amax()
+        self.longest = self.documents.norm(dim=1).amax()
+        self._longest_of_all = torch.maximum(self._longest_of_all, self.longest)
+
+    def all_finite(self) -> bool:
+        """Whether the documents of all chunks so far are without NaN and infinity; the host waits for the device to answer."""
+        return bool(self._longest_of_all.isfinite())
 
     @property
     def documents(self) -> Tensor:

@@ -28,7 +28,10 @@ The same functions then run on fp32 vectors: q' = q and d' = d, and what remains
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from distill.files.device import has_fast_bf16
@@ -38,7 +41,16 @@ from distill.vectors.chunk import ROWS_PER_WORD, Chunk
 CANDIDATES_PER_K = 4
 DOCUMENTS_PER_CANDIDATE = 32
 
-Places = tuple[Tensor, Tensor]  # queries [M] and columns [M] of M pairs, ordered by query, then by column
+Words = tuple[Tensor, Tensor]  # queries [V] and numbers [V] of V words of a mask, ordered by query, then by number
+
+
+class Places(NamedTuple):
+    """M pairs of one of B queries and a column, ordered by query, then by column."""
+
+    query: Tensor  # [M]
+    column: Tensor  # [M]
+    begins: Tensor  # [B + 1] pairs of the queries before each one; the last is M
+    most: int  # pairs of the query that has most
 
 
 class Preselection:
@@ -124,7 +136,7 @@ def kth_or_less(scores: Tensor, k: int) -> Tensor:
     return maxima.float().topk(k, sorted=False).values.amin(1, keepdim=True)
 
 
-def words_with_candidates(mask: Tensor) -> Places:
+def words_with_candidates(mask: Tensor) -> Words:
     """Finds the words of a mask [B, W, n] that hold a 1; returns the query [V] and the number [V] of each.
 
     Candidates are few: to compare eight bytes at once with 0, as one number, is several times faster than one byte after the other.
@@ -133,8 +145,29 @@ def words_with_candidates(mask: Tensor) -> Places:
     return query, word
 
 
-def unpack_places(mask: Tensor, words: Places) -> Places:
-    """Returns the query [M] and the column [M] of each 1 in a mask [B, W, n]; `words` are those that hold one."""
+def unpack_places(mask: Tensor, words: Words) -> Places:
+    """Returns the places of each 1 in a mask [B, W, n]; `words` are those that hold one.
+
+    The host waits for a GPU once, for both numbers that it has to know.
+    """
     query, word = words
-    which, place = mask[query, word].nonzero(as_tuple=True)
-    return query[which], word[which] * mask.shape[2] + place
+    per_word = mask.shape[2]
+    ones = mask[query, word] != 0  # [V, n]
+    ones_before = F.pad(ones.sum(1).cumsum(0), (1, 0))  # [V + 1] of the words before each one
+    first_words = torch.searchsorted(query.contiguous(), torch.arange(len(mask) + 1, device=mask.device))  # [B + 1]
+    begins = ones_before[first_words]  # [B + 1]
+    count, most = torch.stack([begins[-1], begins.diff().amax()]).tolist()
+    places = find_ones(ones.flatten(), count)  # [M]
+    which = places // per_word
+    return Places(query[which], word[which] * per_word + places % per_word, begins, most)
+
+
+def find_ones(ones: Tensor, count: int) -> Tensor:
+    """Returns the places [M] of the M = `count` ones of [L] bool; the host does not wait for a GPU to count them again.
+
+    >>> find_ones(torch.tensor([False, True, False, True]), count=2).tolist()
+    [1, 3]
+    """
+    if ones.device.type == "cpu":
+        return ones.nonzero().squeeze(1)
+    return torch.searchsorted(ones.cumsum(0), torch.arange(1, count + 1, device=ones.device))

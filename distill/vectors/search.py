@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ from distill.files.device import best_device, fp32_products
 from distill.files.progress import progress_bar
 from distill.records import BadInput
 from distill.vectors.chunk import ROWS_PER_WORD, Chunk, array_to_tensor, finite_lengths
+from distill.vectors.resident import read_chunks
 from distill.vectors.rounding import Places, Preselection
-
-if TYPE_CHECKING:
-    from distill.vectors.store import VectorStore
+from distill.vectors.stream import Vectors
 
 # A chunk of documents is in memory three times, as stored, in fp32 and rounded: 100 MB on a CPU. The scores of a block of queries
-# against it should stay in a CPU's cache until the best are selected; a GPU wants larger products.
-NUMBERS_PER_CHUNK = {"cpu": 16 << 20, "cuda": 1 << 28}
-SCORES_PER_BLOCK = {"cpu": 16 << 20, "cuda": 1 << 26}
+# against it should stay in a CPU's cache until the best are selected; a GPU wants large products, and few blocks, as the host waits for
+# each twice: 3,000 queries against 90,000 documents of width 768 are one.
+NUMBERS_PER_CHUNK = {"cpu": 16 << 20, "cuda": 1 << 26}
+SCORES_PER_BLOCK = {"cpu": 16 << 20, "cuda": 1 << 28}
 INNER_PRODUCT = 0  # faiss's number of that metric
 
 
@@ -36,9 +36,7 @@ class FaissIndex(Protocol):
     def search(self, x: np.ndarray, k: int, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-if TYPE_CHECKING:
-    Vectors = np.ndarray | Tensor | VectorStore
-    Documents = Vectors | FaissIndex
+Documents = Vectors | FaissIndex
 
 
 @overload
@@ -112,8 +110,13 @@ def _refuse_other_types(queries: Any, documents: Any) -> None:
         raise BadInput("documents: give vectors [N, D], a VectorStore (the `documents` of a TeacherStore) or a faiss index")
 
 
-def search_exactly(queries: Tensor, documents: Vectors, k: int, chunk_documents: int | None, progress: bool) -> tuple[Tensor, Tensor]:
-    """Reads the documents chunk by chunk, and merges each chunk's candidates into the best of every query so far."""
+def search_exactly(
+    queries: Tensor, documents: Vectors, k: int, chunk_documents: int | None = None, progress: bool = False, first_row: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Reads the documents chunk by chunk, and merges each chunk's candidates into the best of every query so far.
+
+    The arguments are those of `search`, and `first_row`: the row that the first of the documents has in the corpus.
+    """
     check_shapes(queries, documents.shape[1], k)
     queries, device = queries.float(), queries.device
     finite_lengths(queries, "query vectors")
@@ -124,21 +127,34 @@ def search_exactly(queries: Tensor, documents: Vectors, k: int, chunk_documents:
     chunk = Chunk(min(chunk_size, len(documents)), queries.shape[1], device)
     preselection = Preselection(k, device)
     with fp32_products(device), progress_bar(total=len(documents), desc="search", unit=" documents", shown=progress) as bar:
-        for start in range(0, len(documents), chunk_size):
-            chunk.load(documents[start : start + chunk_size], start)
+        done = 0
+        for part in read_chunks(documents, chunk_size, device):
+            chunk.load(part, first_row + done)
             for first in range(0, len(queries), block_size):
                 block = slice(first, first + block_size)
                 search_chunk(queries[block], chunk, preselection, best_scores[block], best_rows[block])
             bar.update(chunk.count)
+            done += chunk.count
+            if device.type == "cpu" or done == len(documents):  # a GPU is not waited for before
+                refuse_non_finite(chunk, documents, chunk_size, first_row)
     return best_scores, best_rows
+
+
+def refuse_non_finite(chunk: Chunk, documents: Vectors, chunk_size: int, first_row: int) -> None:
+    """Refuses NaN and infinity in any document that the chunk has held so far, and names the row of the first."""
+    if not chunk.all_finite():
+        for start in range(0, len(documents), chunk_size):
+            part = documents[start : start + chunk_size]
+            tensor = part if isinstance(part, Tensor) else array_to_tensor(part)
+            finite_lengths(tensor.float(), "document vectors", first_row + start)
 
 
 def search_chunk(queries: Tensor, chunk: Chunk, preselection: Preselection, best_scores: Tensor, best_rows: Tensor) -> None:
     """Updates the best scores [B, k] and rows [B, k] of a block of queries [B, D] by a chunk's documents, in place."""
-    query, column = preselection.find(queries, chunk, best_scores[:, -1:])  # [M], [M]
-    if len(query):
-        scores = score_places(queries, chunk.documents, (query, column))
-        merge_best(query, column + chunk.start, scores, best_scores, best_rows)
+    places = preselection.find(queries, chunk, best_scores[:, -1:])
+    if places.most:
+        scores = score_places(queries, chunk.documents, places)
+        merge_best(places, chunk.start, scores, best_scores, best_rows)
 
 
 def score_places(queries: Tensor, documents: Tensor, places: Places) -> Tensor:
@@ -146,26 +162,22 @@ def score_places(queries: Tensor, documents: Tensor, places: Places) -> Tensor:
 
     A pair has the same score in every chunk and block; the result of a matrix product depends on the size of both.
     """
-    query, column = places
-    begins = torch.zeros(len(queries) + 1, dtype=torch.int64, device=queries.device)
-    begins[1:] = query.bincount(minlength=len(queries)).cumsum(0)
-    zeros = torch.zeros_like(column, dtype=torch.float32)
+    zeros = torch.zeros_like(places.column, dtype=torch.float32)
     shape = (len(queries), len(documents))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        pattern = torch.sparse_csr_tensor(begins, column, zeros, shape, check_invariants=False)
+        pattern = torch.sparse_csr_tensor(places.begins, places.column, zeros, shape, check_invariants=False)
     return torch.sparse.sampled_addmm(pattern, queries, documents.T, beta=0.0).values()
 
 
-def merge_best(query: Tensor, row: Tensor, score: Tensor, best_scores: Tensor, best_rows: Tensor) -> None:
-    """Merges M scored documents, ordered by query, then by row, into the best so far [B, k], in place."""
+def merge_best(places: Places, start: int, scores: Tensor, best_scores: Tensor, best_rows: Tensor) -> None:
+    """Merges M documents with scores [M] into the best so far [B, k], in place; column 0 is row `start` of the corpus."""
     k = best_scores.shape[1]
-    counts = query.bincount(minlength=len(best_scores))  # [B]
     # [M] number of each document among those of its query
-    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-    shape = (len(best_scores), int(counts.max()))
-    new_scores = best_scores.new_full(shape, -torch.inf).index_put((query, place), score)
-    new_rows = best_rows.new_full(shape, -1).index_put((query, place), row)
+    numbers = torch.arange(len(places.query), device=scores.device) - places.begins[places.query]
+    shape = (len(best_scores), places.most)
+    new_scores = best_scores.new_full(shape, -torch.inf).index_put((places.query, numbers), scores)
+    new_rows = best_rows.new_full(shape, -1).index_put((places.query, numbers), places.column + start)
     # rows ascend among equal scores on both sides and the best so far come from lower rows: a stable sort keeps that
     ordered, order = torch.cat([best_scores, new_scores], 1).sort(dim=1, descending=True, stable=True)
     best_rows.copy_(torch.cat([best_rows, new_rows], 1).gather(1, order[:, :k]))

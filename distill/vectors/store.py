@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill.encoders.maker import Maker
-from distill.files.fingerprints import file_fingerprint
+from distill.files.fingerprints import file_fingerprint, fingerprint
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors.array_file import ArrayFile, ArrayFiles
@@ -79,6 +79,11 @@ class VectorStore:
         return self._plan.texts
 
     @property
+    def identity(self) -> str:
+        """The same for stores whose files hold the same, wherever they are."""
+        return fingerprint(self.checksums)
+
+    @property
     def ids(self) -> Ids:
         for file in self._id_files:
             file.require_unchanged()
@@ -113,12 +118,16 @@ class VectorStore:
         if step != 1:
             raise IndexError(f"a run of rows has step 1, not {step}: use take for others")
         vectors = np.empty((max(0, stop - start), self.width), np.float16)
-        size = self._plan.rows_per_shard
+        self.read(start, vectors)
+        return vectors
+
+    def read(self, start: int, into: np.ndarray) -> None:
+        """Fills `into` [n, D] float16 with the rows from `start` on, as slices are read."""
+        stop, size = start + len(into), self._plan.rows_per_shard
         for shard in range(start // size, -(-stop // size)):
             first, last = max(start, shard * size), min(stop, (shard + 1) * size)
             if first < last:
-                self._shards[shard].read(first - shard * size, vectors[first - start : last - start])
-        return vectors
+                self._shards[shard].read(first - shard * size, into[first - start : last - start])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Looks up the vectors [n, D] float16 of any rows [n] int64, in that order."""

@@ -3,6 +3,7 @@ import ranks
 import torch
 
 from distill.files.ranks import gather_batch, launched_rank, launched_world_size, rank, world_size
+from distill.vectors.search import search
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,29 @@ def test_every_rank_has_the_whole_gradient_of_a_losss_own_weights(two_ranks, nam
     assert (len(alone) > 0) == (name == "own_head")
     for one in two_ranks:
         torch.testing.assert_close(one["results"][name]["own_gradient"], alone, atol=1e-6, rtol=0)
+
+
+def test_two_ranks_find_what_one_finds(two_ranks):
+    """Each reads half of the documents; the rows and scores are those of one, down to ties and padding."""
+    queries, documents, left_out = ranks.make_search()
+    plain, without = search(queries, documents, 7), search(queries, documents, 7, left_out=left_out)
+    few = search(queries, documents[:3], 7)
+    for one, own in zip(two_ranks, ranks.SEARCHERS, strict=True):
+        everything, nothing = slice(None), slice(0)
+        expected = {
+            "own": (plain, own),
+            "own, one left out": (without, own),
+            "all": (without, everything),
+            "more than there are": (few, own),
+            "none of one rank": (plain, own if own.start else nothing),
+        }
+        for name, (alone, rows) in expected.items():
+            assert all(torch.equal(ours, theirs[rows]) for ours, theirs in zip(one["searches"][name], alone, strict=True)), name
+
+
+def test_all_ranks_are_refused_where_one_cannot_read_its_share(two_ranks):
+    assert two_ranks[0]["searches"]["refusal"].startswith("another rank could not search")
+    assert two_ranks[1]["searches"]["refusal"].startswith("document vectors: row 30 ")
 
 
 def test_torchrun_numbers_its_processes(monkeypatch):

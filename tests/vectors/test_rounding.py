@@ -86,7 +86,7 @@ def test_the_top_k_is_among_the_candidates(dtype, common, scale, count, monkeypa
     exact = queries.double() @ documents.double().T
     for best in (torch.full((30, 1), -torch.inf), exact.topk(k).values[:, -1:].float() - 1e-4 * scale):
         mask = candidate_mask(queries, of_dtype, chunk, best, k)
-        query, column = unpack_places(mask, words_with_candidates(mask))
+        query, column, *_ = unpack_places(mask, words_with_candidates(mask))
         found = torch.zeros(30, count, dtype=torch.bool).index_put((query, column), torch.tensor(True))
         assert column.max() < count  # no padding
         assert found.gather(1, exact.topk(k).indices).all()
@@ -95,8 +95,11 @@ def test_the_top_k_is_among_the_candidates(dtype, common, scale, count, monkeypa
 
 def test_places_are_ordered_by_query_then_by_column():
     mask = torch.tensor([[0, 1, 0, 0, 0, 0, 0, 1], [0] * 8, [1, 0, 0, 0, 1, 1, 0, 0]]).float().unflatten(1, (-1, 2))
-    query, column = unpack_places(mask, words_with_candidates(mask))
+    query, column, begins, most = unpack_places(mask, words_with_candidates(mask))
     assert (query.tolist(), column.tolist()) == ([0, 0, 2, 2, 2], [1, 7, 0, 4, 5])
+    assert (begins.tolist(), most) == ([0, 2, 2, 5], 3)
+    nothing = torch.zeros_like(mask)
+    assert unpack_places(nothing, words_with_candidates(nothing)).most == 0
 
 
 @pytest.mark.skipif(not has_fast_bf16("cpu"), reason="needs a processor that multiplies bf16")
@@ -104,6 +107,6 @@ def test_rounded_products_are_given_up_where_they_tell_nothing_apart():
     documents = torch.ones(2000, 8) + 1e-4 * torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
     chunk, preselection = Chunk(2000, 8, documents.device), Preselection(3, documents.device)
     chunk.load(documents, 0)
-    query, _ = preselection.find(documents[:5], chunk, torch.full((5, 1), -torch.inf))
+    query, *_ = preselection.find(documents[:5], chunk, torch.full((5, 1), -torch.inf))
     assert not preselection.rounds
     assert len(query) < 2000  # of 10,000: exact products tell them apart
