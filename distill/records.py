@@ -67,6 +67,11 @@ class TensorRecord:
         movable = {name: part for name, part in vars(self).items() if hasattr(part, "to") and not name.endswith("_rows")}
         return replace(self, **{name: part.to(device, **kwargs) for name, part in movable.items()})  # type: ignore[type-var]
 
+    def pin_memory(self) -> Self:
+        """The record in memory of the host from which a GPU copies without a wait."""
+        movable = {name: part for name, part in vars(self).items() if hasattr(part, "pin_memory") and not name.endswith("_rows")}
+        return replace(self, **{name: part.pin_memory() for name, part in movable.items()})  # type: ignore[type-var]
+
 
 @dataclass(frozen=True)
 class Tokens(TensorRecord):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.batching import encode_with_progress, inner_products
+from distill.encoders.device_batches import TokenBudget
 from distill.encoders.identity import parameter_count, weights_digest
 from distill.encoders.loading import code_fingerprint, is_remote
 from distill.encoders.modules import Normalize, output_width, split_modules
@@ -55,6 +56,7 @@ class Encoder(nn.Module):
         self.width = output_width(self.transformer, self.pooling, head)  # of the vectors this encoder writes
         self.tokenizer = tokenizer
         self.settings = settings
+        self.budget = TokenBudget()
         self.register_state_dict_post_hook(to_checkpoint_names)
         self.register_load_state_dict_pre_hook(from_checkpoint_names)
 
