@@ -72,7 +72,7 @@ def encode_token_ids(
         return encoder.pad([token_ids[row] for row in rows])
 
     def embed(tokens: Tokens) -> Tensor:
-        return encoder(tokens.to(encoder.device, non_blocking=True)).float()
+        return encoder(tokens.to(encoder.device)).float()
 
     lengths = [len(ids) for ids in token_ids]
     with autocast(precision, encoder.device):

@@ -88,7 +88,7 @@ def score_pairs(
         return encoder.build_pairs([queries[row] for row in rows], [documents[row] for row in rows])
 
     def read(batch: PairTokens) -> Tensor:
-        return encoder(batch.to(encoder.device, non_blocking=True)).pack()
+        return encoder(batch.to(encoder.device)).pack()
 
     lengths = encoder.pair_lengths(queries, documents)
     with autocast(precision, encoder.device):
