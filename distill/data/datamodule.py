@@ -14,6 +14,7 @@ from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
 from distill.data.token_counts import count_tokens
 from distill.data.training_queries import read_given_candidates, select_training_queries
+from distill.encoders.device_batches import TOKENS_PER_CHUNK, tokens_for
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.files.fingerprints import fingerprint
@@ -96,6 +97,7 @@ class RetrievalData(SplitDataModule):
         self.dev_suite = list(dev_suite or [])
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None
+        self._documents: TokenArrays | None = None
         check_numbers(batch_size, candidates, dev_documents, match_documents, self.query_shares)
         check_fresh(fresh, fresh_share, has_candidates=bool(candidates or teachers))
 
@@ -120,7 +122,8 @@ class RetrievalData(SplitDataModule):
         self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
         self._connect_teachers()
         if is_leader():
-            self._verify_stores()
+            for store in {store.folder: store for store in self._stores().values()}.values():
+                store.verify()
         self._is_set_up = True
 
     def connect(self, encoder: Encoder, document_tower: Encoder | None = None) -> None:
@@ -130,7 +133,7 @@ class RetrievalData(SplitDataModule):
             encoder: encoder of the queries.
             document_tower: encoder of the documents; None if the student inherits the teacher's document vectors.
         """
-        self._encoder, self._document_tower = encoder, document_tower
+        self._encoder, self._document_tower, self._documents = encoder, document_tower, None
 
     @property
     def train_sets(self) -> list[QuerySet]:
@@ -197,7 +200,8 @@ class RetrievalData(SplitDataModule):
         tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in self.train_sets])
         qrels, corpus = self.source.qrels(self.train_split), self.store.documents.ids
         relevant = self.training_queries.never_negatives(qrels, corpus, self._own_documents) if self.candidates else None
-        collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant)
+        documents = None if self._document_tower is None else self.document_tokens(self.candidate_rows)
+        collate = make_collate(tokens, self.candidate_rows, documents, relevant, tokens_for(encoder.device, TOKENS_PER_CHUNK))
         draws = self.training_queries.count_draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
         if fresh is None:
@@ -216,12 +220,12 @@ class RetrievalData(SplitDataModule):
             raise BadInput("RetrievalData: no encoder to cut its texts for: call connect(encoder), as StudentModule does")
         return self._encoder
 
-    def _document_tokens(self) -> tuple[TokenArrays, np.ndarray] | None:
-        """Returns the tokens of the corpus and the rows [N, K] of the candidates in it; None if documents are inherited."""
-        if self._document_tower is None:
-            return None
-        rows = text_rows(self.store.documents, self.source, self.candidate_rows)
-        return load_or_tokenize(self.source.documents(), self._document_tower, "document"), rows
+    def document_tokens(self, rows: np.ndarray) -> tuple[TokenArrays, np.ndarray]:
+        """Returns the tokens of the corpus for the document tower, and the documents in `rows` of the store as rows of these tokens."""
+        assert self._document_tower is not None, "the student embeds documents itself"
+        if self._documents is None:
+            self._documents = load_or_tokenize(self.source.documents(), self._document_tower, "document")
+        return self._documents, text_rows(self.store.documents, self.source, rows)
 
     # steps of `setup`
 
@@ -289,9 +293,3 @@ class RetrievalData(SplitDataModule):
             if isinstance(teacher, StoredTeacher | StoredPairs):
                 stores |= {f"{name}/{store.folder.name}": store for store in teacher.stores}
         return stores
-
-    def _verify_stores(self) -> None:
-        """Checks the checksums of every store, once for each folder."""
-        by_folder = {store.folder: store for store in self._stores().values()}
-        for store in by_folder.values():
-            store.verify()

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from distill.encoders.device_batches import TOKENS_PER_CHUNK
 from distill.records import Batch
 from distill.texts.chunks import chunk_texts
 from distill.texts.qrels import RelevantRows
 from distill.texts.tokens import TokenArrays
-
-TOKENS_PER_CHUNK = 16_384  # padded tokens of documents that pass through a student at once
 
 Collate = Callable[[np.ndarray], Any]  # makes a batch from rows [B]
 
@@ -38,6 +37,7 @@ def make_collate(
     candidates: np.ndarray,
     documents: tuple[TokenArrays, np.ndarray] | None = None,
     relevant: RelevantRows | None = None,
+    tokens_per_chunk: int = TOKENS_PER_CHUNK["cpu"],
 ) -> Callable[[np.ndarray], Batch]:
     """Returns a function that makes a batch from query rows [B].
 
@@ -46,13 +46,14 @@ def make_collate(
         candidates: [N, K] rows of documents to score each query against; K = 0 for none.
         documents: for a student that embeds documents itself, the tokens of the corpus and the rows [N, K] of the candidates in it.
         relevant: the documents judged relevant to each query.
+        tokens_per_chunk: padded tokens of documents that pass through a student at once.
     """
 
     def collate(rows: np.ndarray) -> Batch:
         texts = None
         if documents is not None:
             document_tokens, document_rows = documents
-            texts = chunk_texts(document_tokens, document_rows[rows].ravel(), TOKENS_PER_CHUNK)
+            texts = chunk_texts(document_tokens, document_rows[rows].ravel(), tokens_per_chunk)
         relevant_rows = None if relevant is None else torch.from_numpy(relevant.rows_for(rows))
         return Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]), texts, relevant_rows)
 

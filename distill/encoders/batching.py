@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.encoders.device_batches import TokenBudget, run_in_batches
-from distill.encoders.tokenizing import Role
+from distill.encoders.tokenizing import Ids, Role
 from distill.files.device import Precision, autocast, keep_freed_memory
 from distill.files.progress import progress_bar
 from distill.records import Tokens
@@ -32,7 +32,7 @@ class TextEncoder(Protocol):
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]: ...
 
-    def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens: ...
+    def pad(self, token_ids: Sequence[Ids]) -> Tokens: ...
 
     def __call__(self, tokens: Tokens) -> Tensor: ...
 
@@ -54,7 +54,7 @@ def encode_texts(encoder: TextEncoder, texts: Sequence[str], role: Role, precisi
 @torch.inference_mode()
 def encode_token_ids(
     encoder: TextEncoder,
-    token_ids: Sequence[Sequence[int]],
+    token_ids: Sequence[Ids],
     precision: Precision = "fp32",
     progress: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:

@@ -22,6 +22,7 @@ from distill.encoders.loading import code_fingerprint, is_remote
 from distill.encoders.modules import Normalize, output_width, split_modules
 from distill.encoders.modules_folder import save_modules
 from distill.encoders.tokenizing import (
+    Ids,
     Role,
     TextSettings,
     mark_prompts,
@@ -129,7 +130,7 @@ class Encoder(nn.Module):
         ids = tokenize(self.tokenizer, texts, self.settings, role)
         return ids if self.pooling.include_prompt else mark_prompts(ids, self.tokenizer, self.settings, role)
 
-    def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
+    def pad(self, token_ids: Sequence[Ids]) -> Tokens:
         """One batch, padded on the right to its longest text."""
         return pad_token_ids(token_ids, self.tokenizer.pad_token_id)
 

@@ -17,6 +17,7 @@ from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Tokens
 
 Role = Literal["query", "document"]
+Ids = Sequence[int] | np.ndarray  # token ids of one text
 
 
 def no_prompts() -> dict[str, str]:
@@ -83,7 +84,7 @@ def truncated_ids(
     )["input_ids"]
 
 
-def pad_token_ids(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
+def pad_token_ids(token_ids: Sequence[Ids], pad_id: int) -> Tokens:
     """One batch [B, L], padded on the right to its longest text; L is 1 where no text has a token.
 
     >>> pad_token_ids([[5, 6, 7], [8]], pad_id=0).input_ids.tolist()
