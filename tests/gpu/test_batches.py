@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from families import make_encoder
 from simulated_gpu import SimulatedGpu
 
+from distill.callbacks.diagnosis import find_wrong_vectors
+from distill.data.datamodule import RetrievalData
 from distill.encoders.batching import encode_texts
 from distill.encoders.device_batches import HostCopy
+from distill.encoders.modules import Transformer
+from distill.records import Tokens
+from distill.texts.sources import MsMarcoTsv
 
 TEXTS = ["the best old river", "bread", "how to find a red engine near the market", "a slow letter", "what is music"] * 4
 
@@ -47,3 +54,22 @@ def test_a_gpu_that_is_too_small(gpu: SimulatedGpu, caplog) -> None:
     np.testing.assert_allclose(encode_texts(encoder, TEXTS, "query"), encode_texts(on_host, TEXTS, "query"), atol=1e-5)
     assert refused == [220, 110]
     assert caplog.messages == ["the memory of cuda:0 ran out: goes on with 55 tokens a batch"]
+
+
+def test_the_teacher_of_healths_sample_is_read_on_the_gpu(source_root: Path, store_folder: Path, gpu: SimulatedGpu, monkeypatch) -> None:
+    data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder))
+    data.setup("fit")
+    devices: set[torch.device] = set()
+    forward = Transformer.forward
+
+    def note(transformer: Transformer, tokens: Tokens) -> torch.Tensor:
+        devices.add(tokens.input_ids.device)
+        return forward(transformer, tokens)
+
+    monkeypatch.setattr(Transformer, "forward", note)
+    assert find_wrong_vectors(data, gpu.device) is None
+    assert devices == {gpu.device}
+    devices.clear()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (200_000, 200_000))  # room for its 156 kB, and for little more
+    assert find_wrong_vectors(data, gpu.device) is None
+    assert {device.type for device in devices} == {"cpu"}
