@@ -86,8 +86,8 @@ class StudentModule(ScheduledModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:
             raise BadInput("StudentModule: learns from RetrievalData: call Trainer.fit(student, RetrievalData(...))")
-        settle_batch(self, data, self.trainer)
         self.prepare(data)
+        settle_batch(self, data, self.trainer)
         # DistributedDataParallel wraps the module before the optimizer is made, and must know then which gradients are sparse
         for tower in self.towers:
             tower.word_table.sparse = self._has_sparse_tables()

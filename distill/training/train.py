@@ -55,9 +55,9 @@ def train_student(
             if ckpt_path:  # which may be on one machine only
                 read_checkpoint(ckpt_path)
             data.setup("fit")
-            settle_batch(module, data, trainer, run.settings() if run.run_record.exists() else None)
-            config = with_chosen_numbers(config, data.batch_size, module.learning_rate)
             module.prepare(data, load_start=checkpoint is None)
+            chosen = settle_batch(module, data, trainer, run.settings() if run.run_record.exists() else None)
+            config = with_chosen_numbers(config, data.batch_size, module.learning_rate)
             if not run.finished:
                 steps = check_loop(trainer, module, data)
                 if checkpoint:
@@ -67,6 +67,8 @@ def train_student(
         if run.finished:
             return log.info(f"{run.student}: done before")
         step = rewind_logs(checkpoint, trainer)
+        if chosen and trainer.is_global_zero:
+            log.info(chosen)
         if module.start_from and trainer.is_global_zero:
             log.info(_describe_start(module.start_from, checkpoint))
         with track_run(trainer, module, run, config, step):

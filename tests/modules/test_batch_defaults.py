@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from families import make_encoder
 
 from distill.data.datamodule import RetrievalData
-from distill.modules.batch_defaults import settle_batch
+from distill.modules import batch_defaults
+from distill.modules.batch_defaults import count_fitting, settle_batch
 from distill.modules.student import StudentModule
 from distill.texts.sources import MsMarcoTsv
 
@@ -22,7 +24,7 @@ def settled(source_root: Any, store_folder: Any, trainer: Any, queries: int = 10
     rate = {"learning_rate": given.pop("learning_rate")} if "learning_rate" in given else {}
     documents = given.pop("documents", "inherited")
     data, module = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), **given), StudentModule(documents=documents, **rate)
-    data.training_queries = range(queries)  # type: ignore[assignment]
+    data.training_queries, module.encoder = range(queries), None  # type: ignore[assignment]
     for now in (before, None):
         settle_batch(module, data, trainer, now)
     return data.batch_size, round(module.learning_rate, 5)
@@ -43,14 +45,22 @@ def settled(source_root: Any, store_folder: Any, trainer: Any, queries: int = 10
         (GPU, {"before": {"data": {"batch_size": 128}, "model": {}}, "batch_size": 96}, (96, 0.001)),
     ],
 )
-def test_numbers(source_root, store_folder, trainer, given, expected):
+def test_numbers(source_root, store_folder, trainer, given, expected, monkeypatch):
+    monkeypatch.setattr(batch_defaults, "count_fitting", lambda *_: 512)
     assert settled(source_root, store_folder, trainer, **given) == expected
 
 
-def test_a_gpus_numbers_are_said_once(source_root, store_folder, caplog):
-    caplog.set_level("INFO")
-    settled(source_root, store_folder, GPU)
-    settled(source_root, store_folder, CPU)
-    assert caplog.messages == [
-        "a GPU trains: batches of 512 queries and a learning rate of 0.00283; data.batch_size and model.learning_rate set others"
-    ]
+def test_a_gpus_numbers_are_said_once(source_root, store_folder, monkeypatch):
+    monkeypatch.setattr(batch_defaults, "count_fitting", lambda *_: 512)
+    data, module = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder)), StudentModule()
+    data.training_queries, module.encoder = range(10**6), None  # type: ignore[assignment]
+    numbers = "a GPU trains: batches of 512 queries and a learning rate of 0.00283"
+    assert settle_batch(module, data, GPU) == f"{numbers}; data.batch_size and model.learning_rate set others"
+    assert settle_batch(module, data, GPU) is None
+
+
+def test_a_batch_fits_the_gpu(monkeypatch):
+    """Four layers of 16 numbers keep 68 * 16 * 4 bytes for each of 16 tokens: 69,632 for a text."""
+    for memory, fitting in ((2 * 69_632 * 100, 100), (2 * 69_632 * 100 - 1, 99)):
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, memory=memory: SimpleNamespace(total_memory=memory))
+        assert count_fitting(make_encoder("bert"), torch.device("cuda", 0)) == fitting
