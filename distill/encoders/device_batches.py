@@ -205,7 +205,7 @@ def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np
 
 def sort_by_length(lengths: Sequence[int]) -> np.ndarray:
     """The rows of texts, the longest first."""
-    return np.argsort(lengths, kind="stable")[::-1]
+    return np.argsort(lengths, kind="stable")[::-1].copy()  # in a form that torch takes
 
 
 def first_batch(rows: np.ndarray, lengths: Sequence[int], tokens: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
@@ -12,9 +12,6 @@ from distill.data.datamodule import BATCH_SIZE, RetrievalData
 from distill.encoders.encoder import Encoder
 from distill.files.configs import Configurable
 
-if TYPE_CHECKING:
-    from distill.modules.student import StudentModule
-
 LEARNING_RATE = 1e-3  # for batches of BATCH_SIZE
 LARGEST_ON_GPU = 512  # queries per rank and step
 # that a layer keeps for each number of a token's state: twice what arXiv 2205.05198 counts in 16 bits, as autocast leaves sums in fp32
@@ -22,11 +19,11 @@ BYTES_PER_STATE = 68
 STEPS_AT_LEAST = 100  # of an epoch: more than that is learnt by many small steps than by few large ones
 
 
-def settle_batch(module: StudentModule, data: RetrievalData, trainer: Trainer, before: Mapping[str, Any] | None = None) -> str | None:
+def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Mapping[str, Any] | None = None) -> str | None:
     """Sets `data.batch_size` and `module.learning_rate` where the user gave none; a second call changes nothing.
 
     Args:
-        module: the student, with its towers.
+        module: a StudentModule, with its towers.
         data: its data, after their setup.
         trainer: the trainer, whose device and ranks count.
         before: configuration of `data` and `model` that an unfinished run was begun with, whose numbers are kept; None for a new run.

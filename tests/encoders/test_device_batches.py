@@ -39,7 +39,7 @@ def run_sums(lengths: list[int], most: int, budget: TokenBudget) -> tuple[dict[i
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 2 * rows
 
-    parts = list(run_in_batches(lengths, budget, CPU, lambda rows: torch.from_numpy(rows.copy()), double))
+    parts = list(run_in_batches(lengths, budget, CPU, torch.from_numpy, double))
     return {int(row): int(value) for rows, values in parts for row, value in zip(rows, values, strict=True)}, sizes
 
 
