@@ -121,6 +121,23 @@ def test_the_folder_is_free_again_after_an_interrupted_call(source_root, store_f
     assert again.student.fingerprint() == run.student.fingerprint()
 
 
+def test_the_numbers_that_nobody_gave_are_those_of_the_run(source_root, store_folder, tmp_path):
+    """They are in its configuration, and another default, as of a run that a GPU began, stays when it goes on here."""
+
+    def parts() -> tuple[distill.StudentModule, distill.RetrievalData]:
+        made = distill.RetrievalData(distill.MsMarcoTsv(str(source_root)), str(store_folder))
+        return distill.StudentModule(distill.StudentFromTeacher([0, 3])), made
+
+    run = distill.train(*parts(), out=tmp_path / "run", **OPTIONS)
+    config = run.folder.settings()
+    assert (config["data"]["batch_size"], config["model"]["learning_rate"]) == (64, 0.001)
+    for path in (run.folder.config, run.folder.run_record):
+        path.write_text(path.read_text().replace("batch_size: 64", "batch_size: 48").replace('"batch_size": 64', '"batch_size": 48'))
+    _, data = again = parts()
+    distill.train(*again, out=tmp_path / "run", **OPTIONS)
+    assert data.batch_size == 48
+
+
 def test_what_was_changed_after_it_was_made_is_refused(source_root, store_folder, tmp_path):
     module, data = make_parts(source_root, store_folder)
     data.batch_size = 48

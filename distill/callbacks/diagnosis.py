@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.batching import encode_texts
 from distill.encoders.tokenizing import Role
 from distill.encoders.towers import Towers, is_available, load_maker
+from distill.files.device import Precision, free_memory
 from distill.records import BadInput, Encoded
 from distill.teachers.agreement import Fault, diagnose_wrong_vectors, vectors_agree
 from distill.texts.texts import Texts
@@ -129,15 +130,21 @@ class StoredSet:
     texts: Texts
 
 
-def find_wrong_vectors(data: RetrievalData) -> Fault | None:
-    """Reports stored vectors that differ from the vectors that the teacher now computes from the texts, if its model is available."""
+def find_wrong_vectors(data: RetrievalData, device: torch.device) -> Fault | None:
+    """Reports stored vectors that differ from the vectors that the teacher now computes from the texts, if its model is available.
+
+    Args:
+        data: texts and stored vectors.
+        device: where the teacher computes if it fits there, a GPU in the number format that is fastest on it.
+    """
     maker = data.store.maker
     if not is_available(maker):
         return None
     try:
-        teacher = load_maker(maker).prepare_for(torch.device("cpu"))
+        teacher = load_maker(maker)
     except BadInput as error:
         return Fault("teacher", str(error))
+    teacher.prepare_for(device if has_room(device, teacher) else torch.device("cpu"))
     for stored in list_stored_sets(data):
         fault = check_stored_set(teacher, stored)
         if fault:
@@ -161,12 +168,19 @@ def check_stored_set(teacher: Towers, stored: StoredSet) -> Fault | None:
     store, rows = stored.store, _sample_rows(len(stored.texts), TEXTS_REENCODED)
     ids = [stored.texts.ids[row] for row in rows]
     vectors = torch.from_numpy(store.take(store.ids.rows(ids))).float()  # [n, D]
-    again = torch.from_numpy(encode_texts(teacher.tower(stored.role), stored.texts.read(rows), stored.role))  # [n, D]
+    precision: Precision = "auto" if teacher.device.type == "cuda" else "fp32"
+    again = torch.from_numpy(encode_texts(teacher.tower(stored.role), stored.texts.read(rows), stored.role, precision))  # [n, D]
     if vectors_agree(vectors, again):
         return None
     nearest_rows = search(again, store, 1)[1][:, 0].numpy()
     fault = diagnose_wrong_vectors(vectors, again, nearest=torch.from_numpy(store.take(nearest_rows)).float())
     return fault and Fault(fault.name, f"{store.folder}: of {len(ids)} sampled vectors {fault.message}")
+
+
+def has_room(device: torch.device, model: nn.Module) -> bool:
+    """Whether a model fits into the memory of a device beside what is there, with as much again to compute with."""
+    free = free_memory(device)
+    return free is None or 2 * sum(part.numel() * part.element_size() for part in model.parameters()) <= free
 
 
 def read_query_ids(data: RetrievalData, rows: Sequence[int]) -> list[str]:

@@ -53,7 +53,7 @@ class Health(DevWatcher):
         self.faults.rewind()
         if trainer.global_step == 0:
             self._report(trainer, find_leaks(self.data))
-            self._report(trainer, find_wrong_vectors(self.data))
+            self._report(trainer, find_wrong_vectors(self.data, trainer.strategy.root_device))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         if not self._losses_unchecked:

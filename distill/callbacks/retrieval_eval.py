@@ -89,7 +89,7 @@ class RetrievalEval(Callback):
         if student.document_tower is None:
             return SearchedDocuments(np.arange(len(stored)), stored, stored)
         rows = self.data.dev_corpus
-        vectors = embed_documents(student, student.document_tower, self.data.document_texts, rows).half()  # the precision of a store
+        vectors = embed_documents(student, student.document_tower, *self.data.document_tokens(rows)).half()  # the precision of a store
         return SearchedDocuments(rows, torch.from_numpy(stored.take(rows)), vectors)
 
     def _rank(self, query_rows: np.ndarray, teacher: Tensor, student: Tensor, documents: SearchedDocuments) -> DevRankings:

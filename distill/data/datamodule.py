@@ -14,6 +14,7 @@ from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
 from distill.data.token_counts import count_tokens
 from distill.data.training_queries import read_given_candidates, select_training_queries
+from distill.encoders.device_batches import TOKENS_PER_CHUNK, tokens_for
 from distill.encoders.encoder import Encoder
 from distill.encoders.students import TeacherSpace
 from distill.files.fingerprints import fingerprint
@@ -40,7 +41,7 @@ from distill.texts.tokens import TokenArrays, concatenate_tokens, load_or_tokeni
 from distill.vectors.source_documents import check_documents, text_rows
 from distill.vectors.store import TeacherStore, VectorStore
 
-EVALUATION_BATCH = 256
+BATCH_SIZE, EVALUATION_BATCH = 64, 256
 
 
 class RetrievalData(SplitDataModule):
@@ -64,7 +65,7 @@ class RetrievalData(SplitDataModule):
             documents and a random sample of the others.
         dev_suite: judged collections of other domains, on which a student that inherits the teacher's documents is evaluated too: folders
             in BEIR layout, or folders of such folders. The best checkpoint is then that of the best mean.
-        batch_size: queries per rank and step.
+        batch_size: queries per rank and step. By default 64; on a GPU up to 512, for a student that inherits the teacher's documents.
         seed: seed of the order of training queries; the command line sets it by `--seed_everything`.
     """
 
@@ -82,10 +83,10 @@ class RetrievalData(SplitDataModule):
         teachers: dict[str, str | Teacher] | None = None,
         dev_documents: int = 100_000,
         dev_suite: list[str] | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         seed: int = 0,
     ):
-        super().__init__(train, dev, batch_size, seed)
+        super().__init__(train, dev, BATCH_SIZE if batch_size is None else batch_size, seed)
         self.source, self.store_folder = require_source(source), str(store)
         corpus = {DOCUMENTS: match_documents} if match_documents else {}
         self.query_files = [*(queries or []), *corpus]
@@ -96,7 +97,8 @@ class RetrievalData(SplitDataModule):
         self.dev_suite = list(dev_suite or [])
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None
-        check_numbers(batch_size, candidates, dev_documents, match_documents, self.query_shares)
+        self._documents: TokenArrays | None = None
+        check_numbers(self.batch_size, candidates, dev_documents, match_documents, self.query_shares)
         check_fresh(fresh, fresh_share, has_candidates=bool(candidates or teachers))
 
     def setup(self, stage: str) -> None:
@@ -120,7 +122,8 @@ class RetrievalData(SplitDataModule):
         self.teachers = {name: self._open_teacher(name, given) for name, given in self.given_teachers.items()}
         self._connect_teachers()
         if is_leader():
-            self._verify_stores()
+            for store in {store.folder: store for store in self._stores().values()}.values():
+                store.verify()
         self._is_set_up = True
 
     def connect(self, encoder: Encoder, document_tower: Encoder | None = None) -> None:
@@ -130,7 +133,7 @@ class RetrievalData(SplitDataModule):
             encoder: encoder of the queries.
             document_tower: encoder of the documents; None if the student inherits the teacher's document vectors.
         """
-        self._encoder, self._document_tower = encoder, document_tower
+        self._encoder, self._document_tower, self._documents = encoder, document_tower, None
 
     @property
     def train_sets(self) -> list[QuerySet]:
@@ -198,7 +201,9 @@ class RetrievalData(SplitDataModule):
         qrels, corpus = self.source.qrels(self.train_split), self.store.documents.ids
         relevant = self.training_queries.never_negatives(qrels, corpus, self._own_documents) if self.candidates else None
         teachers = [teacher for teacher in (self.teacher, *self.teachers.values()) if isinstance(teacher, LookUpTeacher)]
-        collate = make_collate(tokens, self.candidate_rows, self._document_tokens(), relevant, teachers)
+        documents = None if self._document_tower is None else self.document_tokens(self.candidate_rows)
+        chunk = tokens_for(encoder.device, TOKENS_PER_CHUNK)
+        collate = make_collate(tokens, self.candidate_rows, documents, relevant, teachers, chunk)
         draws = self.training_queries.count_draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
         if fresh is None:
@@ -217,12 +222,12 @@ class RetrievalData(SplitDataModule):
             raise BadInput("RetrievalData: no encoder to cut its texts for: call connect(encoder), as StudentModule does")
         return self._encoder
 
-    def _document_tokens(self) -> tuple[TokenArrays, np.ndarray] | None:
-        """Returns the tokens of the corpus and the rows [N, K] of the candidates in it; None if documents are inherited."""
-        if self._document_tower is None:
-            return None
-        rows = text_rows(self.store.documents, self.source, self.candidate_rows)
-        return load_or_tokenize(self.source.documents(), self._document_tower, "document"), rows
+    def document_tokens(self, rows: np.ndarray) -> tuple[TokenArrays, np.ndarray]:
+        """Returns the tokens of the corpus for the document tower, and the documents in `rows` of the store as rows of these tokens."""
+        assert self._document_tower is not None, "the student embeds documents itself"
+        if self._documents is None:
+            self._documents = load_or_tokenize(self.source.documents(), self._document_tower, "document")
+        return self._documents, text_rows(self.store.documents, self.source, rows)
 
     # steps of `setup`
 
@@ -290,9 +295,3 @@ class RetrievalData(SplitDataModule):
             if isinstance(teacher, StoredTeacher | StoredPairs):
                 stores |= {f"{name}/{store.folder.name}": store for store in teacher.stores}
         return stores
-
-    def _verify_stores(self) -> None:
-        """Checks the checksums of every store, once for each folder."""
-        by_folder = {store.folder: store for store in self._stores().values()}
-        for store in by_folder.values():
-            store.verify()

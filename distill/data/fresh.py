@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from distill.data.loaders import Draw, draw_rows, make_collate
-from distill.encoders.batching import encode_texts, tokens_per_batch
+from distill.encoders.batching import encode_texts
+from distill.encoders.device_batches import TOKENS_PER_BATCH, tokens_for
 from distill.encoders.encoder import Encoder
 from distill.encoders.towers import is_available, load_maker
 from distill.files.device import autocast, best_device
@@ -96,7 +97,7 @@ class FreshQueries(StoredQueries):
         if not texts:
             return torch.empty((0, self.teacher.width), dtype=torch.float16, device=device)
         tokens = tokenize_in_memory(texts, self.teacher, "query")
-        chunks = chunk_texts(tokens, np.arange(len(texts)), tokens_per_batch(device)).to(device)
+        chunks = chunk_texts(tokens, np.arange(len(texts)), tokens_for(device, TOKENS_PER_BATCH)).to(device)
         with torch.no_grad(), autocast(self.precision, device):
             return chunks.map(self.teacher).half()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -155,10 +156,14 @@ class PairsData(SplitDataModule):
             raise BadInput("PairsData: no teacher to make batches for: call connect(teacher), as a TeacherModule does")
         return self._teacher
 
+    @cached_property
+    def document_tokens(self) -> TokenArrays:
+        """The teacher's tokens of the corpus."""
+        return load_or_tokenize(self.source.documents(), self._require_teacher().reader("document"), "document")
+
     def _tokenize(self, queries: Texts) -> tuple[TokenArrays, TokenArrays]:
         """Returns the teacher's tokens of `queries` and of the documents."""
-        reader, documents = self._require_teacher().reader, self.source.documents()
-        return load_or_tokenize(queries, reader("query"), "query"), load_or_tokenize(documents, reader("document"), "document")
+        return load_or_tokenize(queries, self._require_teacher().reader("query"), "query"), self.document_tokens
 
     def _select_training_queries(self) -> Texts:
         """Returns the queries of the training split, without those that an evaluation split has too."""

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from distill.data.prefetch import prefetch
+from distill.encoders.device_batches import TOKENS_PER_CHUNK
 from distill.records import Batch
 from distill.teachers.stored import LookUpTeacher
 from distill.texts.chunks import chunk_texts
 from distill.texts.qrels import RelevantRows
 from distill.texts.tokens import TokenArrays
-
-TOKENS_PER_CHUNK = 16_384  # padded tokens of documents that pass through a student at once
 
 Collate = Callable[[np.ndarray], Any]  # makes a batch from rows [B]
 
@@ -42,6 +41,7 @@ def make_collate(
     documents: tuple[TokenArrays, np.ndarray] | None = None,
     relevant: RelevantRows | None = None,
     teachers: Sequence[LookUpTeacher] = (),
+    tokens_per_chunk: int = TOKENS_PER_CHUNK["cpu"],
 ) -> Callable[[np.ndarray], Batch]:
     """Returns a function that makes a batch from query rows [B].
 
@@ -51,13 +51,14 @@ def make_collate(
         documents: for a student that embeds documents itself, the tokens of the corpus and the rows [N, K] of the candidates in it.
         relevant: the documents judged relevant to each query.
         teachers: teachers whose vectors or scores on disk come with the batch.
+        tokens_per_chunk: padded tokens of documents that pass through a student at once.
     """
 
     def collate(rows: np.ndarray) -> Batch:
         texts = None
         if documents is not None:
             document_tokens, document_rows = documents
-            texts = chunk_texts(document_tokens, document_rows[rows].ravel(), TOKENS_PER_CHUNK)
+            texts = chunk_texts(document_tokens, document_rows[rows].ravel(), tokens_per_chunk)
         relevant_rows = None if relevant is None else torch.from_numpy(relevant.rows_for(rows))
         batch = Batch(tokens.batch(rows), torch.from_numpy(rows), torch.from_numpy(candidates[rows]), texts, relevant_rows)
         return replace(batch, looked_up={teacher: teacher.look_up(batch) for teacher in teachers})

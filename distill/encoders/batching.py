@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distill.encoders.tokenizing import Role
+from distill.encoders.device_batches import TokenBudget, run_in_batches
+from distill.encoders.tokenizing import Ids, Role
 from distill.files.device import Precision, autocast, keep_freed_memory
 from distill.files.progress import progress_bar
 from distill.records import Tokens
 
-TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}  # on a CPU the states of a batch should stay in its caches
 KERNELS = 128 * 2**20  # bytes that they take for themselves when they run first
 BATCHES_WITHOUT_BAR = 50  # a job of so many batches or fewer shows no progress bar
 
 
 class TextEncoder(Protocol):
     """What this file needs of an encoder."""
+
+    budget: TokenBudget
 
     @property
     def width(self) -> int: ...
@@ -30,7 +32,7 @@ class TextEncoder(Protocol):
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]: ...
 
-    def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens: ...
+    def pad(self, token_ids: Sequence[Ids]) -> Tokens: ...
 
     def __call__(self, tokens: Tokens) -> Tensor: ...
 
@@ -38,7 +40,7 @@ class TextEncoder(Protocol):
 def encode_with_progress(encoder: TextEncoder, texts: str | Sequence[str], role: Role) -> np.ndarray:
     """Vectors [N, D] float32 of `texts`, or the vector [D] of a single text; a long job shows a progress bar."""
     token_ids = encoder.token_ids([texts] if isinstance(texts, str) else list(texts), role)
-    batches = sum(map(len, token_ids)) / tokens_per_batch(encoder.device)
+    batches = sum(map(len, token_ids)) / encoder.budget.tokens(encoder.device)
     with progress_bar(total=len(token_ids), desc=f"encode {role}", unit=" texts", shown=batches > BATCHES_WITHOUT_BAR) as bar:
         vectors = encode_token_ids(encoder, token_ids, progress=bar.update)
     return vectors[0] if isinstance(texts, str) else vectors
@@ -52,7 +54,7 @@ def encode_texts(encoder: TextEncoder, texts: Sequence[str], role: Role, precisi
 @torch.inference_mode()
 def encode_token_ids(
     encoder: TextEncoder,
-    token_ids: Sequence[Sequence[int]],
+    token_ids: Sequence[Ids],
     precision: Precision = "fp32",
     progress: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
@@ -60,40 +62,30 @@ def encode_token_ids(
 
     Args:
         progress: is called after each batch with the number of texts in it.
+
+    Raises BadInput where a single text does not fit into the memory of the device.
     """
     vectors = np.empty((len(token_ids), encoder.width), np.float32)
     keep_freed_memory()
+
+    def pad(rows: np.ndarray) -> Tokens:
+        return encoder.pad([token_ids[row] for row in rows])
+
+    def embed(tokens: Tokens) -> Tensor:
+        return encoder(tokens.to(encoder.device)).float()
+
+    lengths = [len(ids) for ids in token_ids]
     with autocast(precision, encoder.device):
-        for rows in length_batches([len(ids) for ids in token_ids], tokens_per_batch(encoder.device)):
-            tokens = encoder.pad([token_ids[row] for row in rows]).to(encoder.device)
-            vectors[rows] = encoder(tokens).float().cpu().numpy()
+        for rows, values in run_in_batches(lengths, encoder.budget, encoder.device, pad, embed):
+            vectors[rows] = values
             progress(len(rows))
     return vectors
 
 
-def tokens_per_batch(device: torch.device) -> int:
-    """How many tokens, padding included, go through an encoder at once on that device."""
-    return TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
-
-
-def batch_memory(numbers_per_token: int, device: torch.device, precision: Precision) -> int:
-    """Bytes that one batch takes beside the weights, with PyTorch's kernels."""
-    numbers = tokens_per_batch(device) * numbers_per_token
+def batch_memory(tokens: int, numbers_per_token: int, precision: Precision) -> int:
+    """Bytes that one batch of so many tokens takes beside the weights, with PyTorch's kernels."""
+    numbers = tokens * numbers_per_token
     return KERNELS + numbers * (2 if precision == "bf16" else 4)
-
-
-def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:
-    """Yields the rows of each batch of texts of near-equal length, the longest first: if memory is too small, that shows at once.
-
-    >>> [rows.tolist() for rows in length_batches([3, 9, 4], tokens_per_batch=9)]
-    [[1], [2, 0]]
-    """
-    order = np.argsort(lengths, kind="stable")[::-1]
-    start = 0
-    while start < len(order):
-        size = max(1, tokens_per_batch // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def inner_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:

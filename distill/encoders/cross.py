@@ -8,7 +8,7 @@ gives scores only.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from distill.encoders.device_batches import TokenBudget
 from distill.encoders.identity import architecture, parameter_count, weights_digest
 from distill.encoders.pair_tokens import PairTemplate, PairTokens
 from distill.encoders.pooling import mean_pool
@@ -78,6 +79,7 @@ class CrossEncoder(nn.Module):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.settings = settings
+        self.budget = TokenBudget(fix="take a smaller model, or teach one with a smaller model.max_length")
         self.template = PairTemplate.from_tokenizer(tokenizer)
         shortest = self.template.special_count + 2
         if settings.max_length < shortest:
@@ -90,6 +92,11 @@ class CrossEncoder(nn.Module):
     def device(self) -> torch.device:
         return self.backbone.device
 
+    @property
+    def width(self) -> int:
+        """Numbers of a packed pair: 1 + 2 D where two vectors are pooled, else 1."""
+        return 1 + (2 * self.backbone.config.hidden_size if self.head == "dual_pooling" else 0)
+
     def forward(self, pairs: PairTokens) -> ScoredPairs:
         raise NotImplementedError
 
@@ -100,6 +107,11 @@ class CrossEncoder(nn.Module):
     def build_pairs(self, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]]) -> PairTokens:
         """A batch of P pairs out of the token ids of P queries and P documents."""
         return self.template.build_pairs(queries, documents, self.settings.max_length)
+
+    def pair_lengths(self, queries: Sequence[Sized], documents: Sequence[Sized]) -> list[int]:
+        """Numbers of tokens of P pairs, special tokens included."""
+        longest, specials = self.settings.max_length, self.template.special_count
+        return [min(longest, len(query) + len(document) + specials) for query, document in zip(queries, documents, strict=True)]
 
     @torch.inference_mode()
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> ScoredPairs:

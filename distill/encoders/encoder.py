@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.batching import encode_with_progress, inner_products
+from distill.encoders.device_batches import TokenBudget
 from distill.encoders.identity import parameter_count, weights_digest
 from distill.encoders.loading import code_fingerprint, is_remote
 from distill.encoders.modules import Normalize, output_width, split_modules
 from distill.encoders.modules_folder import save_modules
 from distill.encoders.tokenizing import (
+    Ids,
     Role,
     TextSettings,
     mark_prompts,
@@ -55,6 +57,7 @@ class Encoder(nn.Module):
         self.width = output_width(self.transformer, self.pooling, head)  # of the vectors this encoder writes
         self.tokenizer = tokenizer
         self.settings = settings
+        self.budget = TokenBudget()
         self.register_state_dict_post_hook(to_checkpoint_names)
         self.register_load_state_dict_pre_hook(from_checkpoint_names)
 
@@ -127,7 +130,7 @@ class Encoder(nn.Module):
         ids = tokenize(self.tokenizer, texts, self.settings, role)
         return ids if self.pooling.include_prompt else mark_prompts(ids, self.tokenizer, self.settings, role)
 
-    def pad(self, token_ids: Sequence[Sequence[int]]) -> Tokens:
+    def pad(self, token_ids: Sequence[Ids]) -> Tokens:
         """One batch, padded on the right to its longest text."""
         return pad_token_ids(token_ids, self.tokenizer.pad_token_id)
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from distill.encoders.tokenizing import Ids
 from distill.records import BadInput, TensorRecord
 
-Ids = Sequence[int] | np.ndarray  # token ids of one text, without special tokens
 QUERY, DOCUMENT = 1, 3  # numbers of the two texts among the five segments of a sequence; special tokens are segments 0, 2 and 4
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from distill.encoders.device_batches import TOKENS_PER_WRITING, TokenBudget
 from distill.encoders.hub import local_folder
 from distill.encoders.identity import architecture, weights_digest
 from distill.encoders.loading import check_folder, optional_json
@@ -41,6 +42,7 @@ class Seq2SeqModel:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
+        self.budget = TokenBudget(TOKENS_PER_WRITING, fix="set longest_text or longest_query to fewer")
 
     @classmethod
     def load(cls, name: str, **changes: Any) -> Seq2SeqModel:

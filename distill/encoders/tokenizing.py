@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from distill.encoders.long_texts import cut_long_texts
@@ -16,6 +17,7 @@ from distill.files.fingerprints import fingerprint
 from distill.records import BadInput, Tokens
 
 Role = Literal["query", "document"]
+Ids = Sequence[int] | np.ndarray  # token ids of one text
 
 
 def no_prompts() -> dict[str, str]:
@@ -82,19 +84,18 @@ def truncated_ids(
     )["input_ids"]
 
 
-def pad_token_ids(token_ids: Sequence[Sequence[int]], pad_id: int) -> Tokens:
+def pad_token_ids(token_ids: Sequence[Ids], pad_id: int) -> Tokens:
     """One batch [B, L], padded on the right to its longest text; L is 1 where no text has a token.
 
     >>> pad_token_ids([[5, 6, 7], [8]], pad_id=0).input_ids.tolist()
     [[5, 6, 7], [8, 0, 0]]
     """
-    rows = [torch.as_tensor(row, dtype=torch.int64) for row in token_ids]
-    lengths = torch.tensor([len(row) for row in rows])
-    if not lengths.any():
-        rows = [torch.tensor([pad_id]) for _ in rows]  # a model reads no sequence of length 0
-    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
-    mask = torch.arange(ids.shape[1]) < lengths[:, None]  # [B, L]
-    return Tokens(ids, mask.long(), padded=bool((lengths < ids.shape[1]).any()))
+    lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
+    longest = max(1, int(lengths.max(initial=0)))  # a model reads no sequence of length 0
+    is_real = np.arange(longest) < lengths[:, None]  # [B, L]
+    ids = np.full(is_real.shape, pad_id, np.int64)
+    ids[is_real] = np.concatenate([*token_ids, []])
+    return Tokens(torch.from_numpy(ids), torch.from_numpy(is_real.astype(np.int64)), padded=not is_real.all())
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -83,6 +83,11 @@ class Towers(nn.Module):
             tower.prepare_for(device)
         return self.eval()
 
+    def limit_batches(self, tokens: int | None) -> None:
+        """Passes so many tokens at once through each tower from now on, padding included; None leaves it to the device."""
+        for tower in (self.query, self.document):
+            tower.budget.limit = tokens
+
     def encode(self, texts: str | Sequence[str], role: Role) -> Tensor:
         """Vectors [N, D] float32 of a handful of texts, or the vector [D] of a single text."""
         return self.tower(role).encode(texts, role)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,14 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from distill.encoders.batching import length_batches
+from distill.encoders.device_batches import run_in_batches
 from distill.encoders.seq2seq import Seq2SeqModel
 from distill.encoders.tokenizing import pad_token_ids
 from distill.files.device import Precision, autocast, best_device
 from distill.generate.generator import Generator, Progress, check_setting
 from distill.generate.material import Material
-
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 131_072}
 
 
 class Seq2Seq(Generator):
@@ -79,14 +78,21 @@ class Seq2Seq(Generator):
         device = self._writer.model.device
         token_ids = [self._mask_tokens(ids, rng) for ids in self._writer.token_ids(texts, "document")]
         text_of_query = np.repeat(np.arange(len(texts)), counts)  # [n]
-        lengths = [len(token_ids[text]) for text in text_of_query]
+        # what is written takes memory too; on a CPU, where batches are small for its caches' sake, the writing has other sizes
+        written = self._writer.settings.longest_query if device.type == "cuda" else 0
+        lengths = [len(token_ids[text]) + written for text in text_of_query]
         queries: list[list[str]] = [[] for _ in texts]
+
+        def sample(batch: np.ndarray) -> Tensor:
+            rows, repeats = np.unique(text_of_query[batch], return_counts=True)
+            with rewind_on_error(device):
+                return self._sample([token_ids[row] for row in rows], torch.from_numpy(repeats).to(device))
+
         with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(self.precision, device):
             torch.manual_seed(rng.getrandbits(63))
-            for batch in length_batches(lengths, TOKENS_PER_BATCH[device.type]):
-                rows, repeats = np.unique(text_of_query[batch], return_counts=True)
-                sampled = self._sample([token_ids[row] for row in rows], torch.from_numpy(repeats).to(device))
-                for row, query in zip(np.repeat(rows, repeats), sampled, strict=True):
+            for batch, query_ids in run_in_batches(lengths, self._writer.budget, device, lambda batch: batch, sample):
+                sampled = self._writer.tokenizer.batch_decode(query_ids, skip_special_tokens=True)
+                for row, query in zip(np.sort(text_of_query[batch]), sampled, strict=True):
                     queries[row].append(" ".join(query.split()))
                 progress(len(batch))
         return queries
@@ -102,23 +108,35 @@ class Seq2Seq(Generator):
         return [tokenizer.mask_token_id if masked else token for token, masked in flagged]
 
     @torch.inference_mode()
-    def _sample(self, token_ids: list[list[int]], repeats: Tensor) -> list[str]:
-        """Samples `repeats` [B] queries for each of B texts; the queries of the first text come first."""
+    def _sample(self, token_ids: list[list[int]], repeats: Tensor) -> Tensor:
+        """Samples `repeats` [B] queries for each of B texts, as token ids [n, L]; the queries of the first text come first."""
         model, tokenizer = self._writer.model, self._writer.tokenizer
         tokens = pad_token_ids(token_ids, tokenizer.pad_token_id).to(model.device)
         states = self._writer.states(tokens).repeat_interleave(repeats, 0)  # [N, L, D]
         mask = tokens.attention_mask.repeat_interleave(repeats, 0)  # [N, L]
         if self.noise:
             states = self._add_noise(states, mask)
-        query_ids: Any = model.generate(  # type: ignore[operator]
+        return model.generate(  # type: ignore[operator]
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=mask,
             max_new_tokens=self._writer.settings.longest_query,
             **self._sampling,
         )
-        return tokenizer.batch_decode(query_ids, skip_special_tokens=True)
 
     def _add_noise(self, states: Tensor, mask: Tensor) -> Tensor:
         """Adds Gaussian noise to states [N, L, D], scaled by the root mean square of the states where `mask` [N, L] is 1."""
         mean_square = (states * mask[..., None]).square().sum() / (mask.sum() * states.shape[2])
         return states + self.noise * mean_square.sqrt() * torch.randn_like(states)
+
+
+@contextmanager
+def rewind_on_error(device: torch.device) -> Iterator[None]:
+    """Puts random numbers back to where they were where the block ends with an error, so that it can be tried again."""
+    on_host, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    except Exception:
+        torch.set_rng_state(on_host)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, device)
+        raise

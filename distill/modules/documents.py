@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from distill.encoders.batching import encode_texts
+from distill.encoders.batching import encode_token_ids
 from distill.encoders.encoder import Encoder
 from distill.files.device import Precision
 from distill.files.ranks import gather_rows, rank, world_size
+from distill.texts.tokens import TokenArrays
 
 
-def embed_documents(module: LightningModule, tower: Encoder, read_texts: Callable[[np.ndarray], list[str]], rows: np.ndarray) -> Tensor:
+def embed_documents(module: LightningModule, tower: Encoder, tokens: TokenArrays, rows: np.ndarray) -> Tensor:
     """Embeds documents of the corpus; every rank embeds its share, and all ranks get all vectors.
 
     Args:
         module: the module in training, whose device and precision are used.
         tower: encoder of the documents.
-        read_texts: reads the texts of rows [n].
+        tokens: tokens of the corpus for this tower.
         rows: [N] rows of the documents.
 
     Returns:
@@ -29,5 +28,5 @@ def embed_documents(module: LightningModule, tower: Encoder, read_texts: Callabl
     """
     share = np.array_split(rows, world_size())[rank()]
     precision: Precision = "bf16" if "bf16" in str(module.trainer.precision) else "fp32"
-    vectors = torch.from_numpy(encode_texts(tower, read_texts(share), "document", precision))
+    vectors = torch.from_numpy(encode_token_ids(tower, [tokens.ids(row) for row in share], precision))
     return gather_rows(vectors.to(module.device))

@@ -161,7 +161,7 @@ class DualTeacher(TeacherModule):
     def rank_documents(self, data: Any, query_rows: np.ndarray, vectors: Tensor) -> Tensor:
         """Returns the rows [Q, TOP] of the corpus nearest to query vectors [Q, D]; rows of -1 are padding."""
         corpus = data.dev_corpus  # [N] rows
-        documents = embed_documents(self, self.towers.document, data.source.documents().read, corpus)
+        documents = embed_documents(self, self.towers.document, data.document_tokens, corpus)
         left_out = None if data.dev_own_documents is None else data.dev_own_documents[query_rows]
         places = search(vectors, documents, min(TOP, len(corpus)), left_out=left_out)[1].cpu().numpy()
         return torch.from_numpy(np.where(places >= 0, corpus[places], -1))

@@ -20,6 +20,7 @@ from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.files.ranks import gather_batch
 from distill.losses import Loss, LossInputs, QueryMatching
 from distill.losses.base import default_temperature
+from distill.modules.batch_defaults import LEARNING_RATE, settle_batch
 from distill.modules.loss_terms import compute_loss, register_losses
 from distill.modules.optimizer import choose_fused, make_adamw
 from distill.modules.schedule import ScheduledModule
@@ -54,7 +55,7 @@ class StudentModule(ScheduledModule):
         start_from: weights to begin from: a run folder, the folder of a student or a checkpoint, of a student of the same kind.
         student_prompt: what the student reads before each query: `teacher` for the teacher's prompt, `none`, or a text. By default what the
             model that it is made from reads, but no instruction of more than five tokens, which would cost time with every query.
-        learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0.
+        learning_rate: peak of AdamW's learning rate, after warm-up, before linear decay to 0; by default 1e-3, or more on a GPU.
         warmup: share of all steps in which the learning rate rises.
     """
 
@@ -66,11 +67,11 @@ class StudentModule(ScheduledModule):
         ensemble: EnsembleSettings | None = None,
         start_from: str | None = None,
         student_prompt: str | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         warmup: float = 0.05,
     ):
-        super().__init__(learning_rate, warmup)
-        student = StudentFromTeacher() if student is None else student
+        super().__init__(LEARNING_RATE if learning_rate is None else learning_rate, warmup)
+        student = student or StudentFromTeacher()
         losses = {"query_matching": QueryMatching()} if losses is None else losses
         self._record_defaults(student=student, losses=losses)
         self.spec, self.documents, self.start_from, self.student_prompt = student, documents, start_from, student_prompt
@@ -86,6 +87,7 @@ class StudentModule(ScheduledModule):
         if data is None:
             raise BadInput("StudentModule: learns from RetrievalData: call Trainer.fit(student, RetrievalData(...))")
         self.prepare(data)
+        settle_batch(self, data, self.trainer)
         # DistributedDataParallel wraps the module before the optimizer is made, and must know then which gradients are sparse
         for tower in self.towers:
             tower.word_table.sparse = self._has_sparse_tables()
@@ -229,9 +231,8 @@ class StudentModule(ScheduledModule):
 
     def _check_documents(self, data: RetrievalData) -> None:
         if self.documents != "inherited" and data.dev_collections:
-            raise BadInput(
-                f"data.dev_suite: is for students that inherit the teacher's documents, not for model.documents: {self.documents}"
-            )
+            reason = f"is for students that inherit the teacher's documents, not for model.documents: {self.documents}"
+            raise BadInput(f"data.dev_suite: {reason}")
         if self.documents != "inherited" and not data.candidates:
             raise BadInput(f"model.documents: {self.documents} learns from documents, but data.candidates is 0: set 1 or more")
         if self.documents in ("separate", "teacher") and not any(loss.reads_documents for loss in self.losses.values()):

@@ -26,6 +26,7 @@ class ShrinkOptions:
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before.
         keep_own_documents: whether a document that has a query's id may be found for it, as in MS MARCO, where both are just numbered.
         general: texts of other subjects to cut queries from too: such a file, list or folder, or a data set of the hub, e.g. BeIR/nq.
+        tokens_per_batch: padded tokens that pass through the teacher at once, as for `encode`.
     """
 
     vectors: Any = None
@@ -41,3 +42,4 @@ class ShrinkOptions:
     trust_remote_code: bool = False
     keep_own_documents: bool = False
     general: Any = None
+    tokens_per_batch: int | None = None

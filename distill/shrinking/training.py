@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from distill.data.datamodule import RetrievalData
+from distill.data.datamodule import BATCH_SIZE, RetrievalData
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.layer_cuts import choose_layers, cut_layers
@@ -26,7 +26,7 @@ from distill.texts.text_source import TRAIN
 from distill.texts.texts import Texts
 
 DEFAULT_LAYERS = 2
-BATCH_SIZE, SMALL_BATCH_SIZE = 64, 16
+SMALL_BATCH_SIZE = 16
 BATCHES_AT_LEAST = 10  # of an epoch of full batches; fewer texts than that make small ones
 
 
@@ -68,7 +68,7 @@ def make_data(request: Request, texts: JobTexts, dev: str = DEV, shares: dict[st
         TRAIN,
         dev,
         queries=shares or list(map(str, texts.extra)),
-        batch_size=BATCH_SIZE if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE,
+        batch_size=None if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE,
     )
 
 

@@ -21,7 +21,8 @@ from distill.vectors.store import TeacherStore
 
 def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
     """Opens the model that embeds the queries of a job; `default` is the store of whose teacher it is where none was named."""
-    teacher, options = request.known_teacher or default, TeacherOptions(model=request.model, trust_remote_code=request.trust_remote_code)
+    teacher = request.known_teacher or default
+    options = TeacherOptions(model=request.model, trust_remote_code=request.trust_remote_code, tokens_per_batch=request.tokens_per_batch)
     store = open_teacher_store(teacher)
     if store is not None:
         maker = store.maker

@@ -41,7 +41,7 @@ class PairTeacher:
     @property
     def width(self) -> int:
         """Numbers in a row: 1 + 2 D where the encoder pools two vectors, else 1."""
-        return 1 + (2 * self.encoder.backbone.config.hidden_size if self.encoder.head == "dual_pooling" else 0)
+        return self.encoder.width
 
     @property
     def where(self) -> str:

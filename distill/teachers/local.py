@@ -42,11 +42,12 @@ class LocalTeacher:
 
     @property
     def where(self) -> str:
-        device, numbers = self.towers.device, self.towers.document.transformer.numbers_per_token
+        device, tower = self.towers.device, self.towers.document
         place, used = f"in {self.precision} on {device}", used_memory(device)
         if used is None:
             return place
-        return f"{place}, {(used + batch_memory(numbers, device, self.precision)) / 2**30:.2f} GiB of memory in all"
+        batch = batch_memory(tower.budget.tokens(device), tower.transformer.numbers_per_token, self.precision)
+        return f"{place}, {(used + batch) / 2**30:.2f} GiB of memory in all"
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Returns the token ids of N texts."""

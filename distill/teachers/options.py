@@ -25,10 +25,11 @@ from distill.teachers.server_interfaces import find_interface
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
 SERVER_OPTIONS = {"model", "requests_per_minute", "price", "role_fields", "concurrent"}
-FOLDER_OPTIONS = {"pooling", "normalize", "precision", "trust_remote_code", "max_length", "weights", "query_prompt_name", "compile"}
+MACHINE_OPTIONS = {"precision", "tokens_per_batch"}  # of models that run on this machine
+FOLDER_OPTIONS = {"pooling", "normalize", "trust_remote_code", "max_length", "weights", "query_prompt_name", "compile"}
 OPTIONS: dict[TeacherKind, set[str]] = {
-    "dual encoder": {*FOLDER_OPTIONS, "prompts", "dimensions"},
-    "cross encoder": {"precision"},
+    "dual encoder": {*MACHINE_OPTIONS, *FOLDER_OPTIONS, "prompts", "dimensions"},
+    "cross encoder": MACHINE_OPTIONS,
     "server": {*SERVER_OPTIONS, "prompts", "dimensions"},
     "function": {"name", "prompts"},
 }  # by the kind of teacher that has them
@@ -57,6 +58,7 @@ class TeacherOptions:
         concurrent: only for a server: requests sent in parallel; 4 by default.
         compile: whether PyTorch compiles a model's layers first, for corpora that take far longer than the minutes this takes; on a CPU it
             needs a C++ compiler.
+        tokens_per_batch: padded tokens that pass through a model at once; by default 65,536 on a GPU, fewer where they do not fit.
     """
 
     precision: Precision = "auto"
@@ -75,8 +77,11 @@ class TeacherOptions:
     role_fields: dict[str, dict[str, Any]] | None = None
     concurrent: int | None = None
     compile: bool = False
+    tokens_per_batch: int | None = None
 
     def __post_init__(self) -> None:
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise BadInput(f"tokens_per_batch: {self.tokens_per_batch}: must be at least 1")
         refuse_unknown_choices(type(self).__init__, vars(self))
 
     def list_changed(self) -> set[str]:
@@ -135,17 +140,21 @@ def open_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions, widt
     if kind == "function":
         return FunctionTeacher(text_functions(teacher), options.name or "", options.prompts, width)
     try:
-        return load_local_teacher(teacher, options.precision, model_options(teacher, options), options.compile)
+        local = load_local_teacher(teacher, options.precision, model_options(teacher, options), options.compile)
     except UnknownKind as error:
         call = f'distill.encode(SentenceTransformer("{teacher}"), source, out, name="mine")'
         raise UnknownKind(f"{error}: where sentence-transformers reads it, hand it over from Python: {call}") from None
+    local.towers.limit_batches(options.tokens_per_batch)
+    return local
 
 
 def open_pair_embedder(teacher: Any, kind: TeacherKind, options: TeacherOptions) -> Embedder:
     """Opens a teacher of pairs: a cross encoder, or a function from pairs to scores."""
     if kind == "function":
         return PairFunctionTeacher(teacher, options.name or "")
-    return load_pair_teacher(str(teacher), options.precision)
+    pairs = load_pair_teacher(str(teacher), options.precision)
+    pairs.encoder.budget.limit = options.tokens_per_batch
+    return pairs
 
 
 def model_options(teacher: str, options: TeacherOptions) -> ModelOptions:

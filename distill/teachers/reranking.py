@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.encoders.batching import TOKENS_PER_BATCH, encode_texts
+from distill.encoders.batching import encode_texts
 from distill.encoders.cross import CrossEncoder
 from distill.encoders.cross_folder import is_cross_encoder, load_cross_encoder
+from distill.encoders.device_batches import run_in_batches
 from distill.encoders.hub import local_folder
 from distill.encoders.pair_tokens import PairTokens
 from distill.encoders.towers import Towers, load_towers
 from distill.files.device import Precision, autocast
 from distill.records import Ranking
-from distill.texts.chunks import chunk_pairs
 from distill.texts.texts import Texts
 
 QUERIES_AT_A_TIME = 256
@@ -76,16 +76,26 @@ def score_pairs(
 
     Returns:
         [P, 1 + 2 D] float32: score, query vector and document vector of every pair; D is 0 without vectors.
-    """
 
-    def read(batch: PairTokens) -> Tensor:
-        progress(len(batch.input_ids))
-        return encoder(batch.to(encoder.device)).pack().cpu()
+    Raises BadInput where a single pair does not fit into the memory of the device.
+    """
 
     queries = [np.asarray(query) for query, _ in pairs]
     documents = [np.asarray(document) for _, document in pairs]
+    scored = np.empty((len(pairs), encoder.width), np.float32)
+
+    def join(rows: np.ndarray) -> PairTokens:
+        return encoder.build_pairs([queries[row] for row in rows], [documents[row] for row in rows])
+
+    def read(batch: PairTokens) -> Tensor:
+        return encoder(batch.to(encoder.device)).pack()
+
+    lengths = encoder.pair_lengths(queries, documents)
     with autocast(precision, encoder.device):
-        return chunk_pairs(encoder, queries, documents, TOKENS_PER_BATCH[encoder.device.type]).map(read).numpy()
+        for rows, values in run_in_batches(lengths, encoder.budget, encoder.device, join, read):
+            scored[rows] = values
+            progress(len(rows))
+    return scored
 
 
 def score_with_dual(towers: Towers, queries: Texts, corpus: Texts, rows: np.ndarray, precision: Precision = "fp32") -> np.ndarray:

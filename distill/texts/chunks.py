@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.encoders.batching import length_batches
 from distill.encoders.cross import CrossEncoder
+from distill.encoders.device_batches import length_batches
 from distill.encoders.pair_tokens import PairTokens
 from distill.records import Tokens, send
 from distill.texts.tokens import TokenArrays
@@ -59,8 +59,7 @@ def chunk_pairs(
     encoder: CrossEncoder, queries: Sequence[np.ndarray], documents: Sequence[np.ndarray], tokens_per_chunk: int
 ) -> Chunks[PairTokens]:
     """Batches of N pairs for a cross encoder; `queries` and `documents` are N token ids each, without special tokens."""
-    longest, specials = encoder.settings.max_length, encoder.template.special_count
-    lengths = [min(longest, len(query) + len(document) + specials) for query, document in zip(queries, documents, strict=True)]
+    lengths = encoder.pair_lengths(queries, documents)
 
     def make_batch(part: np.ndarray) -> PairTokens:
         return encoder.build_pairs([queries[i] for i in part], [documents[i] for i in part])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from distill.callbacks.checkpoints import Stopped
 from distill.callbacks.run_log import RunLog, write_csv
 from distill.callbacks.tracking import Tracking, make_tracker, wandb_runs
-from distill.files.device import fp32_products
+from distill.files.device import fp32_products, used_memory
 from distill.files.progress import log
 from distill.modules.start import describe_misfit, read_checkpoint
 from distill.records import BadInput, one_line
@@ -29,7 +30,8 @@ def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataMod
     """Trains to the end; a signal ends the process with its own exit code. On a GPU, evaluations on the way share one copy of the corpus.
 
     Raises:
-        BadInput: Lightning refuses the configuration, or a callback of its ends the training with an error.
+        BadInput: Lightning refuses the configuration, a callback of its ends the training with an error, or a batch does not fit into the
+            memory of the GPU.
     """
     try:
         with fp32_products(trainer.strategy.root_device):  # the products that mixed precision does not compute in bf16 are exact
@@ -41,9 +43,23 @@ def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataMod
         raise KeyboardInterrupt from None
     except MisconfigurationException as error:
         raise BadInput(f"trainer: {one_line(error, 1000)}") from error
+    except torch.OutOfMemoryError:
+        raise BadInput(describe_out_of_memory(trainer, data)) from None
     except TrainingSpikeException as error:
         fix = "lower model.learning_rate, or set mod_factor of the callback"
         raise BadInput(f"trainer.callbacks: SpikeDetection: step {trainer.global_step}: {one_line(error)}: {fix}") from None
+
+
+def describe_out_of_memory(trainer: Trainer, data: Any) -> str:
+    """Says what a GPU had no room for, what to change, and how to go on."""
+    device, last = trainer.strategy.root_device, RunFolder(Path(trainer.default_root_dir)).last_checkpoint
+    peak = used_memory(device)
+    used = "" if peak is None else f", of which {peak / 2**30:.1f} GiB were in use"
+    batches = 2 * trainer.accumulate_grad_batches
+    fix = f"halve data.batch_size, {data.batch_size}, and set trainer.accumulate_grad_batches to {batches}"
+    if last.exists():  # another batch is another run
+        fix += f", with another --out, where --ckpt_path {last} goes on"
+    return f"step {trainer.global_step}: a batch does not fit into the memory of {device}{used}: {fix}"
 
 
 @contextmanager

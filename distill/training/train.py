@@ -13,6 +13,7 @@ from distill.data.datamodule import RetrievalData
 from distill.data.known_queries import sample_known_queries
 from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.files.progress import log
+from distill.modules.batch_defaults import settle_batch
 from distill.modules.start import VOCABULARY, read_checkpoint, refuse_other_tokens
 from distill.modules.student import StudentModule
 from distill.records import BadInput
@@ -55,6 +56,8 @@ def train_student(
                 read_checkpoint(ckpt_path)
             data.setup("fit")
             module.prepare(data, load_start=checkpoint is None)
+            chosen = settle_batch(module, data, trainer, run.settings() if run.run_record.exists() else None)
+            config = with_chosen_numbers(config, data.batch_size, module.learning_rate)
             if not run.finished:
                 steps = check_loop(trainer, module, data)
                 if checkpoint:
@@ -64,6 +67,8 @@ def train_student(
         if run.finished:
             return log.info(f"{run.student}: done before")
         step = rewind_logs(checkpoint, trainer)
+        if chosen and trainer.is_global_zero:
+            log.info(chosen)
         if module.start_from and trainer.is_global_zero:
             log.info(_describe_start(module.start_from, checkpoint))
         with track_run(trainer, module, run, config, step):
@@ -76,6 +81,19 @@ def train_student(
                 log_lineage(trainer.loggers, run.student, Path(data.store_folder), run.record()["inputs"]["vectors"])
     if trainer.is_global_zero:
         log.info(f"{run.student}: the student of {weights}")
+
+
+def with_chosen_numbers(config: dict[str, Any], batch_size: int, learning_rate: float) -> dict[str, Any]:
+    """The configuration with numbers in place of None, so that the run's files name them.
+
+    >>> with_chosen_numbers({"data": {"batch_size": None}, "model": {"learning_rate": 0.1}}, 64, 0.001)
+    {'data': {'batch_size': 64}, 'model': {'learning_rate': 0.1}}
+    """
+    chosen: dict[str, dict[str, Any]] = {"data": {"batch_size": batch_size}, "model": {"learning_rate": learning_rate}}
+    filled = {
+        part: {name: value for name, value in values.items() if config[part].get(name, "absent") is None} for part, values in chosen.items()
+    }
+    return {**config, **{part: {**config[part], **values} for part, values in filled.items()}}
 
 
 def _list_inputs(module: StudentModule, data: RetrievalData) -> dict[str, dict[str, str]]:

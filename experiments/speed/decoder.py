@@ -15,7 +15,8 @@ from harness import Contender, alone, arguments, figure, measure, peak_mb, repor
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, Qwen3Config
 
-from distill.encoders.batching import TOKENS_PER_BATCH, encode_token_ids, length_batches
+from distill.encoders.batching import encode_token_ids
+from distill.encoders.device_batches import TOKENS_PER_BATCH, length_batches
 from distill.encoders.encoder import Encoder
 from distill.encoders.model_options import ModelOptions
 from distill.teachers.local import LocalTeacher, load_local_teacher

@@ -9,7 +9,8 @@ import torch
 from corpora import TEACHER, passages, teacher
 from harness import Contender, arguments, figure, gemm_gflops, measure, report, threaded
 
-from distill.encoders.batching import TOKENS_PER_BATCH, encode_token_ids, length_batches
+from distill.encoders.batching import encode_token_ids
+from distill.encoders.device_batches import TOKENS_PER_BATCH, length_batches
 from distill.files.device import Precision
 from distill.vectors.store_writer import ROWS_PER_SHARD
 

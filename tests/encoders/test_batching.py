@@ -5,8 +5,9 @@ from families import make_encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.encoders import batching as batched
-from distill.encoders.batching import encode_texts, encode_token_ids, length_batches
+from distill.encoders import device_batches as batched
+from distill.encoders.batching import encode_texts, encode_token_ids
+from distill.encoders.device_batches import length_batches
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=80)
 

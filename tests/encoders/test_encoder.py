@@ -10,7 +10,7 @@ import pytest
 import torch
 from families import make_dense, make_encoder
 
-from distill.encoders import batching
+from distill.encoders import device_batches
 from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.modules import LayerNorm, Normalize
@@ -167,7 +167,7 @@ def test_similarity_is_the_inner_product(towers):
 def test_a_bar_is_shown_for_long_work_alone(towers, monkeypatch, capsys):
     towers.encode_query(TEXTS)
     assert capsys.readouterr().err == ""
-    monkeypatch.setitem(batching.TOKENS_PER_BATCH, "cpu", 8)
+    monkeypatch.setitem(device_batches.TOKENS_PER_BATCH, "cpu", 8)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     towers.encode_query(TEXTS * 30)
     assert "encode query: 100%" in capsys.readouterr().err

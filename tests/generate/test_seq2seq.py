@@ -41,6 +41,25 @@ def test_as_many_as_asked_for_and_the_same_again(kind, writers):
     assert all(len(query.split()) <= 6 and "[" not in query for queries in made for query in queries)
 
 
+def test_too_large_a_batch_is_divided_and_begins_with_the_same_random_numbers(writers, caplog):
+    """A device whose memory runs out with more than 6 queries at once, after it has drawn random numbers for them."""
+    generator, small = (Seq2Seq(str(writers["bart"]), longest_query=6, precision="fp32") for _ in range(2))
+    generate = generator._writer.model.generate
+
+    def refuse_large(encoder_outputs, **given):
+        if len(encoder_outputs.last_hidden_state) > 6:
+            torch.rand(3)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(encoder_outputs=encoder_outputs, **given)
+
+    generator._writer.model.generate = refuse_large
+    small._writer.budget.limit = 8 * max(map(len, small._writer.token_ids(TEXTS, "document"))) // 2
+    assert write(generator, [2, 2, 2, 2]) == write(small, [2, 2, 2, 2])
+    assert [message.partition(":")[0] for message in caplog.messages] == ["the memory of cpu ran out"]
+    with pytest.raises(BadInput, match="even alone: set longest_text or longest_query to fewer"):
+        generator._writer.budget.halve(count=1, length=9, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_free_states_are_the_models_own(kind, writers):
     """The likeliest token from repeated states is what the model says of each text alone."""

@@ -16,7 +16,9 @@ from commands import distill, furthest, on_ranks, train_arguments, weights
 from conftest import make_source
 from test_resume import assert_same, stopped
 
+from distill.callbacks.diagnosis import TEXTS_REENCODED
 from distill.data.datamodule import RetrievalData
+from distill.encoders.encoder import Encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromTeacher
 from distill.encoders.towers import Towers, load_towers
@@ -70,6 +72,21 @@ def batches(data: RetrievalData, module: StudentModule) -> Any:
 
 def texts(path: Path) -> dict[str, str]:
     return dict(line.split("\t", 1) for line in path.read_text().splitlines())
+
+
+def test_documents_are_tokenised_once_for_all_evaluations(source_root, store_folder, tmp_path, monkeypatch):
+    read = []
+    token_ids = Encoder.token_ids
+
+    def note(encoder: Encoder, texts: list[str], role: str) -> list[list[int]]:
+        read.extend(texts if role == "document" else [])
+        return token_ids(encoder, texts, role)
+
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Encoder, "token_ids", note)
+    arguments = train_arguments(source_root, store_folder, tmp_path / "run", *options("shared"), losses=LOSSES)
+    assert distill(*arguments) == 0  # two epochs, an evaluation at the end of each
+    assert len(read) == 60 + TEXTS_REENCODED  # documents, and those that the teacher reads for health
 
 
 # who learns
