@@ -2,7 +2,7 @@ import pytest
 import ranks
 import torch
 
-from distill.files.ranks import gather_batch, launched_rank, launched_world_size, rank, world_size
+from distill.files.ranks import gather_batch, rank, world_size
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,3 @@ def test_every_rank_has_the_whole_gradient_of_a_losss_own_weights(two_ranks, nam
     assert (len(alone) > 0) == (name == "own_head")
     for one in two_ranks:
         torch.testing.assert_close(one["results"][name]["own_gradient"], alone, atol=1e-6, rtol=0)
-
-
-def test_torchrun_numbers_its_processes(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert (launched_rank(), launched_world_size()) == (0, 1)
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert (launched_rank(), launched_world_size(), rank(), world_size()) == (2, 4, 0, 1)

@@ -174,7 +174,7 @@ def test_vectors_that_are_not_numbers_are_refused_by_row(documents, kind, value,
 
 def test_without_faiss_the_extra_is_named(documents, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(BadInput, match="install the extra `cpu`, or `gpu`"):
+    with pytest.raises(BadInput, match=r"faiss is not installed: pip install '.\[cpu\]'"):
         faiss_index(documents, "flat")
 
 
