@@ -48,7 +48,8 @@ def test_a_machine_without_a_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "index"), [({}, 0), ({"LOCAL_RANK": "3"}, 3), ({"SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}, 1), ({"LOCAL_RANK": "5"}, 1)]
+    ("variables", "index"),
+    [({}, 0), ({"LOCAL_RANK": "3"}, 3), ({"SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}, 1), ({"LOCAL_RANK": "5"}, 1)],
 )
 def test_each_process_of_a_machine_has_its_own_gpu(variables, index, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
