@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu,onnx
+# faiss on an NVIDIA GPU: make setup EXTRAS=demo,faiss-gpu,onnx
 EXTRAS ?= demo,cpu,onnx
 
 .PHONY: setup demo test check docs faults bench clean
