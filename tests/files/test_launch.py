@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from interruptions import is_running
 
 from distill.files.launch import FIRST_RANK, Launch, is_started_by_first_rank, read_launch
 
@@ -43,3 +48,27 @@ def test_only_other_ranks_are_started_by_the_first(parent: int, local_rank: str,
     monkeypatch.setenv(FIRST_RANK, str(os.getppid() + parent))
     monkeypatch.setenv("LOCAL_RANK", local_rank)
     assert is_started_by_first_rank() is answer
+
+
+RANK = "import time; from distill.files.launch import end_with_launcher; end_with_launcher(); print(flush=True); time.sleep(30)"
+LAUNCHER = f"import subprocess, sys; rank = subprocess.Popen([sys.executable, '-c', {RANK!r}]); print(rank.pid, flush=True); rank.wait()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_rank_ends_with_its_torchrun_and_nothing_else_does() -> None:
+    """tests/training/test_torchrun.py has one that the first rank started, while it waits for the others."""
+    started = []
+    for environment in ({"TORCHELASTIC_RUN_ID": "1"}, {}):
+        command = [sys.executable, "-c", LAUNCHER]
+        started.append(subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True))
+    lines = [[process.stdout.readline() for _ in range(2)] for process in started if process.stdout]
+    rank, other = (int("".join(of_one)) for of_one in lines)  # the second line is empty: it watches now
+    for process in started:
+        process.kill()
+        process.wait()
+    end = time.monotonic() + 10
+    while is_running(rank) and time.monotonic() < end:
+        time.sleep(0.02)
+    is_left = [is_running(pid) for pid in (rank, other)]
+    os.kill(other, signal.SIGKILL)
+    assert is_left == [False, True]
