@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# on a machine with an NVIDIA GPU: make demo EXTRAS=demo,gpu,onnx
+# faiss on an NVIDIA GPU: make setup EXTRAS=demo,faiss-gpu,onnx
 EXTRAS ?= demo,cpu,onnx
 
 .PHONY: setup demo test check docs faults bench clean
@@ -11,6 +11,10 @@ setup: $(VENV)/.$(EXTRAS)
 # the tested versions; elsewhere any that setup.cfg allows
 $(VENV)/.%: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@case "$*" in *faiss-gpu*) other=faiss-cpu ;; *) other=faiss-gpu ;; esac; \
+	if $(BIN)/python -m pip show --quiet $$other 2> /dev/null; then \
+		echo "$(VENV) has $$other, which .[$*] would break: make clean first, or take another checkout" >&2; exit 2; \
+	fi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch "$@"
 

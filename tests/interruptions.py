@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,37 @@ class Seen(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         with open(self.folder / f"{trainer.world_size}-{trainer.global_rank}.jsonl", "a") as file:
             file.write(json.dumps([trainer.current_epoch, trainer.global_step, batch.query_rows.tolist()]) + "\n")
+
+
+class FirstRankDies(Callback):
+    """Kills the first rank once `step` optimizer steps are done; the others do not notice, as its connections stay open.
+
+    The files `keeper` and `waiting` in `folder` name the process that keeps them open and a rank that goes on, into the next collective.
+    """
+
+    def __init__(self, folder: str, step: int):
+        self.folder, self.step = Path(folder), step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step != self.step:
+            return
+        if trainer.global_rank:
+            (self.folder / "waiting").write_text(str(os.getpid()))
+            return
+        keeper = os.fork()
+        if not keeper:
+            time.sleep(60)
+            os._exit(0)
+        (self.folder / "keeper").write_text(str(keeper))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine still computes or waits; one that is dead may stay listed until its parent asks how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def killed_at_fsync(count: int, rows_per_shard: int, arguments: list[str]) -> None:

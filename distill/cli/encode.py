@@ -11,7 +11,7 @@ def encode_with_model(teacher: str, **options: Any) -> object:
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard.
 
     A cross encoder reads pairs: it leaves the scores of each query's candidates, and its vectors where it pools them apart. Run again
-    after a kill it goes on with the missing shards. Under torchrun every rank encodes its own shards.
+    after a kill it goes on with the missing shards. Under torchrun or srun every rank encodes its own shards.
 
     Args:
         teacher: folder or hub name of the teacher, or the address of a server, whose key is read from OPENAI_API_KEY. One that ends in

@@ -30,11 +30,13 @@ VERBS = {
     "search": "answers a typed query with the student over the teacher's documents",
     "export": "the student, and the pair of student and teacher, for other programs",
 }
+SHARED_VERBS = ("teach", "encode", "generate", "train")  # of several ranks each does its share
 MODULES = {"import": "import_vectors"}  # a file that Python cannot import under the verb's own name
 
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|can't start new thread", re.IGNORECASE)
 
 
+BAD_INPUT = 2  # the exit code after input that the user can mend
 READER_IS_GONE = 141  # the exit code of a program that SIGPIPE ends
 
 
@@ -74,8 +76,14 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # oneDNN keeps 1,024 compiled products, half a gigabyte in a training of long texts; even 32 cost but 1.6% of its time
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    from distill.files.launch import end_with_launcher, read_launch
     from distill.records import BadInput, one_line
 
+    end_with_launcher()
+    launch = read_launch()
+    if launch.world_size > 1 and verb not in SHARED_VERBS:
+        # all ranks end alike, and one speaks for all
+        return print_refusal(describe_lone_verb(verb, launch.world_size)) if launch.rank == 0 else BAD_INPUT
     try:
         return call_verb(verb, arguments)
     except BadInput as error:
@@ -108,10 +116,16 @@ def call_verb(verb: str, arguments: list[str]) -> int:
     return module.show(call_function(verb, module.FUNCTION, arguments)) or 0
 
 
+def describe_lone_verb(verb: str, ranks: int) -> str:
+    """Says why a verb that one process does is refused where several were started, which would write over one another's files."""
+    return f"{verb}: {ranks} ranks were started, and this verb is for one process: start it without torchrun or srun"
+
+
 def print_refusal(message: str) -> int:
+    """Prints one line on stderr; returns the exit code."""
     line = printable(message, breaks=False)
     show_text(f"distill {line}" if not line.startswith("no verb") else f"distill: {line}", error=True)
-    return 2
+    return BAD_INPUT
 
 
 def format_overview() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,9 @@ from typing import Any, Literal
 
 import torch
 
+from distill.files.driver import warn_of_idle_gpu
+from distill.files.launch import read_launch
+
 Precision = Literal["auto", "bf16", "fp32"]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 MEMORY, PROCESS = Path("/proc/meminfo"), Path("/proc/self/status")
@@ -21,14 +23,27 @@ CONTAINER_LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
+_chosen: list[torch.device] = []  # by `computing_on`; the last one counts
 
 
 def best_device() -> torch.device:
-    """The GPU of this process, chosen by its number on the machine, which torchrun and srun set; the CPU where there is no GPU."""
+    """The device that `computing_on` names; else the GPU of this process, by its number on the machine; the CPU where there is none."""
+    if _chosen:
+        return _chosen[-1]
     if not torch.cuda.is_available():
+        warn_of_idle_gpu()
         return torch.device("cpu")
-    local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-    return torch.device("cuda", local_rank % torch.cuda.device_count())  # srun may let each process see one GPU only
+    return torch.device("cuda", read_launch().local_rank % torch.cuda.device_count())  # srun may let each process see one GPU only
+
+
+@contextmanager
+def computing_on(device: torch.device) -> Iterator[None]:
+    """Makes `device` the one that this process computes on within the block, in all its threads."""
+    _chosen.append(device)
+    try:
+        yield
+    finally:
+        _chosen.pop()
 
 
 @cache

@@ -27,16 +27,6 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def launched_rank() -> int:
-    """This process's number among those that torchrun started, for work that needs no process group; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def launched_world_size() -> int:
-    """How many processes torchrun started; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def is_leader() -> bool:
     """Whether this process does the work that one rank does for all; known before there is a process group."""
     return getattr(rank_zero_only, "rank", 0) == 0

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from distill.files.atomic import read_json
+from distill.files.launch import read_launch
 from distill.files.line_shards import LineShardWriter
 from distill.files.progress import log, progress_bar
-from distill.files.ranks import launched_rank, launched_world_size
 from distill.generate.filters import Filters, RealQueries
 from distill.generate.generator import Generator
 from distill.generate.join import GeneratedQueries, join_shards
@@ -36,7 +36,7 @@ def generate(
     """Writes queries made by a generator, without duplicates and without any query of another split.
 
     The file is OUT/NAME.jsonl, where NAME is the name of the folder OUT; `distill encode --queries` and `--data.queries` of train read
-    it. A second call after a kill goes on and writes the same bytes. Under torchrun every rank makes its own shards.
+    it. A second call after a kill goes on and writes the same bytes. Under torchrun or srun every rank makes its own shards.
 
     Args:
         generator: makes the queries, e.g. Noise or Crop.
@@ -86,14 +86,14 @@ def _open_store(store: str | None, source: TextSource) -> TeacherStore | None:
 def _make_file(maker: ShardMaker) -> GeneratedQueries | None:
     """Makes this rank's share of the missing shards; the first rank waits for the others and writes the file."""
     plan, writer = maker.plan, maker.writer
-    rank, world_size = launched_rank(), launched_world_size()
-    with writer.claim(is_leader=rank == 0):
+    launch = read_launch()
+    with writer.claim(is_leader=launch.rank == 0):
         # listed after the claim, as another process may have written some shards before it
-        missing = [shard for shard in writer.missing_shards() if shard % world_size == rank]
+        missing = [shard for shard in writer.missing_shards() if shard % launch.world_size == launch.rank]
         with progress_bar(total=len(plan.text_rows(missing)), desc=f"generate {writer.folder.name}", unit=" queries") as bar:
             for shard in missing:
                 maker.make(shard, bar.update)
-        if rank != 0:
+        if launch.rank != 0:
             return None
         while writer.missing_shards():  # other ranks are still making theirs
             time.sleep(1)

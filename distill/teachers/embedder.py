@@ -14,8 +14,8 @@ import numpy as np
 
 from distill.encoders.maker import Maker
 from distill.encoders.tokenizing import Role
+from distill.files.launch import Launch, read_launch
 from distill.files.progress import log, progress_bar
-from distill.files.ranks import launched_rank, launched_world_size
 from distill.teachers.candidates import PairTexts
 from distill.teachers.shard_size import choose_rows_per_shard
 from distill.texts.texts import Texts
@@ -52,7 +52,7 @@ class Embedder(Protocol):
 def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: Path, alone: bool = False) -> VectorStore | None:
     """Writes the vectors of one set of texts into one store, shard by shard; shards that exist already are left as they are.
 
-    Under torchrun each process writes every `WORLD_SIZE`-th shard, from number `RANK` on; `alone`, this one writes all of them.
+    Of N processes that torchrun or srun started, each writes every N-th shard; `alone`, this one writes all of them.
 
     Returns:
         The store; None where other processes still have shards to write.
@@ -103,8 +103,8 @@ def _write_missing(
     teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter, alone: bool, known: Mapping[int, np.ndarray]
 ) -> None:
     """Embeds one shard while a second thread prepares the next shard and a third thread writes the previous one."""
-    rank, world = (0, 1) if alone else (launched_rank(), launched_world_size())
-    missing = [(shard, rows) for shard, rows in writer.missing_shards() if shard % world == rank]
+    launch = Launch() if alone else read_launch()
+    missing = [(shard, rows) for shard, rows in writer.missing_shards() if shard % launch.world_size == launch.rank]
     shards = [shard for shard, _ in missing]
     count = sum(len(rows) for _, rows in missing)
     log.info(f"{writer.folder}: {count} texts to encode {teacher.where}")

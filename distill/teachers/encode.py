@@ -41,7 +41,8 @@ def encode(
     """Writes the teacher's vectors of a corpus and its queries into a store, shard by shard, and returns it.
 
     A cross encoder reads pairs: its stores hold scores of each query's candidates, and vectors where its head pools them. A second call
-    after a kill goes on with the missing shards. Under torchrun every rank encodes its own shards; one that ends early returns None.
+    after a kill goes on with the missing shards. Under torchrun or srun every rank encodes its own shards; one that ends early
+    returns None.
 
     Args:
         teacher: folder or hub name, a server's address (key in OPENAI_API_KEY); in Python also a function or object from texts to vectors,

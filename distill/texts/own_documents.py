@@ -6,11 +6,11 @@ with `keep_own_documents` keeps all of them, as its ids of queries and documents
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from distill.files.launch import read_launch
 from distill.files.progress import log
 from distill.files.text_lines import read_lines
 from distill.texts.ids import BYTE_ORDER_MARK, Ids
@@ -118,8 +118,8 @@ def _find_judged_answers(source: TextSource, split: str) -> set[str]:
 
 
 def _log_count(source: TextSource, place: str, queries: str, answers: int) -> None:
-    """Logs one line for each place; under torchrun the first process alone does."""
-    if place in source.places_logged or os.environ.get("RANK", "0") != "0":
+    """Logs one line for each place; of several ranks the first one alone does."""
+    if place in source.places_logged or read_launch().rank != 0:
         return
     source.places_logged.add(place)
     kept = f", and kept for {answers} where it is judged relevant" if answers else ""

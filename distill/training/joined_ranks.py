@@ -10,12 +10,11 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
+from distill.files.launch import FIRST_RANK, end_with_launcher, is_started_by_first_rank
 from distill.files.progress import log
 from distill.files.ranks import max_over_ranks
 from distill.records import BadInput
 
-# environment variable: id of the process through which Lightning starts the other ranks of its machine
-FIRST_RANK = "DISTILL_FIRST_RANK"
 SECONDS_TO_TELL = 60.0  # how long a rank that fails waits for the others, to tell them
 
 
@@ -28,6 +27,7 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
     Args:
         trainer: knows the ranks; the block is done when all of them have come to its end.
     """
+    end_with_launcher()
     if not _are_started_elsewhere(trainer):
         os.environ[FIRST_RANK] = str(os.getpid())
         yield
@@ -46,9 +46,7 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
 
 def _are_started_elsewhere(trainer: Trainer) -> bool:
     environment: Any = getattr(trainer.strategy, "cluster_environment", None)
-    # an earlier training of the same parent may have left the variable: so the ids are compared
-    is_started_by_first_rank = os.environ.get(FIRST_RANK) == str(os.getppid())
-    return trainer.world_size > 1 and environment.creates_processes_externally and not is_started_by_first_rank
+    return trainer.world_size > 1 and environment.creates_processes_externally and not is_started_by_first_rank()
 
 
 def _meet(trainer: Trainer, refused: int) -> int:

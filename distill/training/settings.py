@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
 
@@ -21,6 +22,8 @@ from distill.callbacks.retrieval_eval import RetrievalEval
 from distill.callbacks.run_log import RunLog
 from distill.callbacks.theory import Theory
 from distill.files.device import best_device, has_fast_bf16
+from distill.files.driver import describe_idle_gpu
+from distill.files.progress import log
 from distill.records import BadInput
 from distill.training.monitors import WatchedNames
 from distill.training.run_folder import RunFolder
@@ -43,6 +46,7 @@ EXPECTED_WARNINGS = (
     ".*treespec, LeafSpec.*is deprecated.*",
     ".*is smaller than the logging interval.*",
     ".*dirpath has changed from.*",
+    ".*sync_dist=True.*",  # what is logged of dev is computed of all ranks already
 )
 
 
@@ -65,6 +69,8 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
     if str(trainer["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
         raise BadInput(f"trainer.precision: {trainer['precision']}: weights stay in fp32: set bf16-mixed or 32-true")
     accelerator = trainer["accelerator"] if trainer["accelerator"] != "auto" else best_device().type
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise BadInput(f"trainer.accelerator: {accelerator}: {describe_idle_gpu() or 'PyTorch finds no NVIDIA GPU here: set cpu'}")
     checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
     bar = [Progress()] if trainer["enable_progress_bar"] else []
     loggers = [logger for logger in as_list(trainer["logger"]) if not isinstance(logger, bool)]
@@ -89,9 +95,16 @@ def spare_ddp_copies() -> None:
 
 
 def default_precision(accelerator: str) -> str:
-    """Returns bf16-mixed for a device that multiplies bf16 natively, else 32-true."""
+    """Returns bf16-mixed for a device that multiplies bf16 natively, else 32-true; the record of a run has it.
+
+    A GPU without bf16 (V100, T4) could multiply fp16: faster, but what leaves its narrow range is lost, so that has to be asked for.
+    """
     device_type = "cpu" if accelerator == "cpu" else "cuda"
-    return "bf16-mixed" if has_fast_bf16(device_type) else "32-true"
+    if has_fast_bf16(device_type):
+        return "bf16-mixed"
+    if device_type == "cuda":
+        log.info("this GPU has no bf16: it trains in fp32; --trainer.precision 16-mixed is faster, and less exact")
+    return "32-true"
 
 
 def list_watchers(evaluation: Callback, out: Path) -> list[Callback]:

@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 
 from distill.data.judged_pairs import PairsData
+from distill.files.device import computing_on
 from distill.files.progress import log
 from distill.modules.start import read_checkpoint
 from distill.modules.teacher import TeacherModule
@@ -34,7 +35,7 @@ def train_teacher(
     """
     check_length(trainer)
     checkpoint = find_checkpoint(run, ckpt_path)
-    with ExitStack() as lock:
+    with computing_on(trainer.strategy.root_device), ExitStack() as lock:
         with refuse_on_all_ranks(trainer):
             if ckpt_path:  # which may be on one machine only
                 read_checkpoint(ckpt_path)

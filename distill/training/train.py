@@ -12,6 +12,7 @@ from distill.callbacks.tracking import log_lineage
 from distill.data.datamodule import RetrievalData
 from distill.data.known_queries import sample_known_queries
 from distill.encoders.vocabulary import vocabulary_fingerprint
+from distill.files.device import computing_on
 from distill.files.progress import log
 from distill.modules.batch_defaults import settle_batch
 from distill.modules.start import VOCABULARY, read_checkpoint, refuse_other_tokens
@@ -50,7 +51,7 @@ def train_student(
     checkpoint = find_checkpoint(run, ckpt_path)
     if module.has_towers and checkpoint is None and not run.finished:
         raise BadInput(f"{run.path}: this module was trained before: make a new StudentModule for a new run")
-    with ExitStack() as lock:
+    with computing_on(trainer.strategy.root_device), ExitStack() as lock:
         with refuse_on_all_ranks(trainer):
             if ckpt_path:  # which may be on one machine only
                 read_checkpoint(ckpt_path)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,9 +14,10 @@ import numpy as np
 import torch
 
 from distill.files.device import best_device
-from distill.files.progress import progress_bar
+from distill.files.extras import install_hint
+from distill.files.progress import log, progress_bar
 from distill.metrics.ranking import overlap
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 from distill.vectors.search import FaissIndex, search
 from distill.vectors.store_plan import HALF_MAX
 
@@ -32,6 +37,17 @@ TARGET_RECALL = 0.95  # share of the exact top 10 that an index is tuned to find
 TUNING_QUERIES = 500
 # clusters or candidates looked at for a query; faiss takes no more on a GPU, and more is nearly as slow as exact search
 LEAST_EFFORT, MOST_EFFORT = 16, 2048
+PACKAGES = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")  # that all write one folder, `faiss`
+SECONDS_OF_TRIAL = 120
+# a program that finds each of 8 documents on the GPU whose number it is given
+TRIAL = """
+import sys, numpy, faiss
+resources, documents = faiss.StandardGpuResources(), numpy.eye(8, dtype=numpy.float32)
+resources.noTempMemory()
+index = faiss.index_cpu_to_gpu(resources, int(sys.argv[1]), faiss.IndexFlatIP(8))
+index.add(documents)
+assert index.search(documents, 1)[1].ravel().tolist() == list(range(8)), "it finds other documents than were added"
+"""
 
 
 def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = None, progress: bool = False) -> FaissIndex:
@@ -66,12 +82,25 @@ def faiss_index(documents: Documents, kind: Kind, queries: np.ndarray | None = N
 
 
 def require_faiss() -> Any:
-    """Returns the faiss module; raises BadInput where it is not installed."""
+    """Returns the faiss module; raises BadInput where it is not installed, or is two packages in one."""
+    installed = [name for name in PACKAGES if _is_installed(name)]
+    if len(installed) > 1:
+        names = " and ".join(installed)
+        fix = f"pip uninstall {' '.join(installed)}, then {install_hint('cpu')}"
+        raise BadInput(f"{names} are installed, which write into one folder and break each other: {fix}")
     try:
         import faiss
     except ImportError:
-        raise BadInput("faiss is not installed: install the extra `cpu`, or `gpu`, but never both") from None
+        raise BadInput(f"faiss is not installed: {install_hint('cpu')}") from None
     return faiss
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def save_index(index: Any, path: Path) -> None:
@@ -113,11 +142,33 @@ def _new_index(documents: Documents, kind: Kind) -> Any:
 
 
 def _to_gpu(index: Any) -> Any:
-    """Moves the index to this process's GPU, where faiss has one."""
-    if not _has_gpus():
+    """Moves the index to the GPU that this process computes on, where faiss can search there."""
+    device = best_device()
+    if device.type != "cuda" or not _has_gpus():
+        return index
+    reason = try_gpu(device.index or 0)
+    if reason:
+        log.warning(f"faiss cannot search on {device} ({reason}): the index is made on the CPU")
         return index
     faiss = require_faiss()
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), best_device().index or 0, index)
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
+
+
+@cache
+def try_gpu(number: int) -> str | None:
+    """Searches a small index on a GPU in a process of its own; returns why that failed, or None.
+
+    On a card that faiss has no code for, and on other errors of CUDA, faiss ends its process.
+    """
+    command = [sys.executable, "-P", "-c", TRIAL, str(number)]  # -P: a faiss.py in the working folder is not faiss
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_OF_TRIAL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return one_line(error, 150)
+    if not ended.returncode:
+        return None
+    last = ended.stderr.strip().splitlines() or [f"a trial ended with code {ended.returncode}"]
+    return one_line(last[-1], 300)
 
 
 def _has_gpus() -> bool:

@@ -115,8 +115,8 @@ def test_trainer_groups_of_many_gpus(trainer: str, here: Path, beir_store: str, 
     """As far as one CPU can: all that they say but where to run."""
     group = ["--model", "conf/student/two_layers.yaml", "--data", "conf/data/beir.yaml", "--trainer", f"conf/trainer/{trainer}.yaml"]
     one = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.strategy", "auto"]
-    run("train", *group, *one, "--trainer.precision", "32-true", "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
-    assert yaml.safe_load((ROOT / "conf" / "trainer" / f"{trainer}.yaml").read_text())["devices"] == 8
+    run("train", *group, *one, "--trainer.max_epochs", "1", "--out", str(tmp_path / "run"))
+    assert yaml.safe_load((ROOT / "conf" / "trainer" / f"{trainer}.yaml").read_text())["devices"] == "auto"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "data").glob("hub_*.yaml")), ids=lambda path: path.stem)

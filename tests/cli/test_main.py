@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import distill
 
-from distill.cli.main import VERBS
+from distill.cli.main import SHARED_VERBS, VERBS
 
 OPTIONS = {
     "encode": ["--teacher", "--source", "--out", "--splits", "--queries", "--precision", "--pooling", "--normalize"]
@@ -111,3 +111,17 @@ def test_module_and_command_are_the_same_program() -> None:
     found = subprocess.run([sys.executable, "-m", "distill", "nothing"], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("distill: no verb 'nothing'")
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in SHARED_VERBS])
+def test_a_verb_of_one_process_is_refused_by_all_ranks_in_the_words_of_one(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert distill(verb, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"distill {verb}: 2 ranks were started, and this verb is for one process: start it without torchrun or srun\n"
+    )
+    assert not (tmp_path / "out").exists()

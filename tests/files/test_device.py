@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distill.files import device
-from distill.files.device import autocast, best_device, exact_matmul_precision, fp32_products, resolve_precision
+from distill.files.device import autocast, best_device, computing_on, exact_matmul_precision, fp32_products, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -48,13 +48,27 @@ def test_a_machine_without_a_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "index"), [({}, 0), ({"LOCAL_RANK": "3", "SLURM_LOCALID": "1"}, 3), ({"SLURM_LOCALID": "1"}, 1), ({"LOCAL_RANK": "5"}, 1)]
+    ("variables", "index"),
+    [({}, 0), ({"LOCAL_RANK": "3"}, 3), ({"SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}, 1), ({"LOCAL_RANK": "5"}, 1)],
 )
 def test_each_process_of_a_machine_has_its_own_gpu(variables, index, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert best_device() == torch.device("cuda", index)
+
+
+def test_the_device_that_a_training_chose_wins_until_it_ends(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert best_device() == torch.device("cuda", 0)
+    with computing_on(torch.device("cuda", 3)):
+        assert best_device() == torch.device("cuda", 3)
+        with pytest.raises(RuntimeError, match="within"), computing_on(CPU):
+            assert best_device() == CPU
+            raise RuntimeError("within")
+        assert best_device() == torch.device("cuda", 3)
+    assert best_device() == torch.device("cuda", 0)

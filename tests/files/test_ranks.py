@@ -2,7 +2,7 @@ import pytest
 import ranks
 import torch
 
-from distill.files.ranks import gather_batch, launched_rank, launched_world_size, rank, world_size
+from distill.files.ranks import gather_batch, rank, world_size
 from distill.vectors.search import search
 
 
@@ -72,12 +72,3 @@ def test_two_ranks_find_what_one_finds(two_ranks):
 def test_all_ranks_are_refused_where_one_cannot_read_its_share(two_ranks):
     assert two_ranks[0]["searches"]["refusal"].startswith("another rank could not search")
     assert two_ranks[1]["searches"]["refusal"].startswith("document vectors: row 30 ")
-
-
-def test_torchrun_numbers_its_processes(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert (launched_rank(), launched_world_size()) == (0, 1)
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert (launched_rank(), launched_world_size(), rank(), world_size()) == (2, 4, 0, 1)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from commands import distill, furthest, in_process, on_ranks, train_arguments
 from conftest import make_source
+from interruptions import is_running
 from test_resume import contents, encode_arguments
 from test_two_ranks import dev_lines
 
@@ -108,15 +110,36 @@ def test_the_same_weights_measure_the_same_on_any_number_of_ranks(world: tuple[P
         assert together["dev/cosine"] == pytest.approx(alone["dev/cosine"], abs=1e-6)  # padding differs, and fp32 with it
 
 
+def ends_soon(pid: int) -> bool:
+    """Whether the process ends within five seconds; it is ended after that."""
+    for _ in range(100):
+        if not is_running(pid):
+            return True
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    return False
+
+
 @pytest.mark.slow
-def test_two_ranks_die_and_one_goes_on(world: tuple[Path, Path], tmp_path: Path) -> None:
-    """What the dead had learnt and saved does not come again in that epoch, and everything else does."""
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_two_ranks_die_and_one_goes_on(world: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is killed, the other waits for it in a collective and leaves no orphan.
+
+    What they had learnt and saved does not come again in that epoch, and everything else does.
+    """
     run, batch = tmp_path / "run", 8
     seen = {"class_path": "interruptions.Seen", "init_args": {"folder": str(tmp_path)}}
-    dies = {"class_path": "interruptions.SignalAt", "init_args": {"hook": "on_train_batch_end", "step": 3}}
+    dies = {"class_path": "interruptions.FirstRankDies", "init_args": {"folder": str(tmp_path), "step": 3}}
     arguments = train_arguments(*world, run, "--data.batch_size", batch, "--checkpoint_every_n_steps", 2)
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", json.dumps([seen, dies])]
-    assert on_ranks(*arguments, *ranks).returncode == -signal.SIGKILL
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *sys.path]))  # of the second rank, which Lightning starts
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = in_process(*arguments, *ranks)
+    assert found.returncode == -signal.SIGKILL and (tmp_path / "keeper").exists(), found.stderr
+    try:
+        assert ends_soon(int((tmp_path / "waiting").read_text()))
+    finally:
+        os.kill(int((tmp_path / "keeper").read_text()), signal.SIGKILL)
     found = in_process(*arguments, "--trainer.callbacks", json.dumps([seen]))
     assert found.returncode == 0 and "at step 2" in found.stdout, found.stderr
 

@@ -122,7 +122,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"precision": "64-true"}, "weights stay in fp32"),
     ({"precision": "transformer-engine"}, "trainer: .*transformer_engine"),
     ({"accelerator": "tpu"}, "trainer.accelerator: tpu"),
-    ({"accelerator": "cuda"}, "trainer: .*CUDAAccelerator"),
+    ({"accelerator": "cuda"}, "trainer.accelerator: cuda: PyTorch finds no NVIDIA GPU here: set cpu"),
     ({"devices": 0}, "trainer: .*devices"),
     ({"strategy": "deepspeed"}, "trainer: .*DeepSpeed"),
     ({"strategy": "nothing"}, "trainer: .*invalid strategy name"),
@@ -275,6 +275,14 @@ class OwnMetric(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         pl_module.log("mine/steps", float(trainer.global_step))
+
+
+def test_a_training_on_the_cpu_computes_all_of_it_there(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are GPUs too."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_name", str)  # of the record
+    assert train().folder.finished
 
 
 def test_names_of_own_callbacks_may_be_watched(train: Any) -> None:

@@ -35,7 +35,7 @@ def test_two_ranks_equal_one(world: tuple[Path, Path], tmp_path: Path, losses: s
     assert distill(*train_arguments(*world, one, *more, losses=losses)) == 0
     start = on_ranks if more else in_process  # once with the processes that Lightning starts
     found = start(*train_arguments(*world, two, *more, *RANKS, losses=losses))
-    assert found.returncode == 0, found.stderr
+    assert found.returncode == 0 and "sync_dist" not in found.stderr, found.stderr
     for name in ("last", "best"):
         # a softmax does not see its keys' bias: the gradient is rounding noise, which Adam scales up, and no vector depends on it
         assert furthest(one / "checkpoints" / f"{name}.ckpt", two / "checkpoints" / f"{name}.ckpt", without="key.bias") < 5e-5

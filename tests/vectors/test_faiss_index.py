@@ -1,5 +1,6 @@
 """faiss indexes behind `search`: the exact answer from a flat one, most of it from the others, and what happens at the edges."""
 
+import logging
 import subprocess
 import sys
 
@@ -9,10 +10,11 @@ import torch
 
 import distill.vectors.faiss_index
 from distill.encoders.maker import Maker
+from distill.files.device import computing_on
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.texts.ids import Ids
-from distill.vectors.faiss_index import TARGET_RECALL, describe_settings, faiss_index, save_index
+from distill.vectors.faiss_index import TARGET_RECALL, describe_settings, faiss_index, save_index, try_gpu
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
@@ -174,8 +176,44 @@ def test_vectors_that_are_not_numbers_are_refused_by_row(documents, kind, value,
 
 def test_without_faiss_the_extra_is_named(documents, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(BadInput, match="install the extra `cpu`, or `gpu`"):
+    with pytest.raises(BadInput, match=r"faiss is not installed: pip install '.\[cpu\]'"):
         faiss_index(documents, "flat")
+
+
+def test_two_packages_of_faiss_are_refused(documents, tmp_path, monkeypatch):
+    for package, number in (("faiss_cpu", "1.15.1"), ("faiss_gpu", "1.15.0")):
+        (tmp_path / f"{package}-{number}.dist-info").mkdir()
+        (tmp_path / f"{package}-{number}.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {number}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=r"faiss-cpu and faiss-gpu are installed, .*: pip uninstall faiss-cpu faiss-gpu, then pip install"):
+        faiss_index(documents, "flat")
+
+
+NO_CODE = "import os, sys; print('Faiss assertion failed: CUDA error 209 no kernel image', file=sys.stderr, flush=True); os.abort()"
+
+
+@pytest.mark.parametrize(
+    ("trial", "reason"), [(NO_CODE, "CUDA error 209 no kernel image"), ("raise SystemExit(3)", "ended with code 3"), ("", "")]
+)
+def test_an_index_is_moved_to_a_gpu_that_a_trial_searched(documents, trial, reason, monkeypatch, caplog):
+    """In a process of its own, which faiss ends where it has no code for the card; a stand-in for the GPU takes the index."""
+    moved = []
+    monkeypatch.setattr(distill.vectors.faiss_index, "TRIAL", trial)
+    monkeypatch.setattr(distill.vectors.faiss_index, "_has_gpus", lambda: True)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, number, index: moved.append(number) or index, raising=False)
+    try_gpu.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="distill"), computing_on(torch.device("cuda", 1)):
+        index = distill.vectors.faiss_index._new_index(documents, "flat")
+    index.add(documents.astype(np.float32))
+    assert index.ntotal == len(documents) and moved == ([] if reason else [1])
+    assert len(caplog.messages) == bool(reason) and all(reason in said and "made on the CPU" in said for said in caplog.messages)
+
+
+def test_a_process_on_the_cpu_makes_its_index_there(documents, monkeypatch):
+    monkeypatch.setattr(distill.vectors.faiss_index, "_has_gpus", lambda: True)
+    with computing_on(torch.device("cpu")):
+        assert isinstance(faiss_index(documents, "flat"), faiss.IndexFlat)
 
 
 def test_exact_search_does_not_load_faiss():
