@@ -1,0 +1,113 @@
+"""Checks and measures everything on a GPU, in minutes: `python experiments/speed/gpu.py --out gpu.json --minutes 9`.
+
+Beside torch, pytorch-lightning, transformers and what these bring it needs the wheels jsonargparse, docstring-parser, typeshed-client,
+tenacity and xxhash, and pytest for the tests of tests/gpu; most machines have httpx, jinja2, scipy, rich, certifi and pyyaml. Nothing is
+downloaded: models have random weights of the shapes of all-MiniLM-L6-v2, BERT-base and T5-small, texts are random words.
+
+Each part has its own limit of time and a process of its own, so that an error on the card ends it alone, and each figure is in the file
+as soon as it is there. Without a card, or with --simulate, everything runs at tiny sizes on the simulated device of the tests.
+`gpu.py --table gpu.json` prints the tables of RESULT.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asks for a card without starting CUDA, which a forked process could not use then
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+import torch
+from card.device import open_card
+from card.report import Report, make_tables
+from card.sizes import CARD, TINY
+from card.world import World
+
+# part: how much of the time it may take; what one leaves goes to the others
+PARTS = {"prepare": 3, "machine": 1, "correctness": 6, "waits": 4, "training": 12, "search": 8, "encode": 4, "teach": 4, "generate": 3}
+PREPARE = "prepare"
+
+
+def measure_part(part: str, simulate: bool, folder: Path, report: Report) -> None:
+    """Runs a part in this process."""
+    world = World(folder, TINY if simulate else CARD)
+    if part == PREPARE:
+        return world.prepare()
+    with open_card(simulate) as card:
+        import_module(f"card.{part}").measure(card, world, report)
+
+
+def run_part(part: str, simulate: bool, folder: Path, report: Report) -> None:
+    """The same in a process of its own; its exit code is 1 after an error, which the report then has."""
+    start = time.perf_counter()
+    try:
+        measure_part(part, simulate, folder, report)
+    except Exception as error:
+        traceback.print_exc()
+        report.end_part(part, f"failed: {type(error).__name__}: {str(error)[:500]}", time.perf_counter() - start)
+        sys.exit(1)
+
+
+def run_limited(name: str, work: Callable[[], None], report: Report, limit: float) -> None:
+    """Runs a part in a forked process, and ends it after `limit` seconds."""
+    start = time.perf_counter()
+    process = multiprocessing.get_context("fork").Process(target=work)  # which has imported everything
+    process.start()
+    process.join(limit)
+    seconds = time.perf_counter() - start
+    if process.is_alive():
+        process.kill()
+        process.join()
+        report.end_part(name, f"stopped at its limit of {limit:.0f} s", seconds)
+    elif process.exitcode == 0:
+        report.end_part(name, "done", seconds)
+    elif name not in report.read()["parts"]:  # it could not say why
+        report.end_part(name, f"died with code {process.exitcode}", seconds)
+
+
+def run_all(parts: list[str], simulate: bool, report: Report, minutes: float) -> None:
+    end = time.perf_counter() + 60 * minutes
+    with tempfile.TemporaryDirectory() as folder:
+        for number, part in enumerate(parts):
+            shares = [PARTS[name] for name in parts[number:]]
+            limit = max(1.0, (end - time.perf_counter()) * shares[0] / sum(shares))
+            print(f"{part}: at most {limit:.0f} s", flush=True)
+            run_limited(part, lambda part=part: run_part(part, simulate, Path(folder), report), report, limit)
+            print(f"{part}: {json.dumps(report.read()['parts'][part])}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for everything")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="prepare is always run")
+    parser.add_argument("--simulate", action="store_true", help="on the simulated device, at tiny sizes")
+    parser.add_argument("--table", type=Path, help="print the tables of such a file, and measure nothing")
+    given = parser.parse_args()
+    if given.table:
+        return print(make_tables(json.loads(given.table.read_text())))
+    if given.out is None:
+        parser.error("--out: name the file to write")
+    simulate = given.simulate or not torch.cuda.is_available()
+    if simulate and not given.simulate:
+        print("no card here: everything runs at tiny sizes on a simulated one, whose figures mean nothing", flush=True)
+    given.out.unlink(missing_ok=True)
+    report = Report(given.out)
+    report.write(simulated=simulate, minutes=given.minutes)
+    run_all([PREPARE, *(part for part in given.parts if part != PREPARE)], simulate, report, given.minutes)
+    print(f"\n{make_tables(report.read())}")
+
+
+if __name__ == "__main__":
+    main()
