@@ -34,6 +34,8 @@ from card.report import Report, make_tables
 from card.sizes import CARD, TINY
 from card.world import World
 
+import distill
+
 # part: how much of the time it may take; what one leaves goes to the others
 PARTS = {"prepare": 3, "machine": 1, "correctness": 6, "waits": 4, "training": 12, "search": 8, "encode": 4, "teach": 4, "generate": 3}
 PREPARE = "prepare"
@@ -44,6 +46,8 @@ def measure_part(part: str, simulate: bool, folder: Path, report: Report) -> Non
     world = World(folder, TINY if simulate else CARD)
     if part == PREPARE:
         return world.prepare()
+    if simulate:
+        distill.load_encoder(str(world.teacher))  # transformers keeps what it finds in torch when it first loads a model
     with open_card(simulate) as card:
         import_module(f"card.{part}").measure(card, world, report)
 

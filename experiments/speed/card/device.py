@@ -70,7 +70,7 @@ class Card:
     def copy_rate(self, size: int = 1 << 30) -> float:
         """Bytes a second from pinned memory of the host to the card."""
         host = self.pin(torch.zeros(1 << 10 if self.simulated else size, dtype=torch.uint8))
-        target = torch.empty_like(host, device=self.device)
+        target = torch.empty(host.shape, dtype=host.dtype, device=self.device)
         return host.numel() / self.seconds(lambda: target.copy_(host, non_blocking=True))
 
     def random(self, *shape: int, seed: int = 0) -> Tensor:
@@ -79,8 +79,8 @@ class Card:
         return torch.randn(*shape, device=self.device)
 
     def pin(self, tensor: Tensor) -> Tensor:
-        """The tensor of the host in pinned memory; a simulation has none."""
-        return tensor if self.simulated else tensor.pin_memory()
+        """The tensor of the host in pinned memory."""
+        return tensor.pin_memory()
 
     @contextmanager
     def counted_waits(self) -> Iterator[Counter[str]]:
@@ -122,10 +122,8 @@ def open_card(simulate: bool) -> Iterator[Card]:
         torch.cuda.init()
         yield Card()
         return
-    import pytest
+    sys.path[:0] = [str(TESTS / "gpu"), str(TESTS)]
+    from cuda_stand_ins import simulated_gpu
 
-    sys.path.insert(0, str(TESTS))
-    from simulated_gpu import pretending  # type: ignore[import-not-found]
-
-    with pytest.MonkeyPatch.context() as patch, pretending(patch) as machine:
+    with simulated_gpu() as machine:
         yield Card(machine)

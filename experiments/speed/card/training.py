@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,17 +35,20 @@ class Stopwatch(Callback):
         self.seconds, self._seen, self._begin = 0.0, 0, 0.0
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
-        if self._seen in (self.first, self.last):
-            torch.cuda.synchronize()
-            self.begin() if self._seen == self.first else self.end()
+        if self._seen == self.first:
+            self.begin()
+        elif self._seen == self.last:
+            self.end()
         if self.first <= self._seen < self.last:
             self.batches.append(batch)
         self._seen += 1
 
     def begin(self) -> None:
+        torch.cuda.synchronize()
         self._begin = time.perf_counter()
 
     def end(self) -> None:
+        torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self._begin
 
     @property
