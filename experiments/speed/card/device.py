@@ -41,13 +41,14 @@ class Card:
 
     def seconds(self, work: Callable[[], object], most: float = 15.0) -> float:
         """Median seconds of a call after one that warms up; that one alone where others would take longer than `most` in all."""
-        first = self._time(work)
+        first = self.time(work)
         taken: list[float] = []
         while len(taken) < ROUNDS and sum(taken) + first < most:
-            taken.append(self._time(work))
+            taken.append(self.time(work))
         return statistics.median(taken or [first])
 
-    def _time(self, work: Callable[[], object]) -> float:
+    def time(self, work: Callable[[], object]) -> float:
+        """Seconds of a call, until the card has done all that it asks for."""
         torch.cuda.synchronize()
         start = time.perf_counter()
         work()

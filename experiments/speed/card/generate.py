@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
 from card.device import Card
 from card.report import Report
 from card.world import World
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
 from distill.generate.material import Material
 from distill.generate.seq2seq import Seq2Seq
 

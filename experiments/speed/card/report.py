@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from card.sizes import CARD
-
 from distill.files.atomic import write_json
 
 NOT_MEASURED = "not measured yet"
 # what we aim at: the least share of the bound of the same run
 TRAINING, SEARCH, ENCODE = 0.60, 0.60, 0.50
-EVALUATION_SECONDS = 3.0  # 6,980 queries over 8,841,823 documents that lie on the card
+EVALUATION, EVALUATION_SECONDS = "seconds of an evaluation", 3.0  # 6,980 queries over 8,841,823 documents that lie on the card
 WAITS = 0.0  # of the host for the card, in a step
 
 
@@ -72,16 +71,16 @@ def name_training(layers: int, candidates: int) -> str:
 
 
 TRAININGS = [name_training(layers, candidates) for layers in CARD.student_layers for candidates in CARD.candidates]
-CHECKS = ["tests", "search", "losses", "training", "NCCL, one rank"]
+CHECKS = ["search", "losses", "training", "NCCL, one rank", "tests"]
 # part: its title, rows and columns where a card was measured
 TABLES: dict[str, tuple[str, list[str], list[str]]] = {
-    "correctness": ("Correct", CHECKS, ["result"]),
-    "waits": ("Waits of the host for the card, in a step", [*TRAININGS[:2], "2 layers, clipped", "DualTeacher"], ["waits"]),
     "machine": (
         "The card",
-        [f"product of {CARD.square:,} x {CARD.square:,} in bf16", "the same in fp32", "copy from pinned memory", "copy on the card"],
+        ["products in bf16, TFLOP/s", "products in fp32, TFLOP/s", "copy from pinned memory, GB/s", "copy on the card, GB/s"],
         ["measured"],
     ),
+    "correctness": ("Correct", CHECKS, ["result"]),
+    "waits": ("Waits of the host for the card, in a step", [*TRAININGS[:2], f"{TRAININGS[0]}, clipped", "DualTeacher"], ["waits"]),
     "training": (
         "Training, queries a second",
         [name for training in TRAININGS for name in (training, f"{training}: bare loop")],
@@ -89,7 +88,7 @@ TABLES: dict[str, tuple[str, list[str], list[str]]] = {
     ),
     "search": (
         f"Search, queries a second, top {CARD.top} of {CARD.corpus:,} x {CARD.corpus_width} in fp16",
-        [f"{queries:,} queries" for queries in CARD.searches],
+        [*(f"{queries:,} queries" for queries in CARD.searches), EVALUATION],
         ["bare product and topk", "resident", "pinned", "streamed"],
     ),
     "encode": (
@@ -105,12 +104,12 @@ TABLES: dict[str, tuple[str, list[str], list[str]]] = {
 def make_tables(result: dict[str, Any]) -> str:
     """Returns the tables of a run in Markdown; a figure that it lacks is `not measured yet`.
 
-    >>> print(make_tables({"rows": []}).split("\\n\\n")[2])
+    >>> print(make_tables({"rows": []}).split("\\n\\n")[3])
     | Waits of the host for the card, in a step | waits |
     |---|---|
     | 2 layers, queries alone | not measured yet |
     | 2 layers, 16 candidates | not measured yet |
-    | 2 layers, clipped | not measured yet |
+    | 2 layers, queries alone, clipped | not measured yet |
     | DualTeacher | not measured yet |
     """
     pages = [describe_run(result)]
@@ -149,8 +148,6 @@ def describe(figure: dict[str, Any] | None) -> str:
     if figure.get("scaled"):
         words.append(figure["scaled"])
     shown = value if isinstance(value, str) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    if figure["part"] == "machine" if "part" in figure else False:
-        shown = f"{shown} {figure['unit']}"
     return f"{shown} ({', '.join(words)})" if words else shown
 
 

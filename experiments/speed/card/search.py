@@ -1,15 +1,17 @@
-"""Exact search over documents that lie on the card, in pinned memory of the host, or in ordinary memory, against a bare product and topk."""
+"""Exact search over documents on the card, in pinned memory of the host, or in ordinary memory, against a bare product and topk."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from card.device import Card
-from card.report import EVALUATION_SECONDS, SEARCH, Report
-from card.world import World
 from torch import Tensor
 
 import distill
+from card.device import Card
+from card.report import EVALUATION, EVALUATION_SECONDS, SEARCH, Report
+from card.world import World
 from distill.files.device import free_memory
 
 BLOCK = 1 << 28  # scores that the bare product holds at once
@@ -36,7 +38,10 @@ def make_documents(card: Card, rows: int, width: int) -> Tensor:
 
 @torch.no_grad()
 def search_bare(queries: Tensor, documents: Tensor, k: int) -> Tensor:
-    """Rows [Q, k] by fp16 products and topk, block after block: what a search does at the least, without fp32's exactness or order of ties."""
+    """Rows [Q, k] by fp16 products and topk, block after block.
+
+    This is what a search does at the least: scores are rounded to fp16, and equal ones have no order.
+    """
     size = max(k, BLOCK // len(queries))
     best, rows = [], []
     for start in range(0, len(documents), size):
@@ -52,27 +57,28 @@ def measure(card: Card, world: World, report: Report) -> None:
     sizes = world.sizes
     rows, width = fitting_rows(card, sizes.corpus, sizes.corpus_width), sizes.corpus_width
     scaled = {} if rows == sizes.corpus else {"scaled": f"of {rows:,} documents, as memory holds no more"}
-    resident = make_documents(card, rows, width)
     asked = [F.normalize(card.random(count, width, seed=-1), dim=1) for count in sizes.searches]
-    bare: dict[int, float] = {}  # seconds by number of queries
+    resident = make_documents(card, rows, width)
+    bare: list[float] = []  # seconds by number of queries
     for queries in asked:
         count, row = len(queries), f"{len(queries):,} queries"
-        bare[count] = card.seconds(lambda queries=queries: search_bare(queries, resident, sizes.top))
-        report.add("search", row, "bare product and topk", count / bare[count], "queries/s", **scaled)
-        seconds = card.seconds(lambda queries=queries: distill.search(queries, resident, sizes.top))
-        bound = {"bound": count / bare[count], "bound_is": "bare product and topk", "least_share": SEARCH}
+        bare.append(card.seconds(partial(search_bare, queries, resident, sizes.top)))
+        report.add("search", row, "bare product and topk", count / bare[-1], "queries/s", **scaled)
+        seconds = card.seconds(partial(distill.search, queries, resident, sizes.top))
+        bound = {"bound": count / bare[-1], "bound_is": "bare product and topk", "least_share": SEARCH}
         report.add("search", row, "resident", count / seconds, "queries/s", **bound, **scaled)
         if count == sizes.searches[0]:
             whole = seconds * sizes.corpus / rows
-            report.add("search", "seconds of an evaluation", "resident", whole, "s", most=EVALUATION_SECONDS, **scaled)
+            report.add("search", EVALUATION, "resident", whole, "s", most=EVALUATION_SECONDS, **scaled)
     ordinary = resident.cpu()
     del resident
     rate = card.copy_rate()
+    copying = ordinary.numel() * ordinary.element_size() / rate  # seconds
     for column in ("streamed", "pinned"):
-        documents = ordinary if column == "streamed" else card.pin(ordinary)
-        for queries in asked:
-            count = len(queries)
-            least = max(bare[count], documents.numel() * documents.element_size() / rate)  # copying and computing overlap
-            seconds = card.seconds(lambda queries=queries, documents=documents: distill.search(queries, documents.numpy(), sizes.top))
-            bound = {"bound": count / least, "bound_is": "the longer of copying from pinned memory and computing", "least_share": SEARCH}
-            report.add("search", f"{count:,} queries", column, count / seconds, "queries/s", copy_rate=rate, **bound, **scaled)
+        documents = ordinary.numpy() if column == "streamed" else card.pin(ordinary)
+        for queries, computing in zip(asked, bare, strict=True):
+            least = max(computing, copying)  # which overlap
+            seconds = card.seconds(partial(distill.search, queries, documents, sizes.top))
+            bound = {"bound": len(queries) / least, "bound_is": "the longer of copying from pinned memory and computing"}
+            more = {"copy_rate": rate, "least_share": SEARCH, **bound, **scaled}
+            report.add("search", f"{len(queries):,} queries", column, len(queries) / seconds, "queries/s", **more)

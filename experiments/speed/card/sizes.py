@@ -15,9 +15,11 @@ class Shape:
     inner: int  # numbers between the two products of a feed-forward part
 
     def forward_products(self, texts: list[tuple[int, int]], layers: int | None = None) -> float:
-        """Floating-point operations of the matrix products of batches of `count` texts of `length` tokens; a backward pass takes twice as many.
+        """Floating-point operations of the matrix products over batches of `count` texts of `length` tokens; backward, twice as many.
 
-        >>> Shape(1, 2, 1, 4).forward_products([(1, 3)])  # 3 tokens through matrices of 4 x 4 and 2 x 8 numbers, and 2 products of attention
+        For each token: 4 matrices of 2 x 2 and 2 of 2 x 4 numbers, then 2 products with 3 tokens of 2 numbers.
+
+        >>> Shape(1, 2, 1, 4).forward_products([(1, 3)])
         264.0
         """
         matrices = 8 * self.width**2 + 4 * self.width * self.inner  # operations for a token

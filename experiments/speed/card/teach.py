@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import Trainer
+
 from card.device import Card
 from card.report import Report
 from card.training import Stopwatch, bound_steps
 from card.world import World
-from pytorch_lightning import Trainer
-
 from distill.data.judged_pairs import PairsData
 from distill.modules.cross_teacher import CrossTeacher
 from distill.modules.dual_teacher import DualTeacher
 from distill.modules.teacher import TeacherModule
 from distill.teachers.negatives import RandomNegatives
-from distill.training.settings import TRAINER_DEFAULTS, default_precision
+from distill.training.settings import TRAINER_DEFAULTS, default_precision, quiet_lightning
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
 
 
 def teach(world: World, kind: str, start: Path, watch: Stopwatch, **options: Any) -> None:
     """Trains as many steps as the stopwatch needs, each query with a positive and three random documents."""
+    quiet_lightning()
     data = PairsData(world.source(), RandomNegatives(), first_stage=str(world.store), batch_size=world.sizes.teach_batch)
     module: TeacherModule = DualTeacher(str(start)) if kind == "DualTeacher" else CrossTeacher(str(start), "dual_pooling")
     settings = {**TRAINER_DEFAULTS, **QUIET, "accelerator": "gpu", "devices": 1, "precision": default_precision("gpu")}

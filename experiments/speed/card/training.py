@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from card.device import Card
-from card.report import TRAINING, Report, name_training
-from card.sizes import Shape
-from card.world import World
 from pytorch_lightning import Callback
 from torch import Tensor
 
 import distill
+from card.device import Card
+from card.report import TRAINING, Report, name_training
+from card.sizes import Shape
+from card.world import World
 
 TEMPERATURE = 0.05
 

@@ -38,7 +38,7 @@ def measure(card: Card, world: World, report: Report) -> None:
     sizes = world.sizes
     steps, batch_size, layers = min(10, sizes.least_steps), sizes.batches[0], sizes.student_layers[0]
     rows = [(name_training(layers, candidates), candidates, QUIET) for candidates in sizes.candidates]
-    rows.append((f"{layers} layers, clipped", 0, {**QUIET, "gradient_clip_val": 1.0}))
+    rows.append((f"{name_training(layers, 0)}, clipped", 0, {**QUIET, "gradient_clip_val": 1.0}))
     for row, candidates, options in rows:
         counter = WaitCounter(card, sizes.warm_up, steps)
         train(world, f"waits {row}", layers, batch_size, candidates, counter, **options)

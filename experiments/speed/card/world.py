@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from card.sizes import Shape, Sizes
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel, BertTokenizerFast, T5Config, T5ForConditionalGeneration
 
 import distill
+from card.sizes import Shape, Sizes
 from distill.encoders.tokenizing import TextSettings
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
