@@ -28,7 +28,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What it leaves after all of its parts."""
     out = tmp_path_factory.mktemp("script") / "gpu.json"
-    ended = run_python([str(SCRIPT), "--simulate", "--out", str(out), "--minutes", "10"])
+    ended = run_python([str(SCRIPT), "--simulate", "--out", str(out), "--minutes", "60"])
     assert ended.returncode == 0, ended.stderr
     return json.loads(out.read_text())
 

@@ -39,7 +39,7 @@ class Card:
     def simulated(self) -> bool:
         return self.machine is not None
 
-    def seconds(self, work: Callable[[], object], most: float = 15.0) -> float:
+    def seconds(self, work: Callable[[], object], most: float = 8.0) -> float:
         """Median seconds of a call after one that warms up; that one alone where others would take longer than `most` in all."""
         first = self.time(work)
         taken: list[float] = []
