@@ -13,7 +13,12 @@ from distill.files.provenance import collect_provenance
 def measure(card: Card, world: World, report: Report) -> None:
     origin, square = collect_provenance(), world.sizes.square
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-    machine = {"card": torch.cuda.get_device_name(0), "memory_gib": round(memory, 1), "processor": origin["processor"], "gpus": origin["gpus"]}
+    machine = {
+        "card": torch.cuda.get_device_name(0),
+        "memory_gib": round(memory, 1),
+        "processor": origin["processor"],
+        "gpus": origin["gpus"],
+    }
     versions = {"python": origin["python"], "commit": origin["commit"], "cuda": torch.version.cuda, **origin["packages"]}
     report.write(machine=machine, versions=versions)
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
