@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from card import correctness, encode, generate, machine, search, teach, training, waits
 from card.device import open_card
-from card.report import Report, make_tables
+from card.report import Report, find_failures, make_tables
 from card.sizes import CARD, TINY
 from card.world import World
 
@@ -142,6 +142,9 @@ def main() -> None:
     parts = PREPARE | {part: PARTS[part] for part in PARTS if part in given.parts}
     run_all(parts, method or "fork", method is None, report, given.minutes)
     print(f"\n{make_tables(report.read())}")
+    failures = find_failures(report.read())
+    if failures:
+        sys.exit("\n".join(["", *failures]))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import doctest
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from forks import run_python
 from snippets import load_module
 
@@ -94,6 +96,34 @@ def test_time_that_a_part_leaves_goes_to_the_next(script: ModuleType, monkeypatc
     monkeypatch.setattr(script, "run_limited", end_at_once)
     script.run_all({"one": 1, "two": 1, "three": 2}, "fork", True, script.Report(tmp_path / "gpu.json"), minutes=2)
     assert limits == pytest.approx([30, 40, 120], abs=1)  # a quarter of 120 s, a third, all
+
+
+def test_waits_of_a_real_card_are_counted_by_place(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch tells them: a warning for each, in the mode that is on within the block alone."""
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with script.training.Card().counted_waits() as waits:
+        for _ in range(3):
+            warnings.warn("called a synchronizing CUDA operation (Triggered internally at ...)", stacklevel=1)
+        warnings.warn("another", stacklevel=1)
+    (place,) = waits
+    assert waits[place] == 3 and place.startswith("tests/gpu/test_gpu_script.py:")
+    assert modes == ["warn", "default"]
+
+
+def test_tables_are_printed_again(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    report = script.Report(tmp_path / "gpu.json")
+    report.write(simulated=False)
+    bound = {"bound": 2000.0, "least_share": 0.6}
+    report.add("training", "2 layers, queries alone", "batch 512", 1300.0, "queries/s", **bound)
+    report.add("training", "6 layers, queries alone", "batch 512", 1000.0, "queries/s", **bound)
+    report.end_part("training", "stopped at its limit of 90 s", 90.0)
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--table", str(report.path)])
+    script.main()
+    printed = capsys.readouterr().out
+    assert "| 2 layers, queries alone | not measured yet | 1,300 (65%, met) | not measured yet |" in printed
+    assert "| 6 layers, queries alone | not measured yet | 1,000 (50%, not met) | not measured yet |" in printed
+    assert "training: stopped at its limit of 90 s" in printed
 
 
 def test_result_page_has_its_tables(script: ModuleType) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import distill
 from distill.files.device import has_fast_bf16
 
+PACKAGE = str(Path(distill.__file__).parent)
 TESTS = Path(__file__).parents[3] / "tests"
 WAIT = "called a synchronizing CUDA operation"  # how torch's warning begins
 ROUNDS = 3  # of a measurement, after one that warms up
@@ -111,9 +113,9 @@ class Card:
 def find_place() -> str:
     """The innermost line that runs now, and the innermost one of distill that led to it."""
     frames = [frame for frame in traceback.extract_stack() if not frame.filename.endswith(("card/device.py", "warnings.py"))]
-    own = [frame for frame in frames if "/distill/" in frame.filename]
-    places = dict.fromkeys([frames[-1], *own[-1:]])
-    return " from ".join("/".join(Path(frame.filename).parts[-3:]) + f":{frame.lineno}" for frame in places)
+    own = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
+    places = ["/".join(Path(frame.filename).parts[-3:]) + f":{frame.lineno}" for frame in (frames[-1], *own[-1:])]
+    return " from ".join(dict.fromkeys(places))
 
 
 @contextmanager

@@ -151,5 +151,16 @@ def describe(figure: dict[str, Any] | None) -> str:
     return f"{shown} ({', '.join(words)})" if words else shown
 
 
+def find_failures(result: dict[str, Any]) -> list[str]:
+    """Returns a line for each part that ended with an error, and each check that failed; time that ran out is none.
+
+    >>> parts = {"encode": {"state": "done"}, "search": {"state": "failed: OutOfMemoryError"}, "teach": {"state": "stopped at its limit"}}
+    >>> find_failures({"parts": parts, "rows": [{"part": "correctness", "row": "losses", "value": "FAILED: OneHot"}]})
+    ['search: failed: OutOfMemoryError', 'losses: FAILED: OneHot']
+    """
+    ends = [f"{part}: {end['state']}" for part, end in result["parts"].items() if end["state"].startswith(("failed", "died"))]
+    return ends + [f"{figure['row']}: {figure['value']}" for figure in result["rows"] if str(figure["value"]).startswith("FAILED")]
+
+
 def unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
