@@ -1,0 +1,1 @@
+"""What `gpu.py` checks and measures, one file a part."""
