@@ -68,8 +68,13 @@ def make_data(request: Request, texts: JobTexts, dev: str = DEV, shares: dict[st
         TRAIN,
         dev,
         queries=shares or list(map(str, texts.extra)),
-        batch_size=BATCH_SIZE if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE,
+        batch_size=choose_batch_size(count),
     )
+
+
+def choose_batch_size(count: int) -> int:
+    """Chooses how many of `count` queries a step reads."""
+    return BATCH_SIZE if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE
 
 
 def train_in_time(
