@@ -107,9 +107,8 @@ def measure_rows(rows: Iterable[Row]) -> Amount:
     random, count, id_bytes = Random(0), 0, 1
     for count, row in enumerate(rows, start=1):
         id_bytes = max(id_bytes, len((str(count - 1) if row.id is None else row.id).encode(errors="replace")))
-        place = count - 1 if count <= MOST_READ else random.randrange(count)
-        text = f"{row.title} {row.text}".strip()
-        if place == len(sample):
+        text, place = f"{row.title} {row.text}".strip(), random.randrange(count)
+        if len(sample) < MOST_READ:
             sample.append(text)
         elif place < MOST_READ:
             sample[place] = text

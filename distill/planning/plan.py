@@ -173,9 +173,8 @@ def list_notes(work: Work, times: UnitTimes, rates: Rates | None) -> list[str]:
     stated = [amount for amount in (work.documents, work.train) if amount.is_stated]
     if stated:
         names = " and ".join(amount.name.partition("-")[0] for amount in stated)
-        notes.append(
-            f"{names} are made up, of the length that was stated: a file of them, or --document_tokens and --query_tokens, tell more"
-        )
+        fix = "--document_tokens and --query_tokens say otherwise, and files are measured"
+        notes.append(f"the length of {names} is assumed: {fix}")
     if None in (times.document, times.step, times.pair, times.scan):
         notes.append(NOT_MEASURED)
     if rates is not None and rates.gpu_memory is not None:
