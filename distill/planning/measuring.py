@@ -26,11 +26,12 @@ from distill.planning.rates import UnitTimes
 from distill.shrinking.budget import measure_rate
 from distill.shrinking.splits import DEV, MOST_DEV
 from distill.teachers.local import LocalTeacher
+from distill.teachers.shard_size import rows_for_rate
 from distill.texts.text_source import TRAIN, TextSource
 from distill.texts.texts import Texts, evenly_spaced_rows
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
-from distill.vectors.store_writer import StoreWriter
+from distill.vectors.store_writer import ROWS_PER_SHARD, StoreWriter
 
 NUMBERS, MOST_ROWS = 16 << 20, 40_000  # of the vectors that are written and searched
 FEW, MANY, TOP = 8, 256, 100  # queries of two searches, from which the cost of a document and of a pair follow; documents to find
@@ -90,7 +91,8 @@ def measure(
 ) -> Measurements:
     """Measures every kind of work of a job here, on the GPU where there is one."""
     log.info("measuring how fast this teacher embeds here")
-    document, query = time_embedding(teacher, documents.sample, "document"), time_embedding(teacher, queries.sample, "query")
+    document = time_embedding(teacher, documents.sample, "document", documents.count)
+    query = time_embedding(teacher, queries.sample, "query", queries.count)
     encoding = measure_encoding_memory(teacher)
     log.info("measuring how fast vectors are written and searched here, and a student is trained")
     rows = min(MOST_ROWS, NUMBERS // teacher.width)
@@ -129,10 +131,10 @@ def measure_encoding_memory(teacher: LocalTeacher) -> int:
     return used + batch_memory(teacher.towers.document.transformer.numbers_per_token, cpu, teacher.precision)
 
 
-def time_embedding(teacher: LocalTeacher, texts: Sequence[str], role: Role) -> float:
-    """Measures the seconds in which a teacher embeds a text, on samples that grow until one takes long enough.
+def time_embedding(teacher: LocalTeacher, texts: Sequence[str], role: Role, count: int) -> float:
+    """Measures the seconds in which a teacher embeds one of `count` texts, on samples that grow until one takes long enough.
 
-    A sample is padded more than a whole corpus, in which more texts are of near-equal length: what counts is the time of a padded token.
+    The more texts are sorted by length at once, the less they are padded: what is measured is the time of a padded token.
     """
     prepared = teacher.prepare(texts, role)
     seconds, padded = 0.0, 1
@@ -144,7 +146,21 @@ def time_embedding(teacher: LocalTeacher, texts: Sequence[str], role: Role) -> f
         seconds = time.perf_counter() - start
         if seconds >= LONG_ENOUGH or (seconds >= ENOUGH and size >= FEWEST_TEXTS):
             break
-    return seconds / padded * float(np.mean([len(ids) for ids in prepared]))
+    return seconds / padded * pad_text([len(ids) for ids in prepared], seconds / padded, count, teacher.towers.device)
+
+
+def pad_text(lengths: Sequence[int], token_seconds: float, count: int, device: torch.device) -> float:
+    """The mean tokens of a text with its padding, as `encode` embeds it: batches are of the texts of one shard.
+
+    Args:
+        lengths: of some of the texts.
+        token_seconds: that a padded token takes, which decides how many texts a shard has.
+        count: number of all texts.
+        device: which embeds them.
+    """
+    rows = rows_for_rate(1 / (token_seconds * float(np.mean(lengths))), count, ROWS_PER_SHARD)
+    shard = [lengths[row] for row in evenly_spaced_rows(len(lengths), min(rows, count))]
+    return count_padded(shard, tokens_per_batch(device)) / len(shard)
 
 
 def count_padded(lengths: Sequence[int], most: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def make_plan(teacher: Any, documents: Any, queries: Any, gpus: int | None, opti
         raise BadInput("queries: none are given: say how many, e.g. 500k, or name a file of them")
     corpus = read_documents(documents, options.document_tokens)
     sets = read_query_sets(documents if queries is None else queries, options.query_tokens)
+    start = time.perf_counter()
     embedder, spec = open_models(teacher, sets[0], options)
+    student, loading = make_student(spec, embedder), time.perf_counter() - start
     has_gpu = best_device().type == "cuda"
     lengths = count_tokens(embedder, corpus.sample, "document"), count_tokens(embedder, sets[0].sample, "query")
     work = Work(
@@ -121,7 +124,7 @@ def make_plan(teacher: Any, documents: Any, queries: Any, gpus: int | None, opti
         queries=sets,
         maker=embedder.maker,
         teacher=embedder.towers.document,
-        student=make_student(spec, embedder),
+        student=student,
         tokens=(float(lengths[0].mean()), float(lengths[1].mean())),
         gpus=1 if gpus is None and (rates is not None or has_gpu) else gpus,
         epochs=options.epochs,
@@ -134,8 +137,9 @@ def make_plan(teacher: Any, documents: Any, queries: Any, gpus: int | None, opti
         measured = measure(embedder, spec, corpus, sets[0], work.dev, work.candidates, work.batch_size)
     else:
         measured = measure_elsewhere(work, embedder, rates, lengths)
-    steps = list_steps(work, measured.times, measured.encoding, measured.training)
-    return Plan(steps, measured.times, work.gpus, count_steps(work, measured.times)[0], list_notes(work, measured.times, rates))
+    times = replace(measured.times, load=loading)
+    steps = list_steps(work, times, measured.encoding, measured.training)
+    return Plan(steps, times, work.gpus, count_steps(work, times)[0], list_notes(work, times, rates))
 
 
 def open_models(teacher: Any, queries: Amount, options: PlanOptions) -> tuple[LocalTeacher, StudentSpec]:

@@ -70,6 +70,7 @@ class UnitTimes:
         scan: of exact search, for a document whatever the number of queries.
         byte: of a store, to disk.
         latency: of all that one query costs in a measurement of latency: teacher and student.
+        load: to open teacher and student.
     """
 
     device: str
@@ -81,6 +82,7 @@ class UnitTimes:
     scan: float | None = None
     byte: float | None = None
     latency: float | None = None
+    load: float | None = None
 
 
 def derive_times(
@@ -112,6 +114,7 @@ def derive_times(
         scan=divide(HALF * teacher.width, rates.copy),
         byte=here.byte if rates.write is None else 1 / rates.write,
         latency=here.latency,
+        load=here.load,
     )
 
 

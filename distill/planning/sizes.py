@@ -62,9 +62,11 @@ def run_bytes(weights: int) -> int:
     return weights * SINGLE * (CHECKPOINTS * STATES + 1)
 
 
-def export_bytes(weights: int) -> int:
-    """Counts the bytes of an exported student: its folder, and its ONNX models in fp32 and in 8 bits, about."""
-    return weights * (2 * SINGLE + QUANTISED)
+def export_bytes(student: Encoder) -> int:
+    """Counts the bytes of an exported student, about: its folder, and its ONNX models in fp32 and in 8 bits, but for the word table."""
+    weights, table = student.parameter_count(), student.word_table.weight.numel()
+    graphs = weights * SINGLE + table * SINGLE + (weights - table) * QUANTISED
+    return weights * SINGLE + (graphs if student.transformer.has_layers else 0)
 
 
 def index_bytes(kind: Kind, documents: Amount, width: int) -> int:

@@ -17,6 +17,7 @@ from distill.vectors.faiss_index import Kind
 
 SEARCHES = 2  # the teacher's and the student's
 LATENCY_TURNS = QUERIES + 10  # with those that warm up
+EXPORT_SECONDS = 10.0  # to write the ONNX models of a student and to try them, about: measured on two cores, for two layers
 STUDENT_SHARE = 1 / 3  # of a training step is its forward pass
 
 
@@ -181,17 +182,20 @@ def plan_evaluation(work: Work, times: UnitTimes, memory: int) -> Step:
     """The verdict: teacher and student search all documents on one device; then both are timed, one query at a time."""
     embed = multiply(work.measured * STUDENT_SHARE / work.batch_size, times.step)
     search = time_search(work, times, work.measured, ranks=1)
-    seconds = add(embed, multiply(SEARCHES, search), multiply(LATENCY_TURNS, times.latency))
+    seconds = add(times.load, embed, multiply(SEARCHES, search), multiply(LATENCY_TURNS, times.latency))
     return Step("evaluate", seconds, 0, memory, _search_memory(work), f"{work.measured:,} queries, and their latency")
 
 
 def plan_export(work: Work, times: UnitTimes, memory: int) -> Step:
     """The student's folders and models, whose time does not depend on the texts, and the index where one is asked for."""
-    disk, name, about = sizes.export_bytes(work.weights), "export", "the student and its ONNX models"
+    seconds: float | None = EXPORT_SECONDS if work.student.transformer.has_layers else 0.0
+    disk, about = sizes.export_bytes(work.student), "the student and its ONNX models"
     if work.index is not None:
         added = sizes.index_bytes(work.index, work.documents, work.width)
+        # a flat one is written as it is read; how long faiss builds others was not measured
+        seconds = add(seconds, multiply(added, times.byte if work.index == "flat" else None))
         disk, memory, about = disk + added, memory + added, f"{about}, {work.index} index"
-    return Step(name, None, disk, memory, None, about)
+    return Step("export", seconds, disk, memory, None, about)
 
 
 def time_search(work: Work, times: UnitTimes, queries: int, ranks: int) -> float | None:

@@ -22,7 +22,6 @@ from corpora import STUDENT_LAYERS, TEACHER
 
 import distill
 from distill.files.atomic import write_json
-from distill.files.device import used_memory
 from distill.teachers.embedder import encode_set
 from distill.teachers.local import load_local_teacher
 
@@ -48,7 +47,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def run_job(texts: Path, folder: Path) -> dict[str, float]:
-    """Seconds of each step, bytes of the documents' store, and the most memory so far."""
+    """Seconds and bytes of each step."""
     source = distill.MsMarcoTsv(str(texts), relevant_from=2, keep_own_documents=True)
     teacher, store = load_local_teacher(TEACHER, "auto"), folder / "store"
     sets = [(f"queries-{split}", source.queries(split)) for split in source.splits()]
@@ -66,7 +65,7 @@ def run_job(texts: Path, folder: Path) -> dict[str, float]:
     taken["disk of the run"] = bytes_of[f"run{MANY}"] - bytes_of[f"run{MANY}/export"]
     taken["disk of the export"] = bytes_of[f"run{MANY}/export"]
     taken["disk of the documents"] = sum(path.stat().st_size for path in (store / "documents").iterdir())
-    return {**taken, "memory": used_memory(torch.device("cpu")) or 0}
+    return taken
 
 
 def plan_job(texts: Path) -> dict[str, float]:
@@ -76,7 +75,7 @@ def plan_job(texts: Path) -> dict[str, float]:
         steps[name] = outcome[name].seconds or 0.0
     steps["epoch"] = (outcome["train"].seconds + outcome["dev"].seconds) / MANY
     steps["disk of the run"], steps["disk of the export"] = outcome["train"].disk, outcome["export"].disk
-    return {**steps, "disk of the documents": outcome["encode documents"].disk, "memory": outcome.memory}
+    return {**steps, "disk of the documents": outcome["encode documents"].disk}
 
 
 def main() -> None:

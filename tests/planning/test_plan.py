@@ -46,7 +46,11 @@ def test_gpus_that_are_not_here(teacher_folder, tmp_path, capsys):
     (tmp_path / "gpu.json").write_text(json.dumps({"rates": rates}))
     assert run(*arguments, "--rates", "gpu.json", "--out", "plan.json") == 0
     shown = capsys.readouterr().out
-    assert "rates of 8 times H200" in shown and "of a GPU that has 1.0 MB" in shown and "the length of documents and queries is assumed" in shown
+    assert (
+        "rates of 8 times H200" in shown
+        and "of a GPU that has 1.0 MB" in shown
+        and "the length of documents and queries is assumed" in shown
+    )
     plan = json.loads((tmp_path / "plan.json").read_text())
     times, steps = plan["times"], {step["name"]: step for step in plan["steps"]}
     assert steps["encode documents"]["seconds"] == pytest.approx(1000 / 8 * times["document"])

@@ -15,7 +15,7 @@ from distill.teachers.embedder import encode_set
 from distill.teachers.local import load_local_teacher
 from distill.texts.texts import Texts
 
-TIMES = UnitTimes("here", document=0.5, query=0.25, step=2.0, evaluation=1.0, pair=0.001, scan=0.01, byte=1e-6, latency=0.1)
+TIMES = UnitTimes("here", document=0.5, query=0.25, step=2.0, evaluation=1.0, pair=0.001, scan=0.01, byte=1e-6, latency=0.1, load=3.0)
 FEW = ("one river",)
 
 
@@ -56,7 +56,7 @@ def test_times_on_one_device(work):
     assert seconds["encode queries"] == 710 * 0.25
     assert seconds["train"] == 3 * 10 * 2
     assert seconds["dev"] == pytest.approx(3 * 1 + 4 * 30)  # the teacher once, the student after each epoch
-    assert seconds["evaluate"] == pytest.approx(50 / 3 / 64 * 2 + 2 * 60 + 74 * 0.1)
+    assert seconds["evaluate"] == pytest.approx(3 + 50 / 3 / 64 * 2 + 2 * 60 + 74 * 0.1)
 
 
 def test_gpus_share_what_ranks_share(work):
@@ -64,7 +64,7 @@ def test_gpus_share_what_ranks_share(work):
     seconds = seconds_of(list_steps(replace(work, gpus=5), TIMES, memory=0))
     assert (seconds["encode documents"], seconds["train"]) == (100, 3 * 2 * 2)
     assert seconds["dev"] == pytest.approx(3 * 1 + 4 * 6)
-    assert seconds["evaluate"] == pytest.approx(50 / 3 / 64 * 2 + 2 * 60 + 74 * 0.1)
+    assert seconds["evaluate"] == pytest.approx(3 + 50 / 3 / 64 * 2 + 2 * 60 + 74 * 0.1)
 
 
 def test_a_slow_disk_takes_longer_than_the_teacher(work):
@@ -108,7 +108,11 @@ def test_bytes_of_indexes(work):
     assert sizes.index_bytes("flat", documents, 32) == 1000 * 32 * 4 + 4000
     assert sizes.index_bytes("ivf", documents, 32) == 1000 * (32 * 2 + 8) + 25 * 32 * 4 + 4000
     export = list_steps(replace(work, index="flat"), TIMES, memory=0)[-1]
-    assert export.disk == sizes.export_bytes(work.weights) + 132_000
+    assert export.disk == sizes.export_bytes(work.student) + 132_000
+    assert export.seconds == pytest.approx(10 + 0.132)
+    assert list_steps(replace(work, index="hnsw"), TIMES, memory=0)[-1].seconds is None
+    table = work.student.word_table.weight.numel()
+    assert sizes.export_bytes(work.student) == 9 * work.weights + 3 * table
 
 
 def test_memory_grows_with_the_texts(work):
