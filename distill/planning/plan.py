@@ -118,14 +118,15 @@ def make_plan(teacher: Any, documents: Any, queries: Any, gpus: int | None, opti
     embedder, spec = open_models(teacher, sets[0], options)
     student, loading = make_student(spec, embedder), time.perf_counter() - start
     has_gpu = best_device().type == "cuda"
-    lengths = count_tokens(embedder, corpus.sample, "document"), count_tokens(embedder, sets[0].sample, "query")
+    document_lengths, document_tokens = tokenize(embedder, corpus.sample, "document")
+    query_lengths, query_tokens = tokenize(embedder, sets[0].sample, "query")
     work = Work(
         documents=corpus,
         queries=sets,
         maker=embedder.maker,
         teacher=embedder.towers.document,
         student=student,
-        tokens=(float(lengths[0].mean()), float(lengths[1].mean())),
+        tokens=(float(document_lengths.mean()), float(query_lengths.mean())),
         gpus=1 if gpus is None and (rates is not None or has_gpu) else gpus,
         epochs=options.epochs,
         minutes=options.minutes or MINUTES,
@@ -136,8 +137,8 @@ def make_plan(teacher: Any, documents: Any, queries: Any, gpus: int | None, opti
     if rates is None and (work.gpus is None or has_gpu):
         measured = measure(embedder, spec, corpus, sets[0], work.dev, work.candidates, work.batch_size)
     else:
-        measured = measure_elsewhere(work, embedder, rates, lengths)
-    times = replace(measured.times, load=loading)
+        measured = measure_elsewhere(work, embedder, rates, document_lengths, query_lengths)
+    times = replace(measured.times, load=loading, document_tokens=document_tokens, query_tokens=query_tokens)
     steps = list_steps(work, times, measured.encoding, measured.training)
     return Plan(steps, times, work.gpus, count_steps(work, times)[0], list_notes(work, times, rates))
 
@@ -155,18 +156,20 @@ def open_models(teacher: Any, queries: Amount, options: PlanOptions) -> tuple[Lo
     return embedder, choose_student(request, embedder)
 
 
-def count_tokens(teacher: LocalTeacher, texts: Sequence[str], role: Role) -> np.ndarray:
-    """Counts the tokens [n] of some texts, as the teacher cuts them."""
+def tokenize(teacher: LocalTeacher, texts: Sequence[str], role: Role) -> tuple[np.ndarray, float]:
+    """Cuts some texts into tokens, as the teacher reads them; returns how many each has [n], and the seconds that a text takes."""
     chosen = [texts[row] for row in evenly_spaced_rows(len(texts), MOST_COUNTED)]
-    return np.array([len(ids) for ids in teacher.prepare(chosen, role)])
+    teacher.prepare(chosen[:1], role)  # the first call is slower
+    start = time.perf_counter()
+    lengths = np.array([len(ids) for ids in teacher.prepare(chosen, role)])
+    return lengths, (time.perf_counter() - start) / len(chosen)
 
 
-def measure_elsewhere(work: Work, teacher: LocalTeacher, rates: Rates | None, lengths: tuple[np.ndarray, np.ndarray]) -> Measurements:
-    """Derives the times from the rates of a GPU that is not here; without any, all but the latency on a CPU is unknown."""
-    latency = time_latency(teacher, work.student, work.train.sample)
-    times = UnitTimes(device="GPUs that are not here", latency=latency)
+def measure_elsewhere(work: Work, teacher: LocalTeacher, rates: Rates | None, documents: np.ndarray, queries: np.ndarray) -> Measurements:
+    """Derives the times from the rates of a GPU that is not here, and lengths [n] of texts; without any they are unknown."""
+    times = UnitTimes(device="GPUs that are not here", latency=time_latency(teacher, work.student, work.train.sample))
     if rates is not None:
-        times = derive_times(rates, work.teacher, work.student, *lengths, work.batch_size, times)
+        times = derive_times(rates, work.teacher, work.student, documents, queries, work.batch_size, times)
     return Measurements(times, measure_encoding_memory(teacher))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Rates:
         device: name of the GPU.
         gpu_memory: bytes of one.
         encode: operations of a teacher that embeds documents.
-        train: operations of a student's training steps, their backward passes included.
+        train: operations of a student's training steps, their backward passes included, in large batches.
+        step: not a rate but the seconds that a training step takes at least, however small the batch.
         search: operations of an exact search, 2 x queries x documents x width.
         copy: bytes from the host to the GPU.
         write: bytes of a store to disk.
@@ -35,6 +36,7 @@ class Rates:
     gpu_memory: float | None = None
     encode: float | None = None
     train: float | None = None
+    step: float | None = None
     search: float | None = None
     copy: float | None = None
     write: float | None = None
@@ -64,6 +66,8 @@ class UnitTimes:
         device: where they were measured, for the table.
         document: to embed a document.
         query: to embed a query by the teacher.
+        document_tokens: to cut a document into tokens, while others are embedded.
+        query_tokens: the same of a query.
         step: of training.
         evaluation: of an evaluation on dev, beside its searches.
         pair: of exact search, for a query and a document.
@@ -76,6 +80,8 @@ class UnitTimes:
     device: str
     document: float | None = None
     query: float | None = None
+    document_tokens: float | None = None
+    query_tokens: float | None = None
     step: float | None = None
     evaluation: float | None = None
     pair: float | None = None
@@ -97,24 +103,23 @@ def derive_times(
         documents: [n] tokens of some documents.
         queries: [n] tokens of some queries.
         batch_size: queries of a step.
-        here: what was measured on this machine; what runs on the CPU is taken from it: latency, and the disk unless the rates have one.
+        here: what was measured on this machine; what runs on the CPU is taken from it: tokens, latency, the disk unless the rates have one.
     """
 
     def divide(amount: float, rate: float | None) -> float | None:
         return None if rate is None else amount / rate
 
-    step = PASSES * batch_size * count_operations(student, queries) / len(queries)
-    return UnitTimes(
+    step = divide(PASSES * batch_size * count_operations(student, queries) / len(queries), rates.train)
+    return replace(
+        here,
         device=rates.device,
         document=divide(count_operations(teacher, documents) / len(documents), rates.encode),
         query=divide(count_operations(teacher, queries) / len(queries), rates.encode),
-        step=divide(step, rates.train),
-        evaluation=None if rates.train is None else 0.0,
+        step=None if step is None or rates.step is None else max(step, rates.step),
+        evaluation=0.0,
         pair=divide(2 * teacher.width, rates.search),
         scan=divide(HALF * teacher.width, rates.copy),
         byte=here.byte if rates.write is None else 1 / rates.write,
-        latency=here.latency,
-        load=here.load,
     )
 
 

@@ -132,14 +132,16 @@ def list_steps(work: Work, times: UnitTimes, memory: int, training_memory: int |
 
 
 def plan_encoding(work: Work, times: UnitTimes, memory: int, name: str, role: Role, sets: Sequence[Amount]) -> Step:
-    """Every GPU embeds its share of the texts, while what was embedded before is written."""
-    unit = times.document if role == "document" else times.query
+    """Every GPU embeds its share of the texts, while its process cuts later ones into tokens and writes earlier ones."""
+    unit, tokenizing = (times.document, times.document_tokens) if role == "document" else (times.query, times.query_tokens)
     plans = [sizes.plan_store(amount, rename(work.maker, role), work.width, None if unit is None else 1 / unit) for amount in sets]
     disk = sum(sizes.store_bytes(plan, amount.id_bytes) for plan, amount in zip(plans, sets, strict=True))
     count = sum(amount.count for amount in sets)
-    seconds = multiply(count / work.ranks, unit)
-    if seconds is not None and times.byte is not None:
-        seconds = max(seconds, disk * times.byte)
+    # on a CPU the same cores embed and tokenise
+    seconds = multiply(count, add(unit, tokenizing or 0.0)) if work.gpus is None else multiply(count / work.gpus, unit)
+    if seconds is not None:
+        others = (multiply(count / work.ranks, tokenizing), multiply(disk, times.byte))
+        seconds = max([seconds, *(other for other in others if other is not None)])
     gpu = sizes.gpu_encode_memory(work.teacher) if work.gpus else None
     held = memory + sum(map(sizes.texts_memory, sets)) + max(map(sizes.encode_memory, plans))
     tokens = work.tokens[0] if role == "document" else work.tokens[1]
@@ -164,7 +166,7 @@ def plan_training(work: Work, times: UnitTimes, memory: int, epochs: int | None,
     seconds = None if epochs is None else multiply(epochs * steps, times.step)
     tokens = work.train.count * round(work.tokens[1]) * sizes.SINGLE
     gpu = sizes.gpu_train_memory(work.student, work.tokens[1], work.batch_size) if work.gpus else None
-    length = f"{work.minutes:g} minutes" if epochs is None else f"{epochs} epochs of {steps:,} steps"
+    length = f"{work.minutes:g} minutes" if epochs is None else f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} steps"
     about = f"{length}, {work.batch_size} queries a step" + (" and GPU" if work.ranks > 1 else "")
     return Step("train", seconds, sizes.run_bytes(work.weights) + tokens, memory + tokens, gpu, about)
 

@@ -26,7 +26,7 @@ def test_operations(encoder):
 
 
 def test_times_follow_from_rates(encoder):
-    rates = Rates("GPU", encode=1e6, train=2e6, search=64e6, copy=128e6)
+    rates = Rates("GPU", encode=1e6, train=2e6, step=1e-9, search=64e6, copy=128e6)
     times = derive_times(rates, encoder, encoder, np.array([4, 4]), np.array([2]), batch_size=8, here=UnitTimes("here", latency=0.5))
     document, query = count_operations(encoder, np.array([4])), count_operations(encoder, np.array([2]))
     assert times.document == pytest.approx(document / 1e6) and times.query == pytest.approx(query / 1e6)
@@ -37,7 +37,13 @@ def test_times_follow_from_rates(encoder):
 
 def test_what_was_not_measured_stays_unknown(encoder):
     times = derive_times(Rates(search=1.0), encoder, encoder, np.array([4]), np.array([2]), 8, UnitTimes("here"))
-    assert times.pair == 64 and (times.document, times.query, times.step, times.scan, times.evaluation) == (None,) * 5
+    assert times.pair == 64 and (times.document, times.query, times.step, times.scan, times.byte) == (None,) * 5
+
+
+def test_a_step_takes_some_time_however_small(encoder):
+    lengths, here = np.array([2]), UnitTimes("here")
+    assert derive_times(Rates(train=1e15, step=0.01), encoder, encoder, lengths, lengths, 8, here).step == 0.01
+    assert derive_times(Rates(train=1e15), encoder, encoder, lengths, lengths, 8, here).step is None
 
 
 def test_reading(tmp_path):

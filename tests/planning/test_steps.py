@@ -67,6 +67,12 @@ def test_gpus_share_what_ranks_share(work):
     assert seconds["evaluate"] == pytest.approx(3 + 50 / 3 / 64 * 2 + 2 * 60 + 74 * 0.1)
 
 
+def test_tokens_are_cut_beside_the_gpu_and_before_the_cpu(work):
+    times = replace(TIMES, document_tokens=0.75, query_tokens=0.0)
+    assert plan_encoding(work, times, 0, "", "document", [work.documents]).seconds == 1000 * (0.5 + 0.75)
+    assert plan_encoding(replace(work, gpus=2), times, 0, "", "document", [work.documents]).seconds == 500 * 0.75
+
+
 def test_a_slow_disk_takes_longer_than_the_teacher(work):
     step = plan_encoding(work, replace(TIMES, byte=1.0), 0, "encode documents", "document", [work.documents])
     assert step.seconds == step.disk > 64_000
