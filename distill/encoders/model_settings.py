@@ -37,8 +37,11 @@ def read_prompts(folder: Path) -> dict[str, str]:
     for name, prompt in prompts.items():
         if not isinstance(prompt, str | None):
             raise BadInput(f"{path}: prompts: {name}: {prompt!r} is no text: write it in quotes")
-    document = [name for name in DOCUMENT_PROMPTS if prompts.get(name)]
-    found = {"query": prompts.get("query") or "", "document": prompts[document[0]] if document else ""}
+    document = next((name for name in DOCUMENT_PROMPTS if prompts.get(name)), "document")
+    by_role = {"query": prompts.get("query") or "", "document": prompts.get(document) or ""}
+    if document != "document":
+        other = "encode_document of sentence-transformers 6 does not"
+        log.warning(f"{path}: prompts: {document}: is read before documents, which {other}: name it document, or give --prompts")
     default = settings.get("default_prompt_name")
     if default is not None and default not in prompts:
         raise BadInput(f"{path}: default_prompt_name: {default!r} is none of its prompts: {', '.join(prompts) or 'it has none'}")
@@ -46,7 +49,7 @@ def read_prompts(folder: Path) -> dict[str, str]:
     if default is not None and prompts[default] and unnamed:
         reason = f"default_prompt_name: {default}, and no prompt for a {unnamed[0]}"
         raise BadInput(f"{path}: {reason}: give each role its own under prompts: query and document, which may be empty")
-    return found
+    return by_role
 
 
 def choose_query_prompt(folder: Path, name: str, prompts: dict[str, str] | None) -> dict[str, str]:
