@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from distill.losses.geometry import ContrastiveMatching, SimilarityMatching
     from distill.losses.score import MarginMSE, ScoreDistillation, ScoreMSE
     from distill.modules.student import StudentModule
+    from distill.planning.options import PlanOptions
+    from distill.planning.plan import Plan, plan
     from distill.records import BadInput, Batch, Encoded
     from distill.run import Run, train
     from distill.shrinking.comparison import Frontier
@@ -85,6 +87,8 @@ NAMES = {
     "losses.geometry": ["ContrastiveMatching", "SimilarityMatching"],
     "losses.score": ["MarginMSE", "ScoreDistillation", "ScoreMSE"],
     "modules.student": ["StudentModule"],
+    "planning.options": ["PlanOptions"],
+    "planning.plan": ["Plan", "plan"],
     "records": ["BadInput", "Batch", "Encoded"],
     "run": ["Run", "train"],
     "shrinking.comparison": ["Frontier"],

@@ -28,6 +28,7 @@ ROOMS = [
     "report",
     "run",
     "shrinking",
+    "planning",
     "cli",
     "__main__",
 ]

@@ -15,6 +15,7 @@ from distill.records import printable
 # verb: what it does; distill/cli/VERB.py has the function whose signature is its options
 VERBS = {
     "shrink": "the whole job: teacher and queries in, student, verdict, report and export out",
+    "plan": "what a job will take: time, disk and memory of each step, from what this machine or a GPU does in a second",
     "frontier": "which student to deploy: trains several sizes, measures each, recommends one",
     "teach": "trains or fine-tunes a teacher on labels: a dual or a cross encoder, or a generator of queries",
     "encode": "a teacher's vectors of documents and queries, into a store",

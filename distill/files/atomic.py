@@ -138,8 +138,17 @@ def refuse_unreadable(what: str, path: str | Path) -> Iterator[None]:
 def write_json(path: Path, value: Any, exclusive: bool = False) -> None:
     """Writes `value` as indented JSON; `exclusive` as in `write_atomically`."""
     with write_atomically(path, exclusive) as temporary:
-        # UTF-8 cannot encode half a surrogate pair: it is written as the escape that JSON has for it.
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """Returns the bytes of `value` as indented JSON.
+
+    >>> encode_json({"rows": 2})
+    b'{\\n "rows": 2\\n}\\n'
+    """
+    # UTF-8 cannot encode half a surrogate pair: it is written as the escape that JSON has for it.
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def read_json(path: Path, what: str) -> Any:

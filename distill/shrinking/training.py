@@ -68,8 +68,13 @@ def make_data(request: Request, texts: JobTexts, dev: str = DEV, shares: dict[st
         TRAIN,
         dev,
         queries=shares or list(map(str, texts.extra)),
-        batch_size=None if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE,
+        batch_size=small_batch_size(count),
     )
+
+
+def small_batch_size(count: int) -> int | None:
+    """How many queries a step reads where there are few of them, `count`; None where the default will do."""
+    return None if count >= BATCHES_AT_LEAST * BATCH_SIZE else SMALL_BATCH_SIZE
 
 
 def train_in_time(

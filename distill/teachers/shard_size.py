@@ -32,8 +32,17 @@ def choose_rows_per_shard(embed: Callable[[np.ndarray], object], count: int, lar
     needed = min(largest, count)
     if needed <= SHARD_SIZES[0]:
         return largest
-    rows = SECONDS_PER_SHARD * measure_rate(embed, count, needed / SECONDS_PER_SHARD)
-    if rows >= needed:
+    return rows_for_rate(measure_rate(embed, count, needed / SECONDS_PER_SHARD), count, largest)
+
+
+def rows_for_rate(rate: float, count: int, largest: int) -> int:
+    """Chooses the texts of a shard of `count` texts by the texts that are embedded in a second.
+
+    >>> rows_for_rate(1000, 5000, largest=8192), rows_for_rate(100, 5000, largest=8192)
+    (8192, 512)
+    """
+    rows = SECONDS_PER_SHARD * rate
+    if rows >= min(largest, count):
         return largest
     return max((size for size in SHARD_SIZES if size <= rows), default=SHARD_SIZES[0])
 
