@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from card import correctness, encode, generate, machine, search, teach, training, waits
 from card.device import open_card
-from card.report import Report, find_failures, make_tables
+from card.report import Report, find_failures, find_rates, make_tables
 from card.sizes import CARD, TINY
 from card.world import World
 
@@ -141,6 +141,8 @@ def main() -> None:
     report.write(simulated=method is None, minutes=given.minutes)
     parts = PREPARE | {part: PARTS[part] for part in PARTS if part in given.parts}
     run_all(parts, method or "fork", method is None, report, given.minutes)
+    if method is not None:
+        report.write(rates=find_rates(report.read()))
     print(f"\n{make_tables(report.read())}")
     failures = find_failures(report.read())
     if failures:

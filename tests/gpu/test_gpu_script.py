@@ -16,6 +16,8 @@ import torch
 from forks import run_python
 from snippets import load_module
 
+from distill.planning.rates import read_rates
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "speed" / "gpu.py"
 
@@ -52,6 +54,14 @@ def test_figures_have_a_bound_of_the_same_run(result: dict[str, Any]) -> None:
     assert {figure["part"]: figure["least_share"] for figure in goals} == {"training": 0.6, "search": 0.6, "encode": 0.5}
     for figure in goals:
         assert figure["share"] == figure["value"] / figure["bound"] > 0
+
+
+def test_plan_reads_its_rates(result: dict[str, Any], script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "gpu.json").write_text(json.dumps({"rates": script.find_rates(result)}))
+    rates = read_rates(tmp_path / "gpu.json")
+    fastest = {part: max(row.get("operations_a_second", 0) for row in result["rows"] if row["part"] == part) for part in script.PARTS}
+    assert (rates.encode, rates.train, rates.search) == (fastest["encode"], fastest["training"], fastest["search"])
+    assert all(value > 0 for value in (rates.encode, rates.train, rates.search, rates.copy, rates.gpu_memory))
 
 
 def sleep_after_a_figure(part: str, simulate: bool, folder: Path, report: Any) -> None:

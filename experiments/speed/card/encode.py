@@ -6,7 +6,7 @@ from functools import partial
 
 import distill
 from card.device import Card
-from card.report import ENCODE, Report
+from card.report import ENCODE, OPERATIONS, Report
 from card.world import World
 from distill.encoders import batching
 
@@ -21,23 +21,16 @@ def measure(card: Card, world: World, report: Report) -> None:
     def add(row: str, count: int, lengths: list[int], seconds: float) -> None:
         tokens, operations = sum(lengths), shape.forward_products([(1, length) for length in lengths])
         more = {"bound": tokens * square / operations, "bound_is": bound_is, "passages_a_second": len(lengths) / seconds}
+        more[OPERATIONS] = operations / seconds
         report.add("encode", row, f"{count:,} tokens a batch", tokens / seconds, "tokens/s", least_share=ENCODE, **more)
 
     lengths = [len(text) for text in ids]
     for count in sizes.tokens_per_batch:
-        limit_batches(towers, count)
+        towers.limit_batches(count)
         add("token ids to vectors", count, lengths, card.seconds(lambda: batching.encode_token_ids(towers.document, ids, "auto")))
     stored = [len(text) for text in towers.document.token_ids(list(world.source().documents()), "document")]
     for count in sizes.tokens_per_batch:
-        out, options = str(world.folder / f"store-{count}"), {"splits": ["dev"], **limit_batches(towers, count)}
-        seconds = card.time(partial(distill.encode, str(world.encoder), world.source(), out, **options))
+        out = str(world.folder / f"store-{count}")
+        encode = partial(distill.encode, str(world.encoder), world.source(), out, splits=["dev"], tokens_per_batch=count)
+        seconds = card.time(encode)
         add("text to store", count, stored, seconds)
-
-
-def limit_batches(towers: distill.Towers, tokens: int) -> dict[str, int]:
-    """Sets how many tokens go through the towers at once; returns the option of `distill.encode` that does."""
-    if hasattr(towers, "limit_batches"):
-        towers.limit_batches(tokens)
-        return {"tokens_per_batch": tokens}
-    batching.TOKENS_PER_BATCH["cuda"] = tokens
-    return {}

@@ -15,6 +15,7 @@ NOT_MEASURED = "not measured yet"
 TRAINING, SEARCH, ENCODE = 0.60, 0.60, 0.50
 EVALUATION, EVALUATION_SECONDS = "seconds of an evaluation", 3.0  # 6,980 queries over 8,841,823 documents that lie on the card
 WAITS = 0.0  # of the host for the card, in a step
+OPERATIONS = "operations_a_second"  # of a figure, from which `distill plan` knows how long other jobs take
 
 
 class Report:
@@ -160,6 +161,24 @@ def find_failures(result: dict[str, Any]) -> list[str]:
     """
     ends = [f"{part}: {end['state']}" for part, end in result["parts"].items() if end["state"].startswith(("failed", "died"))]
     return ends + [f"{figure['row']}: {figure['value']}" for figure in result["rows"] if str(figure["value"]).startswith("FAILED")]
+
+
+def find_rates(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns the rates that `distill plan --rates` reads, as far as they were measured.
+
+    >>> training = {"part": "training", "row": TRAININGS[0], "column": "batch 64", "value": 6400.0, OPERATIONS: 9e13}
+    >>> find_rates({"machine": {"card": "H200", "memory_gib": 2.0}, "rows": [training]})
+    {'device': 'H200', 'gpu_memory': 2147483648.0, 'train': 90000000000000.0, 'step': 0.01}
+    """
+    machine, rows = result.get("machine", {}), result["rows"]
+    rates = {"device": machine.get("card"), "gpu_memory": machine.get("memory_gib", 0) * 2**30}
+    for name, part in (("encode", "encode"), ("train", "training"), ("search", "search")):
+        rates[name] = max((row.get(OPERATIONS, 0) for row in rows if row["part"] == part), default=0)
+    values = {(row["row"], row["column"]): row["value"] for row in rows}
+    small = values.get((TRAININGS[0], f"batch {CARD.batches[0]}"))
+    rates["step"] = CARD.batches[0] / small if small else 0
+    rates["copy"] = values.get(("copy from pinned memory, GB/s", "measured"), 0) * 1e9
+    return {name: value for name, value in rates.items() if value}
 
 
 def unique(names: Iterable[str]) -> list[str]:

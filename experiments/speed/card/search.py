@@ -10,7 +10,7 @@ from torch import Tensor
 
 import distill
 from card.device import Card
-from card.report import EVALUATION, EVALUATION_SECONDS, SEARCH, Report
+from card.report import EVALUATION, EVALUATION_SECONDS, OPERATIONS, SEARCH, Report
 from card.world import World
 from distill.files.device import free_memory
 
@@ -66,7 +66,9 @@ def measure(card: Card, world: World, report: Report) -> None:
         report.add("search", row, "bare product and topk", count / bare[-1], "queries/s", **scaled)
         seconds = card.seconds(partial(distill.search, queries, resident, sizes.top))
         bound = {"bound": count / bare[-1], "bound_is": "bare product and topk", "least_share": SEARCH}
-        report.add("search", row, "resident", count / seconds, "queries/s", **bound, **scaled)
+        report.add(
+            "search", row, "resident", count / seconds, "queries/s", **bound, **scaled, **{OPERATIONS: 2 * count * rows * width / seconds}
+        )
         if count == sizes.searches[0]:
             whole = seconds * sizes.corpus / rows
             report.add("search", EVALUATION, "resident", whole, "s", most=EVALUATION_SECONDS, **scaled)

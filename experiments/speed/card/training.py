@@ -14,7 +14,7 @@ from torch import Tensor
 
 import distill
 from card.device import Card
-from card.report import TRAINING, Report, name_training
+from card.report import OPERATIONS, TRAINING, Report, name_training
 from card.sizes import Shape
 from card.world import World
 
@@ -73,7 +73,12 @@ def bound_steps(card: Card, shape: Shape, layers: int, batches: list[Any]) -> fl
     shapes = [part for batch in batches for part in token_shapes(batch)]
     tokens = sum(count * length for count, length in shapes) // len(shapes)  # of a part
     rate = card.product_rate(tokens, shape.width, shape.inner)
-    return len(batches) * rate / (3 * shape.forward_products(shapes, layers))
+    return len(batches) * rate / count_products(shape, layers, batches)
+
+
+def count_products(shape: Shape, layers: int, batches: list[Any]) -> float:
+    """Operations of the matrix products of steps; the backward pass has twice those of the forward pass."""
+    return 3 * shape.forward_products([part for batch in batches for part in token_shapes(batch)], layers)
 
 
 def train(
@@ -127,6 +132,7 @@ def measure(card: Card, world: World, report: Report) -> None:
                 bound = batch_size * bound_steps(card, sizes.teacher, layers, watch.batches)
                 rate = batch_size * steps / watch.seconds
                 note = {"bound": bound, "bound_is": "products of the step's own shape", "dtype": str(card.dtype), "steps": steps}
+                note[OPERATIONS] = count_products(sizes.teacher, layers, watch.batches) / watch.seconds
                 report.add("training", name, column, rate, "queries/s", least_share=TRAINING, **note)
                 loop = make_bare_loop(card, module, watch.batches, candidates)
                 bare = batch_size * steps / card.seconds(loop)
