@@ -233,8 +233,8 @@ def with_trainer(module: RetrievalData, encoder, rank: int = 0, world_size: int 
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     loop = SimpleNamespace(epoch_loop=progress)
     module.connect(encoder)
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size, strategy=strategy)
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size, strategy=device)
     return module
 
 

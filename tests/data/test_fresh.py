@@ -42,7 +42,8 @@ def data(source_root, store_folder, teacher):
         module.setup("fit")
         loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
         module.connect(teacher)
-        module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size)
+        device = SimpleNamespace(root_device=torch.device("cpu"))
+        module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size, strategy=device)
         return module
 
     return of

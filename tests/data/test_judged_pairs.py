@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from distill.data.judged_pairs import PairsData
 from distill.encoders.folder import load_encoder
@@ -60,7 +61,8 @@ def test_a_batch_knows_every_judged_document_of_its_queries(copied, teacher_fold
     )
     made.connect(teacher)
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
-    made.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    made.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1, strategy=device)
     judged, seen = made.source.qrels("train").judgments, set()
     for rows in made.train_dataloader():
         for query, relevant, documents in zip(rows.queries, rows.relevant, rows.documents, strict=True):

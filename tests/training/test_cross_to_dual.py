@@ -187,7 +187,8 @@ def attached(data: RetrievalData, encoder: Any, tower: Any) -> RetrievalData:
     """With as much of a trainer as the loader asks for."""
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
     data.connect(encoder, tower)
-    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1, strategy=device)
     return data
 
 

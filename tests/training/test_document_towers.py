@@ -66,7 +66,8 @@ def student_of(
 
 def batches(data: RetrievalData, module: StudentModule) -> Any:
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))))
-    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1, strategy=device)
     return data.train_dataloader()
 
 
