@@ -141,7 +141,7 @@ HOST_ARANGE, HOST_ZEROS = forget_device(torch.arange), forget_device(torch.zeros
 REFUSED: dict[str, tuple[Mistake, Callable[[World], None], str]] = {
     "a mask made on the host": (Mistake(POOLERS, "mean", pool_by_host_mask), encode, "same device"),
     "tokens left on the host": (Mistake(Tokens, "to", lambda tokens, device: tokens), encode, "same device"),
-    "no .cpu() before .numpy()": (Mistake(Tensor, "cpu", lambda tensor: tensor), encode, "convert cuda:0"),
+    "no .cpu() before .numpy()": (Mistake(Tensor, "cpu", lambda tensor: tensor), search_documents, "convert cuda:0"),
     "positions made on the host": (Mistake(torch, "arange", HOST_ARANGE), search_documents, "same device"),
     "a buffer made on the host": (Mistake(torch, "zeros", HOST_ZEROS), search_documents, "same device"),
     "labels made on the host": (Mistake(torch, "arange", HOST_ARANGE), train, "same device"),
