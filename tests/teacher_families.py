@@ -130,7 +130,7 @@ def write_teacher(folder: Path, name: str, pooling: Any = "mean", **settings: An
     return str(folder / "model")
 
 
-def cut_student(folder: str, trust: bool = False) -> Encoder:
-    """Two layers of a teacher's, as a student."""
+def cut_student(folder: str, trust: bool = False, layers: int = 2) -> Encoder:
+    """Some of a teacher's layers, as a student."""
     teacher = load_local_teacher(folder, "fp32", ModelOptions(trust_remote_code=trust))
-    return StudentFromTeacher(2).make_student(TeacherSpace(teacher.maker, teacher.width, normalized=True)).eval()
+    return StudentFromTeacher(layers).make_student(TeacherSpace(teacher.maker, teacher.width, normalized=True)).eval()
