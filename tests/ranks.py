@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -95,6 +96,23 @@ def make_search() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return queries, documents, torch.randint(-1, 41, (10,), generator=random)
 
 
+class BrokenDisk:
+    """The documents of `make_search`, of which only the first 20 can be read."""
+
+    shape, identity = (41, WIDTH), "broken"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        if rows.stop > 20:
+            raise OSError("the disk is gone")
+        return make_search()[1][rows].numpy()
+
+    def read(self, start: int, into: np.ndarray) -> None:
+        into[:] = self[start : start + len(into)]
+
+
 def search_together(own: slice) -> dict[str, Any]:
     """What a rank is told of its queries, of all, of more documents than there are, and where the second rank's share is broken."""
     queries, documents, left_out = make_search()
@@ -111,6 +129,10 @@ def search_together(own: slice) -> dict[str, Any]:
         search_on_ranks(queries[own], broken, 7)
     except BadInput as error:
         found["refusal"] = str(error)
+    try:
+        search_on_ranks(queries[own], BrokenDisk(), 7)
+    except (BadInput, OSError) as error:
+        found["error"] = str(error)
     return found
 
 

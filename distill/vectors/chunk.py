@@ -25,7 +25,7 @@ class Chunk:
 
     start: int  # row of the first document in the corpus
     count: int  # C
-    longest: Tensor  # length of the longest document; NaN or infinite where one has such values
+    longest: Tensor  # length of the longest document; NaN where one has NaN or infinity, so that no score counts as high enough
 
     def __init__(self, size: int, width: int, device: torch.device):
         rows = _round_up(size, ROWS_PER_WORD)
@@ -40,7 +40,8 @@ class Chunk:
         self.documents.copy_(tensor)
         if len(self._rounded):
             self._rounded[: self.count].copy_(self.documents)
-        self.longest = self.documents.norm(dim=1).amax()
+        longest = self.documents.norm(dim=1).amax()
+        self.longest = longest + 0 * longest  # 0 times infinity is NaN
         self._longest_of_all = torch.maximum(self._longest_of_all, self.longest)
 
     def all_finite(self) -> bool:

@@ -70,10 +70,10 @@ def search_shares(queries: Tensor, documents: Vectors, k: int, left_out: np.ndar
         scores, rows = search_shares(queries, documents, k + 1)
         return drop_document(scores, rows, torch.as_tensor(left_out, device=queries.device))
     start, stop = (len(documents) * part // world_size() for part in (rank(), rank() + 1))
-    error = None
+    error: Exception | None = None
     try:
         scores, rows = search_exactly(queries, take_share(documents, start, stop), k, first_row=start)
-    except BadInput as raised:
+    except Exception as raised:  # any error, e.g. of a disk or of memory that only this rank has
         error = raised
     if max_over_ranks(int(error is not None), queries.device):  # the others would wait for this one's best documents
         raise error or BadInput("another rank could not search its share of the documents: see its message")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,8 +89,9 @@ def stream_chunks(documents: Vectors, size: int, device: torch.device) -> Iterat
     starts = range(0, len(documents), size)
     buffers = [ChunkBuffer(min(size, len(documents)), documents, copies, device) for _ in starts[:BUFFERS]]
     copies.wait_stream(main)  # earlier work may still use memory that the buffers were given
+    choose_gpu = partial(torch.cuda.set_device, device)  # else the thread would take memory of the first GPU, another process's
     try:
-        with ThreadPoolExecutor(1, "read documents") as reader:
+        with ThreadPoolExecutor(1, "read documents", choose_gpu) as reader:
             fillings = [reader.submit(buffer.fill, documents, start) for buffer, start in zip(buffers, starts, strict=False)]
             for number in range(len(starts)):
                 buffer = buffers[number % BUFFERS]

@@ -72,3 +72,5 @@ def test_two_ranks_find_what_one_finds(two_ranks):
 def test_all_ranks_are_refused_where_one_cannot_read_its_share(two_ranks):
     assert two_ranks[0]["searches"]["refusal"].startswith("another rank could not search")
     assert two_ranks[1]["searches"]["refusal"].startswith("document vectors: row 30 ")
+    assert two_ranks[0]["searches"]["error"].startswith("another rank could not search")
+    assert two_ranks[1]["searches"]["error"] == "the disk is gone"

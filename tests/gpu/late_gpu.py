@@ -61,10 +61,12 @@ class LateGpu:
     def __init__(self, patch: pytest.MonkeyPatch):
         self.lock, self.here = threading.RLock(), threading.local()
         self.main, self.copies = Stream(self), Stream(self)
+        self.threads: list[tuple[str, torch.device]] = []  # that were told their device
         patch.setattr(torch.cuda, "Stream", lambda device: self.copies)
         patch.setattr(torch.cuda, "Event", Event)
         patch.setattr(torch.cuda, "current_stream", lambda device: self.current())
         patch.setattr(torch.cuda, "stream", self.enter)
+        patch.setattr(torch.cuda, "set_device", lambda device: self.threads.append((threading.current_thread().name, device)))
         copy = Tensor.copy_
 
         def copy_late(into: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:

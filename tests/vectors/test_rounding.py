@@ -45,6 +45,20 @@ def test_products_of_rounded_vectors_are_off_by_no_more_than_the_bound(scale):
     assert (off.amax(1) > bound[:, 0] / 20).all()  # and not so wide that nothing would be left out
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("rounds", [True, False])
+def test_among_documents_with_a_number_that_is_none_nothing_is_found(value, rounds, monkeypatch):
+    """A GPU refuses them at the end only: were all documents candidates until then, their scores would take gigabytes."""
+    documents = vectors(500, 1)
+    documents[300, 7] = value
+    preselection = Preselection(3, documents.device)
+    preselection.rounds = rounds
+    chunk = loaded(documents, monkeypatch)
+    places = preselection.find(vectors(4, 0), chunk, torch.full((4, 1), -torch.inf))
+    assert (len(places.query), places.most, preselection.rounds) == (0, 0, rounds)
+    assert not chunk.all_finite()
+
+
 def test_the_bound_of_a_single_number_by_hand():
     """1 + 2^-8 lies between two bf16 numbers and is rounded to 1: off by 2^-8 on either side."""
     query = document = torch.tensor([[1 + 2**-8]])

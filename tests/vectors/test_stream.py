@@ -63,6 +63,12 @@ def test_documents_arrive_in_the_inference_mode_of_a_trainer_too(store: VectorSt
         assert torch.equal(gpu.read_late(documents.chunks(30)), VECTORS)
 
 
+def test_the_thread_that_reads_takes_no_memory_of_another_gpu(store: VectorStore, gpu: LateGpu) -> None:
+    """A new thread begins on the first GPU, and comes back to it behind each block of `torch.cuda.stream`."""
+    gpu.read_late(stream_chunks(store, 30, CPU))
+    assert gpu.threads == [("read documents_0", CPU)]
+
+
 def test_no_documents_are_no_chunks(gpu: LateGpu) -> None:
     assert list(stream_chunks(VECTORS[:0], 7, CPU)) == []
 
