@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -81,6 +80,7 @@ class PairsData(SplitDataModule):
         self.first_stage, self.rerank, self.dev_documents = first_stage, rerank, dev_documents
         self.tokens_per_chunk = tokens_per_chunk
         self._teacher: PairsReader | None = None
+        self._documents: TokenArrays | None = None  # tokens of the corpus, as this teacher reads it
         least = {"negatives_per_query": 0, "rerank": 1, "dev_documents": 1, "batch_size": 1, "tokens_per_chunk": 1}
         for name, minimum in least.items():
             value = getattr(self, name)
@@ -102,7 +102,7 @@ class PairsData(SplitDataModule):
         """Sets the teacher, which makes the batches, and prepares dev for its kind."""
         if teacher is self._teacher:
             return
-        self._teacher = teacher
+        self._teacher, self._documents = teacher, None
         if teacher.dev_measure == "search":
             self.dev_candidates = np.empty((len(self.dev_queries), 0), np.int64)
             self.dev_corpus = self.dev_qrels.sample_corpus(self.dev_queries.ids, self.corpus, self.dev_documents)
@@ -156,10 +156,12 @@ class PairsData(SplitDataModule):
             raise BadInput("PairsData: no teacher to make batches for: call connect(teacher), as a TeacherModule does")
         return self._teacher
 
-    @cached_property
+    @property
     def document_tokens(self) -> TokenArrays:
         """The teacher's tokens of the corpus."""
-        return load_or_tokenize(self.source.documents(), self._require_teacher().reader("document"), "document")
+        if self._documents is None:
+            self._documents = load_or_tokenize(self.source.documents(), self._require_teacher().reader("document"), "document")
+        return self._documents
 
     def _tokenize(self, queries: Texts) -> tuple[TokenArrays, TokenArrays]:
         """Returns the teacher's tokens of `queries` and of the documents."""

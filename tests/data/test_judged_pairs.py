@@ -73,6 +73,15 @@ def test_a_batch_knows_every_judged_document_of_its_queries(copied, teacher_fold
     assert len(seen) > 80
 
 
+def test_another_teacher_reads_the_documents_with_its_own_tokenizer(copied, teacher_folder):
+    made = data(copied)
+    for longest in (32, 5):
+        encoder = load_encoder(str(teacher_folder), max_length=longest)
+        made.connect(SimpleNamespace(reader=lambda role, encoder=encoder: encoder, dev_measure="search"))
+        assert made.document_tokens is made.document_tokens
+        assert made.document_tokens.ids(0).tolist() == encoder.token_ids(made.source.documents().read([0]), "document")[0]
+
+
 def test_what_a_run_is_made_from_is_in_its_fingerprints(copied, store_folder, tmp_path):
     (tmp_path / "run.trec").write_text("dev0 Q0 d1 1 1 x\n")
     made = [data(copied), data(copied, first_stage=str(store_folder)), data(copied, first_stage=str(tmp_path / "run.trec"))]
