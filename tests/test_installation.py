@@ -34,14 +34,18 @@ def test_faiss_on_a_gpu_shares_the_cuda_of_pytorch(extras: dict[str, list[str]])
 
 
 @pytest.mark.parametrize(
-    ("asked", "installed", "refused"), [("faiss-gpu", "faiss-cpu", 1), ("dev,cpu", "faiss-gpu", 1), ("gpu", "faiss-cpu", 0)]
+    ("asked", "installed", "refused"),
+    [("faiss-gpu", "faiss-cpu", 1), ("dev,cpu", "faiss-gpu", 1), ("gpu", "faiss-cpu", 0), ("faiss-gpu", "neither", 0)],
 )
 def test_make_puts_one_faiss_into_an_environment(asked: str, installed: str, refused: int, tmp_path: Path) -> None:
+    """The tested versions, too, but beside faiss-gpu, which pip could not install with the tested PyTorch."""
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(PYTHON.format(folder=tmp_path, installed=installed))
     python.chmod(0o755)
     made = subprocess.run(["make", "setup", f"VENV={tmp_path}", f"EXTRAS={asked}"], cwd=ROOT, capture_output=True, text=True)
-    has_installed = " install " in (tmp_path / "asked").read_text()
+    commands = (tmp_path / "asked").read_text()
+    has_installed = " install " in commands
+    assert ("--constraint" in commands) == (has_installed and "faiss-gpu" not in asked)
     assert (made.returncode != 0, has_installed, (tmp_path / f".{asked}").exists()) == (bool(refused), not refused, not refused)
     assert (f"has {installed}, which .[{asked}] would break: make clean first" in made.stderr) == bool(refused)
