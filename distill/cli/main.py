@@ -119,7 +119,8 @@ def call_verb(verb: str, arguments: list[str]) -> int:
 
 def describe_lone_verb(verb: str, ranks: int) -> str:
     """Says why a verb that one process does is refused where several were started, which would write over one another's files."""
-    return f"{verb}: {ranks} ranks were started, and this verb is for one process: start it without torchrun or srun"
+    fix = "start it without torchrun or srun, or without RANK and WORLD_SIZE, which some clusters set"
+    return f"{verb}: {ranks} ranks were started, and this verb is for one process: {fix}"
 
 
 def print_refusal(message: str) -> int:

@@ -122,6 +122,7 @@ def test_a_verb_of_one_process_is_refused_by_all_ranks_in_the_words_of_one(
         monkeypatch.setenv("RANK", rank)
         assert distill(verb, "--out", tmp_path / "out") == 2
     assert capsys.readouterr().err == (
-        f"distill {verb}: 2 ranks were started, and this verb is for one process: start it without torchrun or srun\n"
+        f"distill {verb}: 2 ranks were started, and this verb is for one process: start it without torchrun or srun, "
+        "or without RANK and WORLD_SIZE, which some clusters set\n"
     )
     assert not (tmp_path / "out").exists()
