@@ -95,6 +95,7 @@ class RetrievalData(SplitDataModule):
         self.candidates, self.dev_documents = candidates, dev_documents
         self.given_teachers = teachers or {}
         self.dev_suite = list(dev_suite or [])
+        self.chosen_size: int | None = None  # batch size that was not given, see `settle_batch`
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None
         self._documents: TokenArrays | None = None

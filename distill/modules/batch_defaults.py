@@ -20,7 +20,7 @@ STEPS_AT_LEAST = 100  # of an epoch: more than that is learnt by many small step
 
 
 def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Mapping[str, Any] | None = None) -> str | None:
-    """Sets `data.batch_size` and `module.learning_rate` where the user gave none; a second call changes nothing.
+    """Sets `data.batch_size` and `module.learning_rate` where the user gave none; a second call for a module changes nothing.
 
     Args:
         module: a StudentModule, with its towers.
@@ -31,10 +31,14 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
     Returns:
         A line about the numbers where a GPU's were chosen.
     """
+    if module.has_numbers:
+        return None
     has_no_size, has_no_rate = _is_open(data, "batch_size"), _is_open(module, "learning_rate")
-    size = rate = message = None
+    # the data may still have what was chosen for another student
+    size = BATCH_SIZE if data.batch_size == data.chosen_size else data.batch_size
+    rate, message = module.learning_rate, None
     if before is not None:
-        size, rate = before["data"].get("batch_size"), before["model"].get("learning_rate")
+        size, rate = before["data"].get("batch_size") or size, before["model"].get("learning_rate") or rate
     elif has_no_size and has_no_rate and trainer.strategy.root_device.type == "cuda" and module.documents == "inherited":
         most = count_fitting(module.encoder, trainer.strategy.root_device)
         size = choose_batch_size(len(data.training_queries), trainer.world_size, most)
@@ -42,14 +46,15 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
         numbers = f"batches of {size} queries and a learning rate of {rate:.3g}"
         message = f"a GPU trains: {numbers}; data.batch_size and model.learning_rate set others"
     if has_no_size:
-        data.batch_size = data.init_args["batch_size"] = size or data.batch_size
+        data.batch_size = data.chosen_size = size
     if has_no_rate:
-        module.learning_rate = module.init_args["learning_rate"] = rate or module.learning_rate
+        module.learning_rate = rate
+    module.has_numbers = True
     return message
 
 
 def _is_open(part: Configurable, name: str) -> bool:
-    """Whether an argument was left to its default, None, and nothing has been chosen for it."""
+    """Whether an argument was left to its default, None."""
     return getattr(part, "init_args", {}).get(name, "unknown") is None
 
 

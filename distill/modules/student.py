@@ -78,6 +78,7 @@ class StudentModule(ScheduledModule):
         self.losses: dict[str, Loss] = register_losses(losses)  # type: ignore[assignment]
         self.ensemble = EnsembleTeacher(ensemble) if ensemble else None
         self.own_documents: Encoder | None = None
+        self.has_numbers = False  # whether batch size and learning rate are those that it is trained with, see `settle_batch`
         self.dropped_prompt = ""  # of the model that the student is made from, where it does not read it though nobody asked for that
         self.kept_vocabulary = ""  # what share of the tokens a student of fewer tokens has kept, in words
         self.register_load_state_dict_pre_hook(rename_old_weights)

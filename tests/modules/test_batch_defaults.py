@@ -59,6 +59,20 @@ def test_a_gpus_numbers_are_said_once(source_root, store_folder, monkeypatch):
     assert settle_batch(module, data, GPU) is None
 
 
+def test_the_same_data_teaches_another_student_as_if_it_were_new(source_root, store_folder, monkeypatch):
+    """Not in the batches that were chosen for the first one, at a learning rate for others."""
+    monkeypatch.setattr(batch_defaults, "count_fitting", lambda *_: 512)
+    data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder))
+    data.training_queries = range(10**6)  # type: ignore[assignment]
+    numbers = []
+    for trainer, rate in ((GPU, None), (GPU, None), (GPU, 0.0005), (CPU, None)):
+        module = StudentModule(learning_rate=rate)
+        module.encoder = None  # type: ignore[assignment]
+        settle_batch(module, data, trainer)
+        numbers.append((data.batch_size, round(module.learning_rate, 5)))
+    assert numbers == [(512, 0.00283), (512, 0.00283), (64, 0.0005), (64, 0.001)]
+
+
 def test_a_batch_fits_the_gpu(monkeypatch):
     """Four layers of 16 numbers keep 68 * 16 * 4 bytes for each of 16 tokens: 69,632 for a text."""
     for memory, fitting in ((2 * 69_632 * 100, 100), (2 * 69_632 * 100 - 1, 99)):
