@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -135,8 +134,3 @@ def add(*parts: float | None) -> float | None:
     (3.0, None)
     """
     return None if any(part is None for part in parts) else sum(part for part in parts if part is not None)
-
-
-def plain(times: Any) -> dict[str, Any]:
-    """A record of plain values, for JSON."""
-    return dict(vars(times))
