@@ -34,11 +34,9 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
     if module.has_numbers:
         return None
     has_no_size, has_no_rate = _is_open(data, "batch_size"), _is_open(module, "learning_rate")
-    # the data may still have what was chosen for another student
-    size = BATCH_SIZE if data.batch_size == data.chosen_size else data.batch_size
-    rate, message = module.learning_rate, None
+    size = rate = message = None
     if before is not None:
-        size, rate = before["data"].get("batch_size") or size, before["model"].get("learning_rate") or rate
+        size, rate = before["data"].get("batch_size"), before["model"].get("learning_rate")
     elif has_no_size and has_no_rate and trainer.strategy.root_device.type == "cuda" and module.documents == "inherited":
         most = count_fitting(module.encoder, trainer.strategy.root_device)
         size = choose_batch_size(len(data.training_queries), trainer.world_size, most)
@@ -46,9 +44,11 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
         numbers = f"batches of {size} queries and a learning rate of {rate:.3g}"
         message = f"a GPU trains: {numbers}; data.batch_size and model.learning_rate set others"
     if has_no_size:
-        data.batch_size = data.chosen_size = size
+        # the data may still have what was chosen for another student
+        own = BATCH_SIZE if data.batch_size == data.chosen_size else data.batch_size
+        data.batch_size = data.chosen_size = size or own
     if has_no_rate:
-        module.learning_rate = rate
+        module.learning_rate = rate or module.learning_rate
     module.has_numbers = True
     return message
 

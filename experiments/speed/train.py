@@ -34,7 +34,7 @@ from distill.teachers.stored import StoredQueries, StoredTeacher
 from distill.teachers.teacher import Teacher
 from distill.texts.texts import Texts
 from distill.texts.tokens import TokenArrays, load_or_tokenize
-from distill.training.train import quiet_lightning
+from distill.training.settings import quiet_lightning
 from distill.vectors.store import VectorStore
 
 STEPS = {64: 32, 256: 8}  # of a round, by batch size
