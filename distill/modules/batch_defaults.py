@@ -20,7 +20,7 @@ STEPS_AT_LEAST = 100  # of an epoch: more than that is learnt by many small step
 
 
 def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Mapping[str, Any] | None = None) -> str | None:
-    """Sets `data.batch_size` and `module.learning_rate` where the user gave none; a second call for a module changes nothing.
+    """Sets `data.batch_size` and `module.learning_rate` where the user gave none; a second call changes nothing.
 
     Args:
         module: a StudentModule, with its towers.
@@ -31,7 +31,7 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
     Returns:
         A line about the numbers where a GPU's were chosen.
     """
-    if module.has_numbers:
+    if module.has_numbers and before is None:
         return None
     has_no_size, has_no_rate = _is_open(data, "batch_size"), _is_open(module, "learning_rate")
     size = rate = message = None
