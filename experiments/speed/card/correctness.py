@@ -24,6 +24,7 @@ from card.world import World
 from distill.records import Encoded
 
 NEAR = 1e-5  # how far fp32 results of two devices may lie apart, relative to 1
+SCORES = 2e-6  # the same for scores of directions; TF32 lies some 3e-5 off, bf16 more
 FIRST_STEP, LAST_STEP = 1e-4, 1e-2  # the same for a training's losses
 LOSSES = {
     "QueryMatching": distill.QueryMatching,
@@ -50,21 +51,49 @@ def measure(card: Card, world: World, report: Report) -> None:
 
 @torch.no_grad()
 def check_search(card: Card, world: World) -> str:
-    """Ids and their order against a stable sort in float64 on the CPU: of small integers, whose scores are exact and often equal."""
+    """Ids, their order and scores against float64 on the CPU."""
     generator = torch.Generator().manual_seed(0)
     count, k = (300, 7) if card.simulated else (60_000, 100)
+    # small integers, whose scores are exact and often equal
     queries = torch.randint(-3, 4, (33, 16), generator=generator).float()
     documents = torch.randint(-3, 4, (count, 16), generator=generator).half()
     exact = queries.double() @ documents.double().T
     rows = exact.sort(dim=1, descending=True, stable=True).indices[:, :k]  # equal scores: the lower row first
-    places = {"streamed": documents.numpy(), "pinned": card.pin(documents), "resident": documents.to(card.device)}
-    for name, stored in places.items():
-        scores, found = distill.search(queries.to(card.device), stored, k)
+    # directions, whose scores TF32 or bf16 would round
+    real_queries = F.normalize(torch.randn(33, 384, generator=generator), dim=1)
+    real_documents = F.normalize(torch.randn(count, 384, generator=generator), dim=1).half()
+    real = real_queries.double() @ real_documents.double().T
+    furthest = 0.0
+    for name in ("streamed", "pinned", "resident"):
+        scores, found = distill.search(queries.to(card.device), put(card, documents, name), k)
         if not torch.equal(found.cpu(), rows):
             return f"FAILED: {name}: {int((found.cpu() != rows).sum()):,} of {rows.numel():,} places hold another document"
         if not torch.equal(scores.cpu().double(), exact.gather(1, rows)):
             return f"FAILED: {name}: other scores"
-    return f"equal: {rows.numel():,} places, streamed, pinned and resident"
+        scores, found = distill.search(real_queries.to(card.device), put(card, real_documents, name), k)
+        distance = measure_distance(scores.cpu(), found.cpu(), real)
+        if distance > SCORES:
+            return f"FAILED: {name}: scores or documents {distance:.2g} from float64's"
+        furthest = max(furthest, distance)
+    return f"equal: {rows.numel():,} places, streamed, pinned and resident; scores of directions within {furthest:.1g} of float64's"
+
+
+def put(card: Card, documents: Tensor, place: str) -> Any:
+    """Documents of the host where a search finds them: in its memory, in pinned memory, on the card."""
+    if place == "streamed":
+        return documents.numpy()
+    return card.pin(documents) if place == "pinned" else documents.to(card.device)
+
+
+def measure_distance(scores: Tensor, rows: Tensor, exact: Tensor) -> float:
+    """How far scores [Q, k] lie from the exact ones [Q, N] of their rows [Q, k], and these from the k highest.
+
+    >>> measure_distance(torch.tensor([[2.0]]), torch.tensor([[0]]), torch.tensor([[2.0, 2.5]]))
+    0.5
+    """
+    own = exact.gather(1, rows)
+    best = exact.topk(rows.shape[1], dim=1).values
+    return float(torch.maximum((scores - own).abs(), (best - own).abs()).max())
 
 
 def make_encoded(device: torch.device, seed: int) -> Encoded:
