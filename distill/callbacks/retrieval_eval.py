@@ -94,13 +94,13 @@ class RetrievalEval(Callback):
 
     def _rank(self, query_rows: np.ndarray, teacher: Tensor, student: Tensor, documents: SearchedDocuments) -> DevRankings:
         """Ranks the documents for query vectors [Q, D] of both; where both search the same ones, these are read once."""
-        found = self._find_teacher_ranking(query_rows, student.device)
-        if found is None and documents.teacher is documents.student:
+        teacher_rows = self._find_teacher_ranking(query_rows, student.device)
+        if teacher_rows is None and documents.teacher is documents.student:
             both = self._rank_documents(np.tile(query_rows, 2), torch.cat([teacher, student]), documents, documents.student)
             return DevRankings(query_rows, *np.split(both, 2))
-        if found is None:
-            found = self._rank_documents(query_rows, teacher, documents, documents.teacher)
-        return DevRankings(query_rows, found, self._rank_documents(query_rows, student, documents, documents.student))
+        if teacher_rows is None:
+            teacher_rows = self._rank_documents(query_rows, teacher, documents, documents.teacher)
+        return DevRankings(query_rows, teacher_rows, self._rank_documents(query_rows, student, documents, documents.student))
 
     def _find_teacher_ranking(self, query_rows: np.ndarray, device: torch.device) -> np.ndarray | None:
         """Returns the teacher's documents [Q, TOP] of an earlier evaluation, as they do not change.

@@ -31,9 +31,9 @@ def describe_idle_gpu() -> str | None:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if cuda is None or hidden or not DRIVER.exists() or not any(CARDS.glob("nvidia[0-9]*")) or torch.cuda.is_available():
         return None
-    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text(errors="replace"))
-    driver, needed = found.group() if found else "of unknown version", FIRST_DRIVERS.get(int(cuda.split(".")[0]))
-    if found and needed and read_version(driver) < read_version(needed):
+    match = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text(errors="replace"))
+    driver, needed = match.group() if match else "of unknown version", FIRST_DRIVERS.get(int(cuda.split(".")[0]))
+    if match and needed and read_version(driver) < read_version(needed):
         fix = "update the driver, or install a PyTorch of an older CUDA"
         return f"the NVIDIA driver {driver} is too old for this PyTorch, whose CUDA {cuda} needs {needed} or later: {fix}"
     return f"PyTorch, of CUDA {cuda}, cannot use the NVIDIA GPU of this machine, with driver {driver}: see what nvidia-smi says"

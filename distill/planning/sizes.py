@@ -103,8 +103,8 @@ def gpu_encode_memory(teacher: Encoder) -> int:
 def gpu_train_memory(student: Encoder, tokens: float, batch_size: int) -> int:
     """Bytes on a GPU of weights, gradients and AdamW's moments, and of what each layer keeps of a batch for its backward pass."""
     layers = student.backbone.config.num_hidden_layers if student.transformer.has_layers else 1
-    kept = batch_size * tokens * layers * student.transformer.numbers_per_token * SINGLE
-    return round(student.parameter_count() * SINGLE * (STATES + GRADIENT) + kept)
+    states = batch_size * tokens * layers * student.transformer.numbers_per_token * SINGLE
+    return round(student.parameter_count() * SINGLE * (STATES + GRADIENT) + states)
 
 
 def gpu_search_memory(documents: int, width: int) -> int:

@@ -116,14 +116,14 @@ def list_steps(work: Work, times: UnitTimes, memory: int, training_memory: int |
     """
     training = (training_memory or memory) + sizes.texts_memory(work.documents) + sum(map(sizes.texts_memory, work.queries))
     epochs, steps = count_steps(work, times)
-    listed = [
+    before_training = [
         plan_encoding(work, times, memory, "encode documents", "document", [work.documents]),
         plan_encoding(work, times, memory, "encode queries", "query", work.queries),
     ]
     if work.candidates:
-        listed.append(plan_candidates(work, times, training))
+        before_training.append(plan_candidates(work, times, training))
     return [
-        *listed,
+        *before_training,
         plan_training(work, times, training, epochs, steps),
         plan_dev(work, times, training, epochs),
         plan_evaluation(work, times, training),
@@ -143,9 +143,9 @@ def plan_encoding(work: Work, times: UnitTimes, memory: int, name: str, role: Ro
         others = (multiply(count / work.ranks, tokenizing), multiply(disk, times.byte))
         seconds = max([seconds, *(other for other in others if other is not None)])
     gpu = sizes.gpu_encode_memory(work.teacher) if work.gpus else None
-    held = memory + sum(map(sizes.texts_memory, sets)) + max(map(sizes.encode_memory, plans))
+    peak = memory + sum(map(sizes.texts_memory, sets)) + max(map(sizes.encode_memory, plans))
     tokens = work.tokens[0] if role == "document" else work.tokens[1]
-    return Step(name, seconds, disk, held, gpu, f"{count:,} texts of {tokens:.0f} tokens")
+    return Step(name, seconds, disk, peak, gpu, f"{count:,} texts of {tokens:.0f} tokens")
 
 
 def rename(maker: Maker, role: Role) -> Maker:
@@ -155,10 +155,10 @@ def rename(maker: Maker, role: Role) -> Maker:
 
 def plan_candidates(work: Work, times: UnitTimes, memory: int) -> Step:
     """The teacher's top documents of each training query, which are searched for once and kept."""
-    found = work.train.count * work.candidates * sizes.LONG
+    disk = work.train.count * work.candidates * sizes.LONG
     seconds = time_search(work, times, work.train.count, ranks=1)
     about = f"the top {work.candidates} of {work.train.count:,} queries"
-    return Step("find candidates", seconds, found, memory + found, _search_memory(work), about)
+    return Step("find candidates", seconds, disk, memory + disk, _search_memory(work), about)
 
 
 def plan_training(work: Work, times: UnitTimes, memory: int, epochs: int | None, steps: int) -> Step:

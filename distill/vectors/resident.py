@@ -47,26 +47,26 @@ class ResidentCorpora:
 
     Attributes:
         blocks: how many `keep_corpora` are open.
-        kept: the documents by `identity` of their store and device.
+        documents: the documents by `identity` of their store and device.
     """
 
     def __init__(self) -> None:
         self.blocks = 0
-        self.kept: dict[tuple[str, torch.device], ResidentDocuments] = {}
+        self.documents: dict[tuple[str, torch.device], ResidentDocuments] = {}
 
     def find(self, documents: Vectors, device: torch.device) -> ResidentDocuments | None:
         """Returns a store's documents that stay on the GPU; None where they do not fit, or no block lets them stay."""
         if self.blocks == 0 or isinstance(documents, np.ndarray | Tensor):
             return None
         key = documents.identity, device
-        if key not in self.kept and fits(documents, device):
-            self.kept[key] = ResidentDocuments(documents, device)
-        return self.kept.get(key)
+        if key not in self.documents and fits(documents, device):
+            self.documents[key] = ResidentDocuments(documents, device)
+        return self.documents.get(key)
 
     def release(self) -> None:
         """Gives the memory of all back to the GPU, where faiss and other processes find it too."""
-        if self.kept:
-            self.kept.clear()
+        if self.documents:
+            self.documents.clear()
             torch.cuda.empty_cache()
 
 

@@ -74,8 +74,8 @@ def test_a_kept_corpus_is_read_once(store: VectorStore, world: Any, gpu: Simulat
             _, rows = search(asked, store, K, CHUNK)
             check_waits(gpu, blocks=-(-len(store) // CHUNK))
             assert torch.equal(rows.cpu(), expected[1])
-        assert len(CORPORA.kept) == 1
-    assert not CORPORA.kept and sum(lengths) == len(store)
+        assert len(CORPORA.documents) == 1
+    assert not CORPORA.documents and sum(lengths) == len(store)
 
 
 def test_a_number_that_is_none_is_found_at_the_end_and_named(world: Any, gpu: SimulatedGpu) -> None:

@@ -127,7 +127,7 @@ def test_a_corpus_stays_once_where_it_fits_until_the_outermost_block_ends(store:
         assert CORPORA.find(VectorStore(store.folder), CPU) is kept  # opened again it is the same
         assert CORPORA.find(StoreRows(store, 0, 50), CPU) not in (None, kept)
         assert CORPORA.find(VECTORS, CPU) is None and CORPORA.find(VECTORS.numpy(), CPU) is None
-    assert not CORPORA.kept
+    assert not CORPORA.documents
     for free in (2 * size - 1, None):
         monkeypatch.setattr(resident, "free_memory", lambda device, free=free: free)
         with keep_corpora():
