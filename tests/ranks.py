@@ -13,6 +13,7 @@ from torch import nn
 
 from distill.files.ranks import gather_batch, rank, world_size
 from distill.losses import ContrastiveMatching, Loss, MarginMSE, OneHot, QueryMatching, ScoreDistillation, ScoreMSE, SimilarityMatching
+from distill.modules.batch_defaults import refuse_unequal_batches
 from distill.records import BadInput, Encoded
 from distill.teachers.teacher import score_candidates
 from distill.vectors.sharded import search_on_ranks, search_shares
@@ -143,5 +144,10 @@ def one_rank(index: int, folder: str, world: int) -> None:
     share = QUERIES // world
     results = {name: loss_and_gradient(name, slice(index * share, (index + 1) * share)) for name in LOSSES}
     left = {"rank": rank(), "world_size": world_size(), "results": results, "searches": search_together(SEARCHERS[index])}
+    refuse_unequal_batches(64, torch.device("cpu"))
+    try:
+        refuse_unequal_batches(64 * (1 + index), torch.device("cpu"))
+    except BadInput as error:
+        left["batches"] = str(error)
     torch.save(left, Path(folder) / f"{index}.pt")
     dist.destroy_process_group()

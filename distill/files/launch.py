@@ -39,9 +39,9 @@ def read_launch() -> Launch:
     process however many tasks their job may start.
     """
     local_rank = os.environ.get("LOCAL_RANK")  # the first rank of a training, too, sets it for those that it starts
-    if "RANK" in os.environ:
+    if os.environ.get("RANK"):
         return Launch(_read_number("RANK"), _read_number("WORLD_SIZE", 1), int(local_rank or 0))
-    if local_rank is not None:
+    if local_rank:
         return Launch(local_rank=int(local_rank))
     if not is_started_by_srun():
         return Launch()
@@ -55,7 +55,7 @@ def is_started_by_srun() -> bool:
 
 
 def _read_number(name: str, default: int = 0) -> int:
-    return int(os.environ.get(name, default))
+    return int(os.environ.get(name) or default)
 
 
 def is_started_by_first_rank() -> bool:

@@ -11,6 +11,8 @@ from pytorch_lightning import Trainer
 from distill.data.datamodule import BATCH_SIZE, RetrievalData
 from distill.encoders.encoder import Encoder
 from distill.files.configs import Configurable
+from distill.files.ranks import max_over_ranks
+from distill.records import BadInput
 
 LEARNING_RATE = 1e-3  # for batches of BATCH_SIZE
 LARGEST_ON_GPU = 512  # queries per rank and step
@@ -51,6 +53,13 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
         module.learning_rate = rate or module.learning_rate
     module.has_numbers = True
     return message
+
+
+def refuse_unequal_batches(size: int, device: torch.device) -> None:
+    """Refuses on all ranks, each of which must call it, where their batches have different sizes: their GPUs may be of different kinds."""
+    largest, smallest = max_over_ranks(size, device), -max_over_ranks(-size, device)
+    if largest != smallest:
+        raise BadInput(f"data.batch_size: the ranks chose {smallest} to {largest} queries, as their GPUs differ: set it")
 
 
 def _is_open(part: Configurable, name: str) -> bool:

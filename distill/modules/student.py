@@ -20,7 +20,7 @@ from distill.encoders.vocabulary import vocabulary_fingerprint
 from distill.files.ranks import gather_batch
 from distill.losses import Loss, LossInputs, QueryMatching
 from distill.losses.base import default_temperature
-from distill.modules.batch_defaults import LEARNING_RATE, settle_batch
+from distill.modules.batch_defaults import LEARNING_RATE, refuse_unequal_batches, settle_batch
 from distill.modules.loss_terms import compute_loss, register_losses
 from distill.modules.optimizer import choose_fused, make_adamw
 from distill.modules.schedule import ScheduledModule
@@ -89,6 +89,7 @@ class StudentModule(ScheduledModule):
             raise BadInput("StudentModule: learns from RetrievalData: call Trainer.fit(student, RetrievalData(...))")
         self.prepare(data)
         settle_batch(self, data, self.trainer)
+        refuse_unequal_batches(data.batch_size, self.trainer.strategy.root_device)
         # DistributedDataParallel wraps the module before the optimizer is made, and must know then which gradients are sparse
         for tower in self.towers:
             tower.word_table.sparse = self._has_sparse_tables()
@@ -108,8 +109,7 @@ class StudentModule(ScheduledModule):
         self._set_default_temperatures()
         self.best_by = self._choose_metric(data)
         if not self.has_towers:
-            # weights that are loaded over the student's need no start of their own
-            is_start = load_start and self.start_from is None
+            is_start = load_start and self.start_from is None  # others are loaded over it
             self._build_towers(data, partial(read_targets, data) if is_start else None)
             if load_start and self.start_from:
                 self._load_start_weights(self.start_from)

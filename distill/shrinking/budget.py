@@ -77,12 +77,17 @@ def refuse_short_time(minutes: float, needed: float) -> NoReturn:
     raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {math.ceil(10 * needed) / 10:g}: {fix}")
 
 
-def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[], RetrievalData], steps: int = STEPS_TIMED) -> Rate:
+def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[], RetrievalData], steps: int | None = None) -> Rate:
     """Trains a student that is thrown away for some steps, and evaluates it once."""
     quiet_lightning()
     data, watch = make_data(), _Watch()
     seed_everything(data.seed, verbose=False)
-    options: dict[str, Any] = {**TRAINER_DEFAULTS, "enable_progress_bar": False, "max_epochs": 1, "limit_train_batches": steps}
+    options: dict[str, Any] = {
+        **TRAINER_DEFAULTS,
+        "enable_progress_bar": False,
+        "max_epochs": 1,
+        "limit_train_batches": steps or STEPS_TIMED,
+    }
     device = "gpu" if best_device().type == "cuda" else "cpu"
     trainer = Trainer(
         **options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ class ResidentCorpora:
             return None
         key = documents.identity, device
         if key not in self.documents and fits(documents, device):
-            self.documents[key] = ResidentDocuments(documents, device)
+            with suppress(torch.OutOfMemoryError):  # what is free lies in pieces, or another process took it
+                self.documents[key] = ResidentDocuments(documents, device)
         return self.documents.get(key)
 
     def release(self) -> None:

@@ -31,6 +31,7 @@ TORCHRUN = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}
         ({"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "job"}, Launch(0, 1, 0)),  # salloc's shell
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, Launch(0, 1, 0)),  # a batch script, outside srun
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Launch(0, 1, 0)),  # srun --pty
+        ({"RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": ""}, Launch(0, 1, 0)),  # taken back by a script
         ({"LOCAL_RANK": "3", "WORLD_SIZE": "4"}, Launch(0, 1, 3)),  # started by the first rank of a training
     ],
 )

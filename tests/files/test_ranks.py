@@ -74,3 +74,8 @@ def test_all_ranks_are_refused_where_one_cannot_read_its_share(two_ranks):
     assert two_ranks[1]["searches"]["refusal"].startswith("document vectors: row 30 ")
     assert two_ranks[0]["searches"]["error"].startswith("another rank could not search")
     assert two_ranks[1]["searches"]["error"] == "the disk is gone"
+
+
+def test_batches_of_different_sizes_are_refused_on_all_ranks(two_ranks):
+    message = "data.batch_size: the ranks chose 64 to 128 queries, as their GPUs differ: set it"
+    assert [one["batches"] for one in two_ranks] == [message, message]

@@ -134,6 +134,16 @@ def test_a_corpus_stays_once_where_it_fits_until_the_outermost_block_ends(store:
             assert CORPORA.find(store, CPU) is None
 
 
+def test_a_corpus_that_fits_in_no_one_piece_is_streamed(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(resident, "free_memory", lambda device: 1 << 30)
+    monkeypatch.setattr(resident, "ResidentDocuments", refuse)
+    with keep_corpora():
+        assert CORPORA.find(store, CPU) is None
+
+
 def test_rows_of_a_store_are_documents_of_their_own(store: VectorStore) -> None:
     part = StoreRows(store, 25, 65)
     np.testing.assert_array_equal(part[3:38], VECTORS.numpy()[28:63])
