@@ -78,6 +78,8 @@ def state_amount(kind: Kind, given: Any, tokens: int) -> Amount | None:
         # ids as shrink makes them: documents are numbered, and queries have hashes
         id_bytes = len(str(count - 1)) if kind == "documents" else HASH_BYTES
         return Amount(kind, count, id_bytes, make_texts(tokens), is_stated=True)
+    if isinstance(given, int | float):
+        raise BadInput(f"{kind}: {given}: must be 1 or more")
     if isinstance(given, str | Path):
         if not Path(given).exists() and not Path(str(given).rpartition(":")[0] or given).exists():
             raise BadInput(f"{kind}: {str(given)!r}: neither a number, such as 500k or 8.8M, nor a file or a folder")

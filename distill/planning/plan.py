@@ -102,10 +102,23 @@ def plan(teacher: Any, documents: Any, queries: Any = None, gpus: int | None = N
     Raises:
         BadInput: a number is none, a file is missing, the teacher is no model that runs here, or the time is too short.
     """
+    refuse_output(out, documents, queries, options.get("rates"))
     outcome = make_plan(teacher, documents, queries, gpus, PlanOptions(**options))
     if out is not None:
         write_json(Path(out), outcome.to_json())
     return outcome
+
+
+def refuse_output(out: str | None, *inputs: Any) -> None:
+    """Refuses, before anything is measured, an output that is a folder, or the file that an input is read from."""
+    if out is None:
+        return
+    if Path(out).is_dir():
+        raise BadInput(f"out: {out}: a folder is there: name a file")
+    for given in inputs:
+        # texts may be named with their fields, as articles.csv:body
+        if isinstance(given, str | Path) and Path(out).resolve() in (Path(given).resolve(), Path(str(given).rpartition(":")[0]).resolve()):
+            raise BadInput(f"out: {out}: is read here, and would be lost: name another file")
 
 
 def make_plan(teacher: Any, documents: Any, queries: Any, gpus: int | None, options: PlanOptions) -> Plan:
@@ -189,7 +202,7 @@ def list_notes(work: Work, times: UnitTimes, rates: Rates | None) -> list[str]:
     stated = [amount for amount in (work.documents, work.train) if amount.is_stated]
     if stated:
         names = " and ".join(amount.name.partition("-")[0] for amount in stated)
-        fix = "--document_tokens and --query_tokens say otherwise, and files are measured"
+        fix = "set --document_tokens and --query_tokens, or name files"
         notes.append(f"the length of {names} is assumed: {fix}")
     if None in (times.document, times.step, times.pair, times.scan):
         notes.append(NOT_MEASURED)

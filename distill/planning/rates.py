@@ -45,6 +45,8 @@ def read_rates(path: str | Path) -> Rates:
     """Reads the rates in a JSON file; refuses one without any, and values that are no rates."""
     value = read_json(Path(path), "file of measured rates")
     rates = value.get("rates") if isinstance(value, dict) else None
+    if not isinstance(rates, dict) and isinstance(value, dict) and value.get("simulated"):
+        raise BadInput(f"{path}: made on a simulated GPU, whose figures mean nothing: run experiments/speed/gpu.py on a real one")
     if not isinstance(rates, dict):
         raise BadInput(f"{path}: no rates in it: give a file that experiments/speed/gpu.py wrote")
     known = {field.name for field in fields(Rates)}

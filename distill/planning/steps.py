@@ -166,7 +166,7 @@ def plan_training(work: Work, times: UnitTimes, memory: int, epochs: int | None,
     seconds = None if epochs is None else multiply(epochs * steps, times.step)
     tokens = work.train.count * round(work.tokens[1]) * sizes.SINGLE
     gpu = sizes.gpu_train_memory(work.student, work.tokens[1], work.batch_size) if work.gpus else None
-    length = f"{work.minutes:g} minutes" if epochs is None else f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} steps"
+    length = f"at most {work.minutes:g} minutes" if epochs is None else f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} steps"
     about = f"{length}, {work.batch_size} queries a step" + (" and GPU" if work.ranks > 1 else "")
     return Step("train", seconds, sizes.run_bytes(work.weights) + tokens, memory + tokens, gpu, about)
 
@@ -191,7 +191,8 @@ def plan_evaluation(work: Work, times: UnitTimes, memory: int) -> Step:
 def plan_export(work: Work, times: UnitTimes, memory: int) -> Step:
     """The student's folders and models, whose time does not depend on the texts, and the index where one is asked for."""
     seconds: float | None = EXPORT_SECONDS if work.student.transformer.has_layers else 0.0
-    disk, about = sizes.export_bytes(work.student), "the student and its ONNX models"
+    disk = sizes.export_bytes(work.student)
+    about = "the student and its ONNX models" if work.student.transformer.has_layers else "the student"
     if work.index is not None:
         added = sizes.index_bytes(work.index, work.documents, work.width)
         # a flat one is written as it is read; how long faiss builds others was not measured

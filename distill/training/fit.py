@@ -37,7 +37,8 @@ def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataMod
         with fp32_products(trainer.strategy.root_device):  # the products that mixed precision does not compute in bf16 are exact
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # the trainer raises it after a signal
-        log.info(f"stopped at step {trainer.global_step}: the same command goes on")
+        if trainer.is_global_zero:
+            log.info(f"stopped at step {trainer.global_step}: the same command goes on")
         if isinstance(end, Stopped):
             raise SystemExit(128 + end.signal) from None
         raise KeyboardInterrupt from None
@@ -139,7 +140,7 @@ def _refuse_other_start(trainer: Trainer) -> None:
 def rewind_logs(checkpoint: str | None, trainer: Trainer) -> int:
     """Removes the lines after the checkpoint from the logs, or all lines without a checkpoint; returns the step to continue from."""
     step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
-    if checkpoint:
+    if checkpoint and trainer.is_global_zero:
         log.info(f"continues from {checkpoint} at step {step}, with the configuration given now")
     for logger in trainer.loggers:
         if isinstance(logger, RunLog):

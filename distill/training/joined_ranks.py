@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from distill.files.launch import FIRST_RANK, end_with_launcher, is_started_by_first_rank
+from distill.files.launch import FIRST_RANK, end_with_launcher, is_started_by_first_rank, read_launch
 from distill.files.progress import log
 from distill.files.ranks import max_over_ranks
 from distill.records import BadInput
@@ -27,6 +27,7 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
     Args:
         trainer: knows the ranks; the block is done when all of them have come to its end.
     """
+    _refuse_lone_trainer(trainer)
     end_with_launcher()
     if not _are_started_elsewhere(trainer):
         os.environ[FIRST_RANK] = str(os.getpid())
@@ -42,6 +43,14 @@ def refuse_on_all_ranks(trainer: Trainer) -> Iterator[None]:
         raise
     if _meet(trainer, 0):
         raise BadInput("another rank ended with an error: see its message")
+
+
+def _refuse_lone_trainer(trainer: Trainer) -> None:
+    """Refuses a trainer of fewer ranks than were started: each rank would train on its own, and they would write the same folder."""
+    started = read_launch().world_size
+    if started > trainer.world_size:
+        fix = "set --trainer.devices and --trainer.strategy ddp, or --trainer 8gpu for all GPUs, or start it without torchrun"
+        raise BadInput(f"trainer.devices: {started} ranks were started, and this trainer has {trainer.world_size}: {fix}")
 
 
 def _are_started_elsewhere(trainer: Trainer) -> bool:

@@ -130,7 +130,10 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="print the tables of such a file, and measure nothing")
     given = parser.parse_args()
     if given.table:
-        return print(make_tables(json.loads(given.table.read_text())))
+        try:
+            return print(make_tables(json.loads(given.table.read_text())))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"--table: {given.table}: no file that this script wrote ({type(error).__name__}: {error})")
     if given.out is None:
         parser.error("--out: name the file to write")
     method = None if given.simulate else find_method()

@@ -56,6 +56,7 @@ def test_reading(tmp_path):
     ("content", "message"),
     [
         ({}, "no rates in it: give a file that experiments/speed/gpu.py wrote"),
+        ({"simulated": True}, "made on a simulated GPU, whose figures mean nothing"),
         ({"rates": [1]}, "no rates in it"),
         ({"rates": {"encode": 0}}, "rates.encode is 0: give a number above 0"),
         ({"rates": {"encode": "fast"}}, "rates.encode is 'fast': give a number"),

@@ -79,6 +79,15 @@ def test_a_checkpoint_at_the_end_is_refused(run_folder, arguments, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
+def test_a_trainer_of_fewer_ranks_than_torchrun_started_is_refused(arguments, tmp_path, monkeypatch, capsys):
+    """Without this each rank would train alone, and the second one be told that another process writes its folder."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    line = refusal(capsys, *arguments)
+    assert "trainer.devices: 2 ranks were started, and this trainer has 1: set --trainer.devices" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("key", ["optimizer_states", "loops"])
 def test_weights_alone_are_no_place_to_go_on_from(run_folder, arguments, tmp_path, capsys, key):
     path = changed_checkpoint(run_folder, tmp_path / "weights.ckpt", **{key: None})
