@@ -197,8 +197,8 @@ def measure_elsewhere(work: Work, teacher: LocalTeacher, rates: Rates | None, do
 
 def list_notes(work: Work, times: UnitTimes, rates: Rates | None) -> list[str]:
     """Lists where the figures come from, what was assumed, and what will not fit."""
-    ranks = f"{work.gpus} times " if work.ranks > 1 else ""
-    notes = [f"rates of {ranks}{times.device}; a process's memory with its code, models and texts; ? is not known"]
+    ranks = f"{work.gpus} x " if rates is not None and work.ranks > 1 else ""
+    notes = [f"for {ranks}{times.device}; memory of a process with its code, models and texts; ? is not known"]
     stated = [amount for amount in (work.documents, work.train) if amount.is_stated]
     if stated:
         names = " and ".join(amount.name.partition("-")[0] for amount in stated)

@@ -13,7 +13,7 @@ from distill.planning.operations import PASSES, count_operations
 from distill.records import BadInput
 
 HALF = 2  # bytes of a stored number
-NOT_MEASURED = "not measured yet: run experiments/speed/gpu.py on such a GPU, and give what it writes as --rates"
+NOT_MEASURED = "times are not measured yet: run experiments/speed/gpu.py on such a GPU, and give what it writes as --rates"
 
 
 @dataclass(frozen=True)

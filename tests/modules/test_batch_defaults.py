@@ -35,7 +35,7 @@ def settled(source_root: Any, store_folder: Any, trainer: Any, queries: int = 10
     [
         (CPU, {}, (64, 0.001)),
         (GPU, {}, (512, 0.00283)),
-        (GPU, {"queries": 30_000}, (256, 0.002)),  # 117 steps an epoch
+        (GPU, {"queries": 150_000}, (256, 0.002)),  # 585 steps an epoch
         (GPU, {"queries": 96}, (64, 0.001)),
         (GPU, {"batch_size": 32}, (32, 0.001)),
         (GPU, {"learning_rate": 0.0005}, (64, 0.0005)),  # it was chosen for the batches that are documented
