@@ -17,7 +17,7 @@ from distill.vectors.faiss_index import Kind
 
 SEARCHES = 2  # the teacher's and the student's
 LATENCY_TURNS = QUERIES + 10  # with those that warm up
-EXPORT_SECONDS = 10.0  # to write the ONNX models of a student and to try them, about: measured on two cores, for two layers
+EXPORT_SECONDS = 9.0  # to write the ONNX models of a student and to try them, about: measured on two cores, for two layers
 STUDENT_SHARE = 1 / 3  # of a training step is its forward pass
 
 
