@@ -115,7 +115,7 @@ def test_bytes_of_indexes(work):
     assert sizes.index_bytes("ivf", documents, 32) == 1000 * (32 * 2 + 8) + 25 * 32 * 4 + 4000
     export = list_steps(replace(work, index="flat"), TIMES, memory=0)[-1]
     assert export.disk == sizes.export_bytes(work.student) + 132_000
-    assert export.seconds == pytest.approx(10 + 0.132)
+    assert export.seconds == pytest.approx(9 + 0.132)
     assert list_steps(replace(work, index="hnsw"), TIMES, memory=0)[-1].seconds is None
     table = work.student.word_table.weight.numel()
     assert sizes.export_bytes(work.student) == 9 * work.weights + 3 * table
