@@ -32,8 +32,9 @@ class Meter(Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         values = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
         norms = [value.detach().float().norm() for value in values]
-        pl_module.log("optim/gradient_norm", torch.stack(norms).norm())
-        pl_module.log("optim/learning_rate", float(optimizer.param_groups[0]["lr"]))  # logged before the schedule changes it
+        # as tensors of the host: Lightning would send plain numbers to the GPU, and wait for each on their way back
+        pl_module.log("optim/gradient_norm", torch.stack(norms).norm().cpu())
+        pl_module.log("optim/learning_rate", torch.tensor(float(optimizer.param_groups[0]["lr"])))  # before the schedule changes it
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._queries += len(batch.query_rows) * trainer.world_size
@@ -41,7 +42,7 @@ class Meter(Callback):
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         values = self._measure_interval() | measure_gpu(pl_module.device)
-        pl_module.log_dict({f"system/{name}": value for name, value in values.items()})
+        pl_module.log_dict({f"system/{name}": torch.tensor(value) for name, value in values.items()})
         self._start_interval()
 
     def _start_interval(self) -> None:

@@ -27,6 +27,7 @@ class ScheduledModule(Configurable, LightningModule):
             raise BadInput(f"model: learning_rate {learning_rate} must be above 0, warmup {warmup} a share of the steps, 0 to below 1")
         self.learning_rate = learning_rate
         self.warmup = warmup
+        self._has_loss = False  # whether a GPU's loss was logged, which callbacks may ask for from the first step on
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimizer of all trained parameters."""
@@ -40,10 +41,20 @@ class ScheduledModule(Configurable, LightningModule):
     def log_losses(self, loss: Tensor, terms: Mapping[str, Tensor] | None = None) -> None:
         """Logs the loss of a step as `train/loss`, and each of its terms by name.
 
-        On a GPU it is kept out of Lightning's own progress bar, which reads it at every step: the host would wait for the end of the step.
+        Those of a GPU come to the host in one copy, at the first step, those whose numbers are written, and the end of an epoch: more often, the host
+        would wait for the GPU. For the same reason Lightning's own progress bar, which shows each step, has no loss there.
         """
-        self.log_dict({f"train/{name}": value.detach() for name, value in (terms or {}).items()})
-        self.log("train/loss", loss.detach(), prog_bar=loss.device.type == "cpu")
+        values = {f"train/{name}": value.detach() for name, value in {**(terms or {}), "loss": loss}.items()}
+        if loss.is_cuda:
+            trainer: Any = self.trainer
+            is_written = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+            if self._has_loss and not is_written and not trainer.is_last_batch:
+                return
+            self._has_loss = True
+            values = dict(zip(values, torch.stack(list(values.values())).cpu(), strict=True))
+        total = values.pop("train/loss")
+        self.log_dict(values)
+        self.log("train/loss", total, prog_bar=not loss.is_cuda)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
