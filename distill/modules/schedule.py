@@ -41,8 +41,8 @@ class ScheduledModule(Configurable, LightningModule):
     def log_losses(self, loss: Tensor, terms: Mapping[str, Tensor] | None = None) -> None:
         """Logs the loss of a step as `train/loss`, and each of its terms by name.
 
-        Those of a GPU come to the host in one copy, at the first step, those whose numbers are written, and the end of an epoch: more often, the host
-        would wait for the GPU. For the same reason Lightning's own progress bar, which shows each step, has no loss there.
+        Those of a GPU come to the host in one copy, at the first step, at those whose numbers are written, and at the end of an epoch: more
+        often, the host would wait for the GPU. For the same reason Lightning's own progress bar, which shows each step, has no loss there.
         """
         values = {f"train/{name}": value.detach() for name, value in {**(terms or {}), "loss": loss}.items()}
         if loss.is_cuda:
