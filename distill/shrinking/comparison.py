@@ -38,8 +38,8 @@ class Entry:
 
     def describe(self, metric: str) -> str:
         """What it keeps and costs, in half a sentence."""
-        kept = format_interval(self.retention)
-        return f"finds {kept} of the teacher's top 10 at {self.cost}" if metric == OVERLAP else f"keeps {kept} of {metric} at {self.cost}"
+        share = format_interval(self.retention)
+        return f"finds {share} of the teacher's top 10 at {self.cost}" if metric == OVERLAP else f"keeps {share} of {metric} at {self.cost}"
 
     def sure_low(self, students: int) -> float:
         """The lower end of its interval where it is the best of so many: the more are compared, the more of them look good by chance.
