@@ -14,6 +14,7 @@ from distill.encoders.hub import local_folder
 from distill.encoders.layer_cuts import OTHER_START, check_layers, keep_layers, turn_off_dropout
 from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, FirstModule, Normalize, Transformer
+from distill.encoders.narrow_table import check_table_width, narrow_table
 from distill.encoders.pooling import Pooling, PoolingMode
 from distill.encoders.towers import load_maker
 from distill.encoders.vocabulary import TokenCounter, VocabularySize, check_vocabulary, prune_by_texts
@@ -41,6 +42,7 @@ class StudentSpec(Configurable):
 
     max_length: int | None = None  # tokens of a text; None keeps the limit of the model that the student is made from
     vocabulary: VocabularySize | None = None  # tokens to keep; None keeps all
+    table_width: int | None = None  # numbers in a row of the word table; None leaves the table as wide as the layers
     kept_vocabulary = ""  # what share of tokens the last student kept, in words; empty where nothing was asked for
     dropped_prompt = ""  # of the model that the last student was made from, where that does not read it unasked
 
@@ -51,13 +53,13 @@ class StudentSpec(Configurable):
         count_tokens: TokenCounter | None = None,
         read_targets: ReadTargets | None = None,
     ) -> Encoder:
-        """A new student for the teacher's space, which cuts texts to `max_length` and has the tokens that `vocabulary` says.
+        """A new student for the teacher's space, with the longest text, the tokens and the width of rows that the settings say.
 
         Args:
             teacher: the space to write into.
             prompt: what the student reads before each query, as `choose_prompt` has it.
             count_tokens: counts the tokens of the texts that it learns from, for `vocabulary`.
-            read_targets: reads what `fit_start` fits the student to; None leaves it as `build` makes it.
+            read_targets: reads what the start is fitted to: narrow rows, and what `fit_start` does; None fits to no texts.
         """
         student = self.build(teacher).limit_length(self.max_length)
         own, chosen = student.settings.prompts.get("query") or "", choose_prompt(prompt, student, teacher.maker)
@@ -65,6 +67,8 @@ class StudentSpec(Configurable):
         student = student.set_query_prompt(chosen)
         if self.vocabulary is not None:
             student, self.kept_vocabulary = prune_by_texts(student, self.vocabulary, count_tokens)
+        if self.table_width is not None:
+            student = narrow_table(student, self.table_width, None if read_targets is None else read_targets(student)[0])
         if read_targets is not None:
             self.fit_start(student, read_targets)
         return student
@@ -88,19 +92,23 @@ class StudentFromTeacher(StudentSpec):
         max_length: tokens of a text, special tokens included; by default as many as the teacher reads.
         vocabulary: number of tokens to keep, the most frequent of the training queries and documents; or `used` for all that these
             use; by default all of the teacher's. Special tokens and single characters are always kept.
+        table_width: numbers in a row of the word table, e.g. 128, which a linear layer makes as wide as the layers; by default as wide
+            as these. Of BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA.
 
-    >>> StudentFromTeacher([0, 5], max_length=64).init_args
-    {'layers': [0, 5], 'teacher': None, 'max_length': 64, 'vocabulary': None}
+    >>> StudentFromTeacher([0, 5], max_length=64, table_width=128).init_args
+    {'layers': [0, 5], 'teacher': None, 'max_length': 64, 'vocabulary': None, 'table_width': 128}
     """
 
     layers: int | list[int] = 2
     teacher: str | None = None
     max_length: int | None = None
     vocabulary: VocabularySize | None = None
+    table_width: int | None = None
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
         check_vocabulary(self.vocabulary)
+        check_table_width(self.table_width)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = self._load_teacher(teacher.maker)
@@ -129,6 +137,7 @@ class StudentFromBackbone(StudentSpec):
         max_length: tokens of a text, special tokens included; by default as many as the folder sets.
         keep_layers: how many of its layers to keep, or their numbers, as `layers` of `StudentFromTeacher`; all by default.
         vocabulary: how many of its tokens to keep, as `vocabulary` of `StudentFromTeacher`; all by default.
+        table_width: numbers in a row of the word table, as `table_width` of `StudentFromTeacher`.
     """
 
     name: str
@@ -137,9 +146,11 @@ class StudentFromBackbone(StudentSpec):
     max_length: int | None = None
     keep_layers: int | list[int] | None = None
     vocabulary: VocabularySize | None = None
+    table_width: int | None = None
 
     def __post_init__(self) -> None:
         check_vocabulary(self.vocabulary)
+        check_table_width(self.table_width)
         if self.keep_layers is not None:
             check_layers(self.keep_layers)
 

@@ -36,7 +36,7 @@ class TokenTable(nn.Module):
 
     @property
     def backbone(self) -> NoReturn:
-        fix = "choose a model with layers, or leave out what cuts it (layers, keep_layers, vocabulary)"
+        fix = "choose a model with layers, or leave out what cuts it (layers, keep_layers, vocabulary, table_width)"
         raise BadInput(f"the encoder is a table of tokens, without layers: {fix}")
 
     @property

@@ -161,12 +161,13 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
 def choose_spec(previous: Run, start: str) -> StudentSpec:
     """Returns what makes a student of the same kind as the earlier one, whose folder is `start`.
 
-    One of fewer tokens is made of that folder, since other tokens would be chosen from other queries.
+    One of fewer tokens or narrow rows is made of that folder, since other tokens would be chosen from other queries.
     """
     spec = previous.folder.student_spec()
     begins_from = previous.folder.settings()["model"].get("start_from")
     was_pruned = begins_from is not None and getattr(spec, "name", None) == begins_from  # two jobs ago or earlier
-    return StudentFromBackbone(start) if spec.vocabulary is not None or was_pruned else spec
+    has_own_table = spec.vocabulary is not None or spec.table_width is not None or was_pruned
+    return StudentFromBackbone(start) if has_own_table else spec
 
 
 def keep_earlier_student(run: Run, previous: Run) -> None:

@@ -110,11 +110,11 @@ def choose_affordable(candidates: Sequence[Candidate], costs: dict[str, Cost], l
     Raises BadInput where none is left.
     """
     allowed = {candidate.name for candidate in candidates if limits.allow(costs[candidate.name])}
-    affordable = [candidate for candidate in candidates if candidate.name in allowed and candidate.instead_of not in allowed]
-    for candidate in candidates:
+    needed = [candidate for candidate in candidates if allowed.isdisjoint(candidate.instead_of)]
+    affordable = [candidate for candidate in needed if candidate.name in allowed]
+    for candidate in needed:
         verdict = "to be trained" if candidate in affordable else "beyond the limits"
-        if candidate.instead_of not in allowed:
-            log.info(f"{candidate.name}: {costs[candidate.name]}: {verdict}")
+        log.info(f"{candidate.name}: {costs[candidate.name]}: {verdict}")
     if not affordable:
         fastest = min(costs.values(), key=lambda cost: cost.milliseconds)
         smallest = min(costs.values(), key=lambda cost: cost.megabytes)

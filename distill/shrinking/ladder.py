@@ -19,6 +19,7 @@ from distill.teachers.embedder import Embedder
 from distill.teachers.local import LocalTeacher
 
 MOST_LAYERS = 4  # of a student: more of them keep hardly more
+NARROW = 3  # how many times narrower than the layers the rows of a word table are where all others are too large
 BYTES = 4  # of a parameter in fp32
 
 
@@ -29,15 +30,15 @@ class Candidate:
     Args:
         name: what the table calls it.
         spec: makes it.
-        instead_of: the name of the student with all tokens that this one replaces where that is too large.
+        instead_of: the names of the larger students that this one replaces where all of them are too large.
 
-    >>> Candidate("2 layers, fewer tokens", StudentFromTeacher(2, vocabulary="used"), instead_of="2 layers").folder
+    >>> Candidate("2 layers, fewer tokens", StudentFromTeacher(2, vocabulary="used"), instead_of=("2 layers",)).folder
     '2-layers-fewer-tokens'
     """
 
     name: str
     spec: StudentSpec
-    instead_of: str | None = None
+    instead_of: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -94,7 +95,8 @@ class Limits:
 def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     """Lists the students of a ladder, small ones first: a table of tokens, then one to four layers.
 
-    Each number of layers is there twice: with all tokens, and with those alone that the texts use, for where the former is too large.
+    Each number of layers is there three times: with all tokens, with those alone that the texts use, for where the former is too large,
+    and with narrow rows of these.
 
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
@@ -104,17 +106,24 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
         backbone = load_encoder(spec.name, spec.pooling)
         if not backbone.transformer.has_layers:
             return [Candidate(STATIC, spec)]
-        most = backbone.backbone.config.num_hidden_layers
+        config = backbone.backbone.config
+        most = config.num_hidden_layers
         specs = [replace(spec, keep_layers=count) for count in range(1, min(MOST_LAYERS, most) + 1)]
     else:
         assert isinstance(embedder, LocalTeacher), "choose_student refuses other teachers without a backbone"
-        most = max(1, embedder.towers.query.backbone.config.num_hidden_layers - 1)
+        config = embedder.towers.query.backbone.config
+        most = max(1, config.num_hidden_layers - 1)
         specs = [StudentFromTeacher(count) for count in range(1, min(MOST_LAYERS, most) + 1)]
     candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent(closed_form=True))]
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
-        pruned = replace(whole, vocabulary="used")
-        candidates += [Candidate(f"{name}, fewer tokens", pruned, instead_of=name), Candidate(name, whole)]
+        pruned, narrow = (replace(whole, vocabulary="used", table_width=width) for width in (None, config.hidden_size // NARROW))
+        larger = (name, f"{name}, fewer tokens")
+        candidates += [
+            Candidate(f"{name}, narrow rows", narrow, instead_of=larger),
+            Candidate(f"{name}, fewer tokens", pruned, instead_of=larger[:1]),
+            Candidate(name, whole),
+        ]
     return candidates
 
 
@@ -139,7 +148,7 @@ def format_megabytes(value: float) -> str:
 def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[str, Cost]:
     """Measures what each student costs, by name; they take turns on the dev queries, and need no training for it.
 
-    One whose tokens cannot be cut, or whose texts use all tokens, is left out.
+    One whose tokens cannot be cut or rows made narrower, or whose texts use all tokens, is left out.
     """
     data.setup("fit")
     encoders = {}
@@ -148,14 +157,14 @@ def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[
         try:
             module.prepare(data, load_start=False)  # nothing has to be fitted to be timed
         except BadInput as error:
-            if candidate.instead_of is None:
+            if not candidate.instead_of:
                 raise
             log.info(f"{candidate.name}: left out: {error}")
             continue
         encoders[candidate.name] = module.encoder.eval()
     for candidate in candidates:
-        whole, pruned = encoders.get(candidate.instead_of or ""), encoders.get(candidate.name)
-        if whole is not None and pruned is not None and len(whole.word_table.weight) == len(pruned.word_table.weight):
+        tables = [encoders[name].word_table.weight.shape for name in (candidate.name, *candidate.instead_of) if name in encoders]
+        if candidate.name in encoders and tables[0] in tables[1:]:
             del encoders[candidate.name]
     with one_core(encoders.values()):
         paths = {name: pytorch_path(encoder) for name, encoder in encoders.items()}

@@ -262,7 +262,7 @@ def test_a_plain_backbone_takes_its_pooling_from_the_spec(tmp_path):
 
 def test_a_spec_is_made_by_position_and_described_for_a_configuration():
     described = to_config(StudentFromTeacher([0, 3], max_length=8))
-    init_args = {"layers": [0, 3], "teacher": None, "max_length": 8, "vocabulary": None}
+    init_args = {"layers": [0, 3], "teacher": None, "max_length": 8, "vocabulary": None, "table_width": None}
     assert described == {"class_path": "distill.encoders.students.StudentFromTeacher", "init_args": init_args}
     assert from_config(described) == StudentFromTeacher([0, 3], None, 8)
     backbone = StudentFromBackbone("acme/small", "linear")

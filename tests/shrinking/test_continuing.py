@@ -14,6 +14,7 @@ from commands import train_arguments
 from shrink_world import MINUTES, make_texts
 
 import distill
+from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher
 from distill.records import BadInput
 from distill.report.report import report
@@ -161,16 +162,18 @@ def test_many_new_queries_need_no_noise(june, tmp_path):
     assert choose_shares(texts)[str(tmp_path / "texts" / "train_1.jsonl")] < 1
 
 
-def test_a_student_of_fewer_tokens_goes_on_with_its_own(source_root, store_folder, tmp_path):
+def test_a_student_of_fewer_tokens_and_narrow_rows_goes_on_with_its_own(source_root, store_folder, tmp_path):
     """Also in the third month, when the second month's student was already made of the first one's folder."""
     main, more = commands.distill, ["--trainer.max_epochs", 1]
     june, july = tmp_path / "june", tmp_path / "july"
-    assert main(*train_arguments(source_root, store_folder, june, *more, "--model.student.vocabulary", 64)) == 0
+    smaller = ["--model.student.vocabulary", 64, "--model.student.table_width", 8]
+    assert main(*train_arguments(source_root, store_folder, june, *more, *smaller)) == 0
     assert choose_spec(distill.Run(june), str(june / "student")) == StudentFromBackbone(str(june / "student"))
     own = ["--model.student", "StudentFromBackbone", "--model.student.name", june / "student", "--model.start_from", june / "student"]
     arguments = train_arguments(source_root, store_folder, july, *more)
     assert main("train", *own, *arguments[5:]) == 0
     assert choose_spec(distill.Run(july), str(july / "student")) == StudentFromBackbone(str(july / "student"))
+    assert load_encoder(str(july / "student")).word_table.weight.shape == (64, 8)
 
 
 def test_another_student_goes_on_as_it_was_made(run_folder):

@@ -111,6 +111,7 @@ def test_other_limits_leave_other_students_out_and_train_the_rest(outcome, teach
     limit = (costs["static"]["milliseconds"] + costs["1 layer"]["milliseconds"]) / 2
     again = distill.frontier(str(teacher_folder), documents=str(source_root), out=str(outcome.path), minutes=MINUTES, max_ms=limit)
     assert [entry.name for entry in again.entries] == ["static"]
+    assert costs["1 layer, narrow rows"]["megabytes"] < costs["1 layer"]["megabytes"]
 
 
 def test_the_folder_of_several_students_names_one(outcome, capsys):
@@ -138,17 +139,20 @@ def test_too_little_time_is_said_in_minutes_of_the_whole_call(tmp_path, teacher_
 def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
     request = Request(str(teacher_folder), queries=make_texts(50, 9, seed=1), backbone=str(teacher_folder))
     candidates = list_candidates(request, open_job_teacher(request))
-    whole = [candidate for candidate in candidates if candidate.instead_of is None]
+    whole = [candidate for candidate in candidates if not candidate.instead_of]
     assert [candidate.name for candidate in whole] == ["1 layer", "2 layers", "3 layers", "4 layers"]
-    assert [candidate.spec.keep_layers for candidate in candidates] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert [candidate.spec.keep_layers for candidate in candidates] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
 
 
 def test_a_student_of_fewer_tokens_is_tried_where_the_whole_one_is_too_large():
-    whole, pruned = Candidate("2 layers", StudentFromTeacher(2)), Candidate("pruned", StudentFromTeacher(2, vocabulary="used"), "2 layers")
-    costs = {"2 layers": Cost(4.0, 62.0), "pruned": Cost(4.0, 40.0)}
-    assert choose_affordable([pruned, whole], costs, Limits(max_mb=50)) == [pruned]
-    assert choose_affordable([pruned, whole], costs, Limits(max_mb=70)) == [whole]
-    assert choose_affordable([pruned, whole], costs, Limits()) == [whole]
+    spec = StudentFromTeacher(2)
+    narrow, pruned, whole = Candidate("narrow", spec, ("whole", "pruned")), Candidate("pruned", spec, ("whole",)), Candidate("whole", spec)
+    ladder, costs = [narrow, pruned, whole], {"whole": Cost(4.0, 62.0), "pruned": Cost(4.0, 40.0), "narrow": Cost(4.1, 30.0)}
+    assert choose_affordable(ladder, costs, Limits(max_mb=35)) == [narrow]
+    assert choose_affordable(ladder, costs, Limits(max_mb=50)) == [pruned]
+    assert choose_affordable(ladder, costs, Limits(max_mb=70)) == choose_affordable(ladder, costs, Limits()) == [whole]
+    del costs["pruned"]  # its texts use all tokens
+    assert choose_affordable([narrow, whole], costs, Limits(max_mb=70)) == [whole]
 
 
 def test_limits_that_no_student_meets_are_refused_before_any_is_trained(tmp_path, teacher_folder):
