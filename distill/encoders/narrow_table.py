@@ -61,8 +61,8 @@ def narrow_table(encoder: Encoder, width: int, token_ids: Sequence[np.ndarray] |
     now = encoder.word_table.embedding_dim
     if not 2 <= width < now:
         raise BadInput(f"table_width: {width}: a row has {now} numbers: give fewer, from 2 to {now - 1}, or leave it out")
-    narrow = new_backbone(make_config(backbone, width)).eval()
-    narrow.encoder.load_state_dict(backbone.encoder.state_dict())
+    narrow: Any = new_backbone(make_config(backbone, width)).eval()
+    narrow.encoder.load_state_dict(backbone.get_submodule("encoder").state_dict())
     tokens, places = choose_tokens_to_fit(token_ids, len(encoder.word_table.weight), narrow.config.max_position_embeddings)
     share = fit_tables(narrow, backbone, tokens, places)
     log.info(f"table_width: {now} numbers a token become {width}, which keep {share:.0%} of what the first layer reads, before training")
@@ -111,7 +111,7 @@ def spread(count: int, most: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def fit_tables(narrow: PreTrainedModel, backbone: PreTrainedModel, tokens: Tensor, places: Tensor) -> float:
+def fit_tables(narrow: Any, backbone: PreTrainedModel, tokens: Tensor, places: Tensor) -> float:
     """Sets tables, norm and linear layer of an ELECTRA so that its first layer reads nearly what that of `backbone` reads.
 
     Args:
@@ -150,11 +150,13 @@ def fit_tables(narrow: PreTrainedModel, backbone: PreTrainedModel, tokens: Tenso
 
 def read_tables(backbone: PreTrainedModel, tokens: Tensor, places: Tensor, kind: int = 0) -> Tensor:
     """What the first layer of a model reads [N, D] of tokens [N] at positions [N], in texts of type `kind`."""
-    table: Any = backbone.embeddings.position_embeddings
-    first = 0 if table.padding_idx is None else table.padding_idx + 1  # of a RoBERTa, whose first rows are no positions
+    embeddings: Any = backbone.get_submodule("embeddings")
+    padding = embeddings.position_embeddings.padding_idx
+    first = 0 if padding is None else padding + 1  # of a RoBERTa, whose first rows are no positions
     types = torch.full_like(tokens, kind)
-    states = backbone.embeddings(tokens[:, None], position_ids=places[:, None] + first, token_type_ids=types[:, None])[:, 0]
-    return backbone.embeddings_project(states) if hasattr(backbone, "embeddings_project") else states
+    states = embeddings(tokens[:, None], position_ids=places[:, None] + first, token_type_ids=types[:, None])[:, 0]
+    project: Any = getattr(backbone, "embeddings_project", None)  # of an ELECTRA of narrow rows
+    return states if project is None else project(states)
 
 
 def read_anywhere(backbone: PreTrainedModel, tokens: Tensor, places: Tensor, kind: int = 0) -> Tensor:
