@@ -36,6 +36,7 @@ SMALL = [
     (r"--count 100000", "--count 300"),
     (r"--count 1000\b", "--count 50"),
     (r"\[0, 11\]", "[0, 5]"),
+    (r"table_width 128", "table_width 16"),
     (r"(--minutes |minutes=)\d+", r"\g<1>60"),
     (r"(distill\.shrink\((?![^\n]*minutes=)[^\n]+)\)\n", r"\1, minutes=60)\n"),  # ten by default, too few on a slow machine
 ]

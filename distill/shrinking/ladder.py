@@ -19,7 +19,7 @@ from distill.teachers.embedder import Embedder
 from distill.teachers.local import LocalTeacher
 
 MOST_LAYERS = 4  # of a student: more of them keep hardly more
-NARROW = 3  # how many times narrower than the layers the rows of a word table are where all others are too large
+NARROW, NARROWEST = 2, 3  # how many times narrower than the layers the rows of a word table are
 BYTES = 4  # of a parameter in fp32
 
 
@@ -95,8 +95,8 @@ class Limits:
 def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     """Lists the students of a ladder, small ones first: a table of tokens, then one to four layers.
 
-    Each number of layers is there three times: with all tokens, with those alone that the texts use, for where the former is too large,
-    and with narrow rows of these.
+    Each number of layers is there four times. Where the student is too large, those of narrower rows and of the tokens alone that the
+    texts use are tried beside one another, and where both are too large, one of few tokens and narrowest rows.
 
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
@@ -117,13 +117,11 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent(closed_form=True))]
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
-        pruned, narrow = (replace(whole, vocabulary="used", table_width=width) for width in (None, config.hidden_size // NARROW))
-        larger = (name, f"{name}, fewer tokens")
-        candidates += [
-            Candidate(f"{name}, narrow rows", narrow, instead_of=larger),
-            Candidate(f"{name}, fewer tokens", pruned, instead_of=larger[:1]),
-            Candidate(name, whole),
-        ]
+        narrow = Candidate(f"{name}, narrow rows", replace(whole, table_width=config.hidden_size // NARROW), (name,))
+        pruned = Candidate(f"{name}, fewer tokens", replace(whole, vocabulary="used"), (name,))
+        both = replace(whole, vocabulary="used", table_width=config.hidden_size // NARROWEST)
+        smallest = Candidate(f"{name}, smallest table", both, (name, narrow.name, pruned.name))
+        candidates += [smallest, pruned, narrow, Candidate(name, whole)]
     return candidates
 
 

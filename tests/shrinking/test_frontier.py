@@ -111,7 +111,8 @@ def test_other_limits_leave_other_students_out_and_train_the_rest(outcome, teach
     limit = (costs["static"]["milliseconds"] + costs["1 layer"]["milliseconds"]) / 2
     again = distill.frontier(str(teacher_folder), documents=str(source_root), out=str(outcome.path), minutes=MINUTES, max_ms=limit)
     assert [entry.name for entry in again.entries] == ["static"]
-    assert costs["1 layer, narrow rows"]["megabytes"] < costs["1 layer"]["megabytes"]
+    narrow, smallest = (costs[f"1 layer, {table}"]["megabytes"] for table in ("narrow rows", "smallest table"))
+    assert smallest < narrow < costs["1 layer"]["megabytes"]
 
 
 def test_the_folder_of_several_students_names_one(outcome, capsys):
@@ -141,18 +142,19 @@ def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
     candidates = list_candidates(request, open_job_teacher(request))
     whole = [candidate for candidate in candidates if not candidate.instead_of]
     assert [candidate.name for candidate in whole] == ["1 layer", "2 layers", "3 layers", "4 layers"]
-    assert [candidate.spec.keep_layers for candidate in candidates] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+    assert [candidate.spec.keep_layers for candidate in candidates] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
 
 
-def test_a_student_of_fewer_tokens_is_tried_where_the_whole_one_is_too_large():
+def test_students_of_a_smaller_table_are_tried_where_the_whole_one_is_too_large():
     spec = StudentFromTeacher(2)
-    narrow, pruned, whole = Candidate("narrow", spec, ("whole", "pruned")), Candidate("pruned", spec, ("whole",)), Candidate("whole", spec)
-    ladder, costs = [narrow, pruned, whole], {"whole": Cost(4.0, 62.0), "pruned": Cost(4.0, 40.0), "narrow": Cost(4.1, 30.0)}
-    assert choose_affordable(ladder, costs, Limits(max_mb=35)) == [narrow]
-    assert choose_affordable(ladder, costs, Limits(max_mb=50)) == [pruned]
+    whole, pruned, narrow = Candidate("whole", spec), Candidate("pruned", spec, ("whole",)), Candidate("narrow", spec, ("whole",))
+    smallest = Candidate("smallest", spec, ("whole", "pruned", "narrow"))
+    ladder, sizes = [smallest, pruned, narrow, whole], {"whole": 62.0, "pruned": 40.0, "narrow": 38.0, "smallest": 25.0}
+    costs = {name: Cost(4.0, size) for name, size in sizes.items()}
+    assert choose_affordable(ladder, costs, Limits(max_mb=30)) == [smallest]
+    assert choose_affordable(ladder, costs, Limits(max_mb=39)) == [narrow]
+    assert choose_affordable(ladder, costs, Limits(max_mb=50)) == [pruned, narrow]
     assert choose_affordable(ladder, costs, Limits(max_mb=70)) == choose_affordable(ladder, costs, Limits()) == [whole]
-    del costs["pruned"]  # its texts use all tokens
-    assert choose_affordable([narrow, whole], costs, Limits(max_mb=70)) == [whole]
 
 
 def test_limits_that_no_student_meets_are_refused_before_any_is_trained(tmp_path, teacher_folder):
