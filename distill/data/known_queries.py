@@ -16,8 +16,8 @@ from torch.nn.functional import normalize
 from distill.data.datamodule import RetrievalData
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput, one_line
-from distill.texts.texts import evenly_spaced_rows
 
 SAMPLE = 4_000  # queries whose vectors are kept
 LONGEST_PERCENTILE = 99  # of the words of training queries: a longer query is longer than those that it knows

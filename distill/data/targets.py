@@ -6,7 +6,7 @@ import numpy as np
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.encoder import Encoder
-from distill.texts.texts import evenly_spaced_rows
+from distill.files.sampling import evenly_spaced_rows
 from distill.texts.tokens import concatenate_tokens, load_or_tokenize
 
 MOST_TARGETS = 500_000  # training queries; of more an even sample

@@ -12,7 +12,8 @@ from distill.encoders.tokenizing import tokenizer_fingerprint, truncated_ids
 from distill.files.cache import cache_folder, load_or_compute
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import progress_bar
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.files.sampling import evenly_spaced_rows
+from distill.texts.texts import Texts
 
 MOST_TEXTS = 100_000  # of a set of queries, or of the documents: more change no count that matters
 TEXTS_PER_CHUNK = 4096

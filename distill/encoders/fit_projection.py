@@ -10,6 +10,7 @@ import torch
 from distill.encoders.batching import encode_token_ids
 from distill.encoders.encoder import Encoder
 from distill.encoders.modules import Dense
+from distill.files.sampling import evenly_spaced_rows
 
 MOST_TEXTS = 10_000  # which a small encoder reads in seconds; more hardly change the fit
 STRENGTH = 1e-3  # of the ridge, as a share of the mean square of a state's numbers
@@ -26,7 +27,7 @@ def fit_projection(student: Encoder, token_ids: Sequence[np.ndarray], targets: n
     head = list(student.head)
     place, projection = [(number, module) for number, module in enumerate(head) if isinstance(module, Dense)][-1]
     body = Encoder([student.transformer, student.pooling, *head[:place]], student.tokenizer, student.settings).eval()
-    rows = np.linspace(0, len(token_ids) - 1, min(MOST_TEXTS, len(token_ids))).astype(np.int64)
+    rows = evenly_spaced_rows(len(token_ids), MOST_TEXTS)
     states = encode_token_ids(body, [token_ids[row].tolist() for row in rows])  # [n, S]
     weight = solve_projection(states, targets[rows])
     with torch.no_grad():

@@ -17,9 +17,10 @@ from distill.encoders.model_checks import count_table_rows
 from distill.encoders.modules import Transformer
 from distill.encoders.transformer_folder import new_backbone
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # their layers are those of an ELECTRA, weight by weight
+NARROW_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # their layers are those of an ELECTRA, weight by weight
 SETTINGS = (
     *("vocab_size", "type_vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps"),
@@ -28,7 +29,6 @@ SETTINGS = (
 FIX = "leave table_width out; vocabulary makes the table of any model smaller"
 MOST_TEXTS, MOST_TOKENS = 10_000, 20_000  # of texts, that the tables are fitted to
 TOKENS_EACH = 4  # of texts for one of the vocabulary, so that rare tokens count a little too
-USUAL_LENGTH = 16  # tokens of a text, where none is known
 USUAL_PLACES = (0.2, 0.5, 0.8)  # quantiles of positions, at which a token is read to find what it is wherever it stands
 READ_FOR_PLACES = 256  # tokens that are read to find what a position adds
 ROWS_AT_ONCE = 8192
@@ -51,7 +51,7 @@ def narrow_table(encoder: Encoder, width: int, token_ids: Sequence[np.ndarray] |
     Args:
         encoder: stays as it is; the two share the modules behind the transformer.
         width: numbers in a row of the new table, fewer than now.
-        token_ids: the tokens of texts, on which the two shall agree most; by default all tokens count alike.
+        token_ids: the tokens of texts, on which the two shall agree most; None leaves the new tables random, for weights to be loaded.
 
     Raises:
         BadInput: the table is no wider than that, or the architecture is none that an ELECTRA can stand for.
@@ -63,17 +63,17 @@ def narrow_table(encoder: Encoder, width: int, token_ids: Sequence[np.ndarray] |
         raise BadInput(f"table_width: {width}: a row has {now} numbers: give fewer, from 2 to {now - 1}, or leave it out")
     narrow: Any = new_backbone(make_config(backbone, width)).eval()
     narrow.encoder.load_state_dict(backbone.get_submodule("encoder").state_dict())
-    tokens, places = choose_tokens_to_fit(token_ids, len(encoder.word_table.weight), narrow.config.max_position_embeddings)
-    share = fit_tables(narrow, backbone, tokens, places)
-    log.info(f"table_width: {now} numbers a token become {width}, which keep {share:.0%} of what the first layer reads, before training")
+    if token_ids is not None:
+        share = fit_tables(narrow, backbone, *choose_tokens_to_fit(token_ids, len(encoder.word_table.weight)))
+        log.info(f"table_width: rows of {width} numbers in place of {now} keep {share:.0%} of what the first layer reads, before training")
     return Encoder([Transformer(narrow), encoder.pooling, *encoder.head], encoder.tokenizer, encoder.settings)
 
 
 def refuse_other_families(backbone: PreTrainedModel) -> None:
     """Raises BadInput where an ELECTRA of narrow tables could not compute what a model computes."""
     kind = backbone.config.model_type
-    if kind not in FAMILIES:
-        raise BadInput(f"table_width: {kind}: only rows of {', '.join(FAMILIES)} can be made narrower: {FIX}")
+    if kind not in NARROW_FAMILIES:
+        raise BadInput(f"table_width: {kind}: only rows of {', '.join(NARROW_FAMILIES)} can be made narrower: {FIX}")
     if backbone.config.is_decoder or getattr(backbone.config, "position_embedding_type", None) not in (None, "absolute"):
         raise BadInput(f"table_width: a {kind} whose attention reads to the left only, or by distance, has no narrow form: {FIX}")
 
@@ -84,30 +84,18 @@ def make_config(backbone: PreTrainedModel, width: int) -> ElectraConfig:
     return ElectraConfig(**shared, embedding_size=width, max_position_embeddings=min(count_table_rows(backbone)))
 
 
-def choose_tokens_to_fit(token_ids: Sequence[np.ndarray] | None, rows: int, positions: int) -> tuple[Tensor, Tensor]:
+def choose_tokens_to_fit(token_ids: Sequence[np.ndarray], rows: int) -> tuple[Tensor, Tensor]:
     """Tokens [N] and their positions [N] in texts: an even sample of those of `token_ids`, and some of the whole vocabulary.
 
-    >>> choose_tokens_to_fit([np.array([2, 5, 3])], rows=6, positions=8)  # the last is one of the vocabulary
+    >>> choose_tokens_to_fit([np.array([2, 5, 3])], rows=6)  # the last is one of the vocabulary
     (tensor([2, 5, 3, 0]), tensor([0, 1, 2, 0]))
     """
-    texts = [] if token_ids is None else [token_ids[row] for row in spread(len(token_ids), MOST_TEXTS)]
-    tokens = np.concatenate([np.zeros(0, np.int64), *texts]).astype(np.int64)
-    tokens = np.where(tokens < 0, ~tokens, tokens)  # `~id` is a token of the prompt
-    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(text)) for text in texts)])
-    chosen = spread(len(tokens), MOST_TOKENS)
-    tokens, places = tokens[chosen], places[chosen]
-    more = spread(rows, -(-len(tokens) // TOKENS_EACH) or MOST_TOKENS)
-    usual = places if len(places) else np.arange(min(USUAL_LENGTH, positions))
-    return torch.from_numpy(np.concatenate([tokens, more])), torch.from_numpy(np.concatenate([places, np.resize(usual, len(more))]))
-
-
-def spread(count: int, most: int) -> np.ndarray:
-    """Numbers below `count`, of more than `most` an even sample.
-
-    >>> spread(3, 10), spread(9, 3)
-    (array([0, 1, 2]), array([0, 4, 8]))
-    """
-    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+    texts = [token_ids[row] for row in evenly_spaced_rows(len(token_ids), MOST_TEXTS)]
+    tokens, places = np.concatenate(texts).astype(np.int64), np.concatenate([np.arange(len(text)) for text in texts])
+    chosen = evenly_spaced_rows(len(tokens), MOST_TOKENS)
+    tokens, places = np.where(tokens < 0, ~tokens, tokens)[chosen], places[chosen]  # `~id` is a token of the prompt
+    more = evenly_spaced_rows(rows, -(-len(tokens) // TOKENS_EACH))
+    return torch.from_numpy(np.concatenate([tokens, more])), torch.from_numpy(np.concatenate([places, np.resize(places, len(more))]))
 
 
 @torch.no_grad()
@@ -131,7 +119,7 @@ def fit_tables(narrow: Any, backbone: PreTrainedModel, tokens: Tensor, places: T
     usual = torch.from_numpy(np.quantile(places.numpy(), USUAL_PLACES, method="nearest"))
     for rows in torch.arange(narrow.config.vocab_size).split(ROWS_AT_ONCE):
         embeddings.word_embeddings.weight[rows] = (read_anywhere(backbone, rows, usual) - mean) @ to_narrow
-    readers = tokens[spread(len(tokens), READ_FOR_PLACES)]
+    readers = tokens[evenly_spaced_rows(len(tokens), READ_FOR_PLACES)]
     without = read_anywhere(backbone, readers, usual)
     for place in range(len(embeddings.position_embeddings.weight)):
         added = read_tables(backbone, readers, torch.full_like(readers, place)) - without

@@ -59,7 +59,7 @@ class StudentSpec(Configurable):
             teacher: the space to write into.
             prompt: what the student reads before each query, as `choose_prompt` has it.
             count_tokens: counts the tokens of the texts that it learns from, for `vocabulary`.
-            read_targets: reads what the start is fitted to: narrow rows, and what `fit_start` does; None fits to no texts.
+            read_targets: reads what narrow rows and `fit_start` fit the start to; None leaves it random there, for weights to be loaded.
         """
         student = self.build(teacher).limit_length(self.max_length)
         own, chosen = student.settings.prompts.get("query") or "", choose_prompt(prompt, student, teacher.maker)

@@ -24,8 +24,9 @@ from distill.encoders.static_encoder import NUMPY, StaticEncoder, is_static
 from distill.encoders.towers import Towers
 from distill.files.device import has_fast_bf16
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 
 ServingPath = Callable[[str], np.ndarray]  # from a query's text to its vector [1, D]
 

@@ -19,10 +19,11 @@ from distill.files.atomic import read_json, refuse_other_inputs, write_atomicall
 from distill.files.device import best_device
 from distill.files.fingerprints import fingerprint
 from distill.files.provenance import collect_provenance
+from distill.files.sampling import evenly_spaced_rows
 from distill.metrics.ranking import overlap
 from distill.records import BadInput
 from distill.texts.own_documents import find_own_documents
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 from distill.training.run_folder import RunFolder
 from distill.vectors.faiss_index import TUNING_QUERIES, Kind, describe_settings, faiss_index, save_index
 from distill.vectors.search import FaissIndex, search

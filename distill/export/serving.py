@@ -21,9 +21,9 @@ from distill.evaluation.latency import measure_query_latency, one_core, open_ser
 from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.provenance import collect_provenance
+from distill.files.sampling import evenly_spaced_rows
 from distill.metrics.ranking import cosine
 from distill.records import BadInput, NeedsTrust
-from distill.texts.texts import evenly_spaced_rows
 from distill.training.run_folder import RunFolder
 
 LATENCY = "latency.json"  # file in the folder of an export

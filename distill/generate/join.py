@@ -11,12 +11,12 @@ import numpy as np
 
 from distill.files.line_shards import LineShardWriter
 from distill.files.provenance import collect_provenance
+from distill.files.sampling import evenly_spaced_rows
 from distill.generate.filters import REASONS, DropReason, RealQueries, find_duplicates, split_words
 from distill.generate.minhash import find_near_duplicates
 from distill.generate.round_trip import measure_diversity
 from distill.generate.shards import ShardMaker, ShardRecord
 from distill.records import BadInput
-from distill.texts.texts import evenly_spaced_rows
 
 SAMPLE = 1000  # queries from which the diversity of a file is estimated
 

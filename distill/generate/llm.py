@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.generate.chat_answers import UnreadableAnswer, parse_completion, parse_queries, parse_stream
 from distill.generate.generator import Generator, Progress, check_setting
 from distill.generate.material import Material
 from distill.records import BadInput
 from distill.teachers.costs import CHARACTERS_PER_TOKEN, mean_characters
 from distill.teachers.endpoint import Endpoint, TryAgain
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 
 PROMPT = """You write search queries. For a document you write {count} different queries that somebody types who needs what it says.
 Each is short, stands for itself and is answered by the document. Answer with JSON alone: {"queries": ["...", ...]}"""

@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from distill.files.sampling import evenly_spaced_rows
 from distill.generate.statistics import Statistics, measure_statistics
 from distill.records import BadInput
 from distill.texts.text_source import TextSource
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 
 
 @dataclass(frozen=True)

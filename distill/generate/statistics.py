@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, takewhile
 
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.files.sampling import evenly_spaced_rows
+from distill.texts.texts import Texts
 
 TEXTS_COUNTED = 20_000  # size of the sample of texts; a larger one would hardly change the statistics
 OPENING_WORDS = 100  # the commonest among the first three words of real queries: what, is, how, to, ...

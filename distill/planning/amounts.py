@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.planning.options import refuse_below
 from distill.records import BadInput
 from distill.shrinking.request import find_corpus_file
@@ -19,7 +20,7 @@ from distill.shrinking.splits import DEV, DEV_SHARE, HOLDOUT_SHARE, MOST_DEV, MO
 from distill.texts.sources import open_source
 from distill.texts.tables import Kind, Row, read_queries, read_rows
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
 FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}

@@ -21,6 +21,7 @@ from distill.encoders.tokenizing import Role
 from distill.evaluation.latency import as_served, measure_query_latency, one_core, pytorch_path
 from distill.files.device import best_device, used_memory
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.modules.student import StudentModule
 from distill.planning.amounts import Amount
 from distill.planning.rates import UnitTimes
@@ -29,7 +30,7 @@ from distill.shrinking.splits import DEV, MOST_DEV
 from distill.teachers.local import LocalTeacher
 from distill.teachers.shard_size import rows_for_rate
 from distill.texts.text_source import TRAIN, TextSource
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import ROWS_PER_SHARD, StoreWriter

@@ -15,6 +15,7 @@ from distill.encoders.students import StudentSpec
 from distill.encoders.tokenizing import Role
 from distill.files.atomic import write_json
 from distill.files.device import best_device
+from distill.files.sampling import evenly_spaced_rows
 from distill.modules.batch_defaults import choose_batch_size
 from distill.planning import sizes
 from distill.planning.amounts import Amount, open_folder, read_documents, read_query_sets
@@ -28,7 +29,6 @@ from distill.shrinking.request import Request
 from distill.shrinking.training import choose_student, small_batch_size
 from distill.shrinking.vectors import open_job_teacher
 from distill.teachers.local import LocalTeacher
-from distill.texts.texts import evenly_spaced_rows
 
 MOST_COUNTED = 1_000  # texts whose tokens are counted
 NOWHERE = Path(".distill-plan")  # a job that never runs

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from distill.data.datamodule import RetrievalData
 from distill.encoders.folder import load_encoder
+from distill.encoders.narrow_table import NARROW_FAMILIES
 from distill.encoders.static_student import StaticStudent
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
 from distill.evaluation.latency import measure_query_latency, one_core, pytorch_path, sample_queries
@@ -95,8 +96,8 @@ class Limits:
 def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     """Lists the students of a ladder, small ones first: a table of tokens, then one to four layers.
 
-    Each number of layers is there four times. Where the student is too large, those of narrower rows and of the tokens alone that the
-    texts use are tried beside one another, and where both are too large, one of few tokens and narrowest rows.
+    Where a student is too large, one of the tokens alone that the texts use is tried, and beside it one of narrower rows; where both are
+    too large, one of few tokens and narrowest rows. Only some architectures can have narrower rows.
 
     Raises BadInput where the teacher cannot be cut, and no backbone was given.
     """
@@ -117,11 +118,13 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent(closed_form=True))]
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
-        narrow = Candidate(f"{name}, narrow rows", replace(whole, table_width=config.hidden_size // NARROW), (name,))
         pruned = Candidate(f"{name}, fewer tokens", replace(whole, vocabulary="used"), (name,))
-        both = replace(whole, vocabulary="used", table_width=config.hidden_size // NARROWEST)
-        smallest = Candidate(f"{name}, smallest table", both, (name, narrow.name, pruned.name))
-        candidates += [smallest, pruned, narrow, Candidate(name, whole)]
+        if config.model_type in NARROW_FAMILIES:
+            narrow = Candidate(f"{name}, narrow rows", replace(whole, table_width=config.hidden_size // NARROW), (name,))
+            both = replace(whole, vocabulary="used", table_width=config.hidden_size // NARROWEST)
+            smallest = Candidate(f"{name}, smallest table", both, (name, narrow.name, pruned.name))
+            candidates += [smallest, narrow]
+        candidates += [pruned, Candidate(name, whole)]
     return candidates
 
 

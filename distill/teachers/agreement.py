@@ -14,10 +14,11 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.pooling import Pooling
 from distill.encoders.tokenizing import Role, TextSettings
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput
 from distill.teachers.embedder import Embedder
 from distill.teachers.local import LocalTeacher
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 from distill.vectors.index import Index
 from distill.vectors.vector_files import ROWS_PER_BATCH
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.files.sampling import evenly_spaced_rows
+from distill.texts.texts import Texts
 
 CHARACTERS_PER_TOKEN = 4  # of English text
 TEXTS_SAMPLED = 1000  # to estimate the mean length of all texts

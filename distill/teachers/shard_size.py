@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from distill.texts.texts import evenly_spaced_rows
+from distill.files.sampling import evenly_spaced_rows
 
 SECONDS_PER_SHARD = 20.0  # less than 30, as the texts of a shard may be longer than those that were measured
 # far apart, so that a rate that is measured a little differently gives the same size, and the same vectors to the last bit

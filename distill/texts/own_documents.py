@@ -12,11 +12,12 @@ import numpy as np
 
 from distill.files.launch import read_launch
 from distill.files.progress import log
+from distill.files.sampling import evenly_spaced_rows
 from distill.files.text_lines import read_lines
 from distill.texts.ids import BYTE_ORDER_MARK, Ids
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
-from distill.texts.texts import Texts, evenly_spaced_rows
+from distill.texts.texts import Texts
 
 ScoredDocuments = list[tuple[str, float]]  # ids and scores, best first
 

@@ -226,15 +226,6 @@ def split_rows(ids: np.ndarray, wordings: np.ndarray, holdout: int, name: str, w
     return rest, held_out
 
 
-def evenly_spaced_rows(total: int, most: int) -> np.ndarray:
-    """[min(total, most)] int64: different rows of `total`, ascending, evenly spaced from the first to the last.
-
-    >>> evenly_spaced_rows(10, 3).tolist()
-    [0, 4, 9]
-    """
-    return np.linspace(0, total - 1, min(most, total)).astype(np.int64)
-
-
 def concatenate_texts(parts: Sequence[Texts], name: str | None = None) -> Texts:
     """The rows of several `Texts`, one after the other; BadInput where two of them share an id."""
     if len(parts) == 1 and name in (None, parts[0].name):

@@ -351,8 +351,7 @@ def test_mpnet_on_small_texts(here: Path, tmp_path: Path) -> None:
     for name, options in students:
         out, words = tmp_path / name, shlex.split(options.replace("$small", str(here / "teacher")).replace("11]", "5]"))
         run("train", "-c", f"{config}/train.yaml", f"--data.{root[0]}", root[1], f"--data.{holdout[0]}", holdout[1],
-            "--data.dev_suite", f"[{here}/data/others]", "--data.store", store, *words, "--trainer.max_epochs", "1",
-            "--out", str(out))  # fmt: skip
+            "--data.store", store, *words, "--trainer.max_epochs", "1", "--out", str(out))  # fmt: skip
         run("evaluate", str(out), "--split", "holdout", "--out", str(out / "holdout.json"))
         layers[name] = load_encoder(str(out / "student")).backbone.config.num_hidden_layers
     assert layers == {"small": 6, "small_two_layers": 2, "own_two_layers": 2}

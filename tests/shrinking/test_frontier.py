@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import distill as run_verb
+from families import make_folder
 from shrink_world import MINUTES, make_texts
 
 import distill
@@ -143,6 +144,13 @@ def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
     whole = [candidate for candidate in candidates if not candidate.instead_of]
     assert [candidate.name for candidate in whole] == ["1 layer", "2 layers", "3 layers", "4 layers"]
     assert [candidate.spec.keep_layers for candidate in candidates] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+def test_rows_of_other_architectures_are_not_made_narrower(tmp_path):
+    folder = str(make_folder(tmp_path / "mpnet", "mpnet"))
+    request = Request(folder, queries=make_texts(50, 9, seed=1))
+    names = [candidate.name for candidate in list_candidates(request, open_job_teacher(request))]
+    assert "1 layer, fewer tokens" in names and not any("narrow" in name or "smallest" in name for name in names)
 
 
 def test_students_of_a_smaller_table_are_tried_where_the_whole_one_is_too_large():
