@@ -111,7 +111,7 @@ class StudentFromTeacher(StudentSpec):
         check_table_width(self.table_width)
 
     def build(self, teacher: TeacherSpace) -> Encoder:
-        encoder = self._load_teacher(teacher.maker)
+        encoder = self.load_whole(teacher.maker)
         if encoder.width != teacher.width:
             raise BadInput(f"{self.teacher}: {encoder.width} wide, the teacher's vectors are {teacher.width}: cut the store's maker")
         if encoder.runs_remote_code:
@@ -120,8 +120,8 @@ class StudentFromTeacher(StudentSpec):
         pooling = Pooling(*encoder.pooling.modes)  # of all tokens: a student learns to do without its teacher's prompt
         return Encoder([cut, pooling, *encoder.head], encoder.tokenizer, encoder.settings)
 
-    def _load_teacher(self, maker: Maker) -> Encoder:
-        """Loads the model to cut, which cuts texts where the store's maker did."""
+    def load_whole(self, maker: Maker) -> Encoder:
+        """Loads the encoder to cut, which cuts texts where the store's maker did."""
         return load_maker(maker).query if self.teacher is None else load_encoder(self.teacher, max_length=maker.max_length)
 
 
@@ -157,8 +157,7 @@ class StudentFromBackbone(StudentSpec):
     def build(self, teacher: TeacherSpace) -> Encoder:
         if not self.pooling and not has_module_list(local_folder(self.name)):
             raise BadInput(f"model.student: {self.name} is a plain transformers folder: set pooling, e.g. to cls or mean")
-        # whether the student normalises follows from the teacher's vectors, below
-        encoder = load_encoder(self.name, self.pooling, None if self.pooling is None else False)
+        encoder = self.load_whole(teacher.maker)
         if encoder.width != teacher.width and self.projection == "none":
             raise BadInput(f"teacher vectors are {teacher.width} wide, student is {encoder.width}: set projection: linear")
         head = [module for module in encoder.head if not isinstance(module, Normalize)]
@@ -172,6 +171,10 @@ class StudentFromBackbone(StudentSpec):
         elif first.has_layers:
             turn_off_dropout(encoder.backbone)
         return Encoder([first, Pooling(*encoder.pooling.modes), *head], encoder.tokenizer, encoder.settings)
+
+    def load_whole(self, maker: Maker) -> Encoder:
+        """Loads the encoder to begin from; whether a student normalises its vectors follows from those of `maker`."""
+        return load_encoder(self.name, self.pooling, None if self.pooling is None else False)
 
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
         if self.projection == "linear":

@@ -52,8 +52,19 @@ def has_fast_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16", "svebf16"})
+    return cpuinfo.exists() and has_fast_bf16_unit(set(cpuinfo.read_text().split()))
+
+
+def has_fast_bf16_unit(words: set[str]) -> bool:
+    """Tells from the words of /proc/cpuinfo whether a processor has a unit that multiplies bf16 faster than fp32.
+
+    Intel's avx512_bf16 does no more in a cycle than its fp32: measured on a Xeon without AMX, a teacher encoded at 0.6 times the speed.
+
+    >>> has_fast_bf16_unit({"AuthenticAMD", "avx512_bf16"}), has_fast_bf16_unit({"GenuineIntel", "avx512_bf16"})
+    (True, False)
+    """
+    units = {"amx_bf16", "svebf16"} if "GenuineIntel" in words else {"amx_bf16", "svebf16", "avx512_bf16"}
+    return bool(words & units)
 
 
 def resolve_precision(precision: Precision, device_type: str) -> Literal["bf16", "fp32"]:

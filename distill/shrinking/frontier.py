@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from distill.run import Run, train
 from distill.shrinking.budget import Rate, choose_length, measure_rate, refuse_short_time
 from distill.shrinking.comparison import Frontier, compare, save
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates, measure_costs
+from distill.shrinking.layers import name_layers_once
 from distill.shrinking.request import AUTO, STORE, TEXTS, Job, Request
 from distill.shrinking.splits import DEV
 from distill.shrinking.steps import finish_job, prepare_job
@@ -78,7 +79,9 @@ def train_sizes(request: Request, limits: Limits) -> Frontier:
     job, texts = prepare_job(request, embedder)
     costs = read_costs(job, candidates, request, texts)
     measured = [candidate for candidate in candidates if candidate.name in costs]
-    runs = train_ladder(request, job, texts, choose_affordable(measured, costs, limits), costs)
+    specs = name_layers_once(request, job, texts, [candidate.spec for candidate in measured])
+    named = [replace(candidate, spec=spec) for candidate, spec in zip(measured, specs, strict=True)]
+    runs = train_ladder(request, job, texts, choose_affordable(named, costs, limits), costs)
     for run in runs.values():
         link_job(request, run)
         finish_job(run, texts)

@@ -16,6 +16,7 @@ from distill.shrinking.continuing import (
     require_job,
 )
 from distill.shrinking.frontier import Limits, train_sizes
+from distill.shrinking.layers import name_layers_once
 from distill.shrinking.request import AUTO, STORE, TEXTS, Job, Request
 from distill.shrinking.steps import finish_job, prepare_job, refuse_odd_ids
 from distill.shrinking.texts import JobTexts, log_texts, open_texts
@@ -65,6 +66,7 @@ def start_job(request: Request) -> Run:
     embedder = open_job_teacher(request)
     student = choose_student(request, embedder)
     job, texts = prepare_job(request, embedder)
+    [student] = name_layers_once(request, job, texts, [student])
     run = train_job(request, job, texts, student)
     finish_job(run, texts)
     return run
