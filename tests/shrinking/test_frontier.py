@@ -18,7 +18,9 @@ from distill.records import BadInput
 from distill.shrinking.comparison import Entry, recommend
 from distill.shrinking.frontier import choose_affordable
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates
+from distill.shrinking.layers import name_layers_once
 from distill.shrinking.request import Job, Request
+from distill.shrinking.steps import prepare_job
 from distill.shrinking.vectors import open_job_teacher
 
 
@@ -80,6 +82,13 @@ def test_a_ladder_is_trained_and_measured(outcome):
     assert outcome.run.student.encode_query("what is the river").shape == (outcome.run.student.width,)
 
 
+def test_students_have_the_layers_that_were_chosen_before_any_was_trained(outcome):
+    chosen = json.loads((outcome.path / "shrink.json").read_text())["decisions"]["layers"]
+    for entry in outcome.entries:
+        student = distill.Run(entry.run).folder.settings()["model"]["student"]["init_args"]
+        assert entry.name == "static" or student["layers"] == chosen[int(entry.name[0]) - 1]
+
+
 def test_the_report_and_the_record_hold_every_student(outcome):
     page = (outcome.path / "report.html").read_text()
     record = json.loads((outcome.path / "frontier.json").read_text())
@@ -138,12 +147,17 @@ def test_too_little_time_is_said_in_minutes_of_the_whole_call(tmp_path, teacher_
         distill.frontier(str(teacher_folder), make_texts(200, 9, seed=1), out=str(tmp_path / "out"), minutes=1e-5)
 
 
-def test_a_backbone_is_cut_where_the_teacher_cannot_be(teacher_folder):
-    request = Request(str(teacher_folder), queries=make_texts(50, 9, seed=1), backbone=str(teacher_folder))
+def test_a_backbone_is_cut_where_the_teacher_cannot_be(tmp_path, teacher_folder):
+    request = Request(str(teacher_folder), queries=make_texts(50, 9, seed=1), backbone=str(teacher_folder), out=tmp_path / "out")
     candidates = list_candidates(request, open_job_teacher(request))
     whole = [candidate for candidate in candidates if not candidate.instead_of]
     assert [candidate.name for candidate in whole] == ["1 layer", "2 layers", "3 layers", "4 layers"]
     assert [candidate.spec.keep_layers for candidate in candidates] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+    job, texts = prepare_job(request, open_job_teacher(request))
+    named = name_layers_once(request, job, texts, [candidate.spec for candidate in candidates])
+    assert [spec.keep_layers for spec in named[::4]] == job.read("layers") == [spec.keep_layers for spec in named[3::4]]
+    job.write("layers", [[3], [0, 3], [0, 1, 3], [0, 1, 2, 3]])  # a job that goes on keeps to its choice
+    assert name_layers_once(request, job, texts, [candidates[4].spec])[0].keep_layers == [0, 3]
 
 
 def test_rows_of_other_architectures_are_not_made_narrower(tmp_path):

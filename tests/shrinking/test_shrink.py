@@ -63,6 +63,12 @@ def test_the_parts_of_the_queries_never_meet(shrunk):
     assert not crops.duplicate_mask([texts.source.queries("dev"), texts.source.queries("holdout")]).any()
 
 
+def test_the_layers_are_chosen_once_and_named_in_the_run(shrunk):
+    chosen = json.loads((shrunk.path / "shrink.json").read_text())["decisions"]["layers"]
+    assert shrunk.folder.settings()["model"]["student"]["init_args"]["layers"] == chosen[-1]
+    assert [len(layers) for layers in chosen] == [1, 2]
+
+
 def test_the_same_call_again_is_done_at_once(shrunk, teacher_folder, query_file, document_file):
     before = {path: path.stat().st_mtime_ns for path in shrunk.path.rglob("*.safetensors")}
     again = distill.shrink(
