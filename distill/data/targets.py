@@ -9,16 +9,17 @@ from distill.encoders.encoder import Encoder
 from distill.files.sampling import evenly_spaced_rows
 from distill.texts.tokens import concatenate_tokens, load_or_tokenize
 
-MOST_TARGETS = 500_000  # training queries; of more an even sample
+MOST_TARGETS = 500_000  # training queries
 
 
-def read_targets(data: RetrievalData, encoder: Encoder) -> tuple[list[np.ndarray], np.ndarray]:
+def read_targets(data: RetrievalData, encoder: Encoder, most: int = MOST_TARGETS) -> tuple[list[np.ndarray], np.ndarray]:
     """The tokens of N training queries as `encoder` cuts them, and the stored vectors [N, D] float32 of these queries.
 
     Args:
         data: the data, after `data.setup`.
         encoder: has the tokenizer.
+        most: of more training queries an even sample is read.
     """
-    rows = evenly_spaced_rows(len(data.training_queries), MOST_TARGETS)
+    rows = evenly_spaced_rows(len(data.training_queries), most)
     tokens = concatenate_tokens([load_or_tokenize(texts, encoder, "query") for texts, _ in data.train_sets])
     return [tokens.ids(row) for row in rows.tolist()], data.teacher.queries.take(rows).astype(np.float32)

@@ -11,10 +11,8 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.layer_cuts import cut_layers
 from distill.encoders.modules import Transformer
 from distill.encoders.pooling import Pooling
-from distill.files.sampling import evenly_spaced_rows
+from distill.files.device import best_device
 from distill.records import BadInput
-
-MOST_TEXTS = 1_000  # which a cut of few layers reads in seconds
 
 
 def choose_alike_layers(encoder: Encoder, most: int, token_ids: Sequence[np.ndarray], targets: np.ndarray) -> list[list[int]]:
@@ -27,30 +25,29 @@ def choose_alike_layers(encoder: Encoder, most: int, token_ids: Sequence[np.ndar
     Args:
         encoder: has the layers to choose from, `most` or more.
         most: layers of the largest student.
-        token_ids: the tokens of N texts, as the students cut them; of more than 1,000 an even sample is read.
+        token_ids: the tokens of N texts, as the students cut them, so without marks of a prompt.
         targets: [N, D], the teacher's vectors of these texts.
 
     Returns:
         The numbers of the layers of each student, ascending; that of one layer first.
     """
-    rows = evenly_spaced_rows(len(token_ids), MOST_TEXTS)
-    texts, vectors = [token_ids[row].tolist() for row in rows], targets[rows]
     depth = encoder.backbone.config.num_hidden_layers
     chosen = [[depth - 1]]
     while len(chosen) < most:
         trials = [sorted([*chosen[-1], layer]) for layer in range(depth) if layer not in chosen[-1]]
-        chosen.append(max(trials, key=lambda layers: score_cut(encoder, layers, texts, vectors)))
+        is_free = len(trials) > 1
+        chosen.append(max(trials, key=lambda layers: score_cut(encoder, layers, token_ids, targets)) if is_free else trials[0])
     return chosen
 
 
-def score_cut(encoder: Encoder, layers: list[int], token_ids: Sequence[list[int]], targets: np.ndarray) -> float:
+def score_cut(encoder: Encoder, layers: list[int], token_ids: Sequence[np.ndarray], targets: np.ndarray) -> float:
     """How like the teacher's vectors [N, D] of N texts the pooled states of a cut are, from 0 to 1; -1 where it cannot be cut so."""
     try:
-        backbone = cut_layers(encoder.backbone, layers)
+        backbone = cut_layers(encoder.backbone, layers).float()  # as a student is trained, whatever the teacher's weights are in
     except BadInput:
         return -1.0
     body = Encoder([Transformer(backbone), Pooling(*encoder.pooling.modes)], encoder.tokenizer, encoder.settings)
-    return measure_alignment(encode_token_ids(body.prepare_for(encoder.device).eval(), token_ids), targets)
+    return measure_alignment(encode_token_ids(body.prepare_for(best_device()).eval(), token_ids), targets)
 
 
 def measure_alignment(states: np.ndarray, targets: np.ndarray) -> float:

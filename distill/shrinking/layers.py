@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from distill.data.targets import read_targets
+from distill.encoders.encoder import Encoder
 from distill.encoders.layer_choice import choose_alike_layers
+from distill.encoders.pooling import Pooling
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec, choose_prompt
-from distill.files.device import best_device, fp32_products
 from distill.files.progress import log
 from distill.shrinking.request import Job, Request
 from distill.shrinking.texts import JobTexts
 from distill.shrinking.training import make_data
+
+MOST_TEXTS = 1_000  # which a cut of few layers reads in seconds
 
 
 def name_layers_once(request: Request, job: Job, texts: JobTexts, specs: Sequence[StudentSpec]) -> list[StudentSpec]:
@@ -59,10 +62,11 @@ def choose_layers(request: Request, texts: JobTexts, spec: StudentSpec, most: in
     data = make_data(request, texts)
     data.setup("fit")
     maker = data.teacher_space.maker
-    whole = spec.load_whole(maker).float().to(best_device())
+    whole = spec.load_whole(maker)
+    pooling = Pooling(*whole.pooling.modes)  # of all tokens, as that of a student, so that the tokens of its prompt bear no marks
+    whole = Encoder([whole.transformer, pooling], whole.tokenizer, whole.settings)
     whole = whole.set_query_prompt(choose_prompt(None, whole, maker))
     log.info("choosing which layers a student keeps")
-    with fp32_products(whole.device):
-        chosen = choose_alike_layers(whole, most, *read_targets(data, whole))
+    chosen = choose_alike_layers(whole, most, *read_targets(data, whole, MOST_TEXTS))
     log.info("a student keeps " + "; or ".join(f"layers {', '.join(map(str, layers))}" for layers in chosen))
     return chosen

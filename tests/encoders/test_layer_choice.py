@@ -55,11 +55,10 @@ def test_each_student_has_the_layers_of_the_smaller_one_and_one_more(tmp_path):
 def test_the_whole_teacher_is_its_own_likeness_and_turned_vectors_are_too(tmp_path):
     teacher = make_teacher(tmp_path / "teacher", idle=[])
     token_ids, vectors = read(teacher)
-    ids = [row.tolist() for row in token_ids]
     turned = vectors @ np.linalg.qr(np.random.default_rng(0).normal(size=(vectors.shape[1],) * 2))[0]
-    assert score_cut(teacher, [0, 1, 2, 3, 4], ids, vectors) == pytest.approx(1, abs=1e-6)
-    assert score_cut(teacher, [0, 4], ids, turned) == pytest.approx(score_cut(teacher, [0, 4], ids, vectors), abs=1e-6)
-    assert 0 < score_cut(teacher, [0, 4], ids, vectors) < 1
+    assert score_cut(teacher, [0, 1, 2, 3, 4], token_ids, vectors) == pytest.approx(1, abs=1e-6)
+    assert score_cut(teacher, [0, 4], token_ids, turned) == pytest.approx(score_cut(teacher, [0, 4], token_ids, vectors), abs=1e-6)
+    assert 0 < score_cut(teacher, [0, 4], token_ids, vectors) < 1
 
 
 def test_what_cannot_be_cut_is_not_chosen(tmp_path):
@@ -67,5 +66,16 @@ def test_what_cannot_be_cut_is_not_chosen(tmp_path):
     encoder = load_encoder(str(make_folder(tmp_path / "teacher", "t5")))
     token_ids, vectors = read(encoder)
     last = encoder.backbone.config.num_hidden_layers - 1
-    assert score_cut(encoder, [last], [row.tolist() for row in token_ids], vectors) == -1
+    assert score_cut(encoder, [last], token_ids, vectors) == -1
     assert choose_alike_layers(encoder, 2, token_ids, vectors) == [[last], [0, last]]
+
+
+def test_cuts_of_a_teacher_in_16_bits_are_read_in_fp32(tmp_path):
+    folder = make_folder(tmp_path / "teacher", "bert")
+    short = load_encoder(str(folder), weights="bf16")
+    token_ids, _ = read(short)
+    whole = load_encoder(str(folder))
+    whole.load_state_dict(short.state_dict())  # the same numbers, in 32 bits
+    vectors = read(whole)[1]
+    assert score_cut(short, [0, 3], token_ids, vectors) == score_cut(whole, [0, 3], token_ids, vectors)
+    assert short.backbone.dtype == torch.bfloat16  # it is not changed
