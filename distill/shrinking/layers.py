@@ -25,8 +25,11 @@ def name_layers_once(request: Request, job: Job, texts: JobTexts, specs: Sequenc
         request: what the job was asked for.
         job: its record.
         texts: its texts, whose vectors are stored.
-        specs: students of one transformer; those that keep it whole, have no layers or name theirs come back as they are.
+        specs: students of one transformer; those that keep it whole, have no layers or name theirs come back as they are, and so do
+            all where an earlier release, which chose no layers, has begun to train.
     """
+    if job.read("layers") is None and (job.read("epochs") is not None or job.read("lengths")):
+        return list(specs)
     counts = [count_layers(spec) for spec in specs]
     counted = [spec for spec, count in zip(specs, counts, strict=True) if count]
     if counted and job.read("layers") is None:
