@@ -86,7 +86,11 @@ def read_stored_width(folder: Path) -> int | None:
 
 
 def keep_format(options: TeacherOptions, folder: Path) -> TeacherOptions:
-    """The options of a teacher with the format of weights in which its store was begun, where none is asked for."""
+    """The options of a teacher with the formats of products and of weights in which its store was begun, where none are asked for."""
+    if options.precision == "auto" and options.weights != "bf16":
+        own = [path for path in (folder / "documents", *folder.glob("queries-*")) if (path / PLAN).exists() and not path.is_symlink()]
+        precision = next((maker.precision for maker in (read_plan(path).maker for path in own) if maker.precision), options.precision)
+        options = replace(options, precision=precision)
     if options.weights != "auto" or not (folder / "documents" / PLAN).exists():
         return options
     return replace(options, weights=read_plan(folder / "documents").maker.weights or "fp32")

@@ -243,6 +243,22 @@ def test_a_store_goes_on_in_the_format_in_which_it_was_begun(source_root, tmp_pa
     assert encode(folder, source, str(tmp_path / "other"), precision="bf16").maker.weights == "bf16"
 
 
+def test_a_store_goes_on_in_the_products_in_which_it_was_begun(source_root, tmp_path, monkeypatch):
+    """A later release, or another machine, may choose another format."""
+    folder, source = str(shorten(make_folder(tmp_path / "model", "bert"))), MsMarcoTsv(str(source_root))
+    for fast, weights in ((True, None), (True, "bf16"), (False, None)):
+        out = str(tmp_path / f"{fast}-{weights}")
+        for module in (memory, device):
+            monkeypatch.setattr(module, "has_fast_bf16", lambda kind, fast=fast: fast)
+        options = {} if weights else {"weights": "fp32"}
+        begun = encode(folder, source, out, ["dev"], **options).maker
+        assert (begun.precision, begun.weights) == ("bf16" if fast else "fp32", weights)
+        for module in (memory, device):
+            monkeypatch.setattr(module, "has_fast_bf16", lambda kind, fast=fast: not fast)
+        again = encode(folder, source, out)
+        assert again.maker == begun and (again.folder / "queries-train").exists()
+
+
 def test_memory_that_a_container_leaves(tmp_path, monkeypatch):
     free = device.free_memory(torch.device("cpu"))
     assert free > 10**8
