@@ -56,8 +56,8 @@ def frontier(
         documents: as `shrink` takes them.
         judgments: as `shrink` takes them.
         out: folder to write: a run folder for each student in `students/`, `frontier.json`, `report.html`.
-        minutes: time for all trainings and measurements together, the teacher's embedding of the texts not counted. It is shared out
-            once: a call that goes on keeps to that.
+        minutes: time for all trainings and measurements together; the teacher's embedding of the texts, and the choice of layers, come
+            before. It is shared out once: a call that goes on keeps to that.
         max_ms: most milliseconds a query may take, the median on one core of this machine.
         max_mb: most megabytes of the student's weights in fp32.
         at_least: share that the student has to keep surely: of nDCG@10, 0.97 by default; of overlap@10 where no query is judged, 0.7.

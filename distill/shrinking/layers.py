@@ -14,6 +14,7 @@ from distill.files.progress import log
 from distill.shrinking.request import Job, Request
 from distill.shrinking.texts import JobTexts
 from distill.shrinking.training import make_data
+from distill.texts.text_source import TRAIN
 
 MOST_TEXTS = 1_000  # which a cut of few layers reads in seconds
 
@@ -32,9 +33,14 @@ def name_layers_once(request: Request, job: Job, texts: JobTexts, specs: Sequenc
         return list(specs)
     counts = [count_layers(spec) for spec in specs]
     counted = [spec for spec, count in zip(specs, counts, strict=True) if count]
-    if counted and job.read("layers") is None:
+    if not counted:
+        return list(specs)
+    if job.read("layers") is None:
+        log.info("choosing which layers a student keeps")
         job.write("layers", choose_layers(request, texts, counted[0], max(counts)))
-    return [name_layers(spec, job.read("layers")[count - 1]) if count else spec for spec, count in zip(specs, counts, strict=True)]
+    chosen = {count: job.read("layers")[count - 1] for count in sorted(set(counts)) if count}
+    log.info("a student keeps " + "; or ".join(f"layers {', '.join(map(str, layers))}" for layers in chosen.values()))
+    return [name_layers(spec, chosen[count]) if count else spec for spec, count in zip(specs, counts, strict=True)]
 
 
 def count_layers(spec: StudentSpec) -> int:
@@ -62,14 +68,12 @@ def name_layers(spec: StudentSpec, layers: list[int]) -> StudentSpec:
 def choose_layers(request: Request, texts: JobTexts, spec: StudentSpec, most: int) -> list[list[int]]:
     """Chooses the layers of students of 1 to `most` layers of the transformer that `spec` cuts."""
     assert isinstance(spec, StudentFromTeacher | StudentFromBackbone), "only these count layers"
-    data = make_data(request, texts)
+    has_enough = len(texts.source.queries(TRAIN)) >= MOST_TEXTS  # then without pieces of documents, which are many times as long
+    data = make_data(request, replace(texts, extra=()) if has_enough else texts)
     data.setup("fit")
     maker = data.teacher_space.maker
     whole = spec.load_whole(maker)
     pooling = Pooling(*whole.pooling.modes)  # of all tokens, as that of a student, so that the tokens of its prompt bear no marks
     whole = Encoder([whole.transformer, pooling], whole.tokenizer, whole.settings)
     whole = whole.set_query_prompt(choose_prompt(None, whole, maker))
-    log.info("choosing which layers a student keeps")
-    chosen = choose_alike_layers(whole, most, *read_targets(data, whole, MOST_TEXTS))
-    log.info("a student keeps " + "; or ".join(f"layers {', '.join(map(str, layers))}" for layers in chosen))
-    return chosen
+    return choose_alike_layers(whole, most, *read_targets(data, whole, MOST_TEXTS))
