@@ -103,8 +103,10 @@ def measure(name: str, spec: StudentSpec, judge: Judge, steps: int) -> dict[str,
     tokens = lambda encoder: encoder.token_ids(list(judge.train), "query")  # noqa: E731
     student = spec.make_student(judge.space, read_targets=lambda encoder: ([np.array(ids) for ids in tokens(encoder)], judge.targets))
     token_ids = tokens(student)
-    row: dict[str, float | str] = {"name": name, "parameters": student.parameter_count(), "untrained": judge(student)}
+    parameters = student.parameter_count() - student.word_table.weight.numel()
+    row: dict[str, float | str] = {"name": name, "parameters beside the table": parameters, "untrained": judge(student)}
     row["alignment"] = score(student, token_ids, judge.targets)
+    row["alignment x root of parameters"] = row["alignment"] * parameters**0.5
     train(student, token_ids, judge.targets, steps)
     return row | {"trained": judge(student)}
 
@@ -125,7 +127,7 @@ def main() -> None:
             with open(given.out, "a") as file:
                 file.write(json.dumps(done[-1]) + "\n")
             print(done[-1], flush=True)
-    for name in ("alignment", "untrained", "parameters"):
+    for name in ("alignment", "parameters beside the table", "alignment x root of parameters", "untrained"):
         print(f"{name}: rank correlation {spearmanr([row[name] for row in done], [row['trained'] for row in done])[0]:.3f}")
 
 
