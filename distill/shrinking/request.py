@@ -152,7 +152,7 @@ class Request(ShrinkOptions):
             "text_field": self.text_field,
             "id_field": self.id_field,
             "source": to_config(self.source),
-            "texts of the source": _describe_texts(self.source and self.source.root),
+            "texts of the source": None if self.source is None else _describe_source(self.source),
             "model": self.model,
             "size": self.size,
             "backbone": self.backbone,
@@ -184,6 +184,12 @@ def _describe_teacher(teacher: Any) -> str:
     if not isinstance(teacher, str | Path):
         return type(teacher).__name__
     return str(Path(teacher).resolve()) if Path(teacher).is_dir() else str(teacher)
+
+
+def _describe_source(source: TextSource) -> str | None:
+    """Returns a fingerprint of the small files of a source, and its folder's path where it has none."""
+    source.splits()  # a source that writes its folder by itself has done so then: a second call finds what the first one found
+    return _describe_texts(source.root)
 
 
 def _describe_texts(given: Any, large: bool = False) -> str | None:

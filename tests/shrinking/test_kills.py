@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -13,6 +14,8 @@ from forks import run_python, start_python
 from shrink_world import make_texts
 
 import distill
+from distill.shrinking.request import Request
+from distill.texts.python_docs import PythonDocs
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +68,16 @@ def test_bad_input_ends_with_2_and_one_line(tmp_path, teacher_folder, capsys):
     assert run_verb("shrink", "--teacher", teacher_folder, "--queries", tmp_path / "none.txt", "--out", tmp_path / "run") == 2
     error = capsys.readouterr().err
     assert error.startswith("distill shrink: ") and "none.txt" in error and error.count("\n") == 1
+
+
+def test_a_source_that_writes_its_own_folder_is_the_same_to_the_call_that_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    packages = [str(Path(asyncio.__file__).parent), str(Path(json.__file__).parent)]
+
+    def describe() -> dict[str, object]:
+        source = PythonDocs(str(tmp_path / "docs"), packages=packages)
+        return Request("teacher", source=source, out=tmp_path / "out").describe()
+
+    assert not (tmp_path / "docs").exists()
+    first = describe()
+    assert describe() == first and first["texts of the source"] != str(tmp_path / "docs")
