@@ -21,10 +21,9 @@ from distill.encoders.batching import encode_token_ids
 from distill.encoders.encoder import Encoder
 from distill.encoders.layer_choice import measure_alignment
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec, TeacherSpace
-from distill.losses import QueryMatching
+from distill.losses.embedding import vector_distances
 from distill.metrics.ranking import overlap
 from distill.modules.optimizer import make_adamw
-from distill.records import Encoded
 from distill.texts.sources import MsMarcoTsv
 from distill.vectors.search import search
 from distill.vectors.store import TeacherStore
@@ -79,19 +78,18 @@ def score(student: Encoder, token_ids: list[list[int]], targets: np.ndarray) -> 
 
 
 def train(student: Encoder, token_ids: list[list[int]], targets: np.ndarray, steps: int) -> None:
-    random, loss_of = np.random.default_rng(0), QueryMatching()
+    random = np.random.default_rng(0)
     student.word_table.sparse = True
     dense = [parameter for parameter in student.parameters() if parameter is not student.word_table.weight]
     optimizer = make_adamw(student.train(), LEARNING_RATE)
     orders = (row for _ in itertools.count() for row in random.permutation(len(token_ids)))
-    none = torch.empty(0)
     for step in range(steps):
         rate = min((step + 1) / (WARM_UP * steps), (steps - step) / ((1 - WARM_UP) * steps), 1)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * rate
         rows = np.fromiter(orders, np.int64, BATCH)
         vectors = student(student.pad([token_ids[row] for row in rows]))
-        loss = loss_of(Encoded(vectors, none), Encoded(torch.from_numpy(targets[rows]), none))
+        loss = vector_distances(vectors, torch.from_numpy(targets[rows]), "l2").mean()  # as QueryMatching has it
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(dense, 1.0)
