@@ -19,8 +19,8 @@ def choose_alike_layers(encoder: Encoder, most: int, token_ids: Sequence[np.ndar
     """Chooses the layers of students of 1 to `most` layers.
 
     The last layer comes first, as the head was trained on it; then, one by one, the layer with which the cut is most like the teacher. So
-    each student has the layers of the next smaller one, and one more. Of cuts of one size, the one that is most like the teacher before
-    training is the best after it (experiments/small/RESULT.md).
+    each student has the layers of the next smaller one, and one more. Of the cuts of one size that were tried, the one most like the
+    teacher before training was the best after it (experiments/small/RESULT.md).
 
     Args:
         encoder: has the layers to choose from, `most` or more.

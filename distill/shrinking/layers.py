@@ -26,11 +26,8 @@ def name_layers_once(request: Request, job: Job, texts: JobTexts, specs: Sequenc
         request: what the job was asked for.
         job: its record.
         texts: its texts, whose vectors are stored.
-        specs: students of one transformer; those that keep it whole, have no layers or name theirs come back as they are, and so do
-            all where an earlier release, which chose no layers, has begun to train.
+        specs: students of one transformer; those that keep it whole, have no layers or name theirs come back as they are.
     """
-    if job.read("layers") is None and (job.read("epochs") is not None or job.read("lengths")):
-        return list(specs)
     counts = [count_layers(spec) for spec in specs]
     counted = [spec for spec, count in zip(specs, counts, strict=True) if count]
     if not counted:
@@ -40,7 +37,7 @@ def name_layers_once(request: Request, job: Job, texts: JobTexts, specs: Sequenc
         job.write("layers", choose_layers(request, texts, counted[0], max(counts)))
     chosen = {count: job.read("layers")[count - 1] for count in sorted(set(counts)) if count}
     log.info("a student keeps " + "; or ".join(f"layers {', '.join(map(str, layers))}" for layers in chosen.values()))
-    return [name_layers(spec, chosen[count]) if count else spec for spec, count in zip(specs, counts, strict=True)]
+    return [set_layers(spec, chosen[count]) if count else spec for spec, count in zip(specs, counts, strict=True)]
 
 
 def count_layers(spec: StudentSpec) -> int:
@@ -53,10 +50,10 @@ def count_layers(spec: StudentSpec) -> int:
     return layers if isinstance(layers, int) else 0
 
 
-def name_layers(spec: StudentSpec, layers: list[int]) -> StudentSpec:
+def set_layers(spec: StudentSpec, layers: list[int]) -> StudentSpec:
     """The same student with the layers that it keeps.
 
-    >>> name_layers(StudentFromTeacher(2), [0, 5]).layers
+    >>> set_layers(StudentFromTeacher(2), [0, 5]).layers
     [0, 5]
     """
     if isinstance(spec, StudentFromBackbone):

@@ -55,6 +55,9 @@ class Judge:
         ids = student.token_ids(list(self.holdout), "query")
         return float(overlap(self.best, self._find_top(encode_token_ids(student.eval(), ids)), 10).mean())
 
+    def read_targets(self, encoder: Encoder) -> tuple[list[np.ndarray], np.ndarray]:
+        return [np.array(ids) for ids in encoder.token_ids(list(self.train), "query")], self.targets
+
     def _find_top(self, vectors: np.ndarray) -> torch.Tensor:
         return search(torch.from_numpy(vectors), self.documents, 10)[1]
 
@@ -98,9 +101,8 @@ def train(student: Encoder, token_ids: list[list[int]], targets: np.ndarray, ste
 
 def measure(name: str, spec: StudentSpec, judge: Judge, steps: int) -> dict[str, float | str]:
     torch.manual_seed(0)
-    tokens = lambda encoder: encoder.token_ids(list(judge.train), "query")  # noqa: E731
-    student = spec.make_student(judge.space, read_targets=lambda encoder: ([np.array(ids) for ids in tokens(encoder)], judge.targets))
-    token_ids = tokens(student)
+    student = spec.make_student(judge.space, read_targets=judge.read_targets)
+    token_ids = student.token_ids(list(judge.train), "query")
     parameters = student.parameter_count() - student.word_table.weight.numel()
     row: dict[str, float | str] = {"name": name, "parameters beside the table": parameters, "untrained": judge(student)}
     row["alignment"] = score(student, token_ids, judge.targets)

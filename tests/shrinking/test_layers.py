@@ -1,4 +1,4 @@
-"""Which layers the student of a job keeps: of what it is chosen, and when it is not chosen any more."""
+"""Which layers the student of a job keeps: of what texts it is chosen."""
 
 from __future__ import annotations
 
@@ -37,12 +37,3 @@ def test_a_sample_is_read_with_the_prompt_as_students_read_it(prepared, monkeypa
     assert encoder.pooling.include_prompt and all(ids[: len(prompt)].tolist() == prompt for ids in token_ids)
     monkeypatch.undo()
     assert layers.choose_layers(request, texts, StudentFromTeacher(2), 2)[0] == [3]
-
-
-@pytest.mark.parametrize("decision", [{"epochs": 3}, {"lengths": {"students/first/2-layers": [1, 40]}}])
-def test_a_training_that_an_earlier_release_began_keeps_its_layers(prepared, decision):
-    request, job, texts = prepared
-    for name, value in decision.items():
-        job.write(name, value)
-    assert layers.name_layers_once(request, job, texts, [StudentFromTeacher(2)]) == [StudentFromTeacher(2)]
-    assert job.read("layers") is None
