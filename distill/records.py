@@ -47,6 +47,19 @@ class UnknownKind(BadInput):
     """Input that is whole, but of a kind that this package does not know; another library may."""
 
 
+# The words of Python, the operating system and torch; and those of oneDNN, which says no more when it has no room for compiled code.
+NO_MEMORY = re.compile(r"out of memory|allocate memory|can't start new thread|could not create a (primitive|memory)$", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the host or of a GPU.
+
+    >>> is_out_of_memory(RuntimeError("could not create a primitive")), is_out_of_memory(RuntimeError("sizes do not match"))
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
+
+
 def one_line(error: object, most: int = 200) -> str:
     """The first `most` characters of an error's message, without line breaks, for a message of one line.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
 from distill.cli.terminal import show_errors_clean, show_text
-from distill.records import printable
+from distill.records import is_out_of_memory, printable
 
 # verb: what it does; distill/cli/VERB.py has the function whose signature is its options
 VERBS = {
@@ -33,9 +32,6 @@ VERBS = {
 }
 SHARED_VERBS = ("teach", "encode", "generate", "train")  # of several ranks each does its share
 MODULES = {"import": "import_vectors"}  # a file that Python cannot import under the verb's own name
-
-OUT_OF_MEMORY = re.compile("out of memory|allocate memory|can't start new thread", re.IGNORECASE)
-
 
 BAD_INPUT = 2  # the exit code after input that the user can mend
 READER_IS_GONE = 141  # the exit code of a program that SIGPIPE ends
@@ -96,7 +92,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     except OSError as error:  # disk full, no permission
         return print_refusal(f"{verb}: {error.filename or ''}: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         return print_refusal(f"{verb}: out of memory ({one_line(error, 150)}): use smaller batches or fewer processes")
 

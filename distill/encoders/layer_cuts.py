@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from distill.encoders.transformer_folder import first_line, new_backbone
 from distill.files.progress import log
-from distill.records import BadInput, one_line
+from distill.records import BadInput, is_out_of_memory, one_line
 
 OTHER_START = "begin from StudentFromBackbone (shrink: --backbone)"
 PER_LAYER = ("layer_types", "attention_window")  # settings that may list a value for each layer
@@ -78,9 +78,9 @@ def cut_layers(backbone: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
     try:
         student = new_backbone(cut_config(backbone.config, layers))
         student.load_state_dict(state)
-    except MemoryError:
-        raise
     except Exception as error:  # of any kind, where an architecture has more settings of its layers
+        if is_out_of_memory(error):
+            raise
         lines = str(error).splitlines()
         has_heading = isinstance(error, RuntimeError) and len(lines) > 1
         reason = f"{backbone.config.model_type} cannot be cut so: {one_line(lines[1]) if has_heading else first_line(error)}"

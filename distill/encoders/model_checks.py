@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.tokenizing import pad_token_ids
 from distill.files.progress import log
-from distill.records import BadInput, Tokens, one_line
+from distill.records import BadInput, Tokens, is_out_of_memory, one_line
 
 # names under which transformers keeps a table with a row for each position
 POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe", "pos_emb")
@@ -110,9 +110,9 @@ def refuse_failure(folder: Path, model: PreTrainedModel, trial: Callable[[], str
     """Raises BadInput where `trial` returns what is wrong or raises anything."""
     try:
         fault = trial()
-    except MemoryError:
-        raise
     except Exception as error:  # models raise errors of any kind where they need other inputs than token ids
+        if is_out_of_memory(error):
+            raise
         fault = one_line(error)
     if fault and getattr(model.config, "is_encoder_decoder", False):
         fix = "of such models only T5's encoder is read, without a head"

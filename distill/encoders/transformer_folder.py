@@ -16,7 +16,7 @@ from distill.encoders.loading import check_folder, find_remote_class
 from distill.encoders.model_checks import count_positions, count_table_rows, fit_tokenizer, try_backbone, try_classifier
 from distill.encoders.transformer_settings import lower_case
 from distill.encoders.weights import refuse_too_large
-from distill.records import BadInput
+from distill.records import BadInput, is_out_of_memory
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 CLASSIFIER = "ForSequenceClassification"  # the name of a model with a classification head ends with it
@@ -118,9 +118,11 @@ def refuse_unreadable_model(folder: Path, fault: str) -> Iterator[None]:
     logging.set_verbosity_error()  # hides its report of unused and missing weights; callers check those that matter
     try:
         yield
-    except (MemoryError, BadInput):
+    except BadInput:
         raise
     except Exception as error:  # transformers raises errors of any kind for a folder that it did not expect
+        if is_out_of_memory(error):
+            raise
         raise BadInput(f"{folder}: {fault}: {first_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)

@@ -17,7 +17,7 @@ from distill.encoders.tokenizer_cuts import TokenizerParts, close_over_parts, cu
 from distill.encoders.transformer_folder import first_line, new_backbone
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
-from distill.records import BadInput
+from distill.records import BadInput, is_out_of_memory
 
 VocabularySize = int | Literal["used"]
 TokenCounter = Callable[[Encoder], np.ndarray]  # from an encoder to [V], how often each of its tokens occurs
@@ -150,9 +150,9 @@ def cut_backbone(backbone: PreTrainedModel, kept_ids: Sequence[int]) -> PreTrain
         for before, after in zip(backbone.modules(), cut.modules(), strict=True):
             if isinstance(before, nn.Dropout) and isinstance(after, nn.Dropout):
                 after.p = before.p  # which may have been turned off without a setting that says so
-    except MemoryError:
-        raise
     except Exception as error:  # of any kind, where an architecture has settings or weights for each token that nobody expects
+        if is_out_of_memory(error):
+            raise
         raise BadInput(f"vocabulary: {kind}: this architecture cannot be pruned: {first_line(error)}: {FIX}") from None
     return cut.eval()
 

@@ -20,7 +20,7 @@ from distill.evaluation.latency import ServingPath, pytorch_path
 from distill.files.atomic import refuse_unreadable
 from distill.files.device import best_device
 from distill.files.progress import log
-from distill.records import BadInput, UnknownKind, one_line
+from distill.records import BadInput, UnknownKind, is_out_of_memory, one_line
 from distill.teachers.function import TextFunction, as_float32, text_functions
 
 
@@ -111,9 +111,9 @@ def _refuse_failures(name: str, function: TextFunction) -> TextFunction:
     def encode(texts: list[str]) -> Any:
         try:
             return function(texts)
-        except MemoryError:
-            raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             reason = f"{type(error).__name__}: {one_line(error)}"
             raise BadInput(f"{name}: sentence-transformers cannot embed these texts with it ({reason}): mend the folder") from None
 

@@ -5,9 +5,11 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from families import make_cross, make_folder, make_tokenizer
 from plain_folders import GPT2, SHORT, USUAL, assert_same_vectors, make_words, rewrite_json, save_folder
 from transformers import (
+    BertModel,
     ConvBertConfig,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -122,3 +124,15 @@ def test_a_tokenizer_in_python_is_refused(tmp_path):
         BadInput, match=r"its tokenizer, a BertJapaneseTokenizer, has no Rust backend: choose a model with a tokenizer\.json"
     ):
         load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive"), torch.OutOfMemoryError("out of memory")])
+def test_a_model_is_not_blamed_for_little_memory(error, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    folder = str(make_folder(tmp_path / "model", "bert"))
+    monkeypatch.setattr(BertModel, "forward", fail)
+    with pytest.raises(type(error)) as raised:
+        load_encoder(folder)
+    assert raised.value is error
