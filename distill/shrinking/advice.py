@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from distill.data.known_queries import MANY_LONGER, MANY_UNLIKE
 from distill.evaluation.results import Results
+from distill.shrinking.budget import MOST_EPOCHS
 from distill.shrinking.texts import CROPS, JobTexts
 from distill.texts.text_source import TRAIN
 
@@ -26,7 +27,9 @@ def list_advice(texts: JobTexts, curve: Sequence[float], results: Results) -> li
     if len(curve) == 1:
         advice.append("it read its texts once at most: give more --minutes, in another --out")
     if is_still_improving(curve):
-        advice.append("still improving when its time was over: give more --minutes, in another --out")
+        is_longest = len(curve) >= MOST_EPOCHS
+        fix = "as many as --minutes buy: give more queries" if is_longest else "give more --minutes, in another --out"
+        advice.append(f"still improving after {len(curve)} epochs: {fix}")
     if texts.summary["queries"] == "crops":
         advice.append("no real queries: it learnt from crops of documents alone; queries of your users teach it more, a thousand help")
     elif texts.summary.get(CROPS):
