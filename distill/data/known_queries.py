@@ -20,6 +20,7 @@ from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput, one_line
 
 SAMPLE = 4_000  # queries whose vectors are kept
+AT_ONCE = 8_192  # queries that are compared with them at once
 LONGEST_PERCENTILE = 99  # of the words of training queries: a longer query is longer than those that it knows
 LEAST_PERCENTILE = 2  # of the dev queries' cosine to the nearest training query: a query below it is unlike those that it knows
 MANY_LONGER, MANY_UNLIKE = 0.1, 0.2  # shares of the queries at hand from which on a warning is due
@@ -99,7 +100,8 @@ def sample_known_queries(data: RetrievalData) -> KnownQueries:
 
 def find_nearest(vectors: Tensor, known: Tensor) -> Tensor:
     """Returns the highest cosine [Q] of each vector [Q, D] to any of the known ones [n, D], which have length 1."""
-    return (normalize(vectors.float().cpu(), dim=-1) @ known.T).amax(dim=1)
+    parts = vectors.split(AT_ONCE)
+    return torch.cat([(normalize(part.float().cpu(), dim=-1) @ known.T).amax(dim=1) for part in parts])
 
 
 def warn_of_unknown(place: str, familiarity: dict[str, Any]) -> None:

@@ -9,10 +9,8 @@ from distill.encoders.encoder import Encoder
 from distill.files.sampling import evenly_spaced_rows
 from distill.texts.tokens import concatenate_tokens, load_or_tokenize
 
-MOST_TARGETS = 500_000  # training queries
 
-
-def read_targets(data: RetrievalData, encoder: Encoder, most: int = MOST_TARGETS) -> tuple[list[np.ndarray], np.ndarray]:
+def read_targets(data: RetrievalData, encoder: Encoder, most: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The tokens of N training queries as `encoder` cuts them, and the stored vectors [N, D] float32 of these queries.
 
     Args:

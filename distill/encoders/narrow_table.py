@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import ElectraConfig, PreTrainedModel
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.fit_projection import solve_projection
+from distill.encoders.fit_projection import MOST_TEXTS, solve_projection
 from distill.encoders.model_checks import count_table_rows
 from distill.encoders.modules import Transformer
 from distill.encoders.transformer_folder import new_backbone
@@ -27,7 +27,7 @@ SETTINGS = (
     *("pad_token_id", "bos_token_id", "eos_token_id"),
 )
 FIX = "leave table_width out; vocabulary makes the table of any model smaller"
-MOST_TEXTS, MOST_TOKENS = 10_000, 20_000  # of texts, that the tables are fitted to
+MOST_TOKENS = 20_000  # of texts, that the tables are fitted to
 TOKENS_EACH = 4  # of texts for one of the vocabulary, so that rare tokens count a little too
 USUAL_PLACES = (0.2, 0.5, 0.8)  # quantiles of positions, at which a token is read to find what it is wherever it stands
 READ_FOR_PLACES = 256  # tokens that are read to find what a position adds

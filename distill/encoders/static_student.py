@@ -25,6 +25,8 @@ from distill.files.fingerprints import fingerprint
 from distill.files.progress import log, progress_bar
 from distill.records import BadInput
 
+MOST_TARGETS = 500_000  # training queries that the table is fitted to
+
 
 @dataclass
 class StaticStudent(StudentSpec):
@@ -58,7 +60,7 @@ class StaticStudent(StudentSpec):
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
         if not self.closed_form:
             return
-        token_ids, targets = read_targets(student)
+        token_ids, targets = read_targets(student, MOST_TARGETS)
         log.info(f"fitting the table to the vectors of {len(targets):,} training queries")
         weight = student.word_table.weight
         table = fit_token_table(token_ids, targets, fit_length(token_ids, targets, weight.detach().numpy()))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.fit_projection import fit_projection
+from distill.encoders.fit_projection import MOST_TEXTS, fit_projection
 from distill.encoders.folder import has_module_list, load_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.layer_cuts import OTHER_START, check_layers, keep_layers, turn_off_dropout
@@ -23,8 +23,9 @@ from distill.files.progress import log
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
-# from a student to the token ids [L] of each of N training queries, as it cuts them, and the teacher's vectors [N, D] of these queries
-ReadTargets = Callable[[Encoder], tuple[Sequence[np.ndarray], np.ndarray]]
+# from a student, and how many training queries to read at most, to the token ids [L] of each of N of them, as it cuts them, and the
+# teacher's vectors [N, D] of these queries
+ReadTargets = Callable[[Encoder, int], tuple[Sequence[np.ndarray], np.ndarray]]
 LONGEST_PROMPT = 5  # tokens before a query that a student keeps unasked
 
 
@@ -68,7 +69,7 @@ class StudentSpec(Configurable):
         if self.vocabulary is not None:
             student, self.kept_vocabulary = prune_by_texts(student, self.vocabulary, count_tokens)
         if self.table_width is not None:
-            student = narrow_table(student, self.table_width, None if read_targets is None else read_targets(student)[0])
+            student = narrow_table(student, self.table_width, None if read_targets is None else read_targets(student, MOST_TEXTS)[0])
         if read_targets is not None:
             self.fit_start(student, read_targets)
         return student
@@ -179,7 +180,7 @@ class StudentFromBackbone(StudentSpec):
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
         if self.projection == "linear":
             log.info("fitting the projection to the teacher's vectors of training queries")
-            fit_projection(student, *read_targets(student))
+            fit_projection(student, *read_targets(student, MOST_TEXTS))
 
 
 def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:

@@ -201,7 +201,7 @@ def _format_lines(report: DriftReport) -> list[str]:
         f"{'':<37}{'then':>9}{'today':>8}",
         *(f"{name:<37}{before:>9}{now:>8}" for name, before, now in rows),
         f"{finding} ({p})",
-        f"where nothing has changed, at most {values['level']:.0%} of such comparisons raise an alarm",
+        f"where nothing has changed, at most {100 * values['level']:g}% of such comparisons raise an alarm",
         "least like those that it knows:",
         *(f"  {entry['nearness']:.3f}  {shorten(entry['query'], SHOWN_CHARACTERS, placeholder=' ...')}" for entry in values["worst"]),
     ]

@@ -50,8 +50,16 @@ def _describe_latency(ratio: float | None) -> str:
     if ratio is None:
         return ""
     if ratio >= 1.05:
-        return f" at 1/{ratio:.2g} of the latency"
-    return f" at {1 / ratio:.2g} times the latency"
+        return f" at 1/{_format_ratio(ratio)} of the latency"
+    return f" at {_format_ratio(1 / ratio)} times the latency"
+
+
+def _format_ratio(ratio: float) -> str:
+    """
+    >>> _format_ratio(2.34), _format_ratio(118.2)
+    ('2.3', '118')
+    """
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _describe_interval(kept: Interval) -> str:

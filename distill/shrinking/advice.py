@@ -34,7 +34,7 @@ def list_advice(texts: JobTexts, curve: Sequence[float], results: Results) -> li
         advice.append("no real queries: it learnt from crops of documents alone; queries of your users teach it more, a thousand help")
     elif texts.summary.get(CROPS):
         advice.append(f"few queries: {texts.summary[CROPS]} crops of documents were added; more queries of your users teach it more")
-    elif texts.summary[TRAIN] < FEW and texts.material is None:
+    elif texts.summary[TRAIN] < FEW and (texts.material is None or texts.summary["documents"] == "queries"):
         more = "a thousand or more teach it better, and so do texts of documents, to cut some from"
         advice.append(f"few queries: {texts.summary[TRAIN]} were learnt from: {more}")
     familiarity = results.values.get("familiarity", {"longer": 0.0, "unlike": 0.0})

@@ -20,6 +20,7 @@ from distill.records import BadInput
 from distill.training.settings import TRAINER_DEFAULTS, default_precision, quiet_lightning
 
 STEPS_TIMED, STEPS_OF_WARM_UP = 40, 10
+MOST_TEXTS = 4_000_000  # that a training reads at most: more than twice as many as any student here was seen to profit from
 MOST_EPOCHS = 40  # from there on a student hardly improves by the same texts
 FEWEST_STEPS, STEPS_AT_ONCE = 40, 20  # of an epoch that does not fit whole; a multiple of the latter
 ROUND_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # so that a little noise in the rate changes nothing
@@ -62,7 +63,8 @@ def choose_length(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) ->
     """
     fitting = math.floor(60 * minutes / rate.epoch)
     if fitting:
-        return max(count for count in ROUND_EPOCHS if count <= min(fitting, most_epochs)), rate.steps
+        most = min(fitting, most_epochs, max(1, MOST_TEXTS // rate.texts))
+        return max(count for count in ROUND_EPOCHS if count <= most), rate.steps
     steps = math.floor((60 * minutes - rate.evaluation) / rate.step / STEPS_AT_ONCE) * STEPS_AT_ONCE
     if steps < min(FEWEST_STEPS, rate.steps):
         refuse_short_time(minutes, rate.shortest)

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 from distill.evaluation.fields import OVERLAP, STUDENT, TEACHER
+from distill.evaluation.query_lengths import FEWEST
 from distill.evaluation.results import COLUMNS
 from distill.files.atomic import write_json
 from distill.metrics.retention import Interval
@@ -28,6 +29,7 @@ class Entry:
         retention: what it keeps of the teacher's main metric, with its 95% interval.
         overlap: overlap@10 with the teacher on held-out queries.
         cost: as its evaluation measured it.
+        queries: how many the interval is about.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Entry:
     retention: Interval
     overlap: float
     cost: Cost
+    queries: int
 
     def describe(self, metric: str) -> str:
         """What it keeps and costs, in half a sentence."""
@@ -44,10 +47,15 @@ class Entry:
     def sure_low(self, students: int) -> float:
         """The lower end of its interval where it is the best of so many: the more are compared, the more of them look good by chance.
 
-        >>> entry = Entry("2 layers", Path("2-layers"), Interval(0.98, 0.96, 1.0), 0.7, Cost(4, 62))
-        >>> round(entry.sure_low(1), 3), round(entry.sure_low(5), 3)
-        (0.96, 0.954)
+        Of a few queries nothing is sure: it is 0.
+
+        >>> from dataclasses import replace
+        >>> entry = Entry("2 layers", Path("2-layers"), Interval(0.98, 0.96, 1.0), 0.7, Cost(4, 62), queries=500)
+        >>> round(entry.sure_low(1), 3), round(entry.sure_low(5), 3), replace(entry, queries=4).sure_low(1)
+        (0.96, 0.954, 0.0)
         """
+        if self.queries < FEWEST:
+            return 0.0
         error = (self.retention.value - self.retention.low) / NormalDist().inv_cdf(0.975)
         return self.retention.value - error * NormalDist().inv_cdf(1 - 0.025 / students)
 
@@ -91,9 +99,11 @@ def compare(folder: Path, runs: dict[str, Run], limits: Limits) -> Frontier:
     """Puts the students side by side and chooses one."""
     entries = []
     for name, run in runs.items():
-        cost = read_cost(run.results.systems[STUDENT])
+        results = run.results
+        cost = read_cost(results.systems[STUDENT])
         assert cost is not None, "students are models"
-        entries.append(Entry(name, run.path, run.results.main_retention, run.results.agreement[OVERLAP], cost))
+        queries = results.agreement["queries"] if results.main_metric == OVERLAP else results.values["judged_queries"]
+        entries.append(Entry(name, run.path, results.main_retention, results.agreement[OVERLAP], cost, queries))
     entries.sort(key=lambda entry: entry.cost.milliseconds)
     results = Run(entries[0].run).results
     metric = COLUMNS[results.main_metric][0] if results.main_metric in COLUMNS else results.main_metric
@@ -126,12 +136,14 @@ def recommend(entries: Sequence[Entry], limits: Limits, metric: str) -> tuple[En
         nearest = entries[0]
         return nearest, f"none is within the limits, now that they are measured again: {nearest.name} {nearest.describe(metric)}"
     enough = [entry for entry in within if entry.sure_low(len(entries)) >= at_least]
-    share = f"{at_least:.0%}"
+    share = f"{100 * at_least:g}%"
     if enough:
         chosen = enough[0]
         return chosen, f"take {chosen.name}, the fastest that surely keeps {share}: it {chosen.describe(metric)}"
     chosen = max(within, key=lambda entry: entry.retention.value)
     why = f"none surely keeps {share}: more queries of your users, or more --minutes, help"
+    if chosen.queries < FEWEST:
+        why = f"nothing is sure by {chosen.queries} queries: measure on {FEWEST} or more"
     return chosen, f"take {chosen.name}, which keeps most: it {chosen.describe(metric)}; {why}"
 
 

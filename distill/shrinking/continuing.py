@@ -44,6 +44,7 @@ from distill.training.run_folder import JOB
 OWN_SPLITS = (TRAIN, DEV, HOLDOUT)  # of a job; those of the job before it are called train_1, dev_1, holdout_1
 LEARNING_RATE = 2e-4  # a fifth of that of a new student, so that it does not forget
 MOST_EPOCHS = 5
+SEEN = "seen"  # folder of the noise of earlier months, which is not learnt from again
 BEFORE = "before"  # the earlier student, as a system beside the new one
 
 
@@ -101,10 +102,15 @@ def continue_texts(request: Request, previous: Run, folder: Path) -> JobTexts:
 
 def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path) -> dict[str, Any]:
     extra = [path for path in old.extra if path.stem != NOISE]
+    seen = [*(old_folder / SEEN).glob("*.jsonl"), *(path for path in old.extra if path.stem == NOISE)]
+    (folder / SEEN).mkdir()
+    for number, path in enumerate(sorted(seen)):
+        shutil.copyfile(path, folder / SEEN / f"{number}.jsonl")
     for path in [*old_folder.glob("queries.*.jsonl"), *old_folder.glob("qrels.*.tsv"), *extra]:
         shutil.copyfile(path, folder / earlier_file(path.name))
-    # texts cut from documents, which are learnt from again: no query that is measured on may have the words of one
-    cut = RealQueries([QueryFile(str(path)).queries() for path in extra if path.stem in (CROPS, PIECES)], [])
+    # texts that earlier students learnt from and that are no queries: none that is measured on may have the words of one
+    made = [*(path for path in extra if path.stem in (CROPS, PIECES)), *seen]
+    cut = RealQueries([QueryFile(str(path)).queries() for path in made], [])
     known = [*(old.source.queries(split) for split in old.source.splits()), *(QueryFile(str(path)).queries() for path in extra)]
     pool, new = Pool(known), read_queries(request.queries, request.text_field, request.id_field)
     unlike_cut = [row for row, query in enumerate(new) if not cut.is_evaluation_query(split_words(query))]
@@ -120,8 +126,10 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
     if noise:  # many new queries need none
         write_extra(folder, NOISE, Texts.from_lists([f"noise-{number}" for number in range(len(noise))], noise, name=NOISE))
     counts = {**{name: len(queries) for name, queries in parts.items()}, NOISE: len(noise)}
-    unchanged = {name: old.summary[name] for name in ("documents", "evaluated_on", CROPS, PIECES) if name in old.summary}
-    return {**counts, **unchanged, "queries": "given", "removed": pool.removed}
+    unchanged = {name: old.summary[name] for name in ("documents", CROPS, PIECES) if name in old.summary}
+    measured = old.summary["evaluated_on"].split("+")
+    evaluated_on = "+".join(split if old.source.qrels(split) is None else earlier_name(split) for split in measured)
+    return {**counts, **unchanged, "evaluated_on": evaluated_on, "queries": "given", "removed": pool.removed}
 
 
 def continue_vectors(embedder: Embedder, texts: JobTexts, previous: Run, folder: Path) -> None:

@@ -149,20 +149,23 @@ def format_megabytes(value: float) -> str:
 def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[str, Cost]:
     """Measures what each student costs, by name; they take turns on the dev queries, and need no training for it.
 
-    One whose tokens cannot be cut or rows made narrower, or whose texts use all tokens, is left out.
+    One whose layers or tokens cannot be cut or rows made narrower, or whose texts use all tokens, is left out.
+
+    Raises BadInput where none can be made.
     """
     data.setup("fit")
-    encoders = {}
+    encoders, fault = {}, BadInput("no student of this teacher can be made")
     for candidate in candidates:
         module = StudentModule(candidate.spec)
         try:
             module.prepare(data, load_start=False)  # nothing has to be fitted to be timed
         except BadInput as error:
-            if not candidate.instead_of:
-                raise
+            fault = error
             log.info(f"{candidate.name}: left out: {error}")
             continue
         encoders[candidate.name] = module.encoder.eval()
+    if not encoders:
+        raise fault
     for candidate in candidates:
         tables = [encoders[name].word_table.weight.shape for name in (candidate.name, *candidate.instead_of) if name in encoders]
         if candidate.name in encoders and tables[0] in tables[1:]:

@@ -160,7 +160,9 @@ def _gather_queries(request: Request, given: Texts | None, kind: str) -> tuple[d
     if given is not None and request.judgments:
         judged = choose_judged(given, read_qrels(Path(request.judgments)))
         name = JUDGED if TEST in measured else TEST
-        measured[name] = leave_out(judged, [split.queries for split in measured.values()])
+        unknown = leave_out(judged, [split.queries for split in measured.values()])
+        if len(unknown.queries):  # else the source's own judgments are about all of them
+            measured[name] = unknown
     dev = None if source is None else sample_dev(source, measured)
     pool = Pool([split.queries for split in [*measured.values(), *([] if dev is None else [dev])]])
     counts: dict[str, Any] = {"queries": "given"}

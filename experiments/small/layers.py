@@ -55,8 +55,8 @@ class Judge:
         ids = student.token_ids(list(self.holdout), "query")
         return float(overlap(self.best, self._find_top(encode_token_ids(student.eval(), ids)), 10).mean())
 
-    def read_targets(self, encoder: Encoder) -> tuple[list[np.ndarray], np.ndarray]:
-        return [np.array(ids) for ids in encoder.token_ids(list(self.train), "query")], self.targets
+    def read_targets(self, encoder: Encoder, most: int) -> tuple[list[np.ndarray], np.ndarray]:
+        return [np.array(ids) for ids in encoder.token_ids(list(self.train)[:most], "query")], self.targets[:most]
 
     def _find_top(self, vectors: np.ndarray) -> torch.Tensor:
         return search(torch.from_numpy(vectors), self.documents, 10)[1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.data.datamodule import RetrievalData
-from distill.data.known_queries import KnownQueries, load_known_queries, sample_known_queries, warn_of_unknown
+from distill.data.known_queries import KnownQueries, find_nearest, load_known_queries, sample_known_queries, warn_of_unknown
 from distill.evaluation.evaluate import evaluate_run
 from distill.records import BadInput
 from distill.texts.sources import MsMarcoTsv
@@ -22,6 +22,14 @@ def test_queries_are_compared_by_hand():
     queries = ["one two", "one two three", "one two three four", "one"]
     vectors = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.95, 0.05]])  # cosines 1, 1, .71, .999
     assert KNOWN.compare(queries, vectors) == {"longest_known_words": 3, "longer": 0.25, "unlike": 0.25}
+
+
+def test_many_queries_are_compared_a_part_at_a_time(monkeypatch):
+    vectors = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    known = torch.nn.functional.normalize(vectors[:5], dim=-1)
+    at_once = find_nearest(vectors, known)
+    monkeypatch.setattr("distill.data.known_queries.AT_ONCE", 6)
+    assert torch.allclose(find_nearest(vectors, known), at_once) and torch.allclose(at_once[:5], torch.ones(5))
 
 
 def test_a_file_keeps_it(tmp_path: Path):

@@ -62,8 +62,8 @@ def test_the_whole_teacher_is_its_own_likeness_and_turned_vectors_are_too(tmp_pa
 
 
 def test_what_cannot_be_cut_is_not_chosen(tmp_path):
-    """T5 has the places of all layers' words in its first layer."""
-    encoder = load_encoder(str(make_folder(tmp_path / "teacher", "t5")))
+    """ModernBERT's first layer lacks a norm that the others have."""
+    encoder = load_encoder(str(make_folder(tmp_path / "teacher", "modernbert")))
     token_ids, vectors = read(encoder)
     last = encoder.backbone.config.num_hidden_layers - 1
     assert score_cut(encoder, [last], token_ids, vectors) == -1

@@ -107,8 +107,9 @@ def test_a_student_has_fewer_tokens_and_narrow_rows_that_are_fitted_to_its_queri
     folder = make_folder(tmp_path / "teacher", "bert", prompts={"query": "find ", "document": ""})
     asked = []
 
-    def read_targets(student):
+    def read_targets(student, most):
         asked.append(student)
+        assert most == 10_000
         return read_ids(student, SMALL), np.zeros((len(SMALL), 16), np.float32)
 
     def count_tokens(encoder):

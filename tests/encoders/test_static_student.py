@@ -140,7 +140,7 @@ def test_the_closed_form_is_nearer_to_the_teacher(source_root, store_folder):
     for closed_form in (False, True):
         module = StudentModule(StaticStudent(closed_form=closed_form))
         module.prepare(data)
-        token_ids, targets = read_targets(data, module.encoder)
+        token_ids, targets = read_targets(data, module.encoder, 500)
         assert len(token_ids) == len(targets) == 96
         means = mean_matrix(token_ids, len(module.encoder.word_table.weight)) @ module.encoder.word_table.weight.detach().numpy()
         distances.append(float(np.square(means - targets).sum()))

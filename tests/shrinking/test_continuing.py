@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import commands
 import numpy as np
 import pytest
 from commands import train_arguments
-from shrink_world import MINUTES, make_texts
+from shrink_world import MINUTES, make_texts, write_beir
 
 import distill
 from distill.encoders.folder import load_encoder
@@ -22,6 +23,7 @@ from distill.shrinking.continuing import choose_spec, continue_texts, earlier_fi
 from distill.shrinking.replay import choose_shares
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import list_changes, open_job_texts
+from distill.shrinking.texts import prepare_texts
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,25 @@ def test_a_third_month_goes_on_with_both(july):
     assert drawn["train_1"] + drawn["train_2"] <= 8.01 * new
     assert drawn["crops"] + drawn["pieces"] == pytest.approx(8 * new)
     assert len(list_changes(august)) == 3
+
+
+def test_no_query_that_an_earlier_student_knows_as_noise_is_measured_on(july, tmp_path):
+    known = list(distill.Texts.open(july.path / "texts" / "noise.jsonl"))
+    request = Request(continue_from=str(july.path), queries=[*make_texts(100, 15, seed=41), *known[:50]])
+    texts = continue_texts(request, july, tmp_path / "texts")
+    assert not {query for split in ("train", "dev", "holdout") for query in texts.source.queries(split)} & set(known)
+    assert list(distill.Texts.open(tmp_path / "texts" / "seen" / "0.jsonl")) == known  # for the month after
+
+
+def test_the_queries_of_a_judged_split_called_holdout_stay_those_of_the_verdict(tmp_path):
+    source = write_beir(tmp_path, {"holdout": range(30)})
+    old = prepare_texts(Request("a teacher", documents=str(source)), tmp_path / "june" / "texts")
+    assert old.summary["evaluated_on"] == "holdout"
+    june = SimpleNamespace(path=tmp_path / "june", folder=SimpleNamespace(data=lambda: SimpleNamespace(source=old.source)))
+    request = Request(continue_from=str(june.path), queries=make_texts(100, 15, seed=11))
+    july = continue_texts(request, june, tmp_path / "july" / "texts")
+    assert july.summary["evaluated_on"] == "holdout_1"
+    assert list(july.source.queries("holdout_1")) == list(old.source.queries("holdout")) and july.source.qrels("holdout_1")
 
 
 def test_a_student_that_became_worse_is_not_kept(june, tmp_path):

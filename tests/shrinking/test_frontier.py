@@ -25,7 +25,7 @@ from distill.shrinking.vectors import open_job_teacher
 
 
 def make_entry(name: str, low: float, milliseconds: float, megabytes: float = 50.0) -> Entry:
-    return Entry(name, Path(name), Interval(low + 0.01, low, low + 0.02), 0.7, Cost(milliseconds, megabytes))
+    return Entry(name, Path(name), Interval(low + 0.01, low, low + 0.02), 0.7, Cost(milliseconds, megabytes), queries=100)
 
 
 ENTRIES = [make_entry("1 layer", 0.95, 2.0), make_entry("2 layers", 0.975, 4.0), make_entry("3 layers", 0.98, 6.0)]
@@ -53,13 +53,23 @@ def test_the_more_students_are_compared_the_wider_an_interval_is_taken():
     assert "none surely keeps 97%" in recommend(crowd, Limits(), "nDCG@10")[1]
 
 
+def test_of_four_queries_nothing_is_sure():
+    found = [Entry("static", Path("static"), Interval(1.0, 1.0, 1.0), 0.55, Cost(0.4, 47.0), queries=4)]
+    chosen, reason = recommend(found, Limits(), "nDCG@10")
+    assert chosen.name == "static" and reason.endswith("nothing is sure by 4 queries: measure on 20 or more")
+
+
+def test_the_share_is_said_as_it_was_asked_for():
+    assert "surely keeps 97.5%" in recommend([make_entry("2 layers", 0.98, 4.0)], Limits(at_least=0.975), "nDCG@10")[1]
+
+
 def test_a_student_that_is_beyond_the_limits_by_now_is_not_called_within_them():
     chosen, reason = recommend(ENTRIES, Limits(max_ms=1.0), "nDCG@10")
     assert reason.startswith("none is within the limits") and chosen.name == "1 layer" and "2.00 ms a query" in reason
 
 
 def test_without_judgments_the_share_is_one_of_the_top_ten():
-    found = [Entry("2 layers", Path("2"), Interval(0.77, 0.75, 0.79), 0.77, Cost(4.0, 62.0))]
+    found = [Entry("2 layers", Path("2"), Interval(0.77, 0.75, 0.79), 0.77, Cost(4.0, 62.0), queries=100)]
     _, reason = recommend(found, Limits(), "overlap@10")
     assert "surely keeps 70%: it finds 77.0% [75.0, 79.0] of the teacher's top 10 at 4.00 ms a query with 62 MB" in reason
 
@@ -145,6 +155,16 @@ def test_where_two_rounds_do_not_fit_there_is_one(tmp_path, teacher_folder, monk
 def test_too_little_time_is_said_in_minutes_of_the_whole_call(tmp_path, teacher_folder):
     with pytest.raises(BadInput, match=r"minutes: 1e-05: too short, even a little training takes [\d.]+"):
         distill.frontier(str(teacher_folder), make_texts(200, 9, seed=1), out=str(tmp_path / "out"), minutes=1e-5)
+
+
+def test_a_student_that_cannot_be_cut_is_left_out(tmp_path, caplog, monkeypatch):
+    """The first layer of ModernBERT is unlike the others, so that no student has its last one alone."""
+    monkeypatch.setattr("distill.shrinking.ladder.MOST_LAYERS", 2)
+    caplog.set_level("INFO", logger="distill")
+    folder = str(make_folder(tmp_path / "modernbert", "modernbert"))
+    outcome = distill.frontier(folder, make_texts(150, 9, seed=1), out=str(tmp_path / "out"), minutes=MINUTES, at_least=0.01)
+    assert {entry.name for entry in outcome.entries} == {"static", "2 layers"}
+    assert "1 layer: left out: layers: [3]: modernbert cannot be cut so" in caplog.text
 
 
 def test_a_backbone_is_cut_where_the_teacher_cannot_be(tmp_path, teacher_folder):

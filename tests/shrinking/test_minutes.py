@@ -63,7 +63,9 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, 
     run = distill.shrink(str(teacher_folder), **given)
     assert (Job(run.path).read("epochs"), Job(run.path).read("steps")) == (1, 20)
     assert run.folder.settings()["trainer"]["limit_train_batches"] == 20 and len(run.history["dev/overlap@10"].values) == 1
-    assert "it read its texts once at most: give more --minutes, in another --out" in advise(run, open_job_texts(run))
+    advice = advise(run, open_job_texts(run))
+    assert "it read its texts once at most: give more --minutes, in another --out" in advice
+    assert any(line.startswith("few queries: ") for line in advice)
     before = (run.path / "student" / "model.safetensors").stat().st_mtime_ns
     caplog.set_level("INFO", logger="distill")
     again = distill.shrink(str(teacher_folder), **given | {"minutes": 3})  # done before

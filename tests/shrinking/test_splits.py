@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from shrink_world import make_texts
+from shrink_world import DOCUMENTS, make_texts, write_beir, write_judgments
 
 from distill.records import BadInput
 from distill.shrinking.request import Request
@@ -16,26 +14,9 @@ from distill.shrinking.texts import JobTexts, prepare_texts
 from distill.texts.sources import Beir
 from distill.training.run_folder import first_difference
 
-DOCUMENTS = 20
-
-
-def write_judgments(path: Path, prefix: str, queries: Iterable[int], document: str = "d{}") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{prefix}{i}\t{document.format(i % DOCUMENTS)}\t1\n" for i in queries]
-    path.write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
-    return path
-
 
 def prepare(folder: Path, judged: dict[str, range], **given: object) -> JobTexts:
-    """A folder in BEIR layout of 200 queries, of which some are judged."""
-    rows = {"corpus": make_texts(DOCUMENTS, 25, seed=2), "queries": make_texts(200, 9, seed=1)}
-    (folder / "beir").mkdir()
-    for name, texts in rows.items():
-        lines = [json.dumps({"_id": f"{name[0].replace('c', 'd')}{i}", "text": text}) for i, text in enumerate(texts)]
-        (folder / "beir" / f"{name}.jsonl").write_text("\n".join(lines))
-    for split, queries in judged.items():
-        write_judgments(folder / "beir" / "qrels" / f"{split}.tsv", "q", queries)
-    return prepare_texts(Request("a teacher", documents=str(folder / "beir"), **given), folder / "texts")
+    return prepare_texts(Request("a teacher", documents=str(write_beir(folder, judged)), **given), folder / "texts")
 
 
 def refuse_shared(texts: JobTexts) -> None:
@@ -70,6 +51,17 @@ def test_judgments_of_the_queries_stand_beside_those_of_the_source(tmp_path):
     texts = prepare(tmp_path, {"test": range(30)}, queries=str(queries), judgments=str(judgments))
     assert texts.summary["evaluated_on"] == "test+judged"
     assert len(texts.source.queries("test")) == 30 and len(texts.source.queries("judged")) == 20
+    refuse_shared(texts)
+
+
+def test_judgments_of_queries_that_the_source_judges_add_nothing(tmp_path):
+    parent = tmp_path / "given"
+    parent.mkdir()
+    folder = write_beir(parent, {"test": range(30)})
+    given = {"queries": str(folder / "queries.jsonl"), "judgments": str(folder / "qrels" / "test.tsv")}
+    texts = prepare_texts(Request("a teacher", documents=str(folder), **given), tmp_path / "texts")
+    assert texts.summary["evaluated_on"] == "test" and "judged" not in texts.summary
+    assert len(texts.source.queries("test")) == 30
     refuse_shared(texts)
 
 
