@@ -52,7 +52,7 @@ class Request(ShrinkOptions):
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:
             raise BadInput("teacher: give a hub name, a folder, a server's address or a store")
-        names = ("documents", "judgments", "size", "vectors", "source", "backbone", "keep_own_documents", "general")
+        names = ("documents", "judgments", "size", "vectors", "source", "prompts", "dimensions", "backbone", "keep_own_documents", "general")
         others = [name for name in names if getattr(self, name) is not None and getattr(self, name) is not False]
         if self.continue_from is not None and (others or self.queries is None):
             reason = f"{others[0]} is that of the earlier job: leave it out" if others else "give the new queries as --queries"
@@ -154,6 +154,8 @@ class Request(ShrinkOptions):
             "source": to_config(self.source),
             "texts of the source": None if self.source is None else _describe_source(self.source),
             "model": self.model,
+            "prompts": self.prompts,
+            "dimensions": self.dimensions,
             "size": self.size,
             "backbone": self.backbone,
             "own documents": "kept" if self.keep_own_documents else None,

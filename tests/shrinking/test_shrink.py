@@ -165,6 +165,28 @@ def test_an_index_that_exists_and_its_model(tmp_path, teacher_folder, query_file
     assert {hit.id for hit in run.search("what is the river", k=20)} == set(ids.read_text().split())
 
 
+def test_an_index_with_prompts_that_no_folder_names_and_fewer_dimensions(tmp_path, teacher_folder, query_file, document_file):
+    settings = {"prompts": {"query": "what is ", "document": "the "}, "dimensions": 16}
+    encoder = distill.load_encoder(str(teacher_folder), **settings)
+    rows = [json.loads(line) for line in document_file.read_text().splitlines()]
+    index = distill.Index(encoder.encode_document([f"{row['title']} {row['text']}" for row in rows]), [row["id"] for row in rows])
+    given = {"queries": str(query_file), "documents": str(document_file), "vectors": index, "out": str(tmp_path / "run")}
+    with pytest.raises(BadInput, match="32"):
+        distill.shrink(str(teacher_folder), **given, prompts=settings["prompts"])
+    with pytest.raises(BadInput, match=r"not .*'s vectors of these texts"):
+        distill.shrink(str(teacher_folder), **given, dimensions=16)
+    run = distill.shrink(str(teacher_folder), **given, **settings, minutes=MINUTES)
+    holdout = open_job_texts(run).source.queries("holdout")
+    store = distill.TeacherStore(run.path / "store")
+    known = store.queries("holdout", holdout.fingerprints("query"))[:]
+    np.testing.assert_allclose(known, encoder.encode_query(list(holdout)), atol=1e-2)
+    assert run.student.encode_query("river").shape == (16,) and run.student.settings.prompts["query"] == "what is "
+    with pytest.raises(BadInput, match="prompts was .*choose another --out"):
+        distill.shrink(str(teacher_folder), **given, dimensions=16)
+    with pytest.raises(BadInput, match="prompts, dimensions: those of .* are known, which is the teacher"):
+        distill.shrink(str(run.path / "store"), queries=str(query_file), out=str(tmp_path / "other"), prompts=settings["prompts"])
+
+
 def test_an_index_object_knows_its_teacher(tmp_path, teacher_folder, query_file, document_file):
     vectors, ids = write_index(tmp_path, teacher_folder, document_file)
     index = distill.Index(np.load(vectors), ids.read_text().split(), teacher=str(teacher_folder))
