@@ -28,6 +28,19 @@ STATIC: Final = "static"  # the size of a student that is a table of tokens
 AUTO: Final = "auto"  # that of a student which is chosen among several
 TEXTS, STORE = "texts", "store"  # folders in the job's folder
 LOCKED = ".job"  # folder whose lock a running job has; training has that of the job's folder
+# what a job that continues another one cannot be told
+OF_THE_FIRST_JOB = (
+    "documents",
+    "judgments",
+    "size",
+    "vectors",
+    "source",
+    "prompts",
+    "dimensions",
+    "backbone",
+    "general",
+    "keep_own_documents",
+)
 # files of a folder of texts whose content is part of what was asked for; that of the documents is compared with their vectors
 SMALL_FILES = ("queries*", "qrels*.tsv", "qrels/*.tsv", "*.parquet", "*.jsonl")
 
@@ -52,8 +65,7 @@ class Request(ShrinkOptions):
     def __post_init__(self) -> None:
         if self.known_teacher is None and self.continue_from is None:
             raise BadInput("teacher: give a hub name, a folder, a server's address or a store")
-        names = ("documents", "judgments", "size", "vectors", "source", "prompts", "dimensions", "backbone", "keep_own_documents", "general")
-        others = [name for name in names if getattr(self, name) is not None and getattr(self, name) is not False]
+        others = [name for name in OF_THE_FIRST_JOB if getattr(self, name) is not None and getattr(self, name) is not False]
         if self.continue_from is not None and (others or self.queries is None):
             reason = f"{others[0]} is that of the earlier job: leave it out" if others else "give the new queries as --queries"
             raise BadInput(f"continue: {self.continue_from}: {reason}")

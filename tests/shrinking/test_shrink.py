@@ -181,9 +181,9 @@ def test_an_index_with_prompts_that_no_folder_names_and_fewer_dimensions(tmp_pat
     known = store.queries("holdout", holdout.fingerprints("query"))[:]
     np.testing.assert_allclose(known, encoder.encode_query(list(holdout)), atol=1e-2)
     assert run.student.encode_query("river").shape == (16,) and run.student.settings.prompts["query"] == "what is "
-    with pytest.raises(BadInput, match="prompts was .*choose another --out"):
+    with pytest.raises(BadInput, match=r"prompts was .*choose another --out"):
         distill.shrink(str(teacher_folder), **given, dimensions=16)
-    with pytest.raises(BadInput, match="prompts, dimensions: those of .* are known, which is the teacher"):
+    with pytest.raises(BadInput, match=r"prompts, dimensions: those of .* are known, which is the teacher"):
         distill.shrink(str(run.path / "store"), queries=str(query_file), out=str(tmp_path / "other"), prompts=settings["prompts"])
 
 
