@@ -268,7 +268,9 @@ class RetrievalData(SplitDataModule):
     def _positives(self) -> np.ndarray:
         """Rows [N] of each training query's best judged document in the corpus; -1 marks a query without one."""
         corpus = self.store.documents.ids
-        return self.training_queries.best_documents(self.open_qrels(self.train_split, corpus), corpus, self.source.relevant_from)
+        if (qrels := self.open_qrels(self.train_split, corpus)) is not None:
+            self.source.queries(self.train_split)  # refuses ids that two parts share: judgments name queries by them
+        return self.training_queries.best_documents(qrels, corpus, self.source.relevant_from)
 
     @cached_property
     def _own_documents(self) -> np.ndarray | None:

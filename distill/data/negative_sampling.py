@@ -59,7 +59,12 @@ class NegativeSampler:
         first_pair = self.examples.queries[example] * self.documents
         while len(chosen) < self.count:
             more = random.integers(self.documents, size=2 * self.count)
-            more = more[~np.isin(first_pair + more, self.relevant_pairs) & ~np.isin(more, chosen)]
+            more = more[~self._are_relevant(first_pair + more) & ~np.isin(more, chosen)]
             first_places = np.sort(np.unique(more, return_index=True)[1])
             chosen = np.concatenate([chosen, more[first_places]])[: self.count]
         return chosen
+
+    def _are_relevant(self, pairs: np.ndarray) -> np.ndarray:
+        """Looks up a few pairs among all judged ones, which are sorted: `isin` would sort these again."""
+        places = np.searchsorted(self.relevant_pairs, pairs)
+        return np.append(self.relevant_pairs, -1)[places] == pairs

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from distill.generate.generator import Generator, Progress, check_shares
 from distill.generate.material import Material
-from distill.generate.statistics import Statistics
+from distill.generate.statistics import WORD, Statistics
 
 KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets", "pieces")
 DEFAULT_KINDS = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
@@ -95,7 +95,8 @@ class Crop(Generator):
         sentences = [self._statistics.split_document(sentence) for sentence in SENTENCE_END.split(text)]
         words = [word for sentence in sentences for word in sentence]
         idf, unknown = self._statistics.idf, self._statistics.unknown
-        weights = accumulate([idf.get(word, unknown) for word in map(str.lower, words)])
+        bare = words if self._statistics.plain else [next(iter(WORD.findall(word)), word) for word in words]  # as idf knows them
+        weights = accumulate([idf.get(word, unknown) for word in map(str.lower, bare)])
         return WordedDocument(text, words, list(accumulate(map(len, sentences), initial=0)), list(weights))
 
     # each of these methods takes a document and the length of a real query in words, and returns the words of a query

@@ -13,7 +13,9 @@ import numpy as np
 from distill.files.fingerprints import hash_values
 from distill.records import BadInput
 
-WORD = re.compile(r"[^\W_]+")
+# combining marks belong to their words: vowels of Hindi and Thai, accents that stand behind their letter; \w leaves them out
+MARKS = "".join(chr(code) for code in range(0x300, 0x1E950) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+WORD = re.compile(rf"(?:[^\W_]|[{MARKS}])+")
 # the reason why a planned query is not in the file
 DropReason = Literal["not made", "length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate"]
 REASONS: tuple[DropReason, ...] = get_args(DropReason)

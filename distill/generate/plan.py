@@ -55,6 +55,12 @@ class GenerationPlan:
     def describe(self) -> dict[str, Any]:
         """Returns everything that determines the content of the file, as plain values."""
         evaluation = [texts.fingerprint for texts in self.material.evaluation_queries()]
+        others = {}
+        if self.generator.reads == "queries" and self.material.source.has_documents():
+            others["documents"] = self.material.documents.fingerprint  # noise takes words of theirs
+        qrels = self.material.source.qrels(self.material.split) if self.generator.name == "llm" else None
+        if qrels is not None:
+            others["judgments"] = fingerprint(qrels.judgments)  # its examples are judged pairs
         return {
             "version": 1,
             "generator": self.generator.settings(),
@@ -65,4 +71,5 @@ class GenerationPlan:
             "filters": asdict(self.filters),
             "texts": [self.texts.fingerprint, self.material.queries.fingerprint],
             "evaluation_queries": fingerprint(*evaluation),
+            **others,
         }

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import accumulate, takewhile
 
 from distill.files.sampling import evenly_spaced_rows
+from distill.generate.filters import MARKS
 from distill.texts.texts import Texts
 
 TEXTS_COUNTED = 20_000  # size of the sample of texts; a larger one would hardly change the statistics
@@ -19,7 +20,7 @@ LONGEST_OPENING = 4  # words
 # lengths and openings of the queries of a web search, for corpora of which no query is known
 ASSUMED_LENGTHS = [2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 10, 12, 15, 20]  # words
 ASSUMED_OPENINGS = ["what is", "what is the", "how to", "how do", "how does", "what are the", "where is", "who is", "when did", "why do"]
-WORD = re.compile(r"\w+(?:['\u2019.,-]\w+)*")
+WORD = re.compile(rf"[\w{MARKS}]+(?:['\u2019.,-][\w{MARKS}]+)*")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from distill.metrics.ranking import ranking_metrics
 from distill.texts.ids import Ids
 from distill.texts.qrels import Qrels
 
+QUERIES_AT_ONCE = 1024  # the grades of a block are as wide as its query of most judgments
+
 
 def grade_tensors(
     qrels: Qrels, query_ids: Sequence[str], corpus: Ids, rows: np.ndarray, device: torch.device | str = "cpu"
@@ -54,5 +56,9 @@ def grade_judged(qrels: Qrels | None, query_ids: Sequence[str], corpus: Ids, row
     judged = qrels.judged_positions(query_ids)
     if not len(judged):
         return {}
-    ranked_grades, judged_grades = grade_tensors(qrels, [query_ids[int(query)] for query in judged], corpus, rows[judged])
-    return {name: values.numpy() for name, values in ranking_metrics(ranked_grades, judged_grades, relevant_from).items()}
+    parts = []
+    for start in range(0, len(judged), QUERIES_AT_ONCE):
+        block = judged[start : start + QUERIES_AT_ONCE]
+        ranked_grades, judged_grades = grade_tensors(qrels, [query_ids[int(query)] for query in block], corpus, rows[block])
+        parts.append(ranking_metrics(ranked_grades, judged_grades, relevant_from))
+    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}

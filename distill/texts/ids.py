@@ -109,15 +109,24 @@ class Ids:
         return self if width == self.raw.dtype.itemsize else Ids(self.raw.astype(f"S{width}"))
 
     def with_numbered_repeats(self) -> Ids:
-        """Makes all ids unique: the second row of `a` becomes `a#2`, the third `a#3`."""
+        """Makes all ids unique: the second row of `a` becomes `a#2`, the third `a#3`; a number that is taken is left out.
+
+        >>> list(Ids.of(["a", "a", "a#2"]).with_numbered_repeats())
+        ['a', 'a#3', 'a#2']
+        """
         in_order = self.raw[self.order]
         places = np.arange(len(self))
         is_first = np.append(True, in_order[1:] != in_order[:-1])[: len(self)]
         first_place = np.maximum.accumulate(np.where(is_first, places, 0))
         repeats = places - first_place  # how many equal ids come before each
-        wide = self.raw.astype(f"S{self.raw.dtype.itemsize + 1 + len(str(len(self)))}")
+        wide = self.raw.astype(f"S{self.raw.dtype.itemsize + 2 + len(str(len(self)))}")
+        taken = {id_ for id_ in self.raw.tolist() if b"#" in id_}
         for place in np.flatnonzero(repeats):
-            wide[self.order[place]] = in_order[place] + f"#{repeats[place] + 1}".encode()
+            number = int(repeats[place]) + 1
+            while (name := in_order[place] + f"#{number}".encode()) in taken:
+                number += 1
+            taken.add(name)
+            wide[self.order[place]] = name
         return Ids(wide)
 
 

@@ -18,6 +18,7 @@ from distill.texts.text_files import file_ending
 
 LONGEST_FIELD = LONGEST_LINE  # characters of a field of a CSV file; Python's own limit is 131,072, less than a long document
 # names of the columns of a TSV file that has no header, by their number
+LINES_LOOKED_AT = 100  # of a file without a header, to see whether its second column has texts
 COLUMNS_WITHOUT_HEADER = {1: ["text"], 2: ["id", "text"]}
 EXPECTED_JSON = 'expected a record on every line, such as {"id": "7", "text": "..."}'
 
@@ -80,6 +81,11 @@ def _open_tsv(path: Path, header_names: Set[str]) -> Table:
     if not has_header and len(cells) not in COLUMNS_WITHOUT_HEADER:
         message = f"has {len(cells)} columns and no header: write a first line that names them, one of them text"
         raise BadInput(f"{_place(path, number)}: {message}")
+    if not has_header and len(cells) == 2:
+        texts = [line.partition("\t")[2].strip() for _, line in islice(_read_filled_lines(path), 1, LINES_LOOKED_AT)]
+        if texts and all(text.replace(".", "", 1).isdigit() for text in texts):
+            fix = "write a first line that names the columns, one of them text"
+            raise BadInput(f"{path}: its second column, which is read as the text, has numbers: {fix}")
     fields = cells if has_header else COLUMNS_WITHOUT_HEADER[len(cells)]
     most_splits = -1 if has_header else 1  # without a header the text is the rest of the line, tabs included
 
@@ -140,17 +146,18 @@ def _read_filled_lines(path: Path) -> Iterator[tuple[int, str]]:
 def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row begins that is not blank, and its cells."""
     csv.field_size_limit(LONGEST_FIELD)
-    lines = (line for _, line in read_lines(path))
-    first = next(lines, "")
+    numbered = read_lines(path)
+    start, first = next(((number, line) for number, line in numbered if line.strip()), (1, ""))
+    lines = (line for _, line in numbered)
     # spreadsheets write semicolons where the comma is a decimal point, and tabs where one asks for them
     delimiter = next((mark for mark in ",;\t" if mark in first), ",")
     rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    number = 1
+    number = start
     try:
         for cells in rows:
             if any(cell.strip() for cell in cells):
                 yield number, cells
-            number = rows.line_num + 1
+            number = start + rows.line_num
     except csv.Error as error:
         raise BadInput(f"{_place(path, number)}: not CSV ({error}): close its quotes, and double those inside a value") from None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.files.parquet import open_parquet_files, read_batches
 from distill.records import BadInput
-from distill.texts.ids import ID_NAMES, Ids, as_bytes
+from distill.texts.ids import ID_NAMES, LONGEST_ID_BYTES, Ids, as_bytes, describe_bad_id
 from distill.vectors.vector_files import VectorFiles
 
 IDS_PER_BATCH = 65_536
@@ -70,7 +70,12 @@ def _read_ids(path: str, tables: list[Any], column: str) -> Ids:
     for names in _read_column(path, tables, column, IDS_PER_BATCH):
         if names.null_count:
             raise BadInput(f"{path}: column {column!r} has rows without an id: give every vector one")
-        ids.append(as_bytes([str(name) for name in names.to_pylist()]))
+        part = [str(name) for name in names.to_pylist()]
+        lengths = [len(id_.encode(errors="replace")) for id_ in part]
+        bad = next((length for length in lengths if not 0 < length <= LONGEST_ID_BYTES), None)
+        if bad is not None:
+            raise BadInput(f"{path}: column {column!r} {describe_bad_id(bad)}: name the column of ids with --ids")
+        ids.append(as_bytes(part))
     return Ids(np.concatenate(ids))
 
 

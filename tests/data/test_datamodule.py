@@ -11,6 +11,7 @@ from distill.encoders.folder import load_encoder
 from distill.encoders.towers import Towers
 from distill.records import BadInput, Batch, Tokens
 from distill.teachers.embedder import encode_set
+from distill.teachers.encode import encode
 from distill.teachers.local import LocalTeacher
 from distill.teachers.open_stored import find_vector_rows, open_evaluation_queries
 from distill.texts.sources import MsMarcoTsv, QueryFile
@@ -80,6 +81,18 @@ def test_without_judgments_the_teachers_top_alone(data, source_root, tmp_path):
     scores = labelled.teacher.queries.take(np.arange(96)).astype(np.float64) @ labelled.store.documents[:].astype(np.float64).T
     assert unlabelled.candidate_rows.tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :4].tolist()
     assert not unlabelled.labelled
+
+
+def test_judgments_of_two_splits_whose_queries_share_ids_are_refused(source_root, teacher_folder, tmp_path):
+    root, store = tmp_path / source_root.name, tmp_path / "store"
+    shutil.copytree(source_root, root)
+    (root / "queries.more.tsv").write_text("train0\tsomething else\ntrain1\tand more\n")
+    (root / "qrels.more.tsv").write_text("train0 0 d3 2\n")
+    encode(str(teacher_folder), MsMarcoTsv(str(root)), str(store))
+    both = RetrievalData(MsMarcoTsv(str(root)), str(store), train="train+more", candidates=4)
+    both.setup("fit")
+    with pytest.raises(BadInput, match="'train0'"):
+        both.candidate_rows  # noqa: B018
 
 
 def test_the_search_is_kept(data, monkeypatch):

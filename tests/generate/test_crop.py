@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.generate import Crop
@@ -100,3 +102,14 @@ def test_an_empty_document_gives_nothing(source):
 def test_unknown_kinds_are_refused():
     with pytest.raises(BadInput, match="kinds: summaries: there are spans"):
         Crop({"summaries": 1.0})
+
+
+def test_a_word_weighs_as_much_with_a_comma_behind_it(source):
+    """Where real queries have punctuation, words of documents keep theirs."""
+    crop = Crop({"spans": 1.0})
+    crop.prepare(Material(source, "train"))
+    crop._statistics = replace(crop._statistics, plain=False)
+    document = crop._split("swan, swan (swan) -> unheard")
+    weights = np.diff([0.0, *document.weights])
+    assert document.words[0] == "swan," and weights[:3] == pytest.approx([weights[0]] * 3)
+    assert weights[4] == pytest.approx(crop._statistics.unknown) and weights[4] > weights[0]

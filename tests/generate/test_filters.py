@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distill.generate.filters import Filters, RealQueries, find_drop_reasons, find_duplicates
+from distill.generate.filters import Filters, RealQueries, find_drop_reasons, find_duplicates, split_words
 from distill.generate.minhash import find_near_duplicates, minhash_signatures
+from distill.generate.statistics import WORD
 from distill.records import BadInput
 from distill.texts.texts import Texts
 
@@ -85,3 +87,11 @@ def test_near_duplicates_leave_the_first():
 def test_filters_that_make_no_sense_are_refused(settings):
     with pytest.raises(BadInput, match="filters"):
         Filters(**settings)
+
+
+def test_marks_belong_to_their_words():
+    """Vowels of Hindi, and accents that stand behind their letter, as files of macOS and PDFs have them."""
+    assert split_words("हिन्दी भारत की") == ["हिन्दी", "भारत", "की"]
+    assert split_words("काल") != split_words("कल")
+    apart = unicodedata.normalize("NFD", "Le café du théâtre")
+    assert WORD.findall(apart) == apart.split()

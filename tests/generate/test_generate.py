@@ -351,6 +351,16 @@ def test_other_inputs_are_refused(change, source_root, tmp_path, capsys):
     assert f"made from other inputs ({change} was" in capsys.readouterr().err
 
 
+def test_noise_of_other_documents_is_another_file(source_root, tmp_path, capsys):
+    source = tmp_path / "texts"
+    shutil.copytree(source_root, source)
+    assert distill(*arguments(source, tmp_path / "made", generator="Noise")) == 0
+    with open(source / "collection.tsv", "a") as file:
+        file.write("new\tsomething new\n")
+    assert distill(*arguments(source, tmp_path / "made", generator="Noise")) == 2
+    assert "made from other inputs (documents was" in capsys.readouterr().err
+
+
 def test_settings_are_those_of_the_command_line(source_root, tmp_path):
     more = ["--generator.rate", 0.3, "--generator.kinds", "{typo: 1}"]
     assert distill(*arguments(source_root, tmp_path / "made", *more, generator="Noise")) == 0

@@ -21,6 +21,15 @@ def test_only_judged_queries_are_graded():
     assert {found.dtype for found in values.values()} == {np.dtype(np.float64)}
 
 
+def test_blocks_of_queries_are_graded_as_all_at_once(monkeypatch):
+    qrels = Qrels({"q1": {"b": 1}, "q2": {"a": 2, "c": 1, "d": 1}, "q3": {"d": 1}})
+    rows = np.array([[0, 1, 2], [3, 0, 2], [0, 2, -1]])
+    at_once = grade_judged(qrels, ["q1", "q2", "q3"], CORPUS, rows, relevant_from=1)
+    monkeypatch.setattr("distill.texts.grading.QUERIES_AT_ONCE", 2)
+    blocks = grade_judged(qrels, ["q1", "q2", "q3"], CORPUS, rows, relevant_from=1)
+    assert {name: values.tolist() for name, values in blocks.items()} == {name: values.tolist() for name, values in at_once.items()}
+
+
 def test_the_lowest_relevant_grade_counts_for_mrr():
     qrels = Qrels({"q": {"a": 1, "b": 2}})
     values = grade_judged(qrels, ["q"], CORPUS, np.array([[0, 1]]), relevant_from=2)

@@ -118,6 +118,9 @@ def test_csv_has_line_breaks_in_values_and_names_the_line_where_a_row_begins(tmp
 def test_csv_of_spreadsheets_that_separate_by_semicolons(tmp_path):
     assert parts(read_rows(write_records(tmp_path / "a.csv", RECORDS, ";"))) == EXPECTED
     assert parts(read_rows(write_records(tmp_path / "b.csv", RECORDS, "\t"))) == EXPECTED
+    (tmp_path / "c.csv").write_text("\n\nid;text\n1;one\n2;two\n")  # blank lines before the header
+    rows = list(read_rows(tmp_path / "c.csv"))
+    assert [(row.id, row.text, row.place.rsplit(" ", 1)[1]) for row in rows] == [("1", "one", "4"), ("2", "two", "5")]
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.parquet"])
@@ -177,6 +180,7 @@ def test_lists_of_texts_and_of_mappings():
         ("a.tsv", "id\ttext\n1\tone\n2\n", r"a\.tsv line 3: has 1 columns, not 2: expected id, text"),
         ("a.tsv", "one\n2\ttwo\n", r"a\.tsv line 2: has 2 columns, not 1"),
         ("a.tsv", "1\tx\tone\n", r"a\.tsv line 1: has 3 columns and no header"),
+        ("a.tsv", "rhine\tclicks\nrhine river\t12\nbread\t7.5\n", r"a\.tsv: its second column, .* has numbers: write a first line"),
         ("a.csv", "id,text\n1,one,two\n", r"a\.csv line 2: has 3 columns, not 2"),
         ("a.csv", 'id,text\n1,one\n2,"open\n', r"a\.csv line 3: not CSV .*close its quotes"),
         (

@@ -104,3 +104,11 @@ def test_vectors_say_what_they_are(vectors, store_folder, teacher_folder):
     documents = f"60 documents, 32 wide, by {teacher_folder}"
     assert repr(store) == f"TeacherStore({str(store_folder)!r}: {documents}; queries: dev, test, train)"
     assert repr(store.documents) == f"VectorStore({str(store_folder / 'documents')!r}: 60 vectors, 32 wide, by {teacher_folder})"
+
+
+def test_a_column_of_texts_is_not_taken_for_ids(vectors, tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    texts = ["long " * 200 for _ in IDS]
+    parquet.write_table(pyarrow.table({"text": texts, "vector": list(vectors)}), tmp_path / "vectors.parquet")
+    with pytest.raises(BadInput, match=r"column 'text' has an id of 1000 bytes: .*: name the column of ids with --ids"):
+        distill.Index(tmp_path / "vectors.parquet")
