@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from distill.files.atomic import write_atomically
 from distill.files.ranks import max_over_ranks
+from distill.modules.start import read_checkpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler's or a user's kill, the end of a terminal's session
 BATCHES_BETWEEN_SIGNAL_CHECKS = 8  # to learn whether another rank got a signal, the ranks wait for each other
@@ -165,6 +166,16 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=False,  # it is written right after the evaluation, so that last.ckpt records the best value
         )
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes the best value so far from `best.ckpt`: the last checkpoint may be older than that, or from before the folder was moved."""
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        own = read_checkpoint(best) if best.exists() else None
+        if own is None or own["global_step"] > checkpoint["global_step"] or self.state_key not in own["callbacks"]:
+            return
+        state, path = own["callbacks"][self.state_key], str(best)
+        here = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
+        checkpoint["callbacks"][self.state_key] = {**state, **here, "best_k_models": {path: state["best_model_score"]}}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.monitor = f"dev/{pl_module.best_by}"

@@ -48,6 +48,7 @@ class Theory(DevWatcher):
         # for each term the sum over training batches of their mean distances; "batches" is the number of batches
         self._sums: dict[str, float | Tensor] = {}
         self._pairs: JudgedPairs | None = None
+        self._pair_rows = np.empty(0, np.int64)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         module: Any = pl_module
@@ -64,7 +65,8 @@ class Theory(DevWatcher):
         self._sums = {}
         qrels = self.data.dev_qrels
         if qrels is not None and getattr(module, "document_tower", None) is None:
-            if self._pairs is None:
+            if self._pairs is None or not np.array_equal(self._pair_rows, rows):  # a first check may be of some of the queries
+                self._pair_rows = rows
                 self._pairs = find_judged_pairs(self.data, qrels, rows, teacher.to(module.device))
             values |= measure_risks(self._pairs, student, teacher)
         module.log_dict({f"theory/{name}": value for name, value in values.items()}, batch_size=len(rows))

@@ -65,6 +65,8 @@ def evaluate(
     if student is None and teacher is None:
         if run is None:
             raise BadInput("run must be given: name a run folder, or give --student, --teacher and --source")
+        if documents != "teacher":
+            raise BadInput("--documents belongs to --student: the student of a run searches the documents that it was trained for")
         results = evaluate_run(run, split, source, store, baselines, out, trust, suite)
         return Evaluation(results, Path(out) if out else Path(run) / "results.json", at_least)
     if run is not None or store is not None or student is None or teacher is None or (source is None and suite is None):

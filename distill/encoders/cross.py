@@ -24,6 +24,7 @@ from distill.encoders.pair_tokens import PairTemplate, PairTokens
 from distill.encoders.pooling import mean_pool
 from distill.encoders.tokenizing import Role, tokenizer_fingerprint, truncated_ids
 from distill.encoders.transformer_folder import save_transformer
+from distill.encoders.transformer_settings import LENGTH_SETTINGS, reads_lower_case
 from distill.files.atomic import write_atomically, write_json
 from distill.files.fingerprints import fingerprint
 from distill.records import BadInput
@@ -145,6 +146,8 @@ class CrossEncoder(nn.Module):
 
     def _write(self, folder: Path) -> None:
         save_transformer(self.backbone, self.tokenizer, self.settings.max_length, folder)
+        if reads_lower_case(self.tokenizer):
+            write_json(folder / LENGTH_SETTINGS, {"max_seq_length": self.settings.max_length, "do_lower_case": True})
 
 
 class DualPooling(CrossEncoder):

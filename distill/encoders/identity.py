@@ -12,6 +12,9 @@ from transformers import PretrainedConfig
 # words in the keys of a config whose values change a result while the weights keep their shapes, such as the number of heads
 COMPUTATION = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
 
+# settings with which a decoder's tokens see those behind them too; the others are left out, so that older fingerprints stay
+BOTH_WAYS = (("is_causal", False), ("use_bidirectional_attention", True))
+
 
 def weights_digest(module: nn.Module) -> str:
     """16 hex digits over every tensor of a module and its name."""
@@ -26,7 +29,8 @@ def weights_digest(module: nn.Module) -> str:
 def architecture(config: PretrainedConfig) -> dict[str, Any]:
     """The part of a transformer's config that changes what its weights compute."""
     public = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
-    return {key: value for key, value in public.items() if any(word in key for word in COMPUTATION)}
+    both_ways = {key: value for key, value in public.items() if (key, value) in BOTH_WAYS}
+    return {key: value for key, value in public.items() if any(word in key for word in COMPUTATION)} | both_ways
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -131,6 +131,9 @@ def turn_off_dropout(backbone: PreTrainedModel) -> PreTrainedModel:
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        for name in ("dropout", "attention_dropout"):  # a number that a layer keeps, as T5's
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     set_dropout_to_zero(backbone.config)
     return backbone
 

@@ -122,7 +122,8 @@ def scale_functions(model: Any, functions: dict[Any, Any]) -> dict[Any, Any]:
     import numpy as np
 
     similarity = getattr(model, "similarity_fn_name", None)
-    is_unit = isinstance(model, nn.Sequential) and len(model) > 0 and type(model[-1]).__name__ == Normalize.__name__
+    is_cut = getattr(model, "truncate_dim", None) is not None  # behind the last module
+    is_unit = not is_cut and isinstance(model, nn.Sequential) and len(model) > 0 and type(model[-1]).__name__ == Normalize.__name__
     if not isinstance(similarity, str) or similarity == DOT or (is_unit and similarity in (COSINE, EUCLIDEAN)):
         return functions
     if similarity != COSINE:

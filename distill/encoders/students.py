@@ -16,6 +16,7 @@ from distill.encoders.maker import Maker
 from distill.encoders.modules import Dense, FirstModule, Normalize, Transformer
 from distill.encoders.narrow_table import check_table_width, narrow_table
 from distill.encoders.pooling import Pooling, PoolingMode
+from distill.encoders.tokenizing import refuse_long_prompts
 from distill.encoders.towers import load_maker
 from distill.encoders.vocabulary import TokenCounter, VocabularySize, check_vocabulary, prune_by_texts
 from distill.files.configs import Configurable
@@ -66,6 +67,7 @@ class StudentSpec(Configurable):
         own, chosen = student.settings.prompts.get("query") or "", choose_prompt(prompt, student, teacher.maker)
         self.dropped_prompt = own if prompt is None and chosen != own else ""
         student = student.set_query_prompt(chosen)
+        refuse_long_prompts(student.tokenizer, student.settings)
         if self.vocabulary is not None:
             student, self.kept_vocabulary = prune_by_texts(student, self.vocabulary, count_tokens)
         if self.table_width is not None:

@@ -156,7 +156,10 @@ def read_towers(name: str, options: ModelOptions) -> Towers:
     options = replace(options, prompts=complete_prompts(options.prompts))
     with refuse_unreadable("a model folder", name):
         routes = read_routes(folder)
-        return Towers(*(Encoder(*read_modules(folder, routes[role], options)) for role in ROLES))
+        towers = [Encoder(*read_modules(folder, routes[role], replace(options, max_length=None))) for role in ROLES]
+        if options.max_length is not None:  # which one of them may not reach
+            towers = [tower.limit_length(min(options.max_length, tower.settings.max_length)) for tower in towers]
+        return Towers(*towers)
 
 
 def read_routes(folder: Path) -> dict[Role, list[ModuleEntry]]:

@@ -78,7 +78,8 @@ def lower_case(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
 def reads_lower_case(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether the first thing that a tokenizer does to a text is to lower its case, which not every class of them remembers when saved."""
     normalizer = tokenizer.backend_tokenizer.normalizer
-    return isinstance(normalizer, Lowercase) or (isinstance(normalizer, Sequence) and isinstance(normalizer[0], Lowercase))
+    first = next(iter(normalizer), None) if isinstance(normalizer, Sequence) else normalizer
+    return isinstance(first, Lowercase)
 
 
 def refuse_kernels(path: Path, key: str, value: Any) -> None:

@@ -52,6 +52,7 @@ def wait_for_lock(path: Path) -> Iterator[None]:
     """
     lock = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock = ProcessLock(path.with_name(f".{path.name}.lock"))
         _wait(lock, path)
     except OSError:  # a cache that cannot be written, or a file system without locks

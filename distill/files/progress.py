@@ -32,7 +32,9 @@ class _PrintHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        print(prefix + printable(record.getMessage()), flush=True)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        line = (prefix + printable(record.getMessage())).encode(encoding, "backslashreplace").decode(encoding)
+        print(line, flush=True)
 
 
 class _LineStream(io.TextIOBase):

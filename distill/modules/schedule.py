@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,16 +79,27 @@ class ScheduledModule(Configurable, LightningModule):
         if type(self).configure_optimizers is not ScheduledModule.configure_optimizers:
             return
         scheduler: Any = self.lr_schedulers()
-        groups, schedule = scheduler.optimizer.param_groups, self._schedule()
+        groups, schedule = scheduler.optimizer.param_groups, self._schedule(self._steps_gone() - scheduler.last_epoch)
         scheduler.base_lrs = [self.learning_rate] * len(groups)
         scheduler.lr_lambdas = [schedule] * len(groups)
         for group in groups:
             group["initial_lr"] = self.learning_rate
             group["lr"] = self.learning_rate * schedule(scheduler.last_epoch)
 
-    def _schedule(self) -> Callable[[int], float]:
+    def _steps_gone(self) -> int:
+        """The steps that a training on these ranks would have taken until here: on other ranks before they were larger or smaller."""
+        trainer = self.trainer
+        loader: Any = trainer.train_dataloader
+        if trainer.max_steps != -1 or not hasattr(loader, "position"):
+            return trainer.global_step
+        batches = trainer.accumulate_grad_batches
+        return loader.epoch * math.ceil(trainer.num_training_batches / batches) + math.ceil(loader.position / batches)
+
+    def _schedule(self, ahead: int = 0) -> Callable[[int], float]:
+        """The factor of the learning rate by the step that the trainer counts, which is so many steps behind."""
         steps = int(self.trainer.estimated_stepping_batches)
-        return linear_schedule(int(self.warmup * steps), steps)
+        factor = linear_schedule(int(self.warmup * steps), steps)
+        return lambda step: factor(step + ahead)
 
 
 def linear_schedule(warmup_steps: int, total_steps: int) -> Callable[[int], float]:

@@ -48,7 +48,7 @@ class RunEvidence:
         if not self._results_path.exists():
             raise BadInput(f"{path}: no results.json: run distill evaluate {path}")
         self.results = Results.load(self._results_path)
-        self.split = self.dataset.partition("/")[2]
+        self.split = self.dataset.rpartition("/")[2]  # a data set of the hub has a slash in its name
         self.missing: list[str] = []
 
     @property

@@ -62,7 +62,7 @@ def _format_encode_command(run: RunEvidence) -> str:
         return f"# {quote_command([reason])}"  # quoted, as some shells read what is pasted behind # as a command
     source = data["source"]
     words = ["distill", "encode", "--teacher", maker.name, "--source", source["class_path"]]
-    for key, value in source["init_args"].items():
+    for key, value in (source.get("init_args") or {}).items():
         if value is not None:
             words += [f"--source.{key}", str(value)]
     for key in ("precision", "pooling", "normalize", "prompts", "trust_remote_code"):

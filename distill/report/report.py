@@ -41,6 +41,8 @@ def report(runs: list[str], out: str | None = None, hour_price: float | None = N
     Raises:
         BadInput: a run is not evaluated, or was evaluated on other queries than the first run.
     """
+    if hour_price is not None and len(runs) > 1:
+        raise BadInput("hour_price: costs are on the page of a single run: name one")
     with refuse_unreadable("run folders that distill evaluate has measured", ", ".join(runs)):
         evidence = [RunEvidence(run, trust) for run in runs]
         if len({run.name for run in evidence}) < len(evidence):

@@ -71,9 +71,14 @@ def keep_what_fits(texts: Texts, embed: Callable[[Sequence[str]], object], minut
         embed: embeds texts, as the teacher will.
         minutes: how long it may take.
     """
+
+    def embed_rows(rows: np.ndarray) -> int:
+        embed(texts.read(rows))
+        return len(rows)
+
     if not len(texts):
         return texts
-    rate = measure_rate(lambda rows: embed(texts.read(rows)), len(texts), len(texts) / (60 * minutes))
+    rate = measure_rate(embed_rows, len(texts), len(texts) / (60 * minutes))
     if 60 * minutes * rate >= len(texts):
         return texts
     most = max((count for count in ROUND_COUNTS if count <= 60 * minutes * rate), default=ROUND_COUNTS[0])

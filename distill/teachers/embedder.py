@@ -60,11 +60,12 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
 
     known: dict[int, np.ndarray] = {}  # vectors of a server by row, as it may be paid for every text that it is asked for
 
-    def embed_rows(rows: np.ndarray) -> None:
+    def embed_rows(rows: np.ndarray) -> int:
         rows = rows[~find_known(rows, known)]
         vectors = teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
         if teacher.maker.origin == "server":
             known.update(zip(rows.tolist(), vectors, strict=True))
+        return len(rows)
 
     choose_rows = partial(choose_rows_per_shard, embed_rows, len(texts))
     recorded, *earlier = texts.fingerprints(role)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from distill.encoders.cross_folder import is_cross_encoder
 from distill.encoders.hub import local_folder
-from distill.encoders.model_options import ModelOptions, Weights
+from distill.encoders.model_options import ModelOptions, Weights, complete_prompts
 from distill.encoders.model_settings import choose_query_prompt
 from distill.encoders.pooling import PoolingMode
 from distill.files.configs import refuse_unknown_choices
@@ -82,6 +82,7 @@ class TeacherOptions:
     def __post_init__(self) -> None:
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
             raise BadInput(f"tokens_per_batch: {self.tokens_per_batch}: must be at least 1")
+        complete_prompts(self.prompts)  # refuses a role that there is not
         refuse_unknown_choices(type(self).__init__, vars(self))
 
     def list_changed(self) -> set[str]:

@@ -18,7 +18,7 @@ ENOUGH_SECONDS = 1.0  # a sample that takes so long is large enough
 SMALLEST_SHARE = 50  # a sample is at most the 50th part of all texts, as it is embedded again with its shard
 
 
-def choose_rows_per_shard(embed: Callable[[np.ndarray], object], count: int, largest: int) -> int:
+def choose_rows_per_shard(embed: Callable[[np.ndarray], int], count: int, largest: int) -> int:
     """Chooses the texts of a shard by the teacher's rate, which is measured on a few of them.
 
     Args:
@@ -47,8 +47,11 @@ def rows_for_rate(rate: float, count: int, largest: int) -> int:
     return max((size for size in SHARD_SIZES if size <= rows), default=SHARD_SIZES[0])
 
 
-def measure_rate(embed: Callable[[np.ndarray], object], count: int, fast_enough: float) -> float:
-    """Measures how many texts are embedded in a second; where there are more than `fast_enough`, only that it is so."""
+def measure_rate(embed: Callable[[np.ndarray], int], count: int, fast_enough: float) -> float:
+    """Measures how many texts are embedded in a second; where there are more than `fast_enough`, only that it is so.
+
+    `embed` returns how many texts it embedded: those of a server are known after the first time, and cost nothing then.
+    """
     embed(evenly_spaced_rows(count, SAMPLES[0]))  # the first call is slower: kernels are loaded, a connection is opened
     most = max(SAMPLES[0], count // SMALLEST_SHARE)
     rate = 0.0
@@ -56,9 +59,11 @@ def measure_rate(embed: Callable[[np.ndarray], object], count: int, fast_enough:
         if size > most:
             break
         start = time.perf_counter()
-        embed(evenly_spaced_rows(count, size))
+        embedded = embed(evenly_spaced_rows(count, size))
         seconds = time.perf_counter() - start
-        rate = size / max(seconds, 1e-9)
+        if not embedded:  # all of them were known from the sample before
+            continue
+        rate = embedded / max(seconds, 1e-9)
         if seconds >= ENOUGH_SECONDS or (size >= FEWEST_TEXTS and rate >= fast_enough):
             break
     return rate

@@ -38,7 +38,10 @@ def fit_to_end(trainer: Trainer, module: LightningModule, data: LightningDataMod
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # the trainer raises it after a signal
         if trainer.is_global_zero:
-            log.info(f"stopped at step {trainer.global_step}: the same command goes on")
+            own = RunFolder(Path(trainer.default_root_dir)).last_checkpoint
+            begins_again = checkpoint is not None and Path(checkpoint).resolve() != own.resolve()
+            command = "the same command without --ckpt_path" if begins_again else "the same command"
+            log.info(f"stopped at step {trainer.global_step}: {command} goes on")
         if isinstance(end, Stopped):
             raise SystemExit(128 + end.signal) from None
         raise KeyboardInterrupt from None
