@@ -63,10 +63,7 @@ def generate(
     material = Material(source, split)
     plan = GenerationPlan(generator, material, count, seed, filters)
     folder = Path(out)
-    inputs = plan.describe()
-    if filters.round_trip and teacher_store is not None:
-        inputs["teacher"] = teacher_store.documents.identity
-    writer = LineShardWriter(folder, folder.resolve().name, inputs, plan.shards, "generated queries")
+    writer = LineShardWriter(folder, folder.resolve().name, plan.describe(teacher_store), plan.shards, "generated queries")
     if writer.finished:
         log.info(f"{writer.file}: done before")
         return _read_result(writer)

@@ -14,6 +14,7 @@ from distill.generate.filters import Filters
 from distill.generate.generator import Generator
 from distill.generate.material import Material
 from distill.texts.texts import Texts
+from distill.vectors.store import TeacherStore
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class GenerationPlan:
         numbers = [np.arange(self.first_query(shard), self.first_query(shard + 1)) for shard in shards]
         return np.concatenate([np.empty(0, np.int64), *numbers]) * len(self.texts) // self.count
 
-    def describe(self) -> dict[str, Any]:
-        """Returns everything that determines the content of the file, as plain values."""
+    def describe(self, teacher: TeacherStore | None) -> dict[str, Any]:
+        """Returns everything that determines the content of the file, as plain values; `teacher` is the store of the round trip."""
         evaluation = [texts.fingerprint for texts in self.material.evaluation_queries()]
         others = {}
+        if self.filters.round_trip and teacher is not None:
+            others["teacher"] = teacher.documents.identity
         if self.generator.reads == "queries" and self.material.source.has_documents():
             others["documents"] = self.material.documents.fingerprint  # noise takes words of theirs
         qrels = self.material.source.qrels(self.material.split) if self.generator.name == "llm" else None

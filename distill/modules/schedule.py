@@ -79,21 +79,21 @@ class ScheduledModule(Configurable, LightningModule):
         if type(self).configure_optimizers is not ScheduledModule.configure_optimizers:
             return
         scheduler: Any = self.lr_schedulers()
-        groups, schedule = scheduler.optimizer.param_groups, self._schedule(self._steps_gone() - scheduler.last_epoch)
+        groups, schedule = scheduler.optimizer.param_groups, self._schedule(self._count_steps_ahead(scheduler.last_epoch))
         scheduler.base_lrs = [self.learning_rate] * len(groups)
         scheduler.lr_lambdas = [schedule] * len(groups)
         for group in groups:
             group["initial_lr"] = self.learning_rate
             group["lr"] = self.learning_rate * schedule(scheduler.last_epoch)
 
-    def _steps_gone(self) -> int:
-        """The steps that a training on these ranks would have taken until here: on other ranks before they were larger or smaller."""
+    def _count_steps_ahead(self, steps: int) -> int:
+        """How many more steps than `steps` a training on these ranks would have taken until here: other ranks took larger or smaller ones."""
         trainer = self.trainer
         loader: Any = trainer.train_dataloader
         if trainer.max_steps != -1 or not hasattr(loader, "position"):
-            return trainer.global_step
+            return 0
         batches = trainer.accumulate_grad_batches
-        return loader.epoch * math.ceil(trainer.num_training_batches / batches) + math.ceil(loader.position / batches)
+        return loader.epoch * math.ceil(trainer.num_training_batches / batches) + math.ceil(loader.position / batches) - steps
 
     def _schedule(self, ahead: int = 0) -> Callable[[int], float]:
         """The factor of the learning rate by the step that the trainer counts, which is so many steps behind."""

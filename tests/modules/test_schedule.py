@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import rates
 import torch
 from commands import distill, train_arguments
 
-from distill.modules.schedule import linear_schedule
+from distill.modules.schedule import ScheduledModule, linear_schedule
 
 
 def test_it_rises_then_falls_to_0() -> None:
@@ -33,3 +34,17 @@ def test_the_learning_rate_configured_now_wins_over_a_checkpoints(source_root: P
     (schedule,) = state["lr_schedulers"]
     assert schedule["base_lrs"] == [0.0025, 0.0025] and schedule["last_epoch"] == 12
     assert rates.Rates.seen == pytest.approx([0.0025 * (12 - step) / 12 for step in range(6, 12)])
+
+
+def test_on_other_ranks_the_schedule_goes_on_where_it_was() -> None:
+    """Half of a training of 10 epochs of 100 steps; on twice the ranks an epoch has 50."""
+    module = ScheduledModule(1e-3, 0.1)
+    trainer = SimpleNamespace(max_steps=-1, num_training_batches=50, accumulate_grad_batches=1, estimated_stepping_batches=500)
+    trainer.train_dataloader = SimpleNamespace(epoch=5, position=0)
+    module._trainer = trainer
+    assert module._count_steps_ahead(500) == -250
+    before = linear_schedule(int(module.warmup * 1000), 1000)
+    now = module._schedule(-250)
+    assert now(500) == pytest.approx(before(500), abs=2e-3) and now(749) == pytest.approx(before(999), abs=3e-3)
+    trainer.num_training_batches, trainer.train_dataloader.position = 100, 20
+    assert module._count_steps_ahead(520) == 0
