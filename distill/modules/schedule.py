@@ -87,7 +87,7 @@ class ScheduledModule(Configurable, LightningModule):
             group["lr"] = self.learning_rate * schedule(scheduler.last_epoch)
 
     def _count_steps_ahead(self, steps: int) -> int:
-        """How many more steps than `steps` a training on these ranks would have taken until here: other ranks took larger or smaller ones."""
+        """How many more steps than `steps` these ranks would have taken until here: other ranks took larger or smaller ones."""
         trainer = self.trainer
         loader: Any = trainer.train_dataloader
         if trainer.max_steps != -1 or not hasattr(loader, "position"):
