@@ -30,6 +30,12 @@ def printable(text: object, breaks: bool = True) -> str:
     return shown if breaks else shown.replace("\n", "\\n")
 
 
+def printable_on(stream: Any, text: object) -> str:
+    """As `printable`, with what the stream's encoding lacks written out too."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
 class BadInput(Exception):
     """An error the user can mend: one line that names the file, the line or key, and the fix. The command line exits with code 2."""
 

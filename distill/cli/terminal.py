@@ -6,7 +6,7 @@ import sys
 import traceback
 from types import TracebackType
 
-from distill.records import printable
+from distill.records import printable_on
 
 
 def show_text(text: object = "", end: str = "\n", error: bool = False) -> None:
@@ -18,8 +18,7 @@ def show_text(text: object = "", end: str = "\n", error: bool = False) -> None:
         error: whether it goes to standard error.
     """
     stream = sys.stderr if error else sys.stdout
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), end=end, file=stream, flush=bool(not end))
+    print(printable_on(stream, text), end=end, file=stream, flush=bool(not end))
 
 
 def show_errors_clean() -> None:

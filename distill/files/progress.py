@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from distill.records import printable
+from distill.records import printable, printable_on
 
 SECONDS_BETWEEN_LINES = 30.0
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} gone, about {remaining} left, {rate_fmt}"
@@ -32,9 +32,7 @@ class _PrintHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        line = (prefix + printable(record.getMessage())).encode(encoding, "backslashreplace").decode(encoding)
-        print(line, flush=True)
+        print(printable_on(sys.stdout, prefix + record.getMessage()), flush=True)
 
 
 class _LineStream(io.TextIOBase):
@@ -43,7 +41,7 @@ class _LineStream(io.TextIOBase):
     def write(self, text: str) -> int:
         line = text.strip()
         if line:
-            print(printable(line), file=sys.stderr, flush=True)
+            print(printable_on(sys.stderr, line), file=sys.stderr, flush=True)
         return len(text)
 
 

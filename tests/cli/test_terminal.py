@@ -100,7 +100,11 @@ def test_letters_that_the_terminal_does_not_have(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdout", stream)
     terminal.show_text("für 你")
     stream.flush()
-    assert stream.buffer.getvalue() == "für \\u4f60\n".encode("latin-1")  # type: ignore[attr-defined]
+    show_log()
+    log.warning("queries of 你.csv")
+    stream.flush()
+    lines = stream.buffer.getvalue()  # type: ignore[attr-defined]
+    assert lines == "für \\u4f60\nwarning: queries of \\u4f60.csv\n".encode("latin-1")
 
 
 def test_everything_is_printed_in_one_place() -> None:
