@@ -17,8 +17,8 @@ from distill.texts.ids import BYTE_ORDER_MARK
 from distill.texts.text_files import file_ending
 
 LONGEST_FIELD = LONGEST_LINE  # characters of a field of a CSV file; Python's own limit is 131,072, less than a long document
-# names of the columns of a TSV file that has no header, by their number
 LINES_LOOKED_AT = 100  # of a file without a header, to see whether its second column has texts
+# names of the columns of a TSV file that has no header, by their number
 COLUMNS_WITHOUT_HEADER = {1: ["text"], 2: ["id", "text"]}
 EXPECTED_JSON = 'expected a record on every line, such as {"id": "7", "text": "..."}'
 
