@@ -23,7 +23,7 @@ from tenacity import (
 )
 
 from distill.records import BadInput
-from distill.teachers.http_client import Answer, HttpClient, NoAnswer, check_address, warn_of_open_key
+from distill.teachers.http_client import Answer, HttpClient, NoAnswer, TooSlow, check_address, warn_of_open_key
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,6 +35,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the second attempt; they 
 LONGEST_PAUSE = 600.0  # seconds; a server that asks for a longer pause ends the command, which can be run again later
 TIMEOUT = 60.0  # seconds
 INVALID_KEY = (401, 403)
+SLOW = 408  # HTTP's "request timeout", said of a server that had no time to say it
 WORTH_REPEATING = (408, 409, 425, 429)  # and everything from 500 up
 QUOTED_CHARACTERS = 300  # of a server's own message
 
@@ -106,20 +107,21 @@ class Endpoint:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise (errors[0] if errors and isinstance(error, Exception) else error) from None
 
-    def post(self, content: dict[str, Any], parse: Callable[[bytes], R], attempts: int = ATTEMPTS) -> R:
+    def post(self, content: dict[str, Any], parse: Callable[[bytes], R], attempts: int = ATTEMPTS, divisible: bool = False) -> R:
         """Sends `content` as JSON and returns the answer, parsed by `parse`.
 
         Args:
             content: the request.
             parse: converts the body of the answer; raises TryAgain for a body that does not answer the request.
             attempts: most times that the request is sent.
+            divisible: the caller can send the request in parts: one that takes too long is not repeated.
 
         Raises:
-            Refused: the server refuses the request for good.
+            Refused: the server refuses the request for good, or, with status SLOW, a divisible one took too long.
             BadInput: it wants another key, redirects, or no attempt brought an answer.
         """
         body = json.dumps(content).encode()  # in ASCII: half a surrogate pair, which a text may have, is sent as an escape
-        return self._repeat(self._url, body, parse, attempts)
+        return self._repeat(self._url, body, parse, attempts, divisible)
 
     def get(self, path: str, parse: Callable[[bytes], R], attempts: int = ATTEMPTS) -> R:
         """Reads what is at another path below the address; everything else is as in `post`."""
@@ -129,7 +131,7 @@ class Endpoint:
         """Returns the beginning of what the server says, in one line, without the key."""
         return self._client.clean(text, QUOTED_CHARACTERS)
 
-    def _repeat(self, url: str, body: bytes | None, parse: Callable[[bytes], R], attempts: int) -> R:
+    def _repeat(self, url: str, body: bytes | None, parse: Callable[[bytes], R], attempts: int, divisible: bool = False) -> R:
         """Sends a request until there is an answer that can be parsed."""
         retrying = Retrying(
             retry=retry_if_exception_type(TryAgain),
@@ -138,7 +140,7 @@ class Endpoint:
             sleep=sleep_using_event(self._stopped),
             retry_error_callback=self._give_up,
         )
-        return retrying(lambda: parse(self._send(url, body)))
+        return retrying(lambda: parse(self._send(url, body, divisible)))
 
     def _wait(self, attempt: RetryCallState) -> float:
         """Returns the seconds until this thread's next attempt."""
@@ -153,7 +155,7 @@ class Endpoint:
         tries = f"gave up after {attempt.attempt_number} tries ({reason})"
         raise BadInput(f"{self.address}: {tries}: the same command goes on when it answers again")
 
-    def _send(self, url: str, body: bytes | None) -> bytes:
+    def _send(self, url: str, body: bytes | None, divisible: bool) -> bytes:
         """Sends one request when it is this thread's turn, and returns the body of the answer."""
         self._pace.wait_for_turn(self._stopped)
         if self._stopped.is_set():
@@ -161,6 +163,8 @@ class Endpoint:
         try:
             answer = self._client.send(url, body, self._stopped)
         except NoAnswer as error:
+            if divisible and isinstance(error, TooSlow):
+                raise Refused(SLOW, f"{self.address}: {error}") from None
             raise TryAgain(str(error)) from None
         if not answer.is_success:
             raise self._make_error(answer)

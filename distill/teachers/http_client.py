@@ -43,6 +43,10 @@ class NoAnswer(Exception):
     """No whole answer came: no connection, too slow, too large, or it broke off."""
 
 
+class TooSlow(NoAnswer):
+    """The server was still at work when the time was over."""
+
+
 class HttpClient:
     """Sends requests to a server from several threads, with a key that no message repeats.
 
@@ -70,6 +74,7 @@ class HttpClient:
 
         Raises:
             NoAnswer: there is none; the request may be repeated.
+            TooSlow: the server took too long; a smaller request may be answered.
             BadInput: the address is none.
         """
         outcome: Future[Answer] = Future()
@@ -94,13 +99,15 @@ class HttpClient:
             if stopped.is_set():
                 raise NoAnswer("another request failed")
             if time.monotonic() > deadline:
-                raise NoAnswer(f"no whole answer within {self._longest:g} s")
+                raise TooSlow(f"no whole answer within {self._longest:g} s")
 
     def _exchange(self, url: str, content: bytes | None, given_up: threading.Event) -> Answer:
         try:
             with self._client.stream("GET" if content is None else "POST", url, content=content) as response:
                 most = MOST_BYTES if response.is_success else MOST_ERROR_BYTES
                 return Answer(response.status_code, response.headers, self._read(response, most, given_up))
+        except httpx.ReadTimeout:
+            raise TooSlow(f"no byte within {self._longest / 2:g} s") from None
         except httpx.RequestError as error:  # no connection, or it broke in the middle
             raise NoAnswer(str(error) or type(error).__name__) from None
         except (httpx.InvalidURL, ValueError) as error:  # a host name that is none, seen only when it is looked up

@@ -15,12 +15,12 @@ from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
 from distill.records import BadInput, one_line
 from distill.teachers.embedder import Progress
-from distill.teachers.endpoint import ATTEMPTS, Endpoint, Refused, TryAgain
+from distill.teachers.endpoint import ATTEMPTS, SLOW, Endpoint, Refused, TryAgain
 from distill.teachers.server_interfaces import OPENAI, UNREADABLE, RoleFields, find_interface, read_vectors
 
 TEXTS_PER_REQUEST = 32  # almost every server accepts as many; where one does not, fewer are sent
 FIRST_ATTEMPTS = 3  # of the first request, so that a wrong address is reported within seconds
-TOO_MANY_TEXTS = (400, 413, 422)  # what servers answer to a request of too many texts or tokens, and to other mistakes too
+TOO_MANY_TEXTS = (400, 413, 422, SLOW)  # what servers answer to a request of too many texts or tokens, and to other mistakes too
 QUOTED_TEXT = 60  # characters of a text that the server refuses
 
 
@@ -116,14 +116,15 @@ class ServerTeacher:
 
     def _send_fewer_texts(self, most: int, status: int) -> None:
         """Limits the texts of every following request, of all threads."""
+        reason = "takes too long for a request" if status == SLOW else f"refuses a request (HTTP {status})"
         with self._lock:
             if most < self._most_texts:
                 self._most_texts = most
-                log.info(f"{self.endpoint.address}: refuses a request (HTTP {status}): at most {most} texts in one from now on")
+                log.info(f"{self.endpoint.address}: {reason}: at most {most} texts in one from now on")
 
     def _request(self, texts: list[str], role: Role = "document", attempts: int = ATTEMPTS) -> np.ndarray:
         content = self.interface.write_request(self.model, texts, role, self.dimensions, self.role_fields)
-        return self.endpoint.post(content, lambda body: self._parse(body, len(texts)), attempts)
+        return self.endpoint.post(content, lambda body: self._parse(body, len(texts)), attempts, divisible=len(texts) > 1)
 
     def _parse(self, body: bytes, count: int) -> np.ndarray:
         """Reads the vectors [count, D] float32 from an answer and refuses those of another width."""

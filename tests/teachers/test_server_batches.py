@@ -54,6 +54,36 @@ def test_a_server_that_takes_fewer_texts_gets_fewer(status: int, most: int) -> N
     assert most / 2 < teacher._most_texts <= most
 
 
+def test_a_server_that_takes_too_long_for_a_request_gets_fewer_texts() -> None:
+    seconds = 0.3
+
+    def is_slow(handler: Handler, number: int) -> bool:
+        late = len(handler.asked["input"]) > 9
+        if late:
+            time.sleep(3 * seconds)
+        return late
+
+    with serving(is_slow) as server:
+        teacher = ServerTeacher(server.address, "m", width=WIDTH)
+        teacher.endpoint = endpoint.Endpoint(server.address, "embeddings", timeout=seconds)
+        np.testing.assert_array_equal(embed(teacher, TEXTS[:40]), vectors_of(TEXTS[:40]))
+        assert server.answered == dict.fromkeys(TEXTS[:40], 1)
+    assert teacher._most_texts == 8
+
+
+def test_a_single_text_that_takes_too_long_is_sent_again() -> None:
+    def is_slow_once(handler: Handler, number: int) -> bool:
+        if number == 0:
+            time.sleep(0.9)
+        return number == 0
+
+    with serving(is_slow_once) as server:
+        teacher = ServerTeacher(server.address, "m", width=WIDTH)
+        teacher.endpoint = endpoint.Endpoint(server.address, "embeddings", timeout=0.3)
+        np.testing.assert_array_equal(embed(teacher, TEXTS[:1]), vectors_of(TEXTS[:1]))
+        assert len(server.requests) == 2
+
+
 def test_a_text_that_is_refused_is_named_without_its_prompt() -> None:
     texts = [*TEXTS[:20], "far too long " * 10, *TEXTS[20:]]
     with serving(handler=OpenAi) as server:
