@@ -205,13 +205,14 @@ class RetrievalData(SplitDataModule):
         documents = None if self._document_tower is None else self.document_tokens(self.candidate_rows)
         chunk = tokens_for(encoder.device, TOKENS_PER_CHUNK)
         collate = make_collate(tokens, self.candidate_rows, documents, relevant, teachers, chunk)
-        draws = self.training_queries.count_draws(self.query_shares, self.query_files)
         fresh = self.fresh_queries
-        if fresh is None:
-            return self.make_training_loader(collate, tokens.lengths, draws=draws)
-        draws.append(Draw(fresh.count, fresh.count))
-        prepare_epoch = partial(fresh.prepare_epoch, stored_tokens=tokens, student=encoder)
-        return self.make_training_loader(collate, tokens.lengths, draws=draws, prepare_epoch=prepare_epoch)
+        prepare_epoch = None if fresh is None else partial(fresh.prepare_epoch, stored_tokens=tokens, student=encoder)
+        return self.make_training_loader(collate, tokens.lengths, draws=self.count_draws(), prepare_epoch=prepare_epoch)
+
+    def count_draws(self) -> list[Draw]:
+        """Returns how many queries an epoch draws from each set, the generated ones last."""
+        draws = self.training_queries.count_draws(self.query_shares, self.query_files)
+        return draws if self.fresh_queries is None else [*draws, Draw(self.fresh_queries.count, self.fresh_queries.count)]
 
     def val_dataloader(self) -> EvaluationLoader:
         tokens = load_or_tokenize(self.dev_texts, self._require_encoder(), "query")
@@ -285,9 +286,8 @@ class RetrievalData(SplitDataModule):
     def _connect_teachers(self) -> None:
         """Gives this data module to the teachers that read texts."""
         for teacher in self.teachers.values():
-            connect = getattr(teacher, "connect", None)
-            if connect is not None:
-                connect(self)
+            if hasattr(teacher, "connect"):
+                teacher.connect(self)
 
     def _stores(self) -> dict[str, VectorStore]:
         """Returns every store that a training reads, by name; the name of a further teacher's store begins with the teacher's name."""

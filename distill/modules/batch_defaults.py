@@ -41,7 +41,7 @@ def settle_batch(module: Any, data: RetrievalData, trainer: Trainer, before: Map
         size, rate = before["data"].get("batch_size"), before["model"].get("learning_rate")
     elif has_no_size and has_no_rate and trainer.strategy.root_device.type == "cuda" and module.documents == "inherited":
         most = count_fitting(module.encoder, trainer.strategy.root_device)
-        size = choose_batch_size(len(data.training_queries), trainer.world_size, most)
+        size = choose_batch_size(sum(draw.number for draw in data.count_draws()), trainer.world_size, most)
         rate = choose_learning_rate(size * trainer.world_size)
         numbers = f"batches of {size} queries and a learning rate of {rate:.3g}"
         message = f"a GPU trains: {numbers}; data.batch_size and model.learning_rate set others"
@@ -80,7 +80,7 @@ def choose_batch_size(queries: int, ranks: int, most: int = LARGEST_ON_GPU) -> i
     """The queries of a rank's batch on a GPU: 512, or half as many again and again, down to 64, until they fit and an epoch has steps.
 
     Args:
-        queries: number of training queries.
+        queries: number of queries that an epoch draws.
         ranks: number of ranks.
         most: number of queries that fit into a GPU.
 

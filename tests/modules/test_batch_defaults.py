@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from families import make_encoder
 
 from distill.data.datamodule import RetrievalData
+from distill.data.loaders import Draw
 from distill.modules import batch_defaults
 from distill.modules.batch_defaults import count_fitting, settle_batch
 from distill.modules.student import StudentModule
@@ -19,12 +21,16 @@ CPU = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")),
 GPU = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)), world_size=1, is_global_zero=True)
 
 
+def draw_all(queries: int) -> Callable[[], list[Draw]]:
+    return lambda: [Draw(2 * queries, queries // 2), Draw(queries // 2, queries // 2)]
+
+
 def settled(source_root: Any, store_folder: Any, trainer: Any, queries: int = 10**6, before: Any = None, **given: Any) -> tuple[int, float]:
     """The numbers of a training of so many queries, after two calls."""
     rate = {"learning_rate": given.pop("learning_rate")} if "learning_rate" in given else {}
     documents = given.pop("documents", "inherited")
     data, module = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), **given), StudentModule(documents=documents, **rate)
-    data.training_queries, module.encoder = range(queries), None  # type: ignore[assignment]
+    data.count_draws, module.encoder = draw_all(queries), None  # type: ignore[assignment, method-assign]
     for now in (before, None):
         settle_batch(module, data, trainer, now)
     return data.batch_size, round(module.learning_rate, 5)
@@ -53,7 +59,7 @@ def test_numbers(source_root, store_folder, trainer, given, expected, monkeypatc
 def test_a_gpus_numbers_are_said_once(source_root, store_folder, monkeypatch):
     monkeypatch.setattr(batch_defaults, "count_fitting", lambda *_: 512)
     data, module = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder)), StudentModule()
-    data.training_queries, module.encoder = range(10**6), None  # type: ignore[assignment]
+    data.count_draws, module.encoder = draw_all(10**6), None  # type: ignore[assignment, method-assign]
     numbers = "a GPU trains: batches of 512 queries and a learning rate of 0.00283"
     assert settle_batch(module, data, GPU) == f"{numbers}; data.batch_size and model.learning_rate set others"
     assert settle_batch(module, data, GPU) is None
@@ -63,7 +69,7 @@ def test_the_same_data_teaches_another_student_as_if_it_were_new(source_root, st
     """Not in the batches that were chosen for the first one, at a learning rate for others."""
     monkeypatch.setattr(batch_defaults, "count_fitting", lambda *_: 512)
     data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder))
-    data.training_queries = range(10**6)  # type: ignore[assignment]
+    data.count_draws = draw_all(10**6)  # type: ignore[method-assign]
     numbers = []
     for trainer, rate in ((GPU, None), (GPU, None), (GPU, 0.0005), (CPU, None)):
         module = StudentModule(learning_rate=rate)
