@@ -168,7 +168,7 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes the best value so far from `best.ckpt`: the last checkpoint may be older than that, or from before the folder was moved."""
+        """Takes the best value so far from `best.ckpt`, unless that is newer: the last checkpoint may name a folder that was moved."""
         best = Path(str(self.dirpath)) / "best.ckpt"
         own = read_checkpoint(best) if best.exists() else None
         if own is None or own["global_step"] > checkpoint["global_step"] or self.state_key not in own["callbacks"]:

@@ -16,6 +16,7 @@ from distill.encoders.hub import local_folder
 from distill.encoders.loading import optional_json
 from distill.encoders.model_settings import MODEL_SETTINGS
 from distill.encoders.modules_folder import TRANSFORMER, is_standard, read_module_list
+from distill.encoders.tokenizing import LONGEST_UNASKED
 from distill.encoders.transformer_folder import (
     is_classifier,
     load_classifier,
@@ -24,6 +25,7 @@ from distill.encoders.transformer_folder import (
 )
 from distill.encoders.transformer_settings import find_settings, read_max_length
 from distill.files.atomic import path_within, refuse_unreadable
+from distill.files.progress import log
 from distill.records import BadInput
 
 
@@ -44,7 +46,7 @@ def new_cross_encoder(
     Args:
         name: folder of an encoder, of a cross encoder or of a plain transformer, or a hub name.
         head: dual_pooling or cls.
-        max_length: tokens of a pair, special tokens included; by default the folder's own.
+        max_length: tokens of a pair, special tokens included; by default the folder's own, but at most 8,192.
         temperature: of dual pooling; by default the folder's own.
         new_head: where the folder lacks a [CLS] head, True makes one of random numbers, False refuses the folder.
     """
@@ -52,7 +54,10 @@ def new_cross_encoder(
         folder = find_transformer(local_folder(name))
         limit = read_max_length(folder, "sequence-classification" if is_own_head(folder) else "feature-extraction")
         backbone, tokenizer = load_classifier(folder, new_head) if head == "cls" else load_transformer(folder)
-        settings = read_settings(folder, head, longest_text(backbone, tokenizer, limit))
+        longest = longest_text(backbone, tokenizer, limit)
+        settings = read_settings(folder, head, min(LONGEST_UNASKED, longest))
+        if max_length is None and settings.max_length < longest:
+            log.info(f"{name}: pairs are cut at {settings.max_length:,} tokens, of {longest:,} that it reads")
         if max_length is not None:
             longest = longest_text(backbone, tokenizer, max_length)
             if max_length > longest:
@@ -70,7 +75,7 @@ def new_cross_encoder(
 
 
 def read_settings(folder: Path, head: Head, longest: int) -> CrossSettings:
-    """The settings that a folder holds; without any, pairs are as long as the model reads."""
+    """The settings that a folder holds; without any, pairs have `longest` tokens."""
     settings: dict[str, Any] = optional_json(folder / SETTINGS).get("settings", {}) if head == "dual_pooling" else {}
     return CrossSettings(**{"max_length": longest, **settings})
 

@@ -11,6 +11,7 @@ from distill.encoders.model_options import ModelOptions, Weights, complete_promp
 from distill.encoders.modules import Normalize, Transformer, cut_vectors, output_width, split_modules
 from distill.encoders.modules_folder import read_module_list, read_modules
 from distill.encoders.pooling import Pooling, PoolingMode
+from distill.encoders.tokenizer_settings import check_tokenizer
 from distill.encoders.tokenizing import TextSettings, no_prompts, refuse_long_prompts
 from distill.encoders.transformer_folder import choose_length, load_transformer
 from distill.encoders.weights import choose_format
@@ -70,6 +71,7 @@ def _load(name: str, options: ModelOptions) -> Encoder:
             f"{name}: a plain transformers folder does not say how it pools: set pooling (e.g. cls, mean or lasttoken) and normalize"
         )
     backbone, tokenizer = load_transformer(folder, options.trust_remote_code, choose_format(folder, options.weights))
+    check_tokenizer(folder, tokenizer, backbone)
     modules = [Transformer(backbone), Pooling(options.pooling), *([Normalize()] if options.normalize else [])]
     width = output_width(*split_modules(modules))
     settings = TextSettings(choose_length(backbone, tokenizer, None, options.max_length), options.prompts or no_prompts())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distill.encoders.tokenizing import pad_token_ids
@@ -130,7 +130,7 @@ def count_positions(model: PreTrainedModel) -> int | None:
     return min(counts, default=None)
 
 
-def count_table_rows(model: PreTrainedModel) -> list[int]:
+def count_table_rows(model: nn.Module) -> list[int]:
     """Of each table of positions in a model the rows that tokens can have; none where it computes positions, so that it has no limit."""
     counts = []
     for parent in model.modules():

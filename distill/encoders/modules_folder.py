@@ -45,7 +45,7 @@ from distill.encoders.weights import choose_format
 from distill.files.atomic import path_within, read_json, write_atomically, write_json
 from distill.records import BadInput, UnknownKind
 
-TRANSFORMER, POOLING = "Transformer", "Pooling"
+TRANSFORMER, POOLING, DROPOUT = "Transformer", "Pooling", "Dropout"
 ROUTER_SETTINGS = "router_config.json"  # only in a folder of two towers
 
 
@@ -135,6 +135,7 @@ def read_modules(
 
     Raises BadInput where a module is of a class that this package does not know and no imported package defines.
     """
+    entries = [entry for entry in entries if not (is_standard(entry) and entry.kind == DROPOUT)]  # which does nothing outside training
     kinds = [entry.kind if is_standard(entry) else entry.type for entry in entries]
     is_static = kinds[:1] == [STATIC]
     if not is_static and kinds[:2] != [TRANSFORMER, POOLING]:

@@ -196,6 +196,8 @@ def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
     """
     own = student.settings.prompts.get("query") or ""
     if prompt == "teacher":
+        if not maker.is_loadable and maker.prompts is None and maker.origin == "import":
+            raise BadInput(f"model.student_prompt: teacher: nobody said which prompt {maker.name} reads: give its text")
         prompts = load_maker(maker).query.settings.prompts if maker.is_loadable else maker.prompts or {}
         return prompts.get("query") or ""
     if prompt is not None:

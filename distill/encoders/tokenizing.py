@@ -18,6 +18,7 @@ from distill.records import BadInput, Tokens
 
 Role = Literal["query", "document"]
 Ids = Sequence[int] | np.ndarray  # token ids of one text
+LONGEST_UNASKED = 8192  # tokens at which texts are cut where a folder would read longer ones, whose attention may not fit into memory
 
 
 def no_prompts() -> dict[str, str]:

@@ -17,6 +17,7 @@ from distill.encoders.folder import has_module_list, read_encoder
 from distill.encoders.hub import local_folder
 from distill.encoders.loading import trusted_folders
 from distill.encoders.maker import Maker
+from distill.encoders.model_checks import count_table_rows
 from distill.encoders.model_options import ModelOptions, complete_prompts
 from distill.encoders.model_settings import write_settings
 from distill.encoders.modules import SENTENCE_TRANSFORMERS, Normalize
@@ -30,7 +31,8 @@ from distill.encoders.modules_folder import (
     write_modules,
 )
 from distill.encoders.prompt_names import DOCUMENT_PROMPTS
-from distill.encoders.tokenizing import Role
+from distill.encoders.tokenizing import LONGEST_UNASKED, Role
+from distill.encoders.transformer_folder import UNLIMITED
 from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.files.fingerprints import fingerprint
 from distill.files.progress import log
@@ -82,6 +84,18 @@ class Towers(nn.Module):
         for tower in (self.query, self.document):
             tower.prepare_for(device)
         return self.eval()
+
+    def cap_length(self, name: str) -> bool:
+        """Cuts texts at LONGEST_UNASKED tokens where the folder `name` would read longer ones; returns whether it does."""
+        # a table of tokens has no attention
+        long = [
+            tower for tower in (self.query, self.document) if tower.transformer.has_layers and tower.settings.max_length > LONGEST_UNASKED
+        ]
+        for tower in long:
+            tower.limit_length(LONGEST_UNASKED)
+        if long:
+            log.warning(f"{name}: texts are cut at {LONGEST_UNASKED:,} tokens: max_length sets another number")
+        return bool(long)
 
     def limit_batches(self, tokens: int | None) -> None:
         """Passes so many tokens at once through each tower from now on, padding included; None leaves it to the device."""
@@ -157,9 +171,19 @@ def read_towers(name: str, options: ModelOptions) -> Towers:
     with refuse_unreadable("a model folder", name):
         routes = read_routes(folder)
         towers = [Encoder(*read_modules(folder, routes[role], replace(options, max_length=None))) for role in ROLES]
-        if options.max_length is not None:  # which one of them may not reach
-            towers = [tower.limit_length(min(options.max_length, tower.settings.max_length)) for tower in towers]
+        if options.max_length is not None:
+            set_lengths(towers, options.max_length)
         return Towers(*towers)
+
+
+def set_lengths(towers: Sequence[Encoder], asked: int) -> None:
+    """Cuts texts at `asked` tokens in each tower, or at as many as it has positions for, where one of them has enough."""
+    positions = [min(count_table_rows(tower.transformer), default=UNLIMITED) for tower in towers]
+    shortest = 1 + max(tower.tokenizer.num_special_tokens_to_add() for tower in towers)
+    if not shortest <= asked <= max(positions):
+        raise BadInput(f"max_length: {asked}: must be from {shortest} to {max(positions)}, the tokens that the towers read")
+    for tower, most in zip(towers, positions, strict=True):
+        tower.settings = replace(tower.settings, max_length=min(asked, most))
 
 
 def read_routes(folder: Path) -> dict[Role, list[ModuleEntry]]:

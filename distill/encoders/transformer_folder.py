@@ -73,6 +73,7 @@ def load_classifier(folder: Path, new_head: bool = False) -> tuple[PreTrainedMod
 
     with refuse_unreadable_model(folder, NO_MODEL):
         check_folder(folder, "AutoModelForSequenceClassification")
+        refuse_too_large(folder, torch.float32)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if new_head and not is_classifier(config.architectures):

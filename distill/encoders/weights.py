@@ -17,12 +17,12 @@ from distill.records import BadInput
 
 SHARDS = "model.safetensors.index.json"  # names the file of each weight where there are several
 SIXTEEN_BITS = {"F16", "BF16"}  # as safetensors files call them
-UNREAD = ("lm_head.",)  # beginnings of the names of weights that an encoder leaves in its file
+UNREAD = ("lm_head.", "decoder.")  # beginnings of the names of weights that an encoder leaves in its file: T5's decoder, for one
 GIB = 2**30
 
 
 def count_weights(folder: Path) -> Counter[str]:
-    """Counts the weights in the safetensors files of a model by number format; nothing where it has other files."""
+    """Counts the weights in the safetensors files of a model by number format; those of other files as if they had 32 bits each."""
     counts: Counter[str] = Counter()
     shards = optional_json(folder / SHARDS).get("weight_map", {})
     for path in {folder / name for name in shards.values()} or {folder / "model.safetensors"}:
@@ -33,6 +33,8 @@ def count_weights(folder: Path) -> Counter[str]:
                 if not name.startswith(UNREAD):
                     part = weights.get_slice(name)
                     counts[part.get_dtype()] += math.prod(part.get_shape())
+    if not counts:
+        counts["F32"] = sum(path.stat().st_size for path in folder.glob("pytorch_model*.bin")) // 4
     return counts
 
 

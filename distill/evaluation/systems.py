@@ -92,7 +92,9 @@ def open_system(model: Any) -> System:
 
 def _open_folder(name: str) -> System:
     try:
-        return _of_towers(load_towers(name), name)
+        towers = load_towers(name)
+        towers.cap_length(name)
+        return _of_towers(towers, name)
     except UnknownKind as error:
         if find_spec("sentence_transformers") is None:
             raise

@@ -19,6 +19,8 @@ from distill.files.fingerprints import file_fingerprint
 from distill.files.locks import lock_folder
 from distill.records import BadInput
 
+NEW_KEYS = ("teacher", "documents", "judgments")  # of a plan, which release 0.1 did not write
+
 
 class LineShardWriter:
     """Writes such a folder; after a kill a new writer continues with the missing shards.
@@ -40,7 +42,8 @@ class LineShardWriter:
         plan_file = self.folder / "plan.json"
         had_files = has_files(self.folder)  # before the plan is looked for, as another rank may write it in between
         if plan_file.exists():
-            refuse_other_inputs(self.folder, read_json(plan_file, f"plan of {what}"), plan)
+            before = read_json(plan_file, f"plan of {what}")
+            refuse_other_inputs(self.folder, before, {key: plan[key] for key in plan if key in before or key not in NEW_KEYS})
         elif had_files:
             raise BadInput(f"{folder}: not a folder of {what} and not empty: choose another --out")
         if self.finished:

@@ -61,7 +61,8 @@ class GenerationPlan:
             others["teacher"] = teacher.documents.identity
         if self.generator.reads == "queries" and self.material.source.has_documents():
             others["documents"] = self.material.documents.fingerprint  # noise takes words of theirs
-        qrels = self.material.source.qrels(self.material.split) if self.generator.name == "llm" else None
+        shows_pairs = getattr(self.generator, "examples", 0) > 0
+        qrels = self.material.source.qrels(self.material.split) if shows_pairs else None
         if qrels is not None:
             others["judgments"] = fingerprint(qrels.judgments)  # its examples are judged pairs
         return {

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from distill.data.known_queries import MANY_LONGER, MANY_UNLIKE
 from distill.evaluation.results import Results
-from distill.shrinking.budget import MOST_EPOCHS
 from distill.shrinking.texts import CROPS, JobTexts
 from distill.texts.text_source import TRAIN
 
@@ -15,19 +14,19 @@ FEW = 1_000  # queries, below which more of them help most
 WEAK_OVERLAP = 0.6
 
 
-def list_advice(texts: JobTexts, curve: Sequence[float], results: Results) -> list[str]:
+def list_advice(texts: JobTexts, curve: Sequence[float], results: Results, is_longest: bool = False) -> list[str]:
     """Lists what a user could do to get a better student; empty where nothing stands out.
 
     Args:
         texts: the texts of the job.
         curve: overlap@10 on dev after each epoch.
         results: of the evaluation.
+        is_longest: whether more time would have bought no more epochs.
     """
     advice = []
     if len(curve) == 1:
         advice.append("it read its texts once at most: give more --minutes, in another --out")
     if is_still_improving(curve):
-        is_longest = len(curve) >= MOST_EPOCHS
         fix = "as many as --minutes buy: give more queries" if is_longest else "give more --minutes, in another --out"
         advice.append(f"still improving after {len(curve)} epochs: {fix}")
     if texts.summary["queries"] == "crops":

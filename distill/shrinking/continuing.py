@@ -40,6 +40,7 @@ from distill.texts.tables import read_queries
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
 from distill.texts.texts import Texts
 from distill.training.run_folder import JOB
+from distill.vectors.store import TeacherStore
 
 OWN_SPLITS = (TRAIN, DEV, HOLDOUT)  # of a job; those of the job before it are called train_1, dev_1, holdout_1
 LEARNING_RATE = 2e-4  # a fifth of that of a new student, so that it does not forget
@@ -130,6 +131,14 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
     measured = old.summary["evaluated_on"].split("+")
     evaluated_on = "+".join(split if old.source.qrels(split) is None else earlier_name(split) for split in measured)
     return {**counts, **unchanged, "evaluated_on": evaluated_on, "queries": "given", "removed": pool.removed}
+
+
+def refuse_other_teacher(embedder: Embedder, previous: Run) -> None:
+    """Refuses another teacher than that of the earlier job, before it is asked for a vector."""
+    store = TeacherStore(previous.path / STORE)
+    if embedder.maker.fingerprint != store.maker.fingerprint:
+        names = f"{embedder.maker.name} is not the teacher of that job, {store.maker.name}, or its prompts or dimensions are others"
+        raise BadInput(f"continue: {previous.path}: {names}: name the same one, as the job was told of it")
 
 
 def continue_vectors(embedder: Embedder, texts: JobTexts, previous: Run, folder: Path) -> None:

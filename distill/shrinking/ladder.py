@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from distill.data.datamodule import RetrievalData
-from distill.encoders.folder import load_encoder
 from distill.encoders.narrow_table import NARROW_FAMILIES
 from distill.encoders.static_student import StaticStudent
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, StudentSpec
@@ -104,7 +103,7 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
     spec = choose_student(request, embedder)
     specs: list[StudentFromTeacher | StudentFromBackbone]
     if isinstance(spec, StudentFromBackbone):
-        backbone = load_encoder(spec.name, spec.pooling)
+        backbone = spec.load_whole(embedder.maker)
         if not backbone.transformer.has_layers:
             return [Candidate(STATIC, spec)]
         config = backbone.backbone.config

@@ -22,6 +22,7 @@ class ShrinkOptions:
         model: only for a server: its name for the model.
         prompts: put before every text where the teacher's folder does not say so, as e5's: {query: "query: ", document: "passage: "}.
         dimensions: numbers to keep of each of the teacher's vectors, where your index has no more of them (Matryoshka).
+        role_fields: only for a server: JSON fields of its requests by role, as for `encode`.
         backbone: encoder that the student begins from where the teacher cannot be cut, as that of a server.
         continue_from: (--continue) run folder of an earlier job, whose student learns the new queries too; the better of the two is kept.
         trust: whether the earlier job's files may name code of other packages, which is then imported; not for one from somebody else.
@@ -40,6 +41,7 @@ class ShrinkOptions:
     model: str | None = None
     prompts: dict[str, str] | None = None
     dimensions: int | None = None
+    role_fields: dict[str, dict[str, Any]] | None = None
     backbone: str | None = None
     continue_from: str | None = None
     trust: bool = False

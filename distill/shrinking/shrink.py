@@ -13,6 +13,7 @@ from distill.shrinking.continuing import (
     continue_texts,
     continue_training,
     continue_vectors,
+    refuse_other_teacher,
     require_job,
 )
 from distill.shrinking.frontier import Limits, train_sizes
@@ -76,6 +77,7 @@ def continue_job(request: Request) -> Run:
     """Goes on with the student of an earlier job."""
     previous = require_job(str(request.continue_from), request.trust)
     embedder = open_job_teacher(request, previous.path / STORE)
+    refuse_other_teacher(embedder, previous)
     job = Job(request.out)
     with job.claim(request.describe()):
         texts = continue_texts(request, previous, request.out / TEXTS)
@@ -103,4 +105,6 @@ def open_job_texts(run: Run) -> JobTexts:
 def advise(run: Run, texts: JobTexts) -> list[str]:
     """Lists what to do next."""
     curve = run.history["dev/overlap@10"].values if "dev/overlap@10" in run.history else []
-    return list_advice(texts, curve, run.results)
+    job = Job(run.path)
+    is_longest = job.path.exists() and bool(job.read("is_longest"))
+    return list_advice(texts, curve, run.results, is_longest)

@@ -161,8 +161,10 @@ def _gather_queries(request: Request, given: Texts | None, kind: str) -> tuple[d
         judged = choose_judged(given, read_qrels(Path(request.judgments)))
         name = JUDGED if TEST in measured else TEST
         unknown = leave_out(judged, [split.queries for split in measured.values()])
-        if len(unknown.queries):  # else the source's own judgments are about all of them
+        if len(unknown.queries):
             measured[name] = unknown
+        else:
+            log.warning(f"judgments: {request.judgments}: not used: the source judges all of these queries, and its judgments count")
     dev = None if source is None else sample_dev(source, measured)
     pool = Pool([split.queries for split in [*measured.values(), *([] if dev is None else [dev])]])
     counts: dict[str, Any] = {"queries": "given"}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from distill.data.datamodule import BATCH_SIZE, RetrievalData
-from distill.encoders.folder import has_module_list, load_encoder
+from distill.encoders.folder import has_module_list
 from distill.encoders.hub import local_folder
 from distill.encoders.layer_cuts import choose_layers, cut_layers
 from distill.encoders.pooling import PoolingMode
@@ -26,6 +27,7 @@ from distill.texts.text_source import TRAIN
 from distill.texts.texts import Texts
 
 DEFAULT_LAYERS = 2
+A_LONG_TIME = 1e6  # minutes
 SMALL_BATCH_SIZE = 16
 BATCHES_AT_LEAST = 10  # of an epoch of full batches; fewer texts than that make small ones
 
@@ -49,9 +51,9 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
         cut_layers(backbone, choose_layers(size, depth))  # what cannot be cut is refused before the documents are embedded
         return StudentFromTeacher(size)
     pooling: PoolingMode | None = None if has_module_list(local_folder(request.backbone)) else "mean"
-    width = load_encoder(request.backbone, pooling).width
-    projection: Projection = "none" if width == teacher.width else "linear"
-    return StudentFromBackbone(request.backbone, projection, pooling)
+    student = StudentFromBackbone(request.backbone, pooling=pooling)
+    projection: Projection = "none" if student.load_whole(teacher.maker).width == teacher.width else "linear"
+    return replace(student, projection=projection)
 
 
 def train_job(request: Request, job: Job, texts: JobTexts, student: StudentSpec) -> Run:
@@ -91,6 +93,7 @@ def train_in_time(
         rate = measure_rate(make_module, make_data)
         epochs, steps = choose_length(rate, request.minutes, most_epochs)
         job.write("steps", steps if steps < rate.steps else None)
+        job.write("is_longest", epochs == choose_length(rate, A_LONG_TIME, most_epochs)[0])
         job.write("epochs", epochs)
         length = f"{epochs} epochs" if steps == rate.steps else f"{steps} of its {rate.steps} steps: give more --minutes for all"
         log.info(f"an epoch takes about {rate.epoch:.0f} s: {length}")

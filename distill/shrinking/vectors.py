@@ -22,12 +22,12 @@ from distill.vectors.store import TeacherStore
 def open_job_teacher(request: Request, default: Path | None = None) -> Embedder:
     """Opens the model that embeds the queries of a job; `default` is the store of whose teacher it is where none was named."""
     teacher = request.known_teacher or default
-    names = ("model", "prompts", "dimensions", "trust_remote_code", "tokens_per_batch")
+    names = ("model", "prompts", "dimensions", "role_fields", "trust_remote_code", "tokens_per_batch")
     options = TeacherOptions(**{name: getattr(request, name) for name in names})
     store = open_teacher_store(teacher)
     if store is not None:
-        if request.prompts or request.dimensions:
-            raise BadInput(f"prompts, dimensions: those of {store.folder} are known, which is the teacher: leave them out")
+        if request.prompts or request.dimensions or request.role_fields:
+            raise BadInput(f"prompts, dimensions, role_fields: those of {store.folder} are known, which is the teacher: leave them out")
         maker = store.maker
         if not is_available(maker, request.trust_remote_code):
             origin = maker.describe_origin()

@@ -16,6 +16,7 @@ from distill.encoders.maker import Maker
 from distill.encoders.tokenizing import Role
 from distill.files.launch import Launch, read_launch
 from distill.files.progress import log, progress_bar
+from distill.records import BadInput
 from distill.teachers.candidates import PairTexts
 from distill.teachers.shard_size import choose_rows_per_shard
 from distill.texts.texts import Texts
@@ -24,6 +25,8 @@ from distill.vectors.store_writer import StoreWriter
 
 T = TypeVar("T")
 R = TypeVar("R")
+ROWS_COMPARED = 4  # of a function that goes on with a store
+LARGEST_CHANGE, NO_CHANGE = 0.1, 1e-3  # of a row, as a share of its length and beside it: no rounding changes more
 Progress = Callable[[int], object]  # called with the number of texts that were embedded since the last call
 
 
@@ -70,6 +73,8 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
     choose_rows = partial(choose_rows_per_shard, embed_rows, len(texts))
     recorded, *earlier = texts.fingerprints(role)
     writer = StoreWriter(folder, texts.ids, teacher.width, replace(teacher.maker, role=role), recorded, choose_rows, earlier)
+    if teacher.maker.origin == "function":
+        refuse_changed_function(teacher, texts, role, writer)
     if writer.finished:
         writer.update_name()
         log.info(f"{folder}: done before, {len(texts)} vectors")
@@ -78,6 +83,22 @@ def encode_set(teacher: Embedder, texts: Texts | PairTexts, role: Role, folder: 
         writer.finish()
         log.info(f"{folder}: {len(texts)} vectors, {teacher.width} wide")
     return VectorStore(folder) if writer.finished else None
+
+
+def refuse_changed_function(teacher: Embedder, texts: Texts | PairTexts, role: Role, writer: StoreWriter) -> None:
+    """Embeds a few texts again whose rows are stored: nothing but its rows tells a function from another one of the same name.
+
+    Raises BadInput where the function now returns other rows.
+    """
+    written = writer.first_shard()
+    if written is None:
+        return
+    rows, stored = written[0][:ROWS_COMPARED], written[1][:ROWS_COMPARED]
+    again = teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
+    distances = np.linalg.norm(again - stored, axis=1)
+    if (distances > LARGEST_CHANGE * np.linalg.norm(stored, axis=1) + NO_CHANGE).any():
+        fix = "choose another --out, or the function that it was"
+        raise BadInput(f"{writer.folder}: the function {teacher.maker.name} returns other numbers now than those that are stored: {fix}")
 
 
 def find_known(rows: np.ndarray, known: Mapping[int, np.ndarray]) -> np.ndarray:

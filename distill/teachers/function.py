@@ -152,9 +152,13 @@ def text_functions(model: Any) -> dict[Role, TextFunction]:
     query, document = getattr(model, "encode_query", None), getattr(model, "encode_document", None)
     if callable(query) and callable(document):
         return scale_functions(model, {"query": query, "document": document})
-    for function in (getattr(model, "encode", None), model):
-        if callable(function):
-            return {"query": function, "document": function}
+    if callable(encode := getattr(model, "encode", None)):
+        if any((getattr(model, "prompts", None) or {}).values()):
+            fix = "take its version with encode_query, or a function that puts them before the texts"
+            raise BadInput(f"{type(model).__name__}: has prompts, and no encode_query to put them before queries: {fix}")
+        return scale_functions(model, {"query": encode, "document": encode})
+    if callable(model):
+        return {"query": model, "document": model}
     raise BadInput(f"{model!r:.80}: no model of texts: give a folder, a function from texts to vectors or an object with encode")
 
 

@@ -12,14 +12,11 @@ import torch
 from distill.encoders.batching import batch_memory, encode_token_ids
 from distill.encoders.maker import Maker
 from distill.encoders.model_options import ModelOptions
-from distill.encoders.tokenizing import Role
+from distill.encoders.tokenizing import LONGEST_UNASKED, Role
 from distill.encoders.towers import ROLES, Towers, read_towers
 from distill.files.device import Precision, best_device, resolve_precision, used_memory
-from distill.files.progress import log
 from distill.records import BadInput, one_line
 from distill.teachers.embedder import Progress
-
-LONGEST_UNASKED = 8192  # tokens at which texts are cut where a folder would read longer ones, whose attention may not fit into memory
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,8 @@ def load_local_teacher(name: str, precision: Precision, options: ModelOptions | 
     towers = read_towers(name, options)
     if len({tower.transformer.dtype for tower in (towers.query, towers.document)}) > 1:  # a store names one format
         towers = read_towers(name, replace(options, weights="fp32"))
-    # a table of tokens has no attention
-    lengths = [tower.settings.max_length for tower in (towers.query, towers.document) if tower.transformer.has_layers]
-    if options.max_length is None and max(lengths, default=0) > LONGEST_UNASKED:
-        log.warning(f"{name}: texts are cut at {LONGEST_UNASKED:,} tokens: max_length sets another number")
+    if options.max_length is None and towers.cap_length(name):
         options = replace(options, max_length=LONGEST_UNASKED)
-        for tower in (towers.query, towers.document):
-            tower.limit_length(min(LONGEST_UNASKED, tower.settings.max_length))
     towers.prepare_for(device)
     full_name = str(Path(name).resolve()) if Path(name).is_dir() else name
     teacher = LocalTeacher(towers, precision, name_maker(full_name, towers, precision, options))

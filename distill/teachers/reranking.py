@@ -31,6 +31,7 @@ def load_scorer(name: str, device: torch.device, precision: Precision) -> tuple[
         cross = load_cross_encoder(name).to(device)
         return lambda queries, corpus, rows: score_with_cross(cross, queries, corpus, rows, precision), cross
     towers = load_towers(name).to(device)
+    towers.cap_length(name)
     return lambda queries, corpus, rows: score_with_dual(towers, queries, corpus, rows, precision), towers
 
 

@@ -98,7 +98,7 @@ class ServerTeacher:
 
     def _embed_parts(self, texts: list[str], role: Role) -> Iterator[np.ndarray]:
         """Yields the vectors of a batch, in one part or, where the server refuses so many texts at once, in several."""
-        start = 0
+        start, was_slow = 0, False
         while start < len(texts):
             part = texts[start : start + self._most_texts]
             try:
@@ -106,12 +106,15 @@ class ServerTeacher:
             except Refused as refusal:
                 if refusal.status not in TOO_MANY_TEXTS:
                     raise
+                if refusal.status == SLOW and not was_slow:  # it may have been busy with something else
+                    was_slow = True
+                    continue
                 if len(part) == 1:
                     text = one_line(part[0].removeprefix(self.prompts.get(role, "")), QUOTED_TEXT)
                     raise BadInput(f"{refusal}; it refuses the {role} {text!r}") from None
                 self._send_fewer_texts((len(part) + 1) // 2, refusal.status)
             else:
-                start += len(part)
+                start, was_slow = start + len(part), False
                 yield vectors
 
     def _send_fewer_texts(self, most: int, status: int) -> None:

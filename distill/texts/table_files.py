@@ -17,6 +17,7 @@ from distill.texts.ids import BYTE_ORDER_MARK
 from distill.texts.text_files import file_ending
 
 LONGEST_FIELD = LONGEST_LINE  # characters of a field of a CSV file; Python's own limit is 131,072, less than a long document
+FEWEST_NUMBERS = 2  # lines of numbers that are no chance: 1984 is a query too
 LINES_LOOKED_AT = 100  # of a file without a header, to see whether its second column has texts
 # names of the columns of a TSV file that has no header, by their number
 COLUMNS_WITHOUT_HEADER = {1: ["text"], 2: ["id", "text"]}
@@ -83,7 +84,7 @@ def _open_tsv(path: Path, header_names: Set[str]) -> Table:
         raise BadInput(f"{_place(path, number)}: {message}")
     if not has_header and len(cells) == 2:
         texts = [line.partition("\t")[2].strip() for _, line in islice(_read_filled_lines(path), 1, LINES_LOOKED_AT)]
-        if texts and all(text.replace(".", "", 1).isdigit() for text in texts):
+        if len(texts) >= FEWEST_NUMBERS and all(text.replace(".", "", 1).isdigit() for text in texts):
             fix = "write a first line that names the columns, one of them text"
             raise BadInput(f"{path}: its second column, which is read as the text, has numbers: {fix}")
     fields = cells if has_header else COLUMNS_WITHOUT_HEADER[len(cells)]

@@ -108,6 +108,15 @@ class StoreWriter:
                 shards.append((shard, np.arange(start, start + size)))
         return shards
 
+    def first_shard(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Reads the first shard that is written: its rows [n] and their vectors [n, D] float32; None where there is none yet."""
+        for shard, size in enumerate(self.plan.shard_sizes):
+            path = self.folder / shard_name(shard)
+            if size and path.exists():
+                start = shard * self.rows_per_shard
+                return np.arange(start, start + size), np.load(path).astype(np.float32)
+        return None
+
     def write_shard(self, shard: int, vectors: np.ndarray) -> None:
         """Writes a whole shard [n, D]; refuses numbers that are not finite in float16."""
         halves = vectors.astype(np.float16, order="C")  # rows are read as they lie in the file

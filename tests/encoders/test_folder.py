@@ -376,6 +376,20 @@ def test_other_dense_layers_are_refused(settings, folder):
         load_encoder(str(folder))
 
 
+def test_dropout_behind_pooling_does_nothing(folder):
+    """As outside training in sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+
+    expected = load_encoder(str(folder)).encode_query(["what is the river"])
+    entries = json.loads((folder / "modules.json").read_text())
+    (folder / "9_Dropout").mkdir()
+    (folder / "9_Dropout" / "config.json").write_text('{"dropout": 0.2}')
+    dropout = {"idx": 2, "name": "9", "path": "9_Dropout", "type": "sentence_transformers.models.Dropout"}
+    (folder / "modules.json").write_text(json.dumps([*entries[:2], dropout, *entries[2:]]))
+    np.testing.assert_array_equal(load_encoder(str(folder)).encode_query(["what is the river"]), expected)
+    np.testing.assert_allclose(SentenceTransformer(str(folder), device="cpu").encode(["what is the river"]), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kinds", [["Transformer", "Pooling", "LSTM"], ["Transformer", "Dense"], ["Pooling", "Transformer"], ["BoW"]])
 def test_other_modules_are_refused(kinds, folder):
     entries = [{"idx": i, "name": str(i), "path": "", "type": f"sentence_transformers.models.{kind}"} for i, kind in enumerate(kinds)]

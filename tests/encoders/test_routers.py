@@ -110,3 +110,14 @@ def test_an_asym_encodes_and_a_student_is_cut_from_its_query_tower(source_root, 
     assert distill("train", *cut, *data, *trainer, "--out", tmp_path / "run") == 0
     student = load_encoder(str(tmp_path / "run" / "student"))
     torch.testing.assert_close(student.encode(TEXTS, "query"), towers.encode(TEXTS, "query"), atol=1e-5, rtol=0)
+
+
+def test_texts_are_cut_at_as_many_tokens_as_asked_or_as_a_tower_reads(tmp_path):
+    """Also at more than the folder would cut them at."""
+    towers = Towers(make_encoder("bert", head=[], max_length=8), make_encoder("bert", head=[], seed=1, max_length=16))
+    towers.save_pretrained(tmp_path / "router")
+    own, longer = load_towers(str(tmp_path / "router")), load_towers(str(tmp_path / "router"), max_length=12)
+    assert [tower.settings.max_length for tower in (own.query, own.document)] == [8, 16]
+    assert [tower.settings.max_length for tower in (longer.query, longer.document)] == [12, 12]
+    with pytest.raises(BadInput, match="max_length: 100000: must be from 3 to"):
+        load_towers(str(tmp_path / "router"), max_length=100_000)

@@ -93,5 +93,12 @@ def test_marks_belong_to_their_words():
     """Vowels of Hindi, and accents that stand behind their letter, as files of macOS and PDFs have them."""
     assert split_words("हिन्दी भारत की") == ["हिन्दी", "भारत", "की"]
     assert split_words("काल") != split_words("कल")
+    assert split_words("pizza in rome ❤️") == ["pizza", "in", "rome"] and split_words("☀️ ✈️") == [] and split_words("a_b") == ["a", "b"]
     apart = unicodedata.normalize("NFD", "Le café du théâtre")
     assert WORD.findall(apart) == apart.split()
+
+
+@pytest.mark.parametrize(("query", "text"), [("best pizza", "best pizza ❤️"), ("كتب الطبخ", "كُتُب الطبخ"), ("שלום עולם", "שָׁלוֹם עולם")])
+def test_pictures_and_vowel_points_hide_no_evaluation_query(query, text):
+    for known, generated in ((query, text), (text, query)):
+        assert RealQueries([[known]], []).is_evaluation_query(split_words(generated))

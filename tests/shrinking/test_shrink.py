@@ -11,15 +11,18 @@ import pytest
 from conftest import make_teacher
 from embeddings_server import serving
 from plain_folders import T5, USUAL, save_folder
-from product_servers import Cohere, Tei, expected
+from product_servers import Cohere, Tei, Voyage, expected
 from shrink_world import MINUTES, make_texts
-from transformers import AlbertConfig, T5Config
+from transformers import AlbertConfig, BertConfig, T5Config
 
 import distill
+from distill.encoders.students import StudentFromBackbone
 from distill.records import BadInput
+from distill.shrinking.ladder import list_candidates
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import open_job_texts
 from distill.shrinking.texts import prepare_texts
+from distill.shrinking.training import choose_student
 from distill.shrinking.vectors import open_job_teacher, prepare_vectors
 from distill.vectors.store import VectorStore
 
@@ -183,7 +186,7 @@ def test_an_index_with_prompts_that_no_folder_names_and_fewer_dimensions(tmp_pat
     assert run.student.encode_query("river").shape == (16,) and run.student.settings.prompts["query"] == "what is "
     with pytest.raises(BadInput, match=r"prompts was .*choose another --out"):
         distill.shrink(str(teacher_folder), **given, dimensions=16)
-    with pytest.raises(BadInput, match=r"prompts, dimensions: those of .* are known, which is the teacher"):
+    with pytest.raises(BadInput, match=r"prompts, dimensions, role_fields: those of .* are known, which is the teacher"):
         distill.shrink(str(run.path / "store"), queries=str(query_file), out=str(tmp_path / "other"), prompts=settings["prompts"])
 
 
@@ -308,6 +311,34 @@ def test_a_server_needs_a_backbone(tmp_path, teacher_folder, query_file, documen
         run = distill.shrink(server.address, **given, backbone=str(teacher_folder), out=str(tmp_path / "run"))
     assert run.student.encode_query("what is the river").shape == (8,)
     assert run.results.values["queries"] == 40
+
+
+def test_a_server_is_told_what_each_role_is_and_the_next_month_tells_it_again(tmp_path, teacher_folder, query_file, document_file):
+    settings = {"prompts": {"query": "ask: "}, "role_fields": {"query": {"input_type": "query"}}}
+    given = {"model": "voyage-3", "minutes": MINUTES}
+    with serving(handler=Voyage) as server:
+        june = {"queries": str(query_file), "documents": str(document_file), "backbone": str(teacher_folder), "out": str(tmp_path / "june")}
+        run = distill.shrink(server.address, **given, **june, **settings)
+        july = {"queries": make_texts(100, 15, seed=11), "continue_from": str(run.path), "out": str(tmp_path / "july")}
+        asked = len(server.requests)
+        with pytest.raises(BadInput, match=r"continue: .*june: .* is not the teacher of that job, .*or its prompts or dimensions"):
+            distill.shrink(server.address, **given, **july, **{**settings, "prompts": {"query": "say: "}})
+        assert len(server.requests) == asked and not (tmp_path / "july").exists()
+        again = distill.shrink(server.address, **given, **july, **settings)
+    queries = list(open_job_texts(again).source.queries("train"))
+    stored = VectorStore(again.path / "store" / "queries-train")
+    np.testing.assert_array_equal(stored[:], expected([f"ask: {text}" for text in queries], "query").astype(np.float16))
+
+
+def test_a_plain_transformers_folder_is_a_backbone(tmp_path, teacher_folder, query_file):
+    """Its pooling is the mean."""
+    plain = save_folder(tmp_path / "plain", BertConfig(**USUAL))
+    for path in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
+        (plain / path).unlink()
+    request = Request(str(teacher_folder), queries=str(query_file), backbone=str(plain), out=tmp_path / "run")
+    student = choose_student(request, open_job_teacher(request))
+    assert isinstance(student, StudentFromBackbone) and (student.pooling, student.projection) == ("mean", "linear")
+    assert [candidate.name for candidate in list_candidates(request, open_job_teacher(request))][-1] == "2 layers"
 
 
 def test_a_server_is_asked_as_its_address_says(tmp_path, teacher_folder, query_file, document_file):

@@ -121,8 +121,28 @@ def test_encoding_again_goes_on(source_root, tmp_path, monkeypatch):
         (tmp_path / "store" / "documents" / name).unlink()
     calls.clear()
     again = encode(counted, source, str(tmp_path / "store"), name="mine")
-    assert calls == list(source.documents())[16:32]
+    documents, compared = list(source.documents()), [text for split in ("dev", "test", "train") for text in list(source.queries(split))[:4]]
+    assert calls == [*documents[:4], *documents[16:32], *compared]
     np.testing.assert_array_equal(again.documents[:], whole)
+
+
+def test_a_function_that_changed_does_not_go_on_with_a_store(store, source_root):
+    source = MsMarcoTsv(str(source_root))
+    for change in (lambda vectors: vectors[:, ::-1], lambda vectors: 2 * vectors):
+        with pytest.raises(BadInput, match=r"documents: the function mine returns other numbers now"):
+            encode(lambda texts, change=change: change(hashed_words(texts)), source, str(store.folder), name="mine")
+    encode(lambda texts: hashed_words(texts).astype(np.float16), source, str(store.folder), name="mine")  # rounding is no change
+
+
+def test_an_object_of_a_model_that_compares_by_cosine_is_scaled():
+    """A SentenceTransformer of before encode_query; one with prompts would leave them out."""
+    model = Static()
+    model.similarity_fn_name = "cosine"  # type: ignore[attr-defined]
+    [vector] = FunctionTeacher(text_functions(model), "old").embed(["abcd"], "query", print)
+    np.testing.assert_allclose(vector, [0.6, 0.8], rtol=1e-6)
+    model.prompts = {"query": "query: ", "document": ""}  # type: ignore[attr-defined]
+    with pytest.raises(BadInput, match="has prompts, and no encode_query"):
+        text_functions(model)
 
 
 @pytest.mark.parametrize("changes", [{"name": "another"}, {"prompts": {"query": "ask: "}}])
