@@ -257,7 +257,8 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
     """Student against teacher without labels: on the split at hand where it has no judgments, else on the queries that were held out."""
     both_are_models = student.system is not None and not isinstance(evaluation.teacher, GivenVectors)
     is_judged = evaluation.source.qrels(evaluation.split) is not None
-    if both_are_models and is_judged and HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT:
+    is_stored = not isinstance(evaluation.teacher, StoredVectors) or evaluation.teacher.has_queries(HOLDOUT)
+    if both_are_models and is_judged and is_stored and HOLDOUT in evaluation.source.splits() and evaluation.split != HOLDOUT:
         evaluation = EvaluationSet(evaluation.source, HOLDOUT, evaluation.teacher)
         vectors = student.encode_queries(evaluation)
         rankings = student.rank_beside_teacher(evaluation, vectors)

@@ -24,6 +24,7 @@ from distill.texts.matching_ids import check_judged_documents, check_run
 from distill.texts.own_documents import drop_own_documents, find_own_documents, warn_of_copies
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
+from distill.vectors.chunk import finite_lengths
 from distill.vectors.search import search
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore, VectorStore
@@ -66,6 +67,10 @@ class StoredVectors:
     @property
     def document_ids(self) -> Ids:
         return self.store.documents.ids
+
+    def has_queries(self, split: str) -> bool:
+        """Whether the teacher's vectors of a split are stored."""
+        return split in self.store.query_sets()
 
     def query_vectors(self, split: str) -> Tensor:
         _, stored = open_evaluation_queries(self.source, self.store, split)
@@ -196,6 +201,7 @@ class EvaluationSet:
             if part.shape[1] != width:
                 widths = f"its vectors are {part.shape[1]} wide, the documents' {width}, so they are not in one space"
                 raise BadInput(f'{name}: {widths}: evaluate it with documents="student"')
+            finite_lengths(part.float(), f"{name}: query vectors")
         own = find_own_documents(self.source, self.split, self.queries.ids, self.teacher.document_ids if ids is None else ids)
         left_out = None if own is None else np.tile(own, len(vectors))
         queries = torch.cat([part.float() for part in vectors.values()]).to(best_device())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.files.atomic import write_json
+from distill.files.atomic import read_json, write_json
 from distill.files.device import Precision, best_device, resolve_precision
 from distill.files.provenance import collect_provenance
 from distill.metrics.ranking import recall
@@ -59,6 +59,7 @@ def rerank(
     """
     if top < 1:
         raise BadInput(f"top is {top}: re-rank at least 1 document")
+    refuse_other_results(Path(out))
     corpus, queries = source.documents(), source.queries(split)
     queries.refuse_odd_ids()
     check_judged_documents(source, split, corpus.ids)
@@ -84,6 +85,13 @@ def rerank(
     }
     write_json(Path(out) / "results.json", results)
     return RerankResults(results, Path(out) / "results.json")
+
+
+def refuse_other_results(folder: Path) -> None:
+    """Refuses a folder whose `results.json` is that of an evaluation."""
+    path = folder / "results.json"
+    if path.exists() and "first_stage" not in read_json(path, "results").get("provenance", {}):
+        raise BadInput(f"{folder}: has the results of an evaluation, which those of re-ranking would replace: choose another --out")
 
 
 def _measure(rankings: dict[str, Ranking], source: TextSource, split: str, top: int) -> dict[str, Any]:

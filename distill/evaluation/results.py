@@ -127,20 +127,31 @@ class Results:
         heads = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
         rows = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for name, row in cells.items())
         lines = "<br>".join(html.escape(line) for line in format_sentences(self.values))
-        caption = html.escape(f"{self.values['dataset']}, {self.values['queries']} queries")
+        caption = html.escape(f"{self.values['dataset']}, {describe_queries(self.values)}")
         return f"<table><caption>{caption}</caption><tr><th></th>{heads}</tr>{rows}</table><p>{lines}</p>"
 
 
 def format_results(values: dict[str, Any]) -> str:
     """The table of a terminal: a line a system, then what the student keeps and how far it agrees."""
     headings, cells = make_table(values["systems"])
-    lines = [f"{values['dataset']}, {values['queries']} queries", " " * 12 + "".join(f"{heading:>12}" for heading in headings)]
+    lines = [f"{values['dataset']}, {describe_queries(values)}", " " * 12 + "".join(f"{heading:>12}" for heading in headings)]
     for name, row in cells.items():
         lines.append(f"{name:<12}" + "".join(f"{cell:>12}" for cell in row))
     lines += format_sentences(values)
     if "suite" in values:
         lines += ["", repr(SuiteResults(values["suite"]))]
     return "\n".join(lines)
+
+
+def describe_queries(values: dict[str, Any]) -> str:
+    """Says how many queries there are, and how many are judged where not all or none are: metrics are means over these.
+
+    >>> describe_queries({"queries": 200, "judged_queries": 43}), describe_queries({"queries": 200, "judged_queries": 200})
+    ('200 queries, 43 of them judged', '200 queries')
+    """
+    queries = values["queries"]
+    judged = values.get("judged_queries", queries)  # which release 0.1 did not count
+    return f"{queries} queries, {judged} of them judged" if 0 < judged < queries else f"{queries} queries"
 
 
 def make_table(systems: dict[str, dict[str, float]]) -> tuple[list[str], dict[str, list[str]]]:

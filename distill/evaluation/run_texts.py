@@ -37,4 +37,6 @@ def embed_corpus(run: RunFolder, towers: Towers, source: TextSource) -> VectorSt
     folder = run.path / "documents" / fingerprint(documents.fingerprint, maker.fingerprint, precision)
     if not (folder / "manifest.json").exists():
         encode_set(LocalTeacher(towers, precision, maker), documents, "document", folder)
-    return VectorStore(folder)
+    store = VectorStore(folder)
+    store.verify()
+    return store

@@ -28,7 +28,7 @@ def write_verdict(
     parts = [_describe_home(metric, home) + _describe_latency(latency_ratio)]
     if abroad is not None:
         parts.append(describe_abroad(abroad))
-    worst = find_worst_length(lengths, home.value if abroad is None else abroad.value)
+    worst = find_worst_length(lengths)
     if worst is not None:
         words, kept = worst
         parts.append(f"{kept:.1%} on queries of {words} words")

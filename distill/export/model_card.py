@@ -11,7 +11,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import MODELS
 from distill.encoders.static_encoder import NUMPY
 from distill.encoders.transformer_folder import UNLIMITED
-from distill.evaluation.results import format_agreement
+from distill.evaluation.results import describe_queries, format_agreement
 from distill.export.index import FOLDER, MEASUREMENTS, describe_index
 from distill.export.serving import LATENCY, PYTORCH, describe_choice
 from distill.files.atomic import READING_ERRORS, read_json, write_atomically
@@ -99,6 +99,7 @@ def render_card(
         index=index,
         index_description=describe_index(index) if index else None,
         results=results,
+        queries=describe_queries(results) if results else None,
         metrics=list(results["retention"]) if results else [],
         agreement=format_agreement(results) if results else None,
         rows=make_rows(results) if results else {},

@@ -93,11 +93,15 @@ class LossInputs:
 
     def require_vectors(self) -> None:
         """The teacher's vectors have to be in the student's own space."""
-        if not self.teacher_width:
-            raise BadInput(f"{self.teacher} has scores, no vectors: match another teacher")
+        self.require_teacher_vectors()
         if self.teacher_width != self.student_width:
             widths = f"vectors {self.teacher_width} wide, the student {self.student_width}"
             raise BadInput(f"{self.teacher} has {widths}: match another teacher")
+
+    def require_teacher_vectors(self) -> None:
+        """The teacher has to have vectors, of any width."""
+        if not self.teacher_width:
+            raise BadInput(f"{self.teacher} has scores, no vectors: match another teacher")
 
     def require_queries_alone(self) -> None:
         """The teacher's vector of a query has to be the same beside every document."""

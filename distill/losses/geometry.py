@@ -21,6 +21,7 @@ class SimilarityMatching(Loss):
 
     def check(self, inputs: LossInputs) -> None:
         inputs.require_queries_alone()
+        inputs.require_teacher_vectors()
 
     def forward(self, student: Encoded, teacher: Encoded) -> Tensor:
         difference = pairwise_cosines(student) - pairwise_cosines(teacher)  # [B, B + B * K]

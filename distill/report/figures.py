@@ -159,11 +159,15 @@ def _chart_retention_by_cost(runs: Sequence[RunEvidence], field: str) -> Chart:
 
 
 def read_retention(run: RunEvidence, metric: str) -> Interval:
-    """Returns the student's retention of a metric; for unjudged queries the overlap, which has no interval."""
+    """Returns the student's retention of a metric; for unjudged queries the overlap.
+
+    Raises BadInput where it was not measured, as for a run that was evaluated before its queries were judged.
+    """
     if metric in run.results.retention:
         return run.results.retention[metric]
-    overlap = run.results.agreement[OVERLAP]
-    return Interval(overlap, overlap, overlap)
+    if metric != run.results.main_metric:
+        raise BadInput(f"{run.name}: has no {HEADINGS[metric]}, which the others are compared by: evaluate it again")
+    return run.results.main_retention
 
 
 def _chart_run_curves(run: RunEvidence) -> Iterator[Chart]:

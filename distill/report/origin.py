@@ -57,15 +57,16 @@ def _format_encode_command(run: RunEvidence) -> str:
     """Formats the command that reproduces the store, or a comment if no command can."""
     data = run.config["data"]
     maker = Maker.from_json(run.provenance["teacher"], f"{run.name}: results.json")
-    if not maker.is_loadable:
-        reason = f"{data['store']}: vectors of {maker.name}, which {maker.describe_origin()}"
+    if not maker.is_loadable or maker.vectors is not None:
+        origin = maker.describe_origin() if maker.vectors is None else "were imported"
+        reason = f"{data['store']}: vectors of {maker.name}, which {origin}"
         return f"# {quote_command([reason])}"  # quoted, as some shells read what is pasted behind # as a command
     source = data["source"]
     words = ["distill", "encode", "--teacher", maker.name, "--source", source["class_path"]]
     for key, value in (source.get("init_args") or {}).items():
         if value is not None:
             words += [f"--source.{key}", str(value)]
-    for key in ("precision", "pooling", "normalize", "prompts", "trust_remote_code"):
+    for key in ("precision", "pooling", "normalize", "prompts", "trust_remote_code", "max_length", "dimensions", "weights"):
         value = getattr(maker, key)
         if value is not None:
             words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.evaluation.results import describe_queries
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.records import BadInput
 from distill.report.evidence import RunEvidence
@@ -67,7 +68,7 @@ def _describe_run(run: RunEvidence, hour_price: float | None) -> dict[str, Any]:
     tables = [table for table in (quality_table(run), cost_table(run, hour_price)) if table["rows"]]
     return {
         "title": f"distill: {run.name}",
-        "subtitle": f"{run.dataset}, {run.results.values['queries']} queries",
+        "subtitle": f"{run.dataset}, {describe_queries(run.results.values)}",
         "verdict": format_verdict(run),
         "notes": [*run.warnings, *_describe_missing(run)],  # after charts and tables, which find out what is missing
         "tables": tables,
@@ -87,7 +88,7 @@ def _compare_runs(runs: Sequence[RunEvidence]) -> dict[str, Any]:
     missing = [line for run in runs for line in _describe_missing(run)]
     return {
         "title": f"distill: {len(runs)} runs",
-        "subtitle": f"{len(runs)} runs on {first.dataset}, {first.results.values['queries']} queries",
+        "subtitle": f"{len(runs)} runs on {first.dataset}, {describe_queries(first.results.values)}",
         "verdict": format_verdict(best),
         "notes": warnings + missing,
         "tables": [table],

@@ -81,6 +81,9 @@ def open_flat_index(path: str, ids: GivenIds) -> VectorFiles:
         vectors.read(start, part)
         return part
 
+    if index.metric not in (INNER_PRODUCT, L2):
+        reason = f"ranks by metric {index.metric} of faiss, neither by inner products nor by L2"
+        raise BadInput(f"{path}: {reason}: build an index of one of these")
     if index.metric != INNER_PRODUCT and index.rows:
         _refuse_unlike_lengths(path, read_some(0, LENGTHS_SAMPLED))
     all_ids = _numbers_to_ids(index.ids) if index.ids is not None and ids is None else read_ids(path, ids)

@@ -5,6 +5,7 @@ A database is one more case in `open_vectors`, before the path is looked for: Ve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,17 @@ def list_files(path: Path) -> list[Path]:
         raise BadInput(f"{path}: no .npy or .parquet file in this folder: name the file or folder of the vectors")
     if len(endings) != 1:
         raise BadInput(f"{path}: a folder of vectors holds .npy or .parquet files, not both: name the file instead")
-    return files[endings[0]]
+    [ending] = endings
+    if ending == ".npy" and files[ending] != sorted(files[ending], key=_numbered):
+        first = next(path for path, other in zip(files[ending], sorted(files[ending], key=_numbered), strict=True) if path != other)
+        fix = "write numbers with as many digits, as part-00.npy, in the order of the ids"
+        raise BadInput(f"{path}: the order of its files is one by name and another by number, from {first.name} on: {fix}")
+    return files[ending]
+
+
+def _numbered(path: Path) -> list[tuple[int, str]]:
+    """Sorts names by the numbers in them: part-2 before part-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def check_ids(vectors: VectorFiles, ids: str | None) -> None:

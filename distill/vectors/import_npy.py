@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.records import BadInput
 from distill.vectors.array_file import ArrayFile
-from distill.vectors.vector_files import GivenIds, VectorFiles, read_ids
+from distill.vectors.vector_files import FLOATS, GivenIds, VectorFiles, read_ids
 
 
 def open_npy(path: str, files: list[Path], ids: GivenIds) -> VectorFiles:
@@ -45,7 +45,7 @@ def _open_table(file: Path, width: int | None) -> ArrayFile:
     except BadInput as error:
         raise BadInput(f"{file}: not a whole .npy file{str(error).removeprefix(f'{file}: missing or truncated')}") from None
     array = table.array
-    if array.ndim != 2 or array.dtype.kind != "f" or width not in (None, array.shape[1]):
+    if array.ndim != 2 or array.dtype not in FLOATS or width not in (None, array.shape[1]):
         expected = "a table of floats" if width is None else f"a table of floats {width} wide"
         fix = ": multiply whole numbers by their scale and save them as float32" if array.dtype.kind in "iu" else ""
         raise BadInput(f"{file}: holds {array.dtype} of shape {array.shape}: expected {expected} [rows, width]{fix}")

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from distill.records import BadInput
 from distill.texts.ids import Ids
+from distill.vectors.chunk import finite_lengths
 from distill.vectors.import_formats import check_ids, open_vectors
 from distill.vectors.search import search
 from distill.vectors.store import VectorStore
@@ -77,7 +80,11 @@ class Index:
         best_rows = np.empty((len(queries), 0), np.int64)
         start = 0
         for vectors in self.files.batches(ROWS_PER_BATCH):
-            scores, rows = search(queries, vectors, min(k, len(vectors)))
+            try:
+                scores, rows = search(queries, vectors, min(k, len(vectors)))
+            except BadInput:
+                finite_lengths(torch.from_numpy(vectors).float(), "document vectors", start)  # names the row in the whole index
+                raise
             best_scores = np.concatenate([best_scores, scores], axis=1)
             best_rows = np.concatenate([best_rows, rows + start], axis=1)
             # among equal scores a stable sort keeps the lower row first

@@ -15,6 +15,8 @@ from distill.texts.ids import LONGEST_ID_BYTES, Ids
 from distill.texts.line_spans import NEWLINE, TAB, cut_out, line_spans, skip_byte_order_marks
 from distill.vectors.store_plan import HALF_MAX
 
+FLOATS = (np.float16, np.float32, np.float64)  # in the byte order of this machine
+
 ROWS_PER_BATCH = 8192
 BYTES_PER_READ = 1 << 24
 
@@ -80,8 +82,8 @@ class VectorFiles:
 def open_array(vectors: np.ndarray, ids: GivenIds) -> VectorFiles:
     """An array [N, D] in memory as if it were in a file."""
     array = np.asarray(vectors)
-    if array.ndim != 2 or array.dtype.kind != "f":
-        raise BadInput(f"vectors: {array.dtype} of shape {array.shape}: expected an array of floats [N, D]")
+    if array.ndim != 2 or array.dtype not in FLOATS:
+        raise BadInput(f"vectors: {array.dtype} of shape {array.shape}: expected an array of floats [N, D], e.g. of float32")
 
     def read(size: int) -> Iterator[np.ndarray]:
         return (array[start : start + size] for start in range(0, len(array), size))

@@ -109,6 +109,13 @@ def test_without_judgments_only_the_run_is_written(source_root, first_stage, tea
     assert (tmp_path / "out" / "runs" / "test" / "reranked.trec").exists()
 
 
+def test_the_results_of_an_evaluation_are_not_replaced(source_root, first_stage, teachers, tmp_path, capsys):
+    (tmp_path / "results.json").write_text('{"provenance": {}}')
+    assert distill(*arguments(source_root, teachers["cls"], first_stage, tmp_path)) == 2
+    assert "has the results of an evaluation" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_text() == '{"provenance": {}}'
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -80,7 +80,7 @@ def test_a_training_with_everything_is_accepted_by_every_loss(loss):
 REFUSED = {
     "no vectors": (
         {"teacher_width": 0},
-        {"QueryMatching", "DocumentMatching", "ContrastiveMatching"},
+        {"QueryMatching", "DocumentMatching", "ContrastiveMatching", "SimilarityMatching"},
         "store has scores, no vectors: match another teacher",
     ),
     "another space": (

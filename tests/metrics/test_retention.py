@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.metrics import retention
-from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio, randomisation_test
+from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_of_means, bootstrap_ratio, randomisation_test
 from distill.records import BadInput
 
 
@@ -120,3 +120,12 @@ def test_same_seed_same_interval():
 def test_no_ratio_is_an_error_that_says_why(student, teacher, message):
     with pytest.raises(BadInput, match=message):
         bootstrap_ratio(student, teacher)
+
+
+def test_a_suite_of_one_collection_has_the_interval_of_its_queries():
+    generator = np.random.default_rng(0)
+    teacher = generator.uniform(0.2, 1, 12)
+    student = teacher * generator.uniform(0.5, 1.1, 12)
+    alone, suite = bootstrap_ratio(student, teacher), bootstrap_of_means([[student, teacher]])
+    assert suite.value == pytest.approx(alone.value)
+    assert (suite.low, suite.high) == pytest.approx((alone.low, alone.high), abs=0.02)

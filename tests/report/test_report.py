@@ -22,7 +22,7 @@ from conftest import make_source
 from distill.evaluation.latency import measure_query_latency
 from distill.records import BadInput
 from distill.report.evidence import RunEvidence
-from distill.report.figures import dominates, run_charts
+from distill.report.figures import dominates, read_retention, run_charts
 from distill.report.origin import describe_origin
 from distill.report.query_results import split_into_bins
 from distill.report.report import report
@@ -106,6 +106,17 @@ def test_page_says_what_the_results_say(root: Path) -> None:
 
 COMMIT = "$(touch ran)"
 WORDS = ["distill", "train", "--out", "a; touch ran", "`touch ran`", "$(touch ran)", "line\ntouch ran\n", "\x1b[201~touch ran\r"]
+
+
+def test_the_command_that_encodes_has_every_option_of_the_store(root: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(root / "two", tmp_path / "run"))
+    record = json.loads((run / "results.json").read_text())
+    record["provenance"]["teacher"] |= {"dimensions": 16, "max_length": 12}
+    (run / "results.json").write_text(json.dumps(record))
+    assert "--max_length 12 --dimensions 16 --out" in describe_origin(RunEvidence(str(run)))["commands"]
+    record["provenance"]["teacher"]["vectors"] = "0123456789abcdef"  # imported, and compared with the teacher
+    (run / "results.json").write_text(json.dumps(record))
+    assert describe_origin(RunEvidence(str(run)))["commands"].count("which were imported") == 1
 
 
 @pytest.mark.parametrize("origin", ["model", "import"])
@@ -222,6 +233,9 @@ def test_unjudged_queries_are_told_by_overlap(root: Path, tmp_path: Path) -> Non
     page = Words((run / "report.html").read_text()).text
     verdict = r"run finds \d+\.\d% \[\d+\.\d, \d+\.\d\] of the teacher's top 10 at"
     assert re.search(verdict, page) and "Kept overlap@10 by query length" in page
+    assert read_retention(RunEvidence(str(run)), "overlap@10").low < read_retention(RunEvidence(str(run)), "overlap@10").value
+    with pytest.raises(BadInput, match="run: has no nDCG@10, which the others are compared by: evaluate it again"):
+        read_retention(RunEvidence(str(run)), "ndcg@10")
 
 
 def test_without_its_texts_a_run_still_has_a_page(root: Path, tmp_path: Path) -> None:

@@ -88,12 +88,15 @@ def test_parquet_holds_its_ids(vectors, tmp_path):
     assert list(distill.Index(tmp_path / "vectors.parquet", "id").ids) == IDS
 
 
-def test_what_a_search_cannot_use_is_refused(vectors):
+def test_what_a_search_cannot_use_is_refused(vectors, monkeypatch):
     index = distill.Index(vectors, IDS)
     with pytest.raises(BadInput, match="query vectors are 3 wide, document vectors 8"):
         index.search(np.zeros((1, 3)), 5)
     broken = vectors.copy()
     broken[4, 2] = np.nan
+    with pytest.raises(BadInput, match="document vectors: row 4 has NaN"):
+        distill.Index(broken, IDS).search(np.zeros((1, WIDTH)), 5)
+    monkeypatch.setattr("distill.vectors.index.ROWS_PER_BATCH", 3)  # the row is that of the whole index
     with pytest.raises(BadInput, match="document vectors: row 4 has NaN"):
         distill.Index(broken, IDS).search(np.zeros((1, WIDTH)), 5)
 

@@ -156,7 +156,12 @@ def test_numbers_that_a_store_cannot_hold(tmp_path, value, monkeypatch):
 
 def test_arrays_that_are_no_vectors(tmp_path):
     (tmp_path / "ids.txt").write_text("a\n")
-    for array, message in [(np.zeros(3), r"shape \(3,\)"), (np.zeros((1, 3), np.int8), "holds int8"), (np.zeros((0, 3)), "but 1 ids")]:
+    for array, message in [
+        (np.zeros(3), r"shape \(3,\)"),
+        (np.zeros((1, 3), np.int8), "holds int8"),
+        (np.zeros((1, 3), ">f4"), "holds >f4"),
+        (np.zeros((0, 3)), "but 1 ids"),
+    ]:
         np.save(tmp_path / "v.npy", array)
         with pytest.raises(BadInput, match=message):
             open_vectors(str(tmp_path / "v.npy"), str(tmp_path / "ids.txt"))
@@ -172,6 +177,17 @@ def test_folders_without_vectors_or_with_two_kinds(tmp_path):
     (tmp_path / "b.parquet").touch()
     with pytest.raises(BadInput, match="not both"):
         open_vectors(str(tmp_path), None)
+
+
+def test_parts_whose_order_by_name_is_not_that_by_number(tmp_path):
+    """Whoever wrote the ids had one of both in mind."""
+    for number in range(11):
+        np.save(tmp_path / f"part-{number}.npy", VECTORS[:1])
+    with pytest.raises(BadInput, match=r"one by name and another by number, from part-10\.npy on: write numbers with as many digits"):
+        open_vectors(str(tmp_path), [str(number) for number in range(11)])
+    for number in range(11):
+        (tmp_path / f"part-{number}.npy").rename(tmp_path / f"part-{number:02d}.npy")
+    assert open_vectors(str(tmp_path), [str(number) for number in range(11)]).rows == 11
 
 
 def test_parts_of_unlike_width(tmp_path):
@@ -212,6 +228,11 @@ def test_indexes_that_cannot_be(tmp_path):
     flat.add(VECTORS)
     faiss.write_index(flat, path)
     with pytest.raises(BadInput, match="by L2 distance"):
+        open_vectors(path, None)
+    flat = faiss.IndexFlat(WIDTH, faiss.METRIC_L1)
+    flat.add(VECTORS)
+    faiss.write_index(flat, path)
+    with pytest.raises(BadInput, match="ranks by metric 2 of faiss, neither"):
         open_vectors(path, None)
     flat = faiss.IndexFlatIP(WIDTH)
     flat.add(VECTORS)
