@@ -47,7 +47,7 @@ class TeacherOptions:
         model: only for a server: its name for the model; text-embeddings-inference's /embed tells it.
         requests_per_minute: only for a server: most requests in a minute.
         price: only for a server: price of a million tokens.
-        name: only for a function: its name in the store. A function that changed needs a new name: the store cannot see the change.
+        name: only for a function: its name in the store. A function that changed needs a new name.
         trust_remote_code: whether Python code that the teacher's folder brings with it may run; read it before. The store says that it ran.
         dimensions: numbers to keep of each vector, for models trained to be cut (Matryoshka); normalised again where the folder does.
             A server is asked for so many.
