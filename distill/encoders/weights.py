@@ -22,7 +22,7 @@ GIB = 2**30
 
 
 def count_weights(folder: Path) -> Counter[str]:
-    """Counts the weights in the safetensors files of a model by number format; those of other files as if they had 32 bits each."""
+    """Counts the weights in the safetensors files of a model by number format; those of older files by the format in its config.json."""
     counts: Counter[str] = Counter()
     shards = optional_json(folder / SHARDS).get("weight_map", {})
     for path in {folder / name for name in shards.values()} or {folder / "model.safetensors"}:
@@ -34,7 +34,10 @@ def count_weights(folder: Path) -> Counter[str]:
                     part = weights.get_slice(name)
                     counts[part.get_dtype()] += math.prod(part.get_shape())
     if not counts:
-        counts["F32"] = sum(path.stat().st_size for path in folder.glob("pytorch_model*.bin")) // 4
+        config = optional_json(folder / "config.json")
+        is_short = (config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
+        size = sum(path.stat().st_size for path in folder.glob("pytorch_model*.bin"))
+        counts["F16" if is_short else "F32"] = size // (2 if is_short else 4)
     return counts
 
 

@@ -36,8 +36,8 @@ class EncodesTexts(Protocol):
 class FunctionTeacher:
     """Python functions that turn texts into vectors.
 
-    A function has no fingerprint, so the store identifies it by `name` and `prompts`. A second call with the same name keeps the vectors that
-    are written already, and embeds a few of these texts again: give a changed function a new name.
+    A function has no fingerprint, so the store identifies it by `name` and `prompts`. A second call with the same name keeps the vectors
+    that are written already, and embeds a few of these texts again: give a changed function a new name.
 
     Args:
         functions: function of each role, from N texts to vectors [N, D].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,19 @@ def test_losses_that_it_cannot_feed_are_refused(loss: Any, words: str, source_ro
 
 
 @pytest.mark.parametrize(
-    "given",
-    [{"class_path": "own_teacher.Nothing"}, {"class_path": "own_teacher.embed_letters"}, {"class_path": "collections.Counter"}, 3],
+    ("given", "words"),
+    [
+        ({"class_path": "own_teacher.Nothing"}, "data.teachers: letters: .*: not a teacher: name a folder, or the class_path"),
+        ({"class_path": "own_teacher.embed_letters"}, "not a teacher: name a folder"),
+        ({"class_path": "collections.Counter"}, "not a teacher: name a folder"),
+        (3, "data.teachers"),
+    ],
     ids=["no such class", "a function", "no teacher", "a number"],
 )
 def test_what_is_no_teacher_is_refused(
-    given: Any, source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: Any, words: str, source_root: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["--data.teachers", json.dumps({"letters": given})]
     assert distill(*train_arguments(source_root, store_folder, tmp_path / "run", *more)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "data.teachers" in line and not (tmp_path / "run").exists()
+    assert re.search(words, line) and "data.teachers" in line and not (tmp_path / "run").exists()

@@ -376,6 +376,14 @@ def test_other_dense_layers_are_refused(settings, folder):
         load_encoder(str(folder))
 
 
+def test_two_modules_of_one_name_are_refused(folder):
+    """sentence-transformers would run the last of them alone."""
+    entries = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([{**entry, "name": "0"} for entry in entries]))
+    with pytest.raises(BadInput, match=r"modules\.json: two modules have one name: give each its own"):
+        load_encoder(str(folder))
+
+
 def test_dropout_behind_pooling_does_nothing(folder):
     """As outside training in sentence-transformers."""
     from sentence_transformers import SentenceTransformer

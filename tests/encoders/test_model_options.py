@@ -205,6 +205,28 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(tmp_path, monk
             load_encoder(str(folder), weights=dtype)
 
 
+def test_weights_in_several_files_are_read_and_counted(tmp_path):
+    folder = make_folder(tmp_path / "model", "bert")
+    encoder, count = load_encoder(str(folder)), count_weights(folder).total()
+    expected = encoder.encode_query(TEXTS)
+    (folder / "model.safetensors").unlink()
+    encoder.backbone.save_pretrained(folder, max_shard_size="10KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1 and count_weights(folder).total() == count
+    np.testing.assert_array_equal(load_encoder(str(folder)).encode_query(TEXTS), expected)
+
+
+def test_weights_of_older_files_are_counted_too(tmp_path):
+    """In the format that config.json names; their frame counts as weights too."""
+    folder = make_folder(tmp_path / "model", "bert")
+    encoder, count = load_encoder(str(folder)), count_weights(folder).total()
+    (folder / "model.safetensors").unlink()
+    torch.save(encoder.backbone.state_dict(), folder / "pytorch_model.bin")
+    assert count <= count_weights(folder)["F32"] < 2 * count
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float16"}))
+    assert 2 * count <= count_weights(folder)["F16"] < 4 * count
+
+
 def test_only_the_files_of_the_model_are_counted(tmp_path):
     """Some folders have a second copy of the weights, and an index names the files where there are several."""
     folder = make_folder(tmp_path / "model", "bert")

@@ -163,6 +163,14 @@ def written(folder: Path, ids: list[str], maker: str = "m", texts: str = "t") ->
     return VectorStore(folder)
 
 
+def test_rows_that_are_no_score_and_no_vectors_beside_it_are_refused(source, tmp_path):
+    writer = StoreWriter(tmp_path / "pairs-train", Ids.of(["a\tb"]), 2, Maker("m", "m"), "t")
+    writer.write_shard(0, np.zeros((1, 2), np.float32))
+    writer.finish()
+    with pytest.raises(BadInput, match="pairs-train: 2 numbers a pair: not a score, or a score and two vectors: encode it again"):
+        open_pair_stores(str(tmp_path), source, "train")
+
+
 ODD = ["b c", "ä", "日本", 'quo"te', "7#2", "a", "é" * 40, "."]
 
 

@@ -252,3 +252,10 @@ def test_scores_that_a_store_cannot_tell_apart_are_warned_of(caplog, monkeypatch
     assert not caplog.text
     teacher.embed([("a", "one"), ("a", "four")], "query", print)
     assert "large: scores of one query that differ by less than float16 tells are stored as equal" in caplog.text
+
+
+def test_a_set_of_queries_that_would_be_written_twice_is_refused(source_root, tmp_path):
+    source = MsMarcoTsv(str(source_root))
+    with pytest.raises(BadInput, match="query sets: queries-dev would be written twice: rename the file, or name each split once"):
+        encode(hashed_words, source, str(tmp_path / "store"), splits=["dev", "dev"], name="mine")
+    assert not (tmp_path / "store").exists()
