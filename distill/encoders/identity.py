@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 # words in the keys of a config whose values change a result while the weights keep their shapes, such as the number of heads
 COMPUTATION = ("attention_heads", "hidden_act", "activation", "eps", "position", "rope", "layer_types", "hidden_layers", "window")
 
-# settings with which a decoder's tokens see those behind them too; the others are left out, so that older fingerprints stay
+# settings with which a decoder's tokens see those behind them too; other values are not recorded, as before these keys were known
 BOTH_WAYS = (("is_causal", False), ("use_bidirectional_attention", True))
 
 

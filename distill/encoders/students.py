@@ -24,8 +24,8 @@ from distill.files.progress import log
 from distill.records import BadInput
 
 Projection = Literal["none", "linear"]
-# from a student, and how many training queries to read at most, to the token ids [L] of each of N of them, as it cuts them, and the
-# teacher's vectors [N, D] of these queries
+# read_targets(student, most) returns the token ids [L] of up to `most` training queries, cut for the student, and the teacher's
+# vectors [N, D] of these
 ReadTargets = Callable[[Encoder, int], tuple[Sequence[np.ndarray], np.ndarray]]
 LONGEST_PROMPT = 5  # tokens before a query that a student keeps unasked
 

@@ -79,15 +79,15 @@ class ScheduledModule(Configurable, LightningModule):
         if type(self).configure_optimizers is not ScheduledModule.configure_optimizers:
             return
         scheduler: Any = self.lr_schedulers()
-        groups, schedule = scheduler.optimizer.param_groups, self._schedule(self._count_steps_ahead(scheduler.last_epoch))
+        groups, schedule = scheduler.optimizer.param_groups, self._schedule(self._measure_offset(scheduler.last_epoch))
         scheduler.base_lrs = [self.learning_rate] * len(groups)
         scheduler.lr_lambdas = [schedule] * len(groups)
         for group in groups:
             group["initial_lr"] = self.learning_rate
             group["lr"] = self.learning_rate * schedule(scheduler.last_epoch)
 
-    def _count_steps_ahead(self, steps: int) -> int:
-        """How many more steps than `steps` these ranks would have taken until here: other ranks took larger or smaller ones."""
+    def _measure_offset(self, steps: int) -> int:
+        """What to add to `steps`, which other numbers of ranks took, to get the steps of these ranks: below 0 where there are more now."""
         trainer = self.trainer
         loader: Any = trainer.train_dataloader
         if trainer.max_steps != -1 or not hasattr(loader, "position"):
@@ -95,11 +95,11 @@ class ScheduledModule(Configurable, LightningModule):
         batches = trainer.accumulate_grad_batches
         return loader.epoch * math.ceil(trainer.num_training_batches / batches) + math.ceil(loader.position / batches) - steps
 
-    def _schedule(self, ahead: int = 0) -> Callable[[int], float]:
-        """The factor of the learning rate by the step that the trainer counts, which is so many steps behind."""
+    def _schedule(self, offset: int = 0) -> Callable[[int], float]:
+        """The factor of the learning rate by the step that the trainer counts; `offset` is added to it first."""
         steps = int(self.trainer.estimated_stepping_batches)
         factor = linear_schedule(int(self.warmup * steps), steps)
-        return lambda step: factor(step + ahead)
+        return lambda step: factor(step + offset)
 
 
 def linear_schedule(warmup_steps: int, total_steps: int) -> Callable[[int], float]:

@@ -20,7 +20,7 @@ from distill.records import BadInput
 from distill.training.settings import TRAINER_DEFAULTS, default_precision, quiet_lightning
 
 STEPS_TIMED, STEPS_OF_WARM_UP = 40, 10
-MOST_TEXTS = 4_000_000  # that a training reads at most: more than twice as many as any student here was seen to profit from
+MOST_TEXTS = 4_000_000  # read in a training: no student was seen to profit from half as many
 MOST_EPOCHS = 40  # from there on a student hardly improves by the same texts
 FEWEST_STEPS, STEPS_AT_ONCE = 40, 20  # of an epoch that does not fit whole; a multiple of the latter
 ROUND_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)  # so that a little noise in the rate changes nothing

@@ -15,7 +15,7 @@ SHARD_SIZES = (64, 512, 4096)
 SAMPLES = (2, 8, 32, 128, 512)  # texts that are embedded to measure the rate, one sample after the other until it is known
 FEWEST_TEXTS = 8  # with fewer a rate above what is needed may be chance
 ENOUGH_SECONDS = 1.0  # a sample that takes so long is large enough
-SMALLEST_SHARE = 50  # a sample is at most the 50th part of all texts, as it is embedded again with its shard
+TEXTS_FOR_ONE = 50  # a sample has at most one of 50 texts, as it is embedded again with its shard
 
 
 def choose_rows_per_shard(embed: Callable[[np.ndarray], int], count: int, largest: int) -> int:
@@ -53,7 +53,7 @@ def measure_rate(embed: Callable[[np.ndarray], int], count: int, fast_enough: fl
     `embed` returns how many texts it embedded: those of a server are known after the first time, and cost nothing then.
     """
     embed(evenly_spaced_rows(count, SAMPLES[0]))  # the first call is slower: kernels are loaded, a connection is opened
-    most = max(SAMPLES[0], count // SMALLEST_SHARE)
+    most = max(SAMPLES[0], count // TEXTS_FOR_ONE)
     rate = 0.0
     for size in SAMPLES:
         if size > most:

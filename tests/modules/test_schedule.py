@@ -42,9 +42,9 @@ def test_on_other_ranks_the_schedule_goes_on_where_it_was() -> None:
     trainer = SimpleNamespace(max_steps=-1, num_training_batches=50, accumulate_grad_batches=1, estimated_stepping_batches=500)
     trainer.train_dataloader = SimpleNamespace(epoch=5, position=0)
     module._trainer = trainer
-    assert module._count_steps_ahead(500) == -250
+    assert module._measure_offset(500) == -250
     before = linear_schedule(int(module.warmup * 1000), 1000)
     now = module._schedule(-250)
     assert now(500) == pytest.approx(before(500), abs=2e-3) and now(749) == pytest.approx(before(999), abs=3e-3)
     trainer.num_training_batches, trainer.train_dataloader.position = 100, 20
-    assert module._count_steps_ahead(520) == 0
+    assert module._measure_offset(520) == 0
