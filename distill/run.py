@@ -113,6 +113,8 @@ class Run:
 
     def search(self, query: str, k: int = 5) -> list[Hit]:
         """The `k` documents that the student finds nearest to a query, best first."""
+        if not query.strip():
+            raise BadInput("query: an empty text: give the words to search for")
         documents = self._documents
         scores, rows = search(self.student.encode([query], "query"), documents, min(k, len(documents)))
         pairs = zip(scores[0].tolist(), rows[0].tolist(), strict=True)

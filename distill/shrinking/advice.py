@@ -14,7 +14,9 @@ FEW = 1_000  # queries, below which more of them help most
 WEAK_OVERLAP = 0.6
 
 
-def list_advice(texts: JobTexts, curve: Sequence[float], results: Results, is_longest: bool = False) -> list[str]:
+def list_advice(
+    texts: JobTexts, curve: Sequence[float], results: Results, is_longest: bool = False, has_backbone: bool = False
+) -> list[str]:
     """Lists what a user could do to get a better student; empty where nothing stands out.
 
     Args:
@@ -22,6 +24,7 @@ def list_advice(texts: JobTexts, curve: Sequence[float], results: Results, is_lo
         curve: overlap@10 on dev after each epoch.
         results: of the evaluation.
         is_longest: whether more time would have bought no more epochs.
+        has_backbone: whether the student began from another encoder than the teacher.
     """
     advice = []
     if len(curve) == 1:
@@ -46,7 +49,8 @@ def list_advice(texts: JobTexts, curve: Sequence[float], results: Results, is_lo
     overlap = results.agreement["overlap@10"]
     if overlap < WEAK_OVERLAP:
         limit = f"do not switch to it below {WEAK_OVERLAP:.0%}"
-        advice.append(f"it finds {overlap:.0%} of the teacher's top 10: {limit}: more layers help, e.g. --size 4")
+        larger = "a larger --backbone helps" if has_backbone else "more layers help, e.g. --size 4"
+        advice.append(f"it finds {overlap:.0%} of the teacher's top 10: {limit}: {larger}")
     return advice
 
 

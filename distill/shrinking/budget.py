@@ -73,8 +73,9 @@ def choose_length(rate: Rate, minutes: float, most_epochs: int = MOST_EPOCHS) ->
 
 def refuse_short_time(minutes: float, needed: float) -> NoReturn:
     """Refuses the minutes that were given, where at least `needed` ones have to be."""
-    fix = "the same command with that goes on from here"
-    raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {math.ceil(10 * needed) / 10:g}: {fix}")
+    least = f"{math.ceil(10 * needed) / 10:g}"
+    fix = f"the same command with --minutes {least} goes on from here"
+    raise BadInput(f"minutes: {minutes:g}: too short, even a little training takes {least} minutes: {fix}")
 
 
 def measure_rate(make_module: Callable[[], StudentModule], make_data: Callable[[], RetrievalData], steps: int | None = None) -> Rate:

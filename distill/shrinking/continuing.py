@@ -136,9 +136,15 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
 def refuse_other_teacher(embedder: Embedder, previous: Run) -> None:
     """Refuses another teacher than that of the earlier job, before it is asked for a vector."""
     store = TeacherStore(previous.path / STORE)
-    if embedder.maker.fingerprint != store.maker.fingerprint:
-        names = f"{embedder.maker.name} is not the teacher of that job, {store.maker.name}, or its prompts or dimensions are others"
-        raise BadInput(f"continue: {previous.path}: {names}: name the same one, as the job was told of it")
+    if embedder.maker.fingerprint == store.maker.fingerprint:
+        return
+    if embedder.maker.name != store.maker.name:
+        reason = f"{embedder.maker.name} is not the teacher of that job, {store.maker.name}"
+        raise BadInput(f"continue: {previous.path}: {reason}: name the same one")
+    told = Job((previous.path / STORE).resolve().parent).read_inputs()
+    options = [f"{name} {told[name]}" for name in ("prompts", "dimensions", "role_fields") if told.get(name)]
+    fix = f"give its {' and '.join(options)} again" if options else "leave prompts, dimensions and role_fields out"
+    raise BadInput(f"continue: {previous.path}: {embedder.maker.name} does not embed as for that job: {fix}")
 
 
 def continue_vectors(embedder: Embedder, texts: JobTexts, previous: Run, folder: Path) -> None:
@@ -220,9 +226,11 @@ def measure_overlap(results: Results, system: str) -> Tensor:
 
 def require_job(folder: str, trust: bool = False) -> Run:
     """Opens the run of an earlier call of shrink; refuses any other folder."""
-    run = Run(folder, trust)
-    if (run.path / JOB).exists() and not run.folder.student.exists():
+    if not Path(folder).is_dir():
+        raise BadInput(f"{folder}: no such folder: name the run folder of an earlier call of shrink")
+    if (Path(folder) / JOB).exists() and not (Path(folder) / "student").exists():
         raise BadInput(f"{folder}: this job of shrink has not ended: run its command again, which goes on with it")
+    run = Run(folder, trust)
     run.folder.require_student()
     if (run.path / TEXTS).is_symlink() and not (run.path / TEXTS).exists():
         raise BadInput(f"{folder}: its link to the texts of its job leads nowhere: move the whole folder that frontier wrote")

@@ -266,6 +266,10 @@ class Job:
                     folder.rmdir()
             raise
 
+    def read_inputs(self) -> dict[str, Any]:
+        """Returns what the job was asked for."""
+        return dict(self._read()["inputs"])
+
     def read(self, name: str) -> Any:
         """Returns a decision; None where it is not made yet."""
         return self._read()["decisions"].get(name)

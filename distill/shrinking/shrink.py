@@ -106,5 +106,6 @@ def advise(run: Run, texts: JobTexts) -> list[str]:
     """Lists what to do next."""
     curve = run.history["dev/overlap@10"].values if "dev/overlap@10" in run.history else []
     job = Job(run.path)
-    is_longest = job.path.exists() and bool(job.read("is_longest"))
-    return list_advice(texts, curve, run.results, is_longest)
+    if not job.path.exists():
+        return list_advice(texts, curve, run.results)
+    return list_advice(texts, curve, run.results, bool(job.read("is_longest")), bool(job.read_inputs()["backbone"]))

@@ -70,7 +70,7 @@ def diagnose_wrong_vectors(stored: Tensor, again: Tensor, nearest: Tensor) -> Fa
     # a vector that lies in another row is found in the store; after a change of prompt or pooling it is in no row
     misplaced = wrong & (torch.cosine_similarity(again, nearest) >= SAME_TEXT)
     if misplaced.sum() > wrong.sum() / 2:
-        message = f"{int(misplaced.sum())} belong to other texts (mean cosine {cosines.mean():.3f}): encode or import them again"
+        message = f"{int(misplaced.sum())} belong to other texts (mean cosine {cosines.mean():.3f}): ids are in another order than vectors"
         return Fault("misalignment", message)
     length = float((again.norm(dim=1) / stored.norm(dim=1).clamp(min=1e-12)).mean())
     measured = f"mean cosine {cosines.mean():.3f}, length {length:.3g} times"
@@ -90,7 +90,8 @@ def compare_with_teacher(embedder: Embedder, texts: Texts | None, index: Index, 
     """
     path, name = index.files.path, embedder.maker.name
     if index.width != embedder.width:
-        raise BadInput(f"{path}: its vectors are {index.width} wide, {name} writes {embedder.width}: not its vectors")
+        fix = f"not its vectors, or dimensions: {index.width} cuts them" if index.width < embedder.width else "not its vectors"
+        raise BadInput(f"{path}: its vectors are {index.width} wide, {name} writes {embedder.width}: {fix}")
     if texts is None:
         reason = describe_lengths(embedder, torch.from_numpy(next(iter(index.files.batches(TEXTS_COMPARED)))).float())
         if reason is not None:

@@ -28,7 +28,7 @@ TextSet = tuple[str, Texts, Role]  # name of the folder within the teacher's sto
 
 
 def encode(
-    teacher: str | TextFunction | EncodesTexts | PairFunction,
+    teacher: str | Path | TextFunction | EncodesTexts | PairFunction,
     source: TextSource,
     out: str,
     splits: list[str] | None = None,
@@ -57,6 +57,8 @@ def encode(
         options: how the teacher is read or asked, as `TeacherOptions` has them.
     """
     require_source(source)
+    if isinstance(teacher, Path):
+        teacher = str(teacher)
     asked = TeacherOptions(**options)
     kind = check_options(teacher, asked, queries, candidates)
     if kind == "cross encoder" or candidates:

@@ -61,6 +61,8 @@ def load_local_teacher(name: str, precision: Precision, options: ModelOptions | 
     Raises BadInput where its weights do not fit into memory, are to be bf16 where products are to be fp32, or cannot be compiled.
     """
     options, device = options or ModelOptions(), best_device()
+    if options.weights == "bf16" and precision == "auto":
+        precision = "bf16"  # in which products of such weights are
     precision = resolve_precision(precision, device.type)
     if precision == "fp32":
         if options.weights == "bf16":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +77,8 @@ def open_further_teacher(
     if folder.lstrip().startswith("{"):  # the command line leaves a text where it could not make an object of it
         fix = "name a folder, or the class_path and init_args of a class derived from Teacher"
         raise BadInput(f"data.teachers: {name}: {folder}: not a teacher: {fix}")
+    if not Path(folder).exists():
+        raise BadInput(f"data.teachers: {name}: {folder}: no such file or folder")
     if is_run(folder):
         ids = np.concatenate(name_candidates(first, sets, candidates))
         return open_run_scores(folder, [id_ for texts, _ in sets for id_ in texts.ids], ids)

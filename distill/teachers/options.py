@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from distill.encoders.cross_folder import is_cross_encoder
@@ -24,6 +26,7 @@ from distill.teachers.server_interfaces import find_interface
 
 TeacherKind = Literal["dual encoder", "cross encoder", "server", "function"]
 
+BARE_ADDRESS = re.compile(r"[\w.-]+:[0-9]+(/|$)")
 SERVER_OPTIONS = {"model", "requests_per_minute", "price", "role_fields", "concurrent"}
 MACHINE_OPTIONS = {"precision", "tokens_per_batch"}  # of models that run on this machine
 FOLDER_OPTIONS = {"pooling", "normalize", "trust_remote_code", "max_length", "weights", "query_prompt_name", "compile"}
@@ -97,6 +100,8 @@ class TeacherOptions:
 def check_options(teacher: Any, options: TeacherOptions, queries: Iterable[str] | None, candidates: str | None) -> TeacherKind:
     """Returns the kind of a teacher; refuses options that belong to another kind. Nothing is loaded."""
     changed = options.list_changed()
+    if isinstance(teacher, str) and BARE_ADDRESS.match(teacher) and not Path(teacher).exists():
+        raise BadInput(f"teacher: {teacher}: looks like the address of a server: write http:// or https:// before it")
     if not is_address(teacher) and changed & SERVER_OPTIONS:
         names = ", ".join(sorted(changed & SERVER_OPTIONS))
         raise BadInput(f"{names}: only for a server: give its address as --teacher, e.g. http://localhost:8080/v1")

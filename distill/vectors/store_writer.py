@@ -56,6 +56,7 @@ class StoreWriter:
     ):
         self.folder = Path(folder)
         self.ids = ids.in_fewest_bytes()
+        self._warned = False
         plan = StorePlan(len(ids), width, ROWS_PER_SHARD, maker, _fingerprint_ids(self.ids), texts)
         self._write_plan(plan, choose_rows)
         before = read_plan(self.folder)
@@ -124,6 +125,10 @@ class StoreWriter:
         if not finite.all():
             id_ = self.ids[shard * self.rows_per_shard + int(np.argmin(finite))]
             raise BadInput(f"{self.folder}: the vector of {id_!r} is not finite in float16: check the teacher or its precision")
+        if self.plan.width > 1 and not self._warned and not (halves != 0).any(axis=1).all():
+            id_ = self.ids[shard * self.rows_per_shard + int(np.argmin((halves != 0).any(axis=1)))]
+            log.warning(f"{self.folder}: the vector of {id_!r} is 0: every score with it is 0")
+            self._warned = True
         self._save(shard_name(shard), halves)
 
     def finish(self) -> None:

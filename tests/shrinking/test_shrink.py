@@ -321,7 +321,9 @@ def test_a_server_is_told_what_each_role_is_and_the_next_month_tells_it_again(tm
         run = distill.shrink(server.address, **given, **june, **settings)
         july = {"queries": make_texts(100, 15, seed=11), "continue_from": str(run.path), "out": str(tmp_path / "july")}
         asked = len(server.requests)
-        with pytest.raises(BadInput, match=r"continue: .*june: .* is not the teacher of that job, .*or its prompts or dimensions"):
+        with pytest.raises(
+            BadInput, match=r"continue: .* does not embed as for that job: give its prompts \{'query': 'ask: '\} and role_fields"
+        ):
             distill.shrink(server.address, **given, **july, **{**settings, "prompts": {"query": "say: "}})
         assert len(server.requests) == asked and not (tmp_path / "july").exists()
         again = distill.shrink(server.address, **given, **july, **settings)
