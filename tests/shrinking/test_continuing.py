@@ -149,7 +149,7 @@ def test_no_new_query_with_the_words_of_a_crop_or_a_piece_is_measured_on(june, t
     [
         ({"queries": None}, "give the new queries"),
         ({"size": 3}, "size is that of the earlier job"),
-        ({"continue_from": "nowhere"}, "no run folder"),
+        ({"continue_from": "nowhere"}, "nowhere: no such folder"),
     ],
 )
 def test_bad_input(june, tmp_path, given, message):
