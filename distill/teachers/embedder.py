@@ -90,10 +90,10 @@ def refuse_changed_function(teacher: Embedder, texts: Texts | PairTexts, role: R
 
     Raises BadInput where the function now returns other rows.
     """
-    written = writer.first_shard()
+    written = writer.read_first(ROWS_COMPARED)
     if written is None:
         return
-    rows, stored = written[0][:ROWS_COMPARED], written[1][:ROWS_COMPARED]
+    rows, stored = written
     again = teacher.embed(teacher.prepare(texts.read(rows), role), role, lambda done: None)
     distances = np.linalg.norm(again - stored, axis=1)
     if (distances > LARGEST_CHANGE * np.linalg.norm(stored, axis=1) + NO_CHANGE).any():

@@ -114,6 +114,8 @@ class Ids:
         >>> list(Ids.of(["a", "a", "a#2"]).with_numbered_repeats())
         ['a', 'a#3', 'a#2']
         """
+        if self.first_duplicate_rows() is None:
+            return self
         in_order = self.raw[self.order]
         places = np.arange(len(self))
         is_first = np.append(True, in_order[1:] != in_order[:-1])[: len(self)]

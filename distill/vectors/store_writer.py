@@ -109,13 +109,13 @@ class StoreWriter:
                 shards.append((shard, np.arange(start, start + size)))
         return shards
 
-    def first_shard(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Reads the first shard that is written: its rows [n] and their vectors [n, D] float32; None where there is none yet."""
+    def read_first(self, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Reads up to `most` rows that are written: their numbers [n] and vectors [n, D] float32; None where there is none yet."""
         for shard, size in enumerate(self.plan.shard_sizes):
             path = self.folder / shard_name(shard)
             if size and path.exists():
                 start = shard * self.rows_per_shard
-                return np.arange(start, start + size), np.load(path).astype(np.float32)
+                return np.arange(start, start + min(size, most)), np.load(path, mmap_mode="r")[:most].astype(np.float32)
         return None
 
     def write_shard(self, shard: int, vectors: np.ndarray) -> None:
@@ -125,8 +125,9 @@ class StoreWriter:
         if not finite.all():
             id_ = self.ids[shard * self.rows_per_shard + int(np.argmin(finite))]
             raise BadInput(f"{self.folder}: the vector of {id_!r} is not finite in float16: check the teacher or its precision")
-        if self.plan.width > 1 and not self._warned and not (halves != 0).any(axis=1).all():
-            id_ = self.ids[shard * self.rows_per_shard + int(np.argmin((halves != 0).any(axis=1)))]
+        has_length = halves.any(axis=1)  # [n]
+        if self.plan.width > 1 and not self._warned and not has_length.all():
+            id_ = self.ids[shard * self.rows_per_shard + int(np.argmin(has_length))]
             log.warning(f"{self.folder}: the vector of {id_!r} is 0: every score with it is 0")
             self._warned = True
         self._save(shard_name(shard), halves)

@@ -259,3 +259,15 @@ def test_a_set_of_queries_that_would_be_written_twice_is_refused(source_root, tm
     with pytest.raises(BadInput, match="query sets: queries-dev would be written twice: rename the file, or name each split once"):
         encode(hashed_words, source, str(tmp_path / "store"), splits=["dev", "dev"], name="mine")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_vector_of_zeros_is_named(source_root, tmp_path, caplog):
+    encode(lambda texts: 0 * hashed_words(texts), MsMarcoTsv(str(source_root)), str(tmp_path / "store"), splits=["dev"], name="mine")
+    assert caplog.text.count("store/documents: the vector of") == 1 and "is 0: every score with it is 0" in caplog.text
+
+
+def test_a_path_is_a_folder_and_an_address_needs_its_scheme(teacher_folder, source_root, tmp_path):
+    store = encode(Path(teacher_folder), MsMarcoTsv(str(source_root)), str(tmp_path / "store"), splits=["dev"])
+    assert store.maker.origin == "model"
+    with pytest.raises(BadInput, match=r"localhost:8765/v1: looks like the address of a server: write http:// or https:// before it"):
+        encode("localhost:8765/v1", MsMarcoTsv(str(source_root)), str(tmp_path / "other"), model="m")
