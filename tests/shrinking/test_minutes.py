@@ -94,8 +94,8 @@ def test_an_epoch_of_two_steps_is_estimated_too():
 @pytest.mark.parametrize("minutes", [1e-6, 0.2])
 def test_no_time_at_all_is_refused(minutes):
     """40 steps at least, and the evaluation: 41 seconds."""
-    with pytest.raises(distill.BadInput, match=r"too short, even a little training takes 0\.7: the same command"):
+    with pytest.raises(distill.BadInput, match=r"too short, even a little training takes 0\.7 minutes: the same command"):
         choose_length(Rate(texts=592, steps=37, training=37.0, evaluation=1.0), minutes)
-    with pytest.raises(distill.BadInput, match=r"takes 0\.4: the same command"):  # of 20 steps and the evaluation
+    with pytest.raises(distill.BadInput, match=r"takes 0\.4 minutes: the same command"):  # of 20 steps and the evaluation
         choose_length(Rate(texts=320, steps=20, training=20.0, evaluation=1.0), minutes)
     assert choose_length(Rate(texts=320, steps=20, training=20.0, evaluation=1.0), 0.36) == (1, 20)
