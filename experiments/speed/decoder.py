@@ -42,7 +42,7 @@ def write_decoder(folder: Path, shape: dict[str, int]) -> str:
 
 
 def load(folder: str, compiled: bool = False) -> LocalTeacher:
-    return load_local_teacher(folder, "bf16", ModelOptions("lasttoken", True, weights="auto"), compiled)
+    return load_local_teacher(folder, "bf16", ModelOptions("lasttoken", True, weights="bf16"), compiled)
 
 
 def products(encoder: Encoder, batches: list[tuple[int, int]]) -> None:
