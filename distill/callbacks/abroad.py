@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -37,32 +37,44 @@ class Abroad:
                 raise BadInput(f"data.dev_suite: {collection.name}: {count}: leave it out, or use fewer ranks")
         self._teacher: dict[str, tuple[np.ndarray, float]] = {}  # by collection: rows [n, top], and nDCG@10 over all ranks
 
-    def measure(self, trainer: Trainer, student: Any, home: float) -> dict[str, float]:
+    def measure(self, trainer: Trainer, student: Any, home: Mapping[str, float]) -> dict[str, float]:
         """Measures every collection; all ranks must call it, and get the same means.
 
         Args:
             trainer: the trainer, in whose precision the student embeds.
             student: the student's module.
-            home: overlap@10 on the dev split at home.
+            home: what was measured on the dev split at home, by name.
 
         Returns:
-            `NAME/overlap@10` and `NAME/retention_ndcg@10` of each collection, their means as `abroad_...`, and `mean_overlap@10` of home
-            and all collections; nothing where there are no collections.
+            `NAME/overlap@10` and `NAME/retention_ndcg@10` of each collection, their means as `abroad_...`, and as `mean_...` those of
+            the collections and home, where home is judged; nothing where there are no collections.
         """
         if not self.collections:
             return {}
+        self.rank_by_teacher(student.device)
         values: dict[str, float] = {}
         for collection in self.collections:
             measured = self._measure_collection(trainer, student, collection)
             values |= {f"{collection.name}/{name}": value for name, value in measured.items()}
-        means = {name: fmean(values[f"{part.name}/{name}"] for part in self.collections) for name in (OVERLAP, RETENTION)}
-        overlaps = [home, *(values[f"{part.name}/{OVERLAP}"] for part in self.collections)]
-        return values | {f"abroad_{name}": value for name, value in means.items()} | {f"mean_{OVERLAP}": fmean(overlaps)}
+        means: dict[str, float] = {}
+        for name in (OVERLAP, RETENTION):
+            abroad = [values[f"{part.name}/{name}"] for part in self.collections]
+            means[f"abroad_{name}"] = fmean(abroad)
+            means[f"mean_{name}"] = fmean([*abroad, home[name]] if name in home else abroad)
+        return values | means
+
+    def rank_by_teacher(self, device: torch.device) -> None:
+        """Ranks the documents of every collection for the teacher, once; all ranks must call it.
+
+        Raises BadInput where the teacher finds nothing that is judged relevant.
+        """
+        for collection in self.collections:
+            if collection.name not in self._teacher:
+                rows = np.arange(rank(), len(collection.queries), world_size())  # of this rank's queries
+                self._teacher[collection.name] = self._rank_collection(collection, rows, device)
 
     def _measure_collection(self, trainer: Trainer, student: Any, collection: DevCollection) -> dict[str, float]:
         rows = np.arange(rank(), len(collection.queries), world_size())  # of this rank's queries
-        if collection.name not in self._teacher:
-            self._teacher[collection.name] = self._rank_by_teacher(collection, rows, student.device)
         teacher, teacher_ndcg = self._teacher[collection.name]
         tokens = student.encoder.token_ids(collection.queries.read(rows), "query")
         precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
@@ -73,7 +85,7 @@ class Abroad:
         ndcg = self._measure_ndcg(collection, rows, ranked, student.device)
         return {OVERLAP: float(overlap.compute()), RETENTION: ndcg / teacher_ndcg}
 
-    def _rank_by_teacher(self, collection: DevCollection, rows: np.ndarray, device: torch.device) -> tuple[np.ndarray, float]:
+    def _rank_collection(self, collection: DevCollection, rows: np.ndarray, device: torch.device) -> tuple[np.ndarray, float]:
         vectors = torch.from_numpy(collection.teacher_queries[rows]).to(device).float()
         ranked = collection.rank_documents(rows, vectors, self.top)
         ndcg = self._measure_ndcg(collection, rows, ranked, device)

@@ -53,7 +53,7 @@ class RetrievalEval(Callback):
     all ranks log the same means. `rankings` are the rankings of the last evaluation.
 
     With `data.dev_suite`, `NAME/overlap@10` and `NAME/retention_ndcg@10` are those of each collection of other domains, `abroad_...` their
-    means, and `mean_overlap@10` is that of home and all collections.
+    means, and `mean_...` those of all collections and home.
     """
 
     def __init__(self) -> None:
@@ -63,6 +63,9 @@ class RetrievalEval(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.data = require_retrieval_data(trainer, self)
         self._abroad = Abroad(self.data.dev_collections, TOP)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._abroad.rank_by_teacher(pl_module.device)  # what cannot be measured is refused before anything is trained
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._outputs.clear()
@@ -80,7 +83,7 @@ class RetrievalEval(Callback):
         if self.data.dev_qrels is not None:
             values |= self._measure_retention(rankings, self.data.dev_qrels, pl_module.device)
         self.rankings = rankings
-        values |= self._abroad.measure(trainer, pl_module, values["overlap@10"])
+        values |= self._abroad.measure(trainer, pl_module, values)
         values["seconds"] = self._outputs.seconds
         pl_module.log_dict({f"dev/{name}": value for name, value in values.items()}, batch_size=1)  # a larger weight would round the values
 

@@ -18,6 +18,7 @@ from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.progress import log
 from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput, one_line
+from distill.texts.words import count_words
 
 SAMPLE = 4_000  # queries whose vectors are kept
 AT_ONCE = 8_192  # queries that are compared with them at once
@@ -50,7 +51,7 @@ class KnownQueries:
         Returns:
             the fields `longest_known_words`, `longer` and `unlike` of results.json; the last two are shares of the queries.
         """
-        longer = np.mean([len(query.split()) > self.longest for query in queries])
+        longer = np.mean([count_words(query) > self.longest for query in queries])
         unlike = (find_nearest(vectors, self.vectors) < self.least).float().mean()
         return {"longest_known_words": self.longest, "longer": float(longer), "unlike": float(unlike)}
 
@@ -83,19 +84,32 @@ def sample_known_queries(data: RetrievalData) -> KnownQueries:
     number_of_splits = len(queries.splits)
     groups = [range(number_of_splits), range(number_of_splits, len(draws))]
     groups = [group for group in groups if sum(draws[place].number for place in group)]
-    rows = []
+    rows, draws_of_row = [], []
     for group in groups:
         share = SAMPLE / len(groups) / sum(draws[place].number for place in group)  # of each query that is drawn
         for place in group:
             size, number = draws[place]
             if size and number:
                 rows.append(starts[place] + evenly_spaced_rows(size, max(1, round(share * number))))
+                draws_of_row.append(np.full(len(rows[-1]), number / len(rows[-1])))
     sample = np.concatenate(rows)
-    words = [len(text.split()) for text in queries.read(sample)]
+    longest = find_percentile(list(map(count_words, queries.read(sample))), np.concatenate(draws_of_row), LONGEST_PERCENTILE)
     vectors = normalize(torch.from_numpy(data.teacher.queries.take(sample)).float(), dim=-1)
     dev = torch.from_numpy(data.dev_vectors.take(evenly_spaced_rows(len(data.dev_texts), SAMPLE))).float()
     least = float(np.percentile(find_nearest(dev, vectors).numpy(), LEAST_PERCENTILE))
-    return KnownQueries(int(np.percentile(words, LONGEST_PERCENTILE)), least, vectors)
+    return KnownQueries(longest, least, vectors)
+
+
+def find_percentile(values: Sequence[int], weights: np.ndarray, percentile: float) -> int:
+    """Returns the least of the values that so many percent of the weight [n] do not exceed.
+
+    >>> find_percentile([150, 3, 4], np.array([1.0, 60.0, 39.0]), 99), find_percentile([150, 3, 4], np.array([2.0, 60.0, 38.0]), 99)
+    (4, 150)
+    """
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])  # [n]
+    # the last bits of a sum of weights must not decide
+    return int(values[order[min(len(values) - 1, int(np.searchsorted(reached, percentile / 100 * reached[-1] * (1 - 1e-9))))]])
 
 
 def find_nearest(vectors: Tensor, known: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MODEL = "onnx/model.onnx"  # sentence-transformers expects the same path
 QUANTISED = "onnx/model_qint8.onnx"
-MODELS = {"ONNX fp32": MODEL, "ONNX int8": QUANTISED}  # files in the folder of a student by the name that results have for them
+FP32 = "ONNX fp32"
+MODELS = {FP32: MODEL, "ONNX int8": QUANTISED}  # files in the folder of a student by the name that results have for them
 OUTPUT = "sentence_embedding"
 
 

@@ -94,7 +94,7 @@ class StudentFromTeacher(StudentSpec):
         teacher: folder or hub name to cut; by default the model that made the store.
         max_length: tokens of a text, special tokens included; by default as many as the teacher reads.
         vocabulary: number of tokens to keep, the most frequent of the training queries and documents; or `used` for all that these
-            use; by default all of the teacher's. Special tokens and single characters are always kept.
+            use (100,000 of each are read); by default all of the teacher's. Special tokens and single characters are always kept.
         table_width: numbers in a row of the word table, e.g. 128, which a linear layer makes as wide as the layers; by default as wide
             as these. Of BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from distill.records import BadInput
 from distill.texts.tables import read_queries
 from distill.texts.text_source import HOLDOUT
 from distill.texts.texts import Texts
+from distill.texts.words import count_words
 from distill.training.run_folder import RunFolder
 
 LOW_PERCENTILE = 5  # of the held-out queries' nearness: a query below it is less like the training queries than 95% of them are
@@ -114,7 +116,7 @@ def drift(
     known = require_known_queries(folder)
     today = read_queries(queries)
     data = folder.data()
-    split = HOLDOUT if HOLDOUT in data.source.splits() else data.dev_split
+    split = choose_split(data.source.splits(), data.dev_split, folder.unlearnt_jobs)
     encoder = load_towers(str(student)).query.prepare_for(best_device())
 
     def measure_nearness(texts: Texts) -> np.ndarray:
@@ -128,6 +130,24 @@ def drift(
     if out is not None:
         report.save(out)
     return report
+
+
+def choose_split(splits: Sequence[str], dev: str, unlearnt_jobs: int = 0) -> str:
+    """Chooses queries that the student was not trained on, though on others like them: those that were held out, of each job it learnt in.
+
+    Args:
+        splits: the names of all splits; `holdout_1` is that of the job before.
+        dev: the split to take where none was held out.
+        unlearnt_jobs: of how many of the latest jobs it learnt nothing.
+
+    >>> choose_split(["train", "dev", "holdout", "holdout_1"], "dev"), choose_split(["train", "dev"], "dev")
+    ('holdout+holdout_1', 'dev')
+    >>> choose_split(["train", "dev", "holdout", "holdout_1"], "dev", unlearnt_jobs=1)
+    'holdout_1'
+    """
+    found = {name: re.fullmatch(rf"{HOLDOUT}(?:_(\d+))?", name) for name in splits}
+    held_out = [name for name, parts in found.items() if parts is not None and int(parts[1] or 0) >= unlearnt_jobs]
+    return "+".join(held_out) or dev
 
 
 def require_known_queries(folder: RunFolder) -> KnownQueries:
@@ -148,7 +168,7 @@ def compare_samples(
     low = float(np.percentile(then_nearness, LOW_PERCENTILE))
 
     def describe(queries: Texts, nearness: np.ndarray) -> dict[str, Any]:
-        longer = np.mean([len(query.split()) > known.longest for query in queries])
+        longer = np.mean([count_words(query) > known.longest for query in queries])
         return {
             "queries": len(queries),
             "nearness": float(nearness.mean()),

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from distill.encoders.encoder import Encoder
-from distill.encoders.onnx_encoder import MODELS, OnnxEncoder
+from distill.encoders.onnx_encoder import FP32, MODELS, OnnxEncoder
 from distill.encoders.static_encoder import NUMPY, StaticEncoder, is_static
 from distill.encoders.towers import Towers
 from distill.files.device import has_fast_bf16
@@ -28,6 +28,7 @@ from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput
 from distill.texts.texts import Texts
 
+EXACT = (NUMPY, FP32)  # ways to serve a student without PyTorch that give its own vectors
 ServingPath = Callable[[str], np.ndarray]  # from a query's text to its vector [1, D]
 
 QUERIES = 64  # at most: the ratio of two medians of so many moves by 1% to 2% from run to run, as that of 100 does

@@ -12,6 +12,7 @@ from distill.evaluation.evaluation_set import EvaluationSet
 from distill.evaluation.fields import STUDENT, TEACHER
 from distill.metrics.ranking import overlap
 from distill.records import Ranking
+from distill.texts.words import count_words
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class MeasuredQueries:
     """What was measured of Q queries, of which J are judged.
 
     Args:
-        word_counts: [Q] number of words in each query, split at white space.
+        word_counts: [Q] number of words in each query, as `count_words` counts them.
         overlaps: [Q] share of the teacher's first ten documents that the student also finds.
         judged: [J] rows of the judged queries.
         values: `values[system][metric]` is [J]; `values[system]` is empty where nothing is judged.
@@ -36,7 +37,7 @@ def measure_queries(evaluation: EvaluationSet, rankings: Mapping[str, Ranking]) 
     teacher, student = (torch.from_numpy(rankings[system].rows) for system in (TEACHER, STUDENT))
     qrels = evaluation.source.qrels(evaluation.split)
     return MeasuredQueries(
-        word_counts=np.array([len(query.split()) for query in evaluation.queries], np.int64),
+        word_counts=np.array(list(map(count_words, evaluation.queries)), np.int64),
         overlaps=overlap(teacher, student, 10).numpy(),
         judged=np.empty(0, np.int64) if qrels is None else qrels.judged_positions(evaluation.query_ids),
         values={name: evaluation.measure(ranking) for name, ranking in rankings.items()},

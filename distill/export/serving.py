@@ -17,7 +17,7 @@ from distill.encoders.encoder import Encoder
 from distill.encoders.onnx_encoder import MODEL, MODELS, QUANTISED, OnnxEncoder
 from distill.encoders.static_rows import STATIC, WEIGHTS
 from distill.evaluation.fields import TEACHER
-from distill.evaluation.latency import measure_query_latency, one_core, open_served_paths, pytorch_path, sample_queries
+from distill.evaluation.latency import EXACT, ServingPath, measure_query_latency, one_core, open_served_paths, pytorch_path, sample_queries
 from distill.export.onnx_graph import NoGraph, check_equal, missing_packages, write_graph, write_quantised
 from distill.files.atomic import read_json, write_atomically, write_json
 from distill.files.provenance import collect_provenance
@@ -90,6 +90,20 @@ def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None
         served = OnnxEncoder(folder, model=f"{temporary.name}/{graph.name}")
         check_equal(student, served, [by_length[row] for row in evenly_spaced_rows(len(by_length), CHECKED)])
         write_quantised(graph, temporary / Path(QUANTISED).name)
+
+
+def open_exact_path(student: Encoder, folder: Path) -> ServingPath | None:
+    """Writes a student into a new folder, and opens what serves it without PyTorch and with its own vectors; None where nothing does."""
+    student.save_pretrained(folder)
+    if student.transformer.has_layers:
+        if missing_packages():
+            return None
+        (folder / MODEL).parent.mkdir()
+        try:
+            write_graph(student, folder / MODEL)
+        except NoGraph:
+            return None
+    return next((path for name, path in open_served_paths(folder).items() if name in EXACT), None)
 
 
 def measure_serving(student: Encoder, teacher: Encoder | None, folder: Path, queries: Sequence[str]) -> dict[str, Any]:

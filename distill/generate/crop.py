@@ -14,10 +14,12 @@ from typing import ClassVar, Literal
 from distill.generate.generator import Generator, Progress, check_shares
 from distill.generate.material import Material
 from distill.generate.statistics import WORD, Statistics
+from distill.texts.words import cut_words
 
 KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets", "pieces")
 DEFAULT_KINDS = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")  # the last three are those of Chinese and Japanese
 LONGEST_SENTENCE = 32  # words
 SNIPPET_WORDS = (16, 64)  # fewest and most
 PIECE_WORDS = (3, 160)
@@ -131,12 +133,12 @@ class Crop(Generator):
         return document.words[start : start + rng.randint(*SNIPPET_WORDS)]
 
     def _cut_piece(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
-        words = document.text.split()
+        words = cut_words(document.text.strip())
         fewest, most = PIECE_WORDS
         size = round(math.exp(rng.uniform(math.log(fewest), math.log(most))))
         last = max(0, len(words) - size)  # from where a piece of that size begins at the latest
         start = rng.randint(0, last)
         if rng.random() < 0.5:  # at the beginning of a sentence, where there is one
-            start = next((place for place in range(start, 0, -1) if words[place - 1].endswith((".", "!", "?"))), 0)
-        piece = words[start : start + size]
-        return [word.lower() for word in piece] if rng.random() < LOWER_PIECES else piece
+            start = next((place for place in range(start, 0, -1) if words[place - 1].rstrip().endswith(SENTENCE_ENDS)), 0)
+        piece = " ".join("".join(words[start : start + size]).split())
+        return [piece.lower() if rng.random() < LOWER_PIECES else piece]

@@ -291,9 +291,9 @@ class StudentModule(ScheduledModule):
         """Returns the name of the dev metric by which the best epoch is chosen."""
         # a student that learns from labels or other teachers may become better than the store's teacher, which overlap would punish
         follows_store = all(loss.teacher in (None, STORE) and not loss.learns_from_labels for loss in self.losses.values())
-        if not follows_store and data.dev_qrels:
-            return "ndcg@10"
-        return "mean_overlap@10" if data.dev_collections else "overlap@10"
+        if follows_store or not data.dev_qrels:
+            return "mean_overlap@10" if data.dev_collections else "overlap@10"
+        return "mean_retention_ndcg@10" if data.dev_collections else "ndcg@10"
 
     def _has_sparse_tables(self) -> bool:
         # on a GPU a dense update is fast, and PyTorch cannot clip sparse gradients

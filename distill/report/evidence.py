@@ -16,6 +16,7 @@ from distill.encoders.onnx_encoder import MODELS
 from distill.encoders.static_encoder import NUMPY
 from distill.encoders.towers import load_towers
 from distill.evaluation.fields import STUDENT
+from distill.evaluation.latency import EXACT
 from distill.evaluation.results import Results
 from distill.files.atomic import path_within, read_json
 from distill.metrics.ranking import cosine
@@ -79,8 +80,9 @@ class RunEvidence:
 
     @cached_property
     def other_results(self) -> list[Results]:
-        """Results of other texts or splits, from `evaluate --out RUN/results-NAME.json`."""
-        return [Results.load(path) for path in sorted(self.folder.path.glob("results-*.json"))]
+        """Results of other texts or splits, from `evaluate --out RUN/results-NAME.json`; those of a suite alone have no texts at home."""
+        others = [Results.load(path) for path in sorted(self.folder.path.glob("results-*.json"))]
+        return [other for other in others if "retention" in other.values]
 
     @cached_property
     def latencies(self) -> dict[str, float]:
@@ -88,6 +90,11 @@ class RunEvidence:
         key = "query_latency_ms_p50"
         latencies = {name: system[key] for name, system in self.results.systems.items() if key in system}
         return latencies | {f"{STUDENT}, {name}": model[key] for name, model in self._served.items()}
+
+    @property
+    def exported_latency(self) -> float | None:
+        """Median latency of the export that gives the student's own vectors, in milliseconds: NumPy, or ONNX in fp32."""
+        return next((self._served[name]["query_latency_ms_p50"] for name in EXACT if name in self._served), None)
 
     @property
     def is_on_one_core(self) -> bool:

@@ -34,8 +34,9 @@ BOUND_CURVES = {
     ]
 }
 # by field of a system: title of the chart, label of the axis, unit
+LATENCY = "query_latency_ms_p50"
 COSTS = {
-    "query_latency_ms_p50": ("What is kept at which latency", "ms a query, half take longer", 1.0),
+    LATENCY: ("What is kept at which latency", "ms a query, half take longer", 1.0),
     "params": ("What is kept at which size", "million parameters", 1e6),
 }
 
@@ -141,7 +142,10 @@ def _chart_retention_by_cost(runs: Sequence[RunEvidence], field: str) -> Chart:
     """Charts the retention of each run by its cost; a line joins the runs that no other run dominates, the Pareto front."""
     title, axis, unit = COSTS[field]
     metric = runs[0].results.main_metric
-    costs = [(run.results.systems[STUDENT].get(field), read_retention(run, metric).value, run.name) for run in runs]
+    exported = [run.exported_latency for run in runs] if field == LATENCY else []
+    is_exported = bool(exported) and None not in exported  # else one would be served otherwise than another
+    fields = exported if is_exported else [run.results.systems[STUDENT].get(field) for run in runs]
+    costs = [(cost, read_retention(run, metric).value, run.name) for cost, run in zip(fields, runs, strict=True)]
     known = sorted((cost / unit, value, name) for cost, value, name in costs if cost is not None)
     front: list[Point] = []
     dominated: list[Point] = []
@@ -152,6 +156,8 @@ def _chart_retention_by_cost(runs: Sequence[RunEvidence], field: str) -> Chart:
     series: list[Series] = [{"name": "Pareto front", "joined": True, "points": front}]
     if dominated:
         series.append({"name": "not on the front", "points": dominated})
+    if is_exported:
+        axis = f"{axis}; students exported"
     teacher_cost = runs[0].results.systems[TEACHER].get(field)
     if teacher_cost is not None:
         series.append({"name": "teacher", "points": [make_point(teacher_cost / unit, 1, "teacher")]})

@@ -18,6 +18,7 @@ from distill.texts.grading import grade_judged
 from distill.texts.ids import Ids
 from distill.texts.text_source import TextSource
 from distill.texts.texts import Texts
+from distill.texts.words import count_words
 
 RESAMPLES = 2000  # bootstrap samples for an interval; few, as a report has many intervals
 
@@ -54,7 +55,7 @@ class QueryResults:
     @cached_property
     def word_counts(self) -> np.ndarray:
         """[Q] number of words of each query."""
-        return np.array([len(text.split()) for text in self.texts])
+        return np.array(list(map(count_words, self.texts)))
 
     def measure_retention(self, members: np.ndarray) -> Interval:
         """Measures the student's retention on the queries in `members` [Q] bool; raises BadInput if the teacher's metric is 0 there."""

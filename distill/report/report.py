@@ -44,11 +44,18 @@ def report(runs: list[str], out: str | None = None, hour_price: float | None = N
     """
     if hour_price is not None and len(runs) > 1:
         raise BadInput("hour_price: costs are on the page of a single run: name one")
+    return write_report(runs, out, hour_price, trust)
+
+
+def write_report(
+    runs: Sequence[str], out: str | None = None, hour_price: float | None = None, trust: bool = False, verdict: str | None = None
+) -> Report:
+    """Writes the page of `report`; `verdict` heads that of several runs in the place of what the best of them keeps."""
     with refuse_unreadable("run folders that distill evaluate has measured", ", ".join(runs)):
         evidence = [RunEvidence(run, trust) for run in runs]
         if len({run.name for run in evidence}) < len(evidence):
             raise BadInput(f"runs: {', '.join(runs)}: two of them have the same name: rename a folder")
-        content = _describe_run(evidence[0], hour_price) if len(evidence) == 1 else _compare_runs(evidence)
+        content = _describe_run(evidence[0], hour_price) if len(evidence) == 1 else _compare_runs(evidence, verdict)
         page = render_page(**content, runs=[describe_origin(run) for run in evidence])
     folder = evidence[0].folder.path if len(evidence) == 1 else Path()
     path = folder / "report.html" if out is None else Path(out)
@@ -77,7 +84,7 @@ def _describe_run(run: RunEvidence, hour_price: float | None) -> dict[str, Any]:
     }
 
 
-def _compare_runs(runs: Sequence[RunEvidence]) -> dict[str, Any]:
+def _compare_runs(runs: Sequence[RunEvidence], verdict: str | None) -> dict[str, Any]:
     """Makes the content of a page about several runs."""
     first = runs[0]
     for run in runs[1:]:
@@ -89,7 +96,7 @@ def _compare_runs(runs: Sequence[RunEvidence]) -> dict[str, Any]:
     return {
         "title": f"distill: {len(runs)} runs",
         "subtitle": f"{len(runs)} runs on {first.dataset}, {describe_queries(first.results.values)}",
-        "verdict": format_verdict(best),
+        "verdict": verdict or format_verdict(best),
         "notes": warnings + missing,
         "tables": [table],
         "charts": charts,

@@ -74,8 +74,10 @@ def comparison_table(runs: Sequence[RunEvidence]) -> Table:
     """Makes a table with a row for each run: its retention, its cost, and a comparison with the first run."""
     first = runs[0]
     metric = first.results.main_metric
-    heads = ["run", f"kept {HEADINGS[metric]}", OVERLAP, "parameters", "ms a query", f"kept by {first.name}, this run = 100%", "p"]
-    note = f"Brackets: 95% intervals, paired over queries. p: randomisation test against {first.name}."
+    costs = ["parameters", "ms a query", "ms exported"]
+    heads = ["run", f"kept {HEADINGS[metric]}", OVERLAP, *costs, f"kept by {first.name}, this run = 100%", "p"]
+    exported = "Exported: by ONNX Runtime in fp32, or by NumPy, with the same vectors."
+    note = f"Brackets: 95% intervals, paired over queries. {exported} p: randomisation test against {first.name}."
     return {"title": "Runs", "heads": heads, "rows": [_make_run_row(run, first, metric) for run in runs], "note": note}
 
 
@@ -88,6 +90,7 @@ def _make_run_row(run: RunEvidence, first: RunEvidence, metric: str) -> list[Cel
         (f"{run.results.agreement[OVERLAP]:.3f}", ""),
         (_format_field(student, "params"), ""),
         (_format_field(student, "query_latency_ms_p50"), ""),
+        NOTHING if run.exported_latency is None else (f"{run.exported_latency:.2f}", ""),
         *_compare_with_first(run, first, metric),
     ]
 

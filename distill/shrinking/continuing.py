@@ -177,6 +177,7 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     if best <= before and job.read("kept") is None:
         log.info(f"it became no better (best {best:.1%}): the earlier student is kept")
         keep_earlier_student(run, previous)
+        job.write("unlearnt", 1 + previous.folder.unlearnt_jobs)
         job.write("kept", BEFORE)
     return run
 

@@ -13,7 +13,7 @@ from typing import Any
 from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
-from distill.report.report import report
+from distill.report.report import write_report
 from distill.run import Run, train
 from distill.shrinking.budget import Rate, choose_length, measure_rate, refuse_short_time
 from distill.shrinking.comparison import Frontier, compare, save
@@ -87,7 +87,7 @@ def train_sizes(request: Request, limits: Limits) -> Frontier:
         finish_job(run, texts)
     outcome = compare(request.out, runs, limits)
     save(outcome)
-    report([str(run.path) for run in runs.values()], str(request.out / REPORT))
+    write_report([str(run.path) for run in runs.values()], str(request.out / REPORT), verdict=outcome.reason)
     return outcome
 
 
@@ -133,13 +133,9 @@ def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequen
     if job.read("lengths"):
         log.info("the lengths of trainings that have begun were chosen before: for other --minutes, choose another --out")
     minutes = (1 - SHARE_OF_MEASURING) * request.minutes
-    shortest = max(rate.shortest for rate in read_rates(request, job, texts, candidates).values())
-    if minutes / len(candidates) < shortest:
-        refuse_short_time(request.minutes, request.minutes * shortest * len(candidates) / minutes)
-    if job.read("rounds") is None:
-        job.write("rounds", 2 if SHARE_OF_FIRST_ROUND * minutes / len(candidates) >= shortest else 1)
+    rounds = choose_rounds(request, job, candidates, read_rates(request, job, texts, candidates))
     first: dict[str, Run] = {}
-    if job.read("rounds") == 2:
+    if rounds == 2:
         share = SHARE_OF_FIRST_ROUND * minutes / len(candidates)
         minutes -= SHARE_OF_FIRST_ROUND * minutes
         first = {candidate.name: train_candidate(request, job, texts, candidate, share, first=True) for candidate in candidates}
@@ -150,6 +146,27 @@ def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequen
         candidate.name: train_candidate(request, job, texts, candidate, share, start_from=starts.get(candidate.name))
         for candidate in candidates
     }
+
+
+def choose_rounds(request: Request, job: Job, candidates: Sequence[Candidate], rates: dict[str, Rate]) -> int:
+    """Chooses two rounds where the time is enough for them, else one; once a job.
+
+    Raises BadInput where the time is too short for a student whose training has not begun.
+    """
+    share, lengths = (1 - SHARE_OF_MEASURING) * request.minutes / len(candidates), job.read("lengths") or {}
+    shortest = max(rates[candidate.name].shortest for candidate in candidates)
+    rounds = job.read("rounds") or (2 if SHARE_OF_FIRST_ROUND * share >= shortest else 1)
+    share *= SHARE_OF_FIRST_ROUND if rounds == 2 else 1
+    new = [candidate for candidate in candidates if str(choose_folder(candidate, first=rounds == 2)) not in lengths]
+    needed = max((rates[candidate.name].shortest for candidate in new), default=0.0)
+    if share < needed:
+        refuse_short_time(request.minutes, request.minutes * needed / share)
+    return int(job.write("rounds", rounds))
+
+
+def choose_folder(candidate: Candidate, first: bool) -> Path:
+    """The run folder of a student in the folder of the job."""
+    return Path(STUDENTS, FIRST, candidate.folder) if first else Path(STUDENTS, candidate.folder)
 
 
 def drop_beaten(candidates: Sequence[Candidate], first: dict[str, Run], costs: dict[str, Cost], queries: int) -> list[Candidate]:
@@ -195,7 +212,7 @@ def train_candidate(
     request: Request, job: Job, texts: JobTexts, candidate: Candidate, minutes: float, first: bool = False, start_from: str | None = None
 ) -> Run:
     """Trains a student for as many epochs as fit into its time, which are counted once."""
-    folder = Path(STUDENTS, FIRST, candidate.folder) if first else Path(STUDENTS, candidate.folder)
+    folder = choose_folder(candidate, first)
     lengths = job.read("lengths") or {}
     if str(folder) not in lengths:
         lengths[str(folder)] = choose_length(Rate(**job.read("rates")[candidate.name]), minutes)

@@ -18,7 +18,7 @@ from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.run import Run, train
 from distill.shrinking.budget import MOST_EPOCHS, choose_length, measure_rate
-from distill.shrinking.request import STATIC, STORE, Job, Request
+from distill.shrinking.request import AUTO, STATIC, STORE, Job, Request
 from distill.shrinking.splits import DEV
 from distill.shrinking.texts import JobTexts
 from distill.teachers.embedder import Embedder
@@ -43,9 +43,9 @@ def choose_student(request: Request, teacher: Embedder) -> StudentSpec:
             raise BadInput(f"{teacher.maker.name}: runs Python code of its folder, which a student does not: {fix}")
         if request.size == STATIC:
             return StaticStudent()
-        size = request.size if isinstance(request.size, int) else DEFAULT_LAYERS
         backbone = teacher.towers.query.backbone
         depth = backbone.config.num_hidden_layers
+        size = min(DEFAULT_LAYERS, depth) if request.size == AUTO else request.size or DEFAULT_LAYERS
         if size > depth:
             raise BadInput(f"size: {size}: {teacher.maker.name} has {depth} layers: keep from 1 to {depth} of them")
         cut_layers(backbone, choose_layers(size, depth))  # what cannot be cut is refused before the documents are embedded

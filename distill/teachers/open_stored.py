@@ -98,6 +98,8 @@ def open_second_teacher(folder: str, first: TeacherStore, source: TextSource, se
     if not np.array_equal(store.documents.ids.raw, first.documents.ids.raw):
         raise BadInput(f"data.teachers: {folder}: not the documents of {first.folder}, or in another order: encode them again")
     check_documents(store.documents, source)
+    if any(texts.name == DOCUMENTS for texts, _ in sets):
+        refuse_unlike_roles(store.maker)
     return open_stored_teacher(store, sets)
 
 

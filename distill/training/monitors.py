@@ -93,8 +93,8 @@ def _list_dev_names(module: ScheduledModule, data: Any) -> Iterator[str]:
     if not isinstance(module, StudentModule):
         return
     judged = [*JUDGED, *(f"retention_{name}" for name in JUDGED)] if data.dev_qrels is not None else []
-    places = [*(f"{collection.name}/" for collection in data.dev_collections), "abroad_"] if data.dev_collections else []
-    abroad = [f"{place}{name}" for place in places for name in (OVERLAP, RETENTION)] + ([f"mean_{OVERLAP}"] if places else [])
+    places = [*(f"{collection.name}/" for collection in data.dev_collections), "abroad_", "mean_"] if data.dev_collections else []
+    abroad = [f"{place}{name}" for place in places for name in (OVERLAP, RETENTION)]
     yield from [f"dev/{name}" for name in [*judged, "overlap@10", "cosine", *abroad, "seconds"]]
     yield from [f"health/{name}" for name in Spread._fields]
     theory = ["r_emb_q", "r_emb_q_train"]

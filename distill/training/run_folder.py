@@ -126,6 +126,14 @@ class RunFolder:
         for path in written:
             remove(path)
 
+    @property
+    def unlearnt_jobs(self) -> int:
+        """Of how many of the latest calls of `shrink --continue` the student did not learn, as it was better before."""
+        if not (self.path / JOB).exists():
+            return 0
+        decisions = read_json(self.path / JOB, "record of a shrink job")["decisions"]
+        return int(decisions.get("unlearnt", int("kept" in decisions)))
+
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
         if self.run_record.exists():
             before = with_absolute_paths(self.record()["inputs"])  # release 0.1 recorded paths as they were given

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Downloads the packages in packages.tsv, whose texts a general student learns from: fetch.sh FOLDER
-# Where there is no apt-get (Debian 12) or npm, their packages are left out.
+# Packages that this machine cannot get, as it has no apt-get of Debian 12 or no npm, are left out.
 set -euo pipefail
 mkdir -p "${1:?usage: fetch.sh FOLDER}"
 folder=$(realpath "$1")
@@ -11,7 +11,7 @@ tail -n +2 "$here/packages.tsv" | while IFS=$'\t' read -r registry package versi
   echo "$registry: $package"
   case $registry in
     pypi) python -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder" "$package==$version" ;;
-    npm) if command -v npm > /dev/null; then (cd "$folder" && npm pack --silent "$package@$version" > /dev/null); fi ;;
-    debian) if command -v apt-get > /dev/null; then (cd "$folder" && apt-get download -qq "$package"); fi ;;
+    npm) (cd "$folder" && npm pack --silent "$package@$version" > /dev/null) || echo "left out: $package" ;;
+    debian) (cd "$folder" && apt-get download -qq "$package") || echo "left out: $package" ;;
   esac
 done

@@ -38,7 +38,7 @@ def main(packages: Path, queries: Path, out: Path) -> None:
                 print(f"{row['package']}: {len(documents)} documents, {words} words", flush=True)
                 for number, text in enumerate(documents):
                     corpus.write(json.dumps({"_id": f"{row['package']}/{number}", "text": text}, ensure_ascii=False) + "\n")
-        lines = [line.split("\t", 1) for line in queries.read_text(encoding="utf-8").splitlines()]
+        lines = [line.split("\t", 1) for line in queries.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
         content = "".join(json.dumps({"_id": id_, "text": text}, ensure_ascii=False) + "\n" for id_, text in lines)
         (temporary / "queries.train.jsonl").write_text(content, encoding="utf-8")
 
@@ -48,7 +48,7 @@ def read_documents(package: Path, seen: set[int]) -> Iterator[str]:
     for name, content in list_files(package):
         try:
             texts = read_texts(name, content)
-        except (OSError, ValueError, EOFError, csv.Error, AssertionError, RecursionError) as error:
+        except (OSError, ValueError, EOFError, csv.Error, AssertionError, RecursionError, SyntaxError) as error:  # also of XML
             print(f"{package.name}: {name}: left out ({error})", file=sys.stderr)
             continue
         for paragraphs in texts:

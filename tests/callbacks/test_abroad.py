@@ -11,8 +11,13 @@ from collections_of_words import write_collection
 from commands import distill, on_ranks, train_arguments
 
 from distill.callbacks.run_log import read_lines
+from distill.data.datamodule import RetrievalData
 from distill.data.training_queries import select_training_queries
+from distill.encoders.students import StudentFromTeacher
 from distill.evaluation.suite import evaluate_suite
+from distill.losses import OneHot
+from distill.modules.student import StudentModule
+from distill.run import train
 from distill.texts.sources import MsMarcoTsv
 from distill.texts.texts import Texts
 from distill.training.run_folder import RunFolder
@@ -51,6 +56,26 @@ def test_the_figures_are_those_of_an_evaluation(trained, suite, store_folder):
     assert best["dev/abroad_retention_ndcg@10"] == pytest.approx(results.main_retention.value)
     overlaps = [best["dev/overlap@10"], best["dev/north/overlap@10"], best["dev/south/overlap@10"]]
     assert best["dev/mean_overlap@10"] == pytest.approx(sum(overlaps) / 3)
+
+
+def test_a_student_that_learns_from_labels_is_chosen_by_what_it_keeps_at_home_and_abroad(suite, source_root, store_folder, tmp_path):
+    data = RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), dev_suite=[str(suite)], candidates=2)
+    module = StudentModule(StudentFromTeacher(1), {"labels": OneHot()})
+    run = train(module, data, tmp_path / "run", max_epochs=1, accelerator="cpu")
+    assert module.best_by == "mean_retention_ndcg@10"
+    [line] = read_dev(run.path)
+    kept = [line[f"dev/{place}retention_ndcg@10"] for place in ("", "north/", "south/")]
+    assert line["dev/mean_retention_ndcg@10"] == pytest.approx(sum(kept) / 3)
+
+
+def test_a_collection_on_which_the_teacher_finds_nothing_is_refused_before_a_step(source_root, store_folder, tmp_path, capsys):
+    folder = write_collection(tmp_path / "suite" / "nothing", (3, 7), seed=0)
+    corpus = (folder / "corpus.jsonl").read_text()
+    (folder / "corpus.jsonl").write_text(corpus + '\n{"_id": "empty", "text": "zz"}')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tempty\t1\n")
+    assert distill(*arguments(folder.parent, source_root, store_folder, tmp_path / "out")) == 2
+    assert "data.dev_suite: nothing: the teacher's nDCG@10 is 0" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metrics.jsonl").exists() and not list((tmp_path / "out").glob("checkpoints/*"))
 
 
 def test_two_ranks_measure_what_one_does(trained, suite, source_root, store_folder, tmp_path):

@@ -369,6 +369,11 @@ def test_number_of_documents_to_search(world: World, refused: Callable, argument
     refused(["search", world.run, "river", "--k", *arguments], *words)
 
 
+@pytest.mark.parametrize("query", ["", "  "])
+def test_nothing_to_search_for(world: World, refused: Callable, query: str) -> None:
+    refused(["search", world.run, query], "query: an empty text", "give the words to search for")
+
+
 def test_train_into_a_run_of_other_inputs(world: World, refused: Callable) -> None:
     assert distill(*world.train("--trainer.max_epochs", 1)) == 0
     refused(world.train(), str(world.out), "trainer.max_epochs was 1, now 2", "choose another --out")

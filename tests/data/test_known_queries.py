@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from distill.data.datamodule import RetrievalData
 from distill.data.known_queries import KnownQueries, find_nearest, load_known_queries, sample_known_queries, warn_of_unknown
 from distill.evaluation.evaluate import evaluate_run
 from distill.records import BadInput
+from distill.teachers.encode import encode
 from distill.texts.sources import MsMarcoTsv
 from distill.training.run_folder import RunFolder
 
@@ -54,13 +57,26 @@ def test_the_training_queries_are_sampled(source_root: Path, store_folder: Path,
     data.setup("fit")
     known = sample_known_queries(data)
     texts = list(data.source.queries("train"))
-    assert known.longest == int(np.percentile([len(text.split()) for text in texts], 99))
+    assert known.longest == int(np.percentile([len(text.split()) for text in texts], 99, method="inverted_cdf"))
     assert len(known.vectors) == len(data.training_queries)
     assert torch.allclose(known.vectors.norm(dim=1), torch.ones(len(known.vectors)))
     own = torch.from_numpy(data.teacher.queries.take(np.arange(len(texts)))).float()
     assert known.compare(texts, own)["unlike"] == 0.0  # each of them is its own nearest
     monkeypatch.setattr("distill.data.known_queries.SAMPLE", 10)
     assert len(sample_known_queries(data).vectors) == 10
+
+
+@pytest.mark.parametrize(("share", "longest"), [(0.02, 9), (2.0, 40)])
+def test_texts_count_as_often_as_an_epoch_draws_them(source_root, store_folder, teacher_folder, tmp_path, monkeypatch, share, longest):
+    """Of texts of 40 words an epoch draws two, or all, beside 96 queries of nine words at most."""
+    lines = [json.dumps({"_id": f"long{row}", "text": " ".join([f"word{row}"] * 40)}) for row in range(200)]
+    (tmp_path / "long.jsonl").write_text("\n".join(lines))
+    source, store = MsMarcoTsv(str(source_root)), str(shutil.copytree(store_folder, tmp_path / "store", symlinks=True))
+    encode(str(teacher_folder), source, store, queries=[str(tmp_path / "long.jsonl")])
+    data = RetrievalData(source, store, queries={str(tmp_path / "long.jsonl"): share})
+    data.setup("fit")
+    monkeypatch.setattr("distill.data.known_queries.LONGEST_PERCENTILE", 95)
+    assert sample_known_queries(data).longest == longest
 
 
 def test_warnings_name_what_is_unknown(caplog: pytest.LogCaptureFixture):

@@ -56,6 +56,8 @@ def test_teachers_that_embed_documents_otherwise_are_refused(source_root, store_
     encode(str(teacher), source, str(tmp_path / "prompted"), prompts={"query": "", "document": "a "})
     with pytest.raises(BadInput, match="embeds documents with a prompt or a tower of their own"):
         open_data(source_root, tmp_path / "prompted", match_documents=1.0)
+    with pytest.raises(BadInput, match="embeds documents with a prompt or a tower of their own"):
+        open_data(source_root, store_folder, match_documents=1.0, teachers={"other": str(tmp_path / "prompted")})
     encode(lambda texts: np.ones((len(texts), 32), np.float32), source, str(tmp_path / "function"), name="ones")
     with pytest.raises(BadInput, match="whether it embeds documents as queries cannot be seen"):
         open_data(source_root, tmp_path / "function", match_documents=1.0)

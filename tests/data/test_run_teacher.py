@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ def test_runs_that_do_not_fit_are_refused(source_root, store_folder, tmp_path, c
     run.write_text(change(run.read_text()))
     with pytest.raises(BadInput, match=message):
         data_of(source_root, store_folder, **{"candidates": 3, "teachers": {"engine": str(run)}, **settings})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [("engine.tred", "no such file or folder"), ("{class_path: mine.Teacher,", "not a teacher: name a folder, or the class_path")],
+)
+def test_what_is_no_teacher_is_refused(source_root: Path, store_folder: Path, teacher: str, message: str) -> None:
+    with pytest.raises(BadInput, match=rf"data\.teachers: engine: {re.escape(teacher)}: {message}"):
+        data_of(source_root, store_folder, candidates=3, teachers={"engine": teacher})
 
 
 def test_a_second_run_of_other_queries_is_refused(source_root: Path, store_folder: Path, tmp_path: Path) -> None:

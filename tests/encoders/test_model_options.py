@@ -188,6 +188,14 @@ def test_auto_keeps_16_bits_where_the_machine_multiplies_them(stored, fast, tmp_
     assert load_local_teacher(str(folder), "fp32", ModelOptions(weights="auto")).maker.weights is None
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_weights_in_bf16_are_multiplied_in_bf16_by_every_machine(fast, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.files.device.has_fast_bf16", lambda kind: fast)
+    folder = str(make_folder(tmp_path / "model", "bert"))
+    maker = load_local_teacher(folder, "auto", ModelOptions(weights="bf16")).maker
+    assert (maker.precision, maker.weights) == ("bf16", "bf16")
+
+
 def test_products_in_fp32_need_weights_in_fp32(tmp_path):
     folder = str(make_folder(tmp_path / "model", "bert"))
     with pytest.raises(BadInput, match="weights: bf16: products of such weights are bf16"):

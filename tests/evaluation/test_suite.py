@@ -121,6 +121,14 @@ def test_numbers_that_meet_by_chance_are_no_own_documents(tmp_path, run_folder, 
     assert "the document with the query's own id is left out for" in caplog.text
 
 
+def test_folders_among_collections_that_are_none_are_named(suite, tmp_path, caplog):
+    shutil.copytree(suite, tmp_path / "suite")
+    write_collection(tmp_path / "suite" / "forums" / "east", (3, 7), seed=3)
+    assert list(open_collections(tmp_path / "suite")) == list(LENGTHS)
+    assert "left out, as no queries.jsonl is in them: forums: name folders of these too" in caplog.text
+    assert list(open_collections([tmp_path / "suite", tmp_path / "suite" / "forums"])) == [*LENGTHS, "east"]
+
+
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_folders_that_are_no_collections_are_refused(name, tmp_path, run_folder, teacher_folder):
     (tmp_path / "empty").mkdir()
@@ -161,11 +169,12 @@ def test_home_and_abroad_in_one_verdict(results, suite, run_folder, tmp_path, mo
     assert "mean of 2" in repr(both)
 
 
-def test_the_report_has_a_chart_of_both(suite, run_folder, tmp_path, monkeypatch):
+def test_the_report_has_a_chart_of_both(suite, run_folder, teacher_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("distill.evaluation.costs.measure_query_latency", functools.partial(measure_query_latency, rounds=2, warm_up=1))
     run = tmp_path / "run"
     shutil.copytree(run_folder, run)
     evaluate_run(run, suite=[str(suite)])
+    evaluate_suite(run_folder / "student", teacher_folder, suite).save(run / "results-abroad.json")  # has no texts at home
     page = report([str(run)]).path.read_text()
     assert "Kept nDCG@10 at home and abroad" in page and "Kept nDCG@10 abroad by query length" in page and "north (n=25)" in page
 

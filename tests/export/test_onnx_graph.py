@@ -5,11 +5,13 @@ import pytest
 import torch
 from families import make_dense, make_encoder
 from plain_folders import rewrite_json
+from static_encoders import make_static
 
 from distill.encoders.encoder import Encoder
 from distill.encoders.modules import EncoderModule, Normalize
 from distill.encoders.onnx_encoder import MODEL, OnnxEncoder
 from distill.export.onnx_graph import NoGraph, check_equal, write_graph, write_quantised
+from distill.export.serving import open_exact_path
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -23,6 +25,16 @@ def export_graph(encoder: Encoder, folder: Path) -> OnnxEncoder:
     (folder / MODEL).parent.mkdir()
     write_graph(encoder, folder / MODEL)
     return OnnxEncoder(folder)
+
+
+def test_what_serves_a_student_before_it_is_exported_gives_its_vectors(tmp_path, monkeypatch):
+    encoder = make_encoder("bert", prompts={"query": "find ", "document": "a "}, layers=1)
+    path = open_exact_path(encoder, tmp_path / "layers")
+    np.testing.assert_allclose(path(TEXTS[1]), encoder.encode(TEXTS[1:2], "query").numpy(), atol=1e-5)
+    table = make_static()
+    np.testing.assert_allclose(open_exact_path(table, tmp_path / "table")(TEXTS[1]), table.encode(TEXTS[1:2], "query").numpy(), atol=1e-6)
+    monkeypatch.setattr("distill.export.serving.missing_packages", lambda: ["onnxruntime"])
+    assert open_exact_path(encoder, tmp_path / "pytorch") is None
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,24 @@ def test_it_goes_on_with_the_shards_that_are_missing(tmp_path):
     assert second.file.read_text() == "0\n0.5\nkept\n2\n2.5\n"
 
 
+def test_a_plan_of_release_0_1_goes_on_though_it_does_not_name_the_teacher(tmp_path):
+    with writer_in(tmp_path).claim():
+        pass
+    now = {**PLAN, "teacher": "all-MiniLM-L6-v2", "documents": "d0f1"}
+    assert writer_in(tmp_path, now).missing_shards() == [0, 1, 2]
+    with pytest.raises(BadInput, match="seed"):
+        writer_in(tmp_path, now | {"seed": 1})
+    with pytest.raises(BadInput, match="pages"):
+        writer_in(tmp_path, now | {"pages": 7})
+
+
+def test_a_teacher_that_a_plan_names_is_compared(tmp_path):
+    with writer_in(tmp_path, PLAN | {"teacher": "all-MiniLM-L6-v2"}).claim():
+        pass
+    with pytest.raises(BadInput, match="teacher"):
+        writer_in(tmp_path, PLAN | {"teacher": "all-mpnet-base-v2"})
+
+
 def test_shards_that_a_kill_left_beside_a_complete_file_are_removed(tmp_path):
     writer = writer_in(tmp_path)
     with writer.claim():

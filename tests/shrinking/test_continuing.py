@@ -132,6 +132,8 @@ def test_a_student_that_became_worse_is_not_kept(june, tmp_path):
     earlier, kept = (distill.load_encoder(str(folder / "student")).fingerprint() for folder in (copy, out))
     assert earlier == kept
     assert (out / "known_queries.npz").read_bytes() == (copy / "known_queries.npz").read_bytes()
+    # the new queries are none that it knows, though some were held out
+    assert distill.drift(out, ["what is a river"]).values["split"] == "holdout_1"
 
 
 def test_no_new_query_with_the_words_of_a_crop_or_a_piece_is_measured_on(june, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from distill.cli.shrink import show
 from distill.encoders.students import StudentFromTeacher
 from distill.metrics.retention import Interval
 from distill.records import BadInput
+from distill.shrinking.budget import Rate
 from distill.shrinking.comparison import Entry, recommend
-from distill.shrinking.frontier import choose_affordable
+from distill.shrinking.frontier import choose_affordable, choose_rounds
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates
 from distill.shrinking.layers import name_layers_once
 from distill.shrinking.request import Job, Request
@@ -88,6 +91,8 @@ def test_a_ladder_is_trained_and_measured(outcome):
         measured = distill.Run(entry.run).results
         assert entry.retention == measured.retention["ndcg@10"] and entry.overlap == measured.agreement["overlap@10"]
         assert entry.cost.megabytes == measured.systems["student"]["params"] * 4 / 1e6
+        served = measured.values["latency"]["paths"]["NumPy"] if entry.name == "static" else measured.systems["student"]
+        assert entry.cost.milliseconds == served["query_latency_ms_p50"]
     assert outcome.metric == "nDCG@10"
     assert outcome.run.student.encode_query("what is the river").shape == (outcome.run.student.width,)
 
@@ -104,7 +109,7 @@ def test_the_report_and_the_record_hold_every_student(outcome):
     record = json.loads((outcome.path / "frontier.json").read_text())
     assert [student["name"] for student in record["students"]] == [entry.name for entry in outcome.entries]
     assert record["recommended"] == outcome.recommended.name and (outcome.path / record["students"][0]["run"]).is_dir()
-    assert all(entry.run.name in page for entry in outcome.entries)
+    assert all(entry.run.name in page for entry in outcome.entries) and outcome.reason in html.unescape(page)
     lines = repr(outcome).splitlines()
     assert lines[0].split()[:2] == ["kept", "of"] and lines[-2].split()[0] == "teacher" and lines[-1] == outcome.reason
 
@@ -133,6 +138,7 @@ def test_other_limits_leave_other_students_out_and_train_the_rest(outcome, teach
     assert [entry.name for entry in again.entries] == ["static"]
     narrow, smallest = (costs[f"1 layer, {table}"]["megabytes"] for table in ("narrow rows", "smallest table"))
     assert smallest < narrow < costs["1 layer"]["megabytes"]
+    assert costs["1 layer, narrow rows"]["milliseconds"] == costs["1 layer"]["milliseconds"]
 
 
 def test_the_folder_of_several_students_names_one(outcome, capsys):
@@ -178,6 +184,28 @@ def test_a_backbone_is_cut_where_the_teacher_cannot_be(tmp_path, teacher_folder)
     assert [spec.keep_layers for spec in named[::4]] == job.read("layers") == [spec.keep_layers for spec in named[3::4]]
     job.write("layers", [[3], [0, 3], [0, 1, 3], [0, 1, 2, 3]])  # a job that goes on keeps to its choice
     assert name_layers_once(request, job, texts, [candidates[4].spec])[0].keep_layers == [0, 3]
+
+
+def test_a_teacher_of_one_layer_has_a_ladder_too(tmp_path):
+    folder = str(make_folder(tmp_path / "bert", "bert", layers=1))
+    request = Request(folder, queries=make_texts(50, 9, seed=1), size="auto")
+    candidates = list_candidates(request, open_job_teacher(request))
+    assert [candidate.name for candidate in candidates if not candidate.instead_of] == ["static", "1 layer"]
+
+
+def test_a_wider_ladder_names_minutes_that_are_enough(tmp_path):
+    """Two rounds were chosen for one student: 24 of 30 minutes are for training, a quarter of them for the first round of four."""
+    request = Request("a teacher", queries=["a"], minutes=30.0, out=tmp_path)
+    with Job(tmp_path).claim(request.describe()):
+        job = Job(tmp_path)
+    job.write("rounds", 2)
+    ladder = [Candidate(f"{count} layers", StudentFromTeacher(count)) for count in range(1, 5)]
+    rates = {candidate.name: Rate(texts=640, steps=40, training=100.0, evaluation=20.0) for candidate in ladder}  # 2 minutes at least
+    with pytest.raises(BadInput, match="minutes: 30: too short, even a little training takes 40 minutes"):
+        choose_rounds(request, job, ladder, rates)
+    assert choose_rounds(replace(request, minutes=40.0), job, ladder, rates) == 2
+    job.write("lengths", {f"students/first/{candidate.folder}": [1, 40] for candidate in ladder})
+    assert choose_rounds(replace(request, minutes=1.0), job, ladder, rates) == 2  # what was chosen stays
 
 
 def test_rows_of_other_architectures_are_not_made_narrower(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from shrink_world import make_texts
 
 import distill
+from distill.shrinking.advice import list_advice
 from distill.shrinking.budget import Rate, choose_length, estimate_seconds
 from distill.shrinking.crops import keep_what_fits
 from distill.shrinking.request import Job, Request
@@ -63,9 +64,17 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, 
     run = distill.shrink(str(teacher_folder), **given)
     assert (Job(run.path).read("epochs"), Job(run.path).read("steps")) == (1, 20)
     assert run.folder.settings()["trainer"]["limit_train_batches"] == 20 and len(run.history["dev/overlap@10"].values) == 1
-    advice = advise(run, open_job_texts(run))
+    texts = open_job_texts(run)
+    advice = advise(run, texts)
     assert "it read its texts once at most: give more --minutes, in another --out" in advice
     assert any(line.startswith("few queries: ") for line in advice)
+    improving = [0.2, 0.3, 0.4]
+    assert "still improving after 3 epochs: give more --minutes, in another --out" in list_advice(texts, improving, run.results)
+    longest = list_advice(texts, improving, run.results, is_longest=True)
+    assert "still improving after 3 epochs: as many as --minutes buy: give more queries" in longest
+    assert run.results.agreement["overlap@10"] < 0.6
+    assert any(line.endswith("more layers help, e.g. --size 4") for line in longest)
+    assert any(line.endswith("a larger --backbone helps") for line in list_advice(texts, improving, run.results, has_backbone=True))
     before = (run.path / "student" / "model.safetensors").stat().st_mtime_ns
     caplog.set_level("INFO", logger="distill")
     again = distill.shrink(str(teacher_folder), **given | {"minutes": 3})  # done before

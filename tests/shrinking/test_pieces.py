@@ -13,6 +13,7 @@ from shrink_world import make_texts
 import distill
 from distill.records import BadInput
 from distill.shrinking import general
+from distill.shrinking.crops import make_pieces
 from distill.shrinking.general import read_general
 from distill.shrinking.request import Request
 from distill.shrinking.texts import JobTexts, prepare_texts
@@ -146,3 +147,18 @@ def test_other_texts_are_another_input(tmp_path):
     assert Request("a teacher", **{**given, "queries": f"{tmp_path}/log.csv:title"}).describe()["queries"] != before["queries"]
     write_documents(tmp_path / "beir" / "corpus.jsonl", GENERAL[1:])
     assert Request("a teacher", **given).describe()["general"] != before["general"]
+
+
+def test_pieces_of_a_script_without_spaces_are_pieces_too():
+    """A document of 600 characters, whose twenty sentences end in a full stop of their own."""
+    sentence = "莱茵河是欧洲的一条大河，它发源于瑞士的山中，流入北海。"
+    document = "".join(chr(ord("一") + number) + sentence for number in range(20))
+    pieces = make_pieces(distill.Texts.from_lists(["d"], [document]), [])
+    assert len(pieces) > 10 and all(piece in document and 3 <= len(piece) <= 160 for piece in pieces)
+    assert any(piece[0] == chr(ord("一") + 3) for piece in pieces)  # the beginning of a sentence
+
+
+def test_pieces_of_a_script_with_spaces_are_whole_words():
+    document = "  The river\n rises in the Alps.  It ends in the sea,\tfar away.  "
+    for piece in make_pieces(distill.Texts.from_lists(["d"], [document]), []):
+        assert f" {piece.lower()} " in f" {' '.join(document.lower().split())} "

@@ -54,13 +54,14 @@ def test_judgments_of_the_queries_stand_beside_those_of_the_source(tmp_path):
     refuse_shared(texts)
 
 
-def test_judgments_of_queries_that_the_source_judges_add_nothing(tmp_path):
+def test_judgments_of_queries_that_the_source_judges_add_nothing(tmp_path, caplog):
     parent = tmp_path / "given"
     parent.mkdir()
     folder = write_beir(parent, {"test": range(30)})
     given = {"queries": str(folder / "queries.jsonl"), "judgments": str(folder / "qrels" / "test.tsv")}
     texts = prepare_texts(Request("a teacher", documents=str(folder), **given), tmp_path / "texts")
     assert texts.summary["evaluated_on"] == "test" and "judged" not in texts.summary
+    assert "test.tsv: not used: the source judges all of these queries" in caplog.text
     assert len(texts.source.queries("test")) == 30
     refuse_shared(texts)
 

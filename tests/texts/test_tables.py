@@ -171,6 +171,13 @@ def test_lists_of_texts_and_of_mappings():
         list(read_rows(["one", 5], kind="queries"))
 
 
+def test_one_number_beside_a_text_is_a_query(tmp_path):
+    (tmp_path / "a.tsv").write_text("1\t1984\n2\tanimal farm\n")
+    assert list(read_queries(str(tmp_path / "a.tsv"))) == ["1984", "animal farm"]
+    (tmp_path / "a.tsv").write_text("1\tanimal farm\n2\t1984\n")
+    assert list(read_queries(str(tmp_path / "a.tsv"))) == ["animal farm", "1984"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
