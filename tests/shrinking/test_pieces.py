@@ -151,11 +151,12 @@ def test_other_texts_are_another_input(tmp_path):
 
 def test_pieces_of_a_script_without_spaces_are_pieces_too():
     """A document of 600 characters, whose twenty sentences end in a full stop of their own."""
-    sentence = "莱茵河是欧洲的一条大河，它发源于瑞士的山中，流入北海。"
-    document = "".join(chr(ord("一") + number) + sentence for number in range(20))
+    sentence = "莱茵河是欧洲的一条大河，它发源于瑞士的山中，流入北海。"  # noqa: RUF001
+    first = [chr(ord("一") + number) for number in range(20)]
+    document = "".join(character + sentence for character in first)
     pieces = make_pieces(distill.Texts.from_lists(["d"], [document]), [])
     assert len(pieces) > 10 and all(piece in document and 3 <= len(piece) <= 160 for piece in pieces)
-    assert any(piece[0] == chr(ord("一") + 3) for piece in pieces)  # the beginning of a sentence
+    assert sum(piece[0] in first for piece in pieces) > len(pieces) / 3  # half begin where a sentence does
 
 
 def test_pieces_of_a_script_with_spaces_are_whole_words():
