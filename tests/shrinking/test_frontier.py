@@ -19,7 +19,7 @@ from distill.metrics.retention import Interval
 from distill.records import BadInput
 from distill.shrinking.budget import Rate
 from distill.shrinking.comparison import Entry, recommend
-from distill.shrinking.frontier import choose_affordable, choose_rounds
+from distill.shrinking.frontier import choose_affordable, choose_rounds, drop_beaten
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates
 from distill.shrinking.layers import name_layers_once
 from distill.shrinking.request import Job, Request
@@ -120,6 +120,20 @@ def test_the_last_round_goes_on_from_the_first(outcome):
         assert settings["model"]["start_from"] == str(outcome.path / "students" / "first" / entry.run.name)
         first = distill.Run(settings["model"]["start_from"])
         assert distill.Run(entry.run).history["train/loss"].values[0] < first.history["train/loss"].values[0]
+
+
+def test_a_student_that_a_cheaper_one_beats_after_the_first_round_is_dropped(outcome, caplog):
+    caplog.set_level("INFO", logger="distill")
+    first = {entry.name: distill.Run(outcome.path / "students" / "first" / entry.run.name) for entry in outcome.entries}
+    agreement = {name: max(run.history["dev/overlap@10"].values) for name, run in first.items()}
+    worst, best = min(agreement, key=agreement.__getitem__), max(agreement, key=agreement.__getitem__)
+    candidates = [Candidate(name, StudentFromTeacher(1)) for name in (worst, best)]
+    assert agreement[worst] < agreement[best]
+    cheap, dear, many = Cost(1.0, 10.0), Cost(2.0, 20.0), 10**9  # queries, so that no difference is chance
+    assert drop_beaten(candidates, first, {worst: dear, best: cheap}, many) == candidates[1:]
+    assert f"{worst}: overlap@10 {agreement[worst]:.3f} on {many} dev queries: dropped" in caplog.text
+    assert drop_beaten(candidates, first, {worst: cheap, best: dear}, many) == candidates
+    assert drop_beaten(candidates, first, {worst: dear, best: cheap}, 1) == candidates
 
 
 def test_the_same_call_again_is_done_at_once(outcome, teacher_folder, source_root):
