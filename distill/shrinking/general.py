@@ -23,7 +23,7 @@ CORPUS_FILES = ("corpus.jsonl", "corpus.jsonl.gz", "collection.tsv", "collection
 
 
 def read_general(given: Any) -> Texts:
-    """Reads general texts into memory, at most 50,000 of them, drawn at random.
+    """Reads general texts into memory, at most 50,000 of them: drawn at random from files, and from about the first 60,000 rows of a hub.
 
     Args:
         given: texts as `distill.texts.tables.read_rows` takes them; a folder in BEIR or MS MARCO layout, of which the documents are read;
