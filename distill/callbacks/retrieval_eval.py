@@ -17,6 +17,7 @@ from distill.metrics.query_means import MeanCosine, Overlap
 from distill.modules.documents import embed_documents
 from distill.records import Batch
 from distill.texts.qrels import Qrels
+from distill.vectors.resident import CORPORA
 from distill.vectors.sharded import search_on_ranks
 from distill.vectors.store import VectorStore
 
@@ -65,7 +66,9 @@ class RetrievalEval(Callback):
         self._abroad = Abroad(self.data.dev_collections, TOP)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._abroad.rank_by_teacher(pl_module.device)  # what cannot be measured is refused before anything is trained
+        if trainer.limit_val_batches:
+            self._abroad.rank_by_teacher(pl_module.device)  # what cannot be measured is refused before anything is trained
+            CORPORA.release()  # which documents may stay on a GPU is seen when the training has what it needs
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._outputs.clear()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from distill.encoders.static_encoder import is_static
-from distill.evaluation.latency import ServingPath, measure_query_latency, one_core, open_served_paths
+from distill.encoders.onnx_encoder import MODELS
+from distill.encoders.static_encoder import NUMPY, is_static
+from distill.evaluation.latency import EXACT, ServingPath, measure_query_latency, one_core, open_served_paths
 from distill.evaluation.systems import System
 from distill.files.atomic import read_json
 from distill.training.run_folder import RunFolder
@@ -57,3 +59,26 @@ def open_exported(run: RunFolder, fingerprint: str | None) -> dict[str, ServingP
     if read_json(export / "export.json", "inputs of the export").get("student") != fingerprint:
         return {}
     return open_served_paths(export / "student")
+
+
+def read_served(run: Path, values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Reads the latency of each way to serve a student without PyTorch: from its evaluation, or from an export after it on this processor.
+
+    Args:
+        run: the run folder.
+        values: the fields of its results.json; releases before 0.2 measured on all cores, and wrote no field `latency`.
+    """
+    if "latency" not in values:
+        return {}
+    path = run / "export" / "latency.json"
+    exported = read_json(path, "latency of the export") if path.exists() else {}
+    if exported.get("processor") != values["provenance"].get("processor"):
+        exported = {}
+    served = {name: model for name, model in exported.get("paths", {}).items() if name in (*MODELS, NUMPY)}
+    return served | values["latency"]["paths"]
+
+
+def read_exact(run: Path, values: Mapping[str, Any]) -> dict[str, float]:
+    """Reads the latency of that one of them which gives the student's own vectors; empty where none does."""
+    served = read_served(run, values)
+    return next((served[name] for name in EXACT if name in served), {})

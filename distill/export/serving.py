@@ -76,8 +76,8 @@ def add_serving(student: Encoder, teacher: Encoder | None, run: RunFolder, folde
     return Serving(latency)
 
 
-def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None:
-    """Writes two graphs into `onnx/` of a sentence-transformers folder: in fp32, equal to the student, and with 8-bit weights.
+def write_models(student: Encoder, folder: Path, queries: Sequence[str], quantised: bool = True) -> None:
+    """Writes graphs into `onnx/` of a sentence-transformers folder: in fp32, equal to the student, and by default with 8-bit weights.
 
     Raises:
         NoGraph: the student cannot be written so, or the fp32 graph gives other vectors than the student for some of the `queries`.
@@ -89,19 +89,19 @@ def write_models(student: Encoder, folder: Path, queries: Sequence[str]) -> None
         write_graph(student, graph)
         served = OnnxEncoder(folder, model=f"{temporary.name}/{graph.name}")
         check_equal(student, served, [by_length[row] for row in evenly_spaced_rows(len(by_length), CHECKED)])
-        write_quantised(graph, temporary / Path(QUANTISED).name)
+        if quantised:
+            write_quantised(graph, temporary / Path(QUANTISED).name)
 
 
-def open_exact_path(student: Encoder, folder: Path) -> ServingPath | None:
+def open_exact_path(student: Encoder, folder: Path, queries: Sequence[str]) -> ServingPath | None:
     """Writes a student into a new folder, and opens what serves it without PyTorch and with its own vectors; None where nothing does."""
     student.save_pretrained(folder)
     if student.transformer.has_layers:
         if missing_packages():
             return None
-        (folder / MODEL).parent.mkdir()
         try:
-            write_graph(student, folder / MODEL)
-        except NoGraph:
+            write_models(student, folder, queries, quantised=False)
+        except (NoGraph, BadInput):
             return None
     return next((path for name, path in open_served_paths(folder).items() if name in EXACT), None)
 

@@ -12,13 +12,11 @@ import torch
 from distill.callbacks.fault_log import WARNINGS
 from distill.callbacks.run_log import read_lines
 from distill.encoders.batching import encode_texts
-from distill.encoders.onnx_encoder import MODELS
-from distill.encoders.static_encoder import NUMPY
 from distill.encoders.towers import load_towers
+from distill.evaluation.costs import read_exact, read_served
 from distill.evaluation.fields import STUDENT
-from distill.evaluation.latency import EXACT
 from distill.evaluation.results import Results
-from distill.files.atomic import path_within, read_json
+from distill.files.atomic import path_within
 from distill.metrics.ranking import cosine
 from distill.metrics.trec_runs import read_trec
 from distill.records import BadInput, NeedsTrust
@@ -89,29 +87,17 @@ class RunEvidence:
         """Median latency of a query in milliseconds: of each system, and of each ONNX model of the student."""
         key = "query_latency_ms_p50"
         latencies = {name: system[key] for name, system in self.results.systems.items() if key in system}
-        return latencies | {f"{STUDENT}, {name}": model[key] for name, model in self._served.items()}
+        return latencies | {f"{STUDENT}, {name}": model[key] for name, model in read_served(self.folder.path, self.results.values).items()}
 
     @property
     def exported_latency(self) -> float | None:
         """Median latency of the export that gives the student's own vectors, in milliseconds: NumPy, or ONNX in fp32."""
-        return next((self._served[name]["query_latency_ms_p50"] for name in EXACT if name in self._served), None)
+        return read_exact(self.folder.path, self.results.values).get("query_latency_ms_p50")
 
     @property
     def is_on_one_core(self) -> bool:
         """Whether latencies are those of one core; releases before 0.2 measured on all cores, and so wrote no field `latency`."""
         return "latency" in self.results.values
-
-    @property
-    def _served(self) -> dict[str, dict[str, float]]:
-        """Latency of each ONNX model: from the evaluation, or from an export after it on the same processor."""
-        if not self.is_on_one_core:
-            return {}
-        path = self.folder.path / "export" / "latency.json"
-        exported = read_json(path, "latency of the export") if path.exists() else {}
-        if exported.get("processor") != self.provenance.get("processor"):
-            exported = {}
-        served = {name: model for name, model in exported.get("paths", {}).items() if name in (*MODELS, NUMPY)}
-        return served | self.results.values["latency"]["paths"]
 
     @cached_property
     def source(self) -> TextSource | None:

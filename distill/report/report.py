@@ -50,12 +50,12 @@ def report(runs: list[str], out: str | None = None, hour_price: float | None = N
 def write_report(
     runs: Sequence[str], out: str | None = None, hour_price: float | None = None, trust: bool = False, verdict: str | None = None
 ) -> Report:
-    """Writes the page of `report`; `verdict` heads that of several runs in the place of what the best of them keeps."""
+    """Writes the page of `report`; `verdict` heads it in the place of what the run, or the best of several, keeps."""
     with refuse_unreadable("run folders that distill evaluate has measured", ", ".join(runs)):
         evidence = [RunEvidence(run, trust) for run in runs]
         if len({run.name for run in evidence}) < len(evidence):
             raise BadInput(f"runs: {', '.join(runs)}: two of them have the same name: rename a folder")
-        content = _describe_run(evidence[0], hour_price) if len(evidence) == 1 else _compare_runs(evidence, verdict)
+        content = _describe_run(evidence[0], hour_price, verdict) if len(evidence) == 1 else _compare_runs(evidence, verdict)
         page = render_page(**content, runs=[describe_origin(run) for run in evidence])
     folder = evidence[0].folder.path if len(evidence) == 1 else Path()
     path = folder / "report.html" if out is None else Path(out)
@@ -69,14 +69,14 @@ def format_verdict(run: RunEvidence) -> str:
     return f"{run.name} {run.results.verdict}"
 
 
-def _describe_run(run: RunEvidence, hour_price: float | None) -> dict[str, Any]:
+def _describe_run(run: RunEvidence, hour_price: float | None, verdict: str | None) -> dict[str, Any]:
     """Makes the content of a page about one run."""
     charts, ranked = run_charts(run), losers_and_winners(run)
     tables = [table for table in (quality_table(run), cost_table(run, hour_price)) if table["rows"]]
     return {
         "title": f"distill: {run.name}",
         "subtitle": f"{run.dataset}, {describe_queries(run.results.values)}",
-        "verdict": format_verdict(run),
+        "verdict": verdict or format_verdict(run),
         "notes": [*run.warnings, *_describe_missing(run)],  # after charts and tables, which find out what is missing
         "tables": tables,
         "charts": charts,

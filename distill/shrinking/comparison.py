@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
 
+from distill.evaluation.costs import read_exact
 from distill.evaluation.fields import OVERLAP, STUDENT, TEACHER
-from distill.evaluation.latency import EXACT
 from distill.evaluation.query_lengths import FEWEST
-from distill.evaluation.results import COLUMNS, Results
+from distill.evaluation.results import COLUMNS
 from distill.files.atomic import write_json
 from distill.metrics.retention import Interval
 from distill.run import Run
@@ -101,7 +101,7 @@ def compare(folder: Path, runs: dict[str, Run], limits: Limits) -> Frontier:
     entries = []
     for name, run in runs.items():
         results = run.results
-        cost = read_cost(results.systems[STUDENT] | read_served(results))
+        cost = read_cost(results.systems[STUDENT] | read_exact(run.path, results.values))
         assert cost is not None, "students are models"
         queries = results.agreement["queries"] if results.main_metric == OVERLAP else results.values["judged_queries"]
         entries.append(Entry(name, run.path, results.main_retention, results.agreement[OVERLAP], cost, queries))
@@ -110,12 +110,6 @@ def compare(folder: Path, runs: dict[str, Run], limits: Limits) -> Frontier:
     metric = COLUMNS[results.main_metric][0] if results.main_metric in COLUMNS else results.main_metric
     recommended, reason = recommend(entries, limits, metric)
     return Frontier(folder, entries, read_cost(results.systems[TEACHER]), metric, recommended, reason)
-
-
-def read_served(results: Results) -> dict[str, float]:
-    """Reads the latency of the student as it is served from its export; empty where that is by PyTorch."""
-    paths = results.values["latency"]["paths"]
-    return next((paths[name] for name in EXACT if name in paths), {})
 
 
 def read_cost(system: dict[str, float]) -> Cost | None:

@@ -102,7 +102,7 @@ def link_job(request: Request, run: Run) -> None:
 def read_costs(job: Job, candidates: Sequence[Candidate], request: Request, texts: JobTexts) -> dict[str, Cost]:
     """Measures what each student costs, once a job."""
     if job.read("costs") is None:
-        measured = measure_costs(candidates, make_data(request, texts))
+        measured = measure_costs(candidates, make_data(request, texts), request.out)
         job.write("costs", {name: asdict(cost) for name, cost in measured.items()})
     return {name: Cost(**cost) for name, cost in job.read("costs").items()}
 
@@ -132,15 +132,16 @@ def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequen
     """
     if job.read("lengths"):
         log.info("the lengths of trainings that have begun were chosen before: for other --minutes, choose another --out")
-    minutes = (1 - SHARE_OF_MEASURING) * request.minutes
-    rounds = choose_rounds(request, job, candidates, read_rates(request, job, texts, candidates))
-    first: dict[str, Run] = {}
-    if rounds == 2:
+    minutes, first = (1 - SHARE_OF_MEASURING) * request.minutes, {}
+    rates = read_rates(request, job, texts, candidates)
+    if choose_rounds(job, minutes / len(candidates), rates) == 2:
         share = SHARE_OF_FIRST_ROUND * minutes / len(candidates)
         minutes -= SHARE_OF_FIRST_ROUND * minutes
+        refuse_short_share(request, job, candidates, share, first=True)
         first = {candidate.name: train_candidate(request, job, texts, candidate, share, first=True) for candidate in candidates}
         candidates = drop_beaten(candidates, first, costs, len(texts.source.queries(DEV)))
     share = minutes / len(candidates)
+    refuse_short_share(request, job, candidates, share, first=False)
     starts = {name: str(run.path) for name, run in first.items()}
     return {
         candidate.name: train_candidate(request, job, texts, candidate, share, start_from=starts.get(candidate.name))
@@ -148,20 +149,22 @@ def train_ladder(request: Request, job: Job, texts: JobTexts, candidates: Sequen
     }
 
 
-def choose_rounds(request: Request, job: Job, candidates: Sequence[Candidate], rates: dict[str, Rate]) -> int:
-    """Chooses two rounds where the time is enough for them, else one; once a job.
+def choose_rounds(job: Job, share: float, rates: dict[str, Rate]) -> int:
+    """Chooses two rounds where the minutes of each student are enough for them, else one; once a job that has begun to train."""
+    rounds: int | None = job.read("rounds") if job.read("lengths") else None
+    if rounds is None:
+        rounds = 2 if SHARE_OF_FIRST_ROUND * share >= max(rate.shortest for rate in rates.values()) else 1
+        job.write("rounds", rounds)
+    return rounds
 
-    Raises BadInput where the time is too short for a student whose training has not begun.
-    """
-    share, lengths = (1 - SHARE_OF_MEASURING) * request.minutes / len(candidates), job.read("lengths") or {}
-    shortest = max(rates[candidate.name].shortest for candidate in candidates)
-    rounds = job.read("rounds") or (2 if SHARE_OF_FIRST_ROUND * share >= shortest else 1)
-    share *= SHARE_OF_FIRST_ROUND if rounds == 2 else 1
-    new = [candidate for candidate in candidates if str(choose_folder(candidate, first=rounds == 2)) not in lengths]
-    needed = max((rates[candidate.name].shortest for candidate in new), default=0.0)
+
+def refuse_short_share(request: Request, job: Job, candidates: Sequence[Candidate], share: float, first: bool) -> None:
+    """Refuses a time that is too short for a student whose training of a round has not begun; `share` is the minutes of each in it."""
+    lengths, rates = job.read("lengths") or {}, job.read("rates")
+    new = [candidate for candidate in candidates if str(choose_folder(candidate, first)) not in lengths]
+    needed = max((Rate(**rates[candidate.name]).shortest for candidate in new), default=0.0)
     if share < needed:
         refuse_short_time(request.minutes, request.minutes * needed / share)
-    return int(job.write("rounds", rounds))
 
 
 def choose_folder(candidate: Candidate, first: bool) -> Path:

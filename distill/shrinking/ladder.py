@@ -152,43 +152,49 @@ def format_megabytes(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def measure_costs(candidates: Sequence[Candidate], data: RetrievalData) -> dict[str, Cost]:
+def measure_costs(candidates: Sequence[Candidate], data: RetrievalData, folder: Path) -> dict[str, Cost]:
     """Measures what each student costs, by name; they take turns on the dev queries, and need no training for it.
 
     Another table of words makes a student smaller, and hardly slower or faster: it has the time of the student that it stands for.
     One whose layers or tokens cannot be cut or rows made narrower, or whose texts use all tokens, is left out.
 
+    Args:
+        candidates: the students.
+        data: what they would be trained on.
+        folder: where they are exported to for a moment.
+
     Raises BadInput where none can be made.
     """
     data.setup("fit")
+    queries = sample_queries(data.dev_texts)
     megabytes: dict[str, float] = {}
     tables: dict[str, torch.Size] = {}
+    paths, in_pytorch = {}, []
     fault = BadInput("no student of this teacher can be made")
-    with TemporaryDirectory() as folder:
-        paths, in_pytorch = {}, []
-        for candidate in sorted(candidates, key=lambda candidate: len(candidate.instead_of)):  # whole ones first
-            if candidate.instead_of and candidate.instead_of[0] not in megabytes:
-                continue
-            module = StudentModule(candidate.spec)
-            try:
-                module.prepare(data, load_start=False)  # nothing has to be fitted to be timed
-            except BadInput as error:
-                fault = error
-                log.info(f"{candidate.name}: left out: {error}")
-                continue
-            encoder = module.encoder.eval()
-            tables[candidate.name] = encoder.word_table.weight.shape
-            if tables[candidate.name] in [tables.get(name) for name in candidate.instead_of]:
-                continue  # all tokens are used: it is the whole one
-            megabytes[candidate.name] = encoder.parameter_count() * BYTES / 1e6
-            if not candidate.instead_of:
-                path = open_exact_path(encoder, Path(folder, candidate.folder))
-                in_pytorch += [] if path else [encoder]  # the others are not kept: the table of a hundred languages takes a gigabyte
-                paths[candidate.name] = path or pytorch_path(encoder)
-        if not megabytes:
-            raise fault
-        with one_core(in_pytorch):
-            latency = measure_query_latency(paths, sample_queries(data.dev_texts))
+    for candidate in sorted(candidates, key=lambda candidate: len(candidate.instead_of)):  # whole ones first
+        if candidate.instead_of and candidate.instead_of[0] not in megabytes:
+            continue
+        module = StudentModule(candidate.spec)
+        try:
+            module.prepare(data, load_start=False)  # nothing has to be fitted to be timed
+        except BadInput as error:
+            fault = error
+            log.info(f"{candidate.name}: left out: {error}")
+            continue
+        encoder = module.encoder.eval()
+        tables[candidate.name] = encoder.word_table.weight.shape
+        if tables[candidate.name] in [tables.get(name) for name in candidate.instead_of]:
+            continue  # all tokens are used: it is the whole one
+        megabytes[candidate.name] = encoder.parameter_count() * BYTES / 1e6
+        if not candidate.instead_of:
+            with TemporaryDirectory(dir=folder) as temporary:
+                path = open_exact_path(encoder, Path(temporary, "student"), queries)
+            in_pytorch += [] if path else [encoder]
+            paths[candidate.name] = path or pytorch_path(encoder)
+    if not megabytes:
+        raise fault
+    with one_core(in_pytorch):
+        latency = measure_query_latency(paths, queries)
     times = {name: measured["query_latency_ms_p50"] for name, measured in latency.items()}
     instead_of = {candidate.name: candidate.instead_of for candidate in candidates}
     return {name: Cost(times[(*instead_of[name], name)[0]], size) for name, size in megabytes.items()}

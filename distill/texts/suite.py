@@ -48,10 +48,10 @@ def list_collections(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadInput(f"suite: {folder}: no such folder")
     if not _is_collection(folder):
-        folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"]
+        folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
         inner = [path for path in folders if _is_collection(path)]
         if inner:
-            others = [path.name for path in folders if path not in inner]
+            others = [path.name for path in folders if path not in inner and path.name[0] not in "._"]
             if others:
                 log.warning(f"suite: {folder}: left out, as no queries.jsonl is in them: {', '.join(others)}: name folders of these too")
             return inner

@@ -131,8 +131,9 @@ class RunFolder:
         """Of how many of the latest calls of `shrink --continue` the student did not learn, as it was better before."""
         if not (self.path / JOB).exists():
             return 0
-        decisions = read_json(self.path / JOB, "record of a shrink job")["decisions"]
-        return int(decisions.get("unlearnt", int("kept" in decisions)))
+        with refuse_unreadable("record of a shrink job", self.path / JOB):
+            decisions = read_json(self.path / JOB, "record of a shrink job")["decisions"]
+            return int(decisions.get("unlearnt", int("kept" in decisions)))
 
     def _refuse_other_inputs(self, inputs: dict[str, Any]) -> None:
         if self.run_record.exists():

@@ -27,14 +27,23 @@ def export_graph(encoder: Encoder, folder: Path) -> OnnxEncoder:
     return OnnxEncoder(folder)
 
 
+def fail(reason: str) -> None:
+    raise NoGraph(reason)
+
+
 def test_what_serves_a_student_before_it_is_exported_gives_its_vectors(tmp_path, monkeypatch):
     encoder = make_encoder("bert", prompts={"query": "find ", "document": "a "}, layers=1)
-    path = open_exact_path(encoder, tmp_path / "layers")
+    path = open_exact_path(encoder, tmp_path / "layers", TEXTS)
     np.testing.assert_allclose(path(TEXTS[1]), encoder.encode(TEXTS[1:2], "query").numpy(), atol=1e-5)
     table = make_static()
-    np.testing.assert_allclose(open_exact_path(table, tmp_path / "table")(TEXTS[1]), table.encode(TEXTS[1:2], "query").numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        open_exact_path(table, tmp_path / "table", TEXTS)(TEXTS[1]), table.encode(TEXTS[1:2], "query").numpy(), atol=1e-6
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.export.serving.check_equal", lambda *_: fail("other vectors"))
+        assert open_exact_path(encoder, tmp_path / "unlike", TEXTS) is None
     monkeypatch.setattr("distill.export.serving.missing_packages", lambda: ["onnxruntime"])
-    assert open_exact_path(encoder, tmp_path / "pytorch") is None
+    assert open_exact_path(encoder, tmp_path / "pytorch", TEXTS) is None
 
 
 @pytest.mark.parametrize(

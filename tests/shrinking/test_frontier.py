@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from distill.metrics.retention import Interval
 from distill.records import BadInput
 from distill.shrinking.budget import Rate
 from distill.shrinking.comparison import Entry, recommend
-from distill.shrinking.frontier import choose_affordable, choose_rounds, drop_beaten
+from distill.shrinking.frontier import choose_affordable, choose_rounds, drop_beaten, refuse_short_share
 from distill.shrinking.ladder import Candidate, Cost, Limits, list_candidates
 from distill.shrinking.layers import name_layers_once
 from distill.shrinking.request import Job, Request
@@ -161,6 +161,8 @@ def test_the_folder_of_several_students_names_one(outcome, capsys):
 
 
 def test_where_two_rounds_do_not_fit_there_is_one(tmp_path, teacher_folder, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("distill.export.serving.missing_packages", list)  # graphs are exported as elsewhere
     monkeypatch.setattr("distill.shrinking.frontier.SHARE_OF_FIRST_ROUND", 1e-6)
     monkeypatch.setattr("distill.shrinking.ladder.MOST_LAYERS", 1)
     queries = make_texts(150, 9, seed=1)
@@ -170,6 +172,13 @@ def test_where_two_rounds_do_not_fit_there_is_one(tmp_path, teacher_folder, monk
         outcome.entries
     ) == 2
     assert outcome.recommended == outcome.entries[0]
+    for name, kind in (("static", "NumPy"), ("1 layer", "ONNX fp32")):
+        entry = next(entry for entry in outcome.entries if entry.name == name)
+        paths = distill.Run(entry.run).results.values["latency"]["paths"]
+        assert entry.cost.milliseconds == paths[kind]["query_latency_ms_p50"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "students exported" in page and "ms exported" in page
+    assert not list((tmp_path / "out").glob("tmp*"))
 
 
 def test_too_little_time_is_said_in_minutes_of_the_whole_call(tmp_path, teacher_folder):
@@ -209,17 +218,21 @@ def test_a_teacher_of_one_layer_has_a_ladder_too(tmp_path):
 
 def test_a_wider_ladder_names_minutes_that_are_enough(tmp_path):
     """Two rounds were chosen for one student: 24 of 30 minutes are for training, a quarter of them for the first round of four."""
-    request = Request("a teacher", queries=["a"], minutes=30.0, out=tmp_path)
-    with Job(tmp_path).claim(request.describe()):
+    with Job(tmp_path).claim({}):
         job = Job(tmp_path)
-    job.write("rounds", 2)
     ladder = [Candidate(f"{count} layers", StudentFromTeacher(count)) for count in range(1, 5)]
-    rates = {candidate.name: Rate(texts=640, steps=40, training=100.0, evaluation=20.0) for candidate in ladder}  # 2 minutes at least
+    rate = Rate(texts=640, steps=40, training=100.0, evaluation=20.0)  # 2 minutes at least
+    job.write("rates", {candidate.name: asdict(rate) for candidate in ladder})
+    assert [choose_rounds(job, minutes, {"1 layers": rate}) for minutes in (24, 7.9, 8)] == [2, 1, 2]  # nothing is trained yet
+    job.write("lengths", {"students/first/1-layers": [1, 40]})
+    assert choose_rounds(job, 6, {candidate.name: rate for candidate in ladder}) == 2
+    request = Request("a teacher", queries=["a"], minutes=30.0, out=tmp_path)
     with pytest.raises(BadInput, match="minutes: 30: too short, even a little training takes 40 minutes"):
-        choose_rounds(request, job, ladder, rates)
-    assert choose_rounds(replace(request, minutes=40.0), job, ladder, rates) == 2
-    job.write("lengths", {f"students/first/{candidate.folder}": [1, 40] for candidate in ladder})
-    assert choose_rounds(replace(request, minutes=1.0), job, ladder, rates) == 2  # what was chosen stays
+        refuse_short_share(request, job, ladder, share=1.5, first=True)
+    refuse_short_share(replace(request, minutes=40.0), job, ladder, share=2.0, first=True)
+    refuse_short_share(request, job, ladder[:1], share=0.1, first=True)  # its length is chosen
+    with pytest.raises(BadInput, match="minutes: 30: too short"):
+        refuse_short_share(request, job, ladder[:1], share=0.1, first=False)
 
 
 def test_rows_of_other_architectures_are_not_made_narrower(tmp_path):
