@@ -22,6 +22,7 @@ from distill.files.configs import refuse_unknown_choices, to_config
 from distill.files.device import best_device
 from distill.modules.student import StudentModule
 from distill.records import BadInput
+from distill.texts.text_files import replace_surrogates
 from distill.texts.text_source import TextSource
 from distill.training.history import History
 from distill.training.run_folder import RunFolder
@@ -113,6 +114,7 @@ class Run:
 
     def search(self, query: str, k: int = 5) -> list[Hit]:
         """The `k` documents that the student finds nearest to a query, best first."""
+        query = replace_surrogates(query)  # of a terminal whose bytes are not UTF-8
         if not query.strip():
             raise BadInput("query: an empty text: give the words to search for")
         documents = self._documents

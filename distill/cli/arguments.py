@@ -136,7 +136,7 @@ def describe_losses(names: str) -> str:
     >>> describe_losses("querymatching,MarginMSE")
     '{"query_matching": {"class_path": "QueryMatching"}, "margin_mse": {"class_path": "MarginMSE"}}'
     """
-    if not CLASS_NAMES.fullmatch(names) or names == "null":
+    if not CLASS_NAMES.fullmatch(names) or names == "null" or names.endswith((".yaml", ".yml", ".json")):
         return names
     known = class_names(Loss)
     losses = {}

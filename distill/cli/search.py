@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator
 
 from distill.cli.terminal import show_text
 from distill.records import printable
 from distill.run import Hit, Run
+from distill.texts.words import shorten
 from distill.vectors.resident import keep_corpora
 
+SHOWN_CHARACTERS = 160  # of the text of a document
 Answers = Iterable[tuple[str, list[Hit]]]
 
 
@@ -42,11 +44,13 @@ def show(answers: Answers) -> None:
         for rank, hit in enumerate(hits, start=1):
             show_text(f"  {rank}. {hit.score:.3f}  {printable(hit.title or hit.id, breaks=False)}")
             if hit.text:
-                show_text(f"     {textwrap.shorten(hit.text, 160, placeholder=' ...')}")
+                show_text(f"     {shorten(hit.text, SHOWN_CHARACTERS)}")
 
 
 def read_typed_queries() -> Iterator[str]:
     """Queries from standard input, with a prompt where a person types them."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is not UTF-8 is no reason to end
     while True:
         if sys.stdin.isatty():
             show_text("query> ", end="")

@@ -56,7 +56,7 @@ def _split_option(data: RetrievalData) -> str:
 
 def show_curves(run: RunFolder) -> None:
     """Prints a table of the last and best values on dev, where somebody looks."""
-    if not sys.stdout.isatty() or not run.metrics.exists():
+    if sys.stdout is None or not sys.stdout.isatty() or not run.metrics.exists():
         return
     from rich.console import Console
     from rich.table import Table

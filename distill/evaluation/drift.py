@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from distill.records import BadInput
 from distill.texts.tables import read_queries
 from distill.texts.text_source import HOLDOUT
 from distill.texts.texts import Texts
-from distill.texts.words import count_words
+from distill.texts.words import count_words, shorten
 from distill.training.run_folder import RunFolder
 
 LOW_PERCENTILE = 5  # of the held-out queries' nearness: a query below it is less like the training queries than 95% of them are
@@ -223,5 +222,5 @@ def _format_lines(report: DriftReport) -> list[str]:
         f"{finding} ({p})",
         f"where nothing has changed, at most {100 * values['level']:g}% of such comparisons raise an alarm",
         "least like those that it knows:",
-        *(f"  {entry['nearness']:.3f}  {shorten(entry['query'], SHOWN_CHARACTERS, placeholder=' ...')}" for entry in values["worst"]),
+        *(f"  {entry['nearness']:.3f}  {shorten(entry['query'], SHOWN_CHARACTERS)}" for entry in values["worst"]),
     ]

@@ -56,7 +56,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, desc: str
         shown: False makes a bar that shows nothing.
     """
     desc = printable(desc, breaks=False)
-    if not shown or sys.stderr.isatty():
+    if not shown or sys.stderr is None or sys.stderr.isatty():  # None: closed by who started this
         return tqdm(iterable, total=total, desc=desc, unit=unit, disable=not shown)
     intervals: dict[str, Any] = dict.fromkeys(("delay", "mininterval", "maxinterval"), SECONDS_BETWEEN_LINES)
     return tqdm(iterable, total=total, desc=desc, unit=unit, file=_LineStream(), bar_format=LINE, leave=False, **intervals)

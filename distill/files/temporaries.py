@@ -50,9 +50,10 @@ def _lock_new_name(path: Path) -> tuple[ProcessLock, str]:
             lock = ProcessLock(path.with_name(f"{stem}.writing"))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
+        is_ours = True
         with suppress(OSError):  # a file system without locks
-            lock.acquire()
-        if lock.is_in_place:
+            is_ours = lock.acquire()
+        if is_ours and lock.is_in_place:
             return lock, stem
         lock.close()  # another process swept it right after it was made
 

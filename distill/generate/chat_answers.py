@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 from distill.teachers.endpoint import TryAgain
 
 # RecursionError: a model may open thousands of brackets
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+MOST_OBJECTS = 100  # that are looked at in an answer
 
 
 class UnreadableAnswer(Exception):
@@ -48,12 +53,19 @@ def parse_queries(answer: str) -> list[str]:
     >>> parse_queries('Of course: {"queries": ["how large is a swan", "swan size"]}')
     ['how large is a swan', 'swan size']
     """
-    try:
-        queries = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])["queries"]
-    except UNREADABLE:
+    queries = next(find_queries(answer), None)
+    if queries is None:
         # whole: where the message is cut, the server's key is replaced first
-        raise UnreadableAnswer(f"an answer without a list of queries: {answer}") from None
+        raise UnreadableAnswer(f"an answer without a list of queries: {answer}")
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise UnreadableAnswer("an answer whose queries are no texts")
     # JSON can escape half a surrogate pair, which UTF-8 cannot encode: it becomes "?"
     return [" ".join(query.encode(errors="replace").decode().split()) for query in queries]
+
+
+def find_queries(answer: str) -> Iterator[Any]:
+    """Yields what is called queries in each JSON object in a text; a model may think aloud in braces before it answers."""
+    decoder = json.JSONDecoder()
+    for start in [place for place, letter in enumerate(answer) if letter == "{"][:MOST_OBJECTS]:
+        with suppress(*UNREADABLE):
+            yield decoder.raw_decode(answer, start)[0]["queries"]

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 from distill.generate.generator import Generator, Progress, check_shares
 from distill.generate.material import Material
 from distill.generate.statistics import WORD, Statistics
-from distill.texts.words import cut_words
+from distill.texts.words import cut_words, is_unspaced, join_words
 
 KINDS = ("spans", "questions", "keywords", "titles", "sentences", "snippets", "pieces")
 DEFAULT_KINDS = {"spans": 0.5, "questions": 0.25, "keywords": 0.15, "titles": 0.1}
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])(?:\s+|(?=\S))")
 SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")  # the last three are those of Chinese and Japanese
 LONGEST_SENTENCE = 32  # words
 SNIPPET_WORDS = (16, 64)  # fewest and most
@@ -89,7 +89,7 @@ class Crop(Generator):
             queries.append([])
             for cut in rng.choices(choices, cum_weights=weights, k=count if document.words else 0):
                 length = lengths[int(rng.random() * len(lengths))]
-                queries[-1].append(" ".join(cut(document, length, rng)))
+                queries[-1].append(join_words(cut(document, length, rng)))
         progress(sum(counts))
         return queries
 
@@ -117,6 +117,8 @@ class Crop(Generator):
         return opening + document.words[start : start + max(1, length - len(opening))]
 
     def _pick_keywords(self, document: WordedDocument, length: int, rng: random.Random) -> list[str]:
+        if is_unspaced(document.text):  # a few of its characters are no keywords
+            return self._cut_span(document, length, rng)
         places = {document.draw_place(rng) for _ in range(length)}
         return [document.words[place] for place in sorted(places)]
 

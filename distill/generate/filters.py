@@ -12,6 +12,7 @@ import numpy as np
 
 from distill.files.fingerprints import hash_values
 from distill.records import BadInput
+from distill.texts.words import count_words, is_unspaced
 
 
 def join_ranges(codes: Sequence[int]) -> str:
@@ -29,6 +30,7 @@ NO_MARKS = {0x34F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}  # which choo
 MARKS = join_ranges([code for code in range(0x300, 0x1E950) if unicodedata.category(chr(code)) in ("Mn", "Mc") and code not in NO_MARKS])
 WORD = re.compile(rf"\w[\w{MARKS}]*")
 MARK = re.compile(f"[{MARKS}]+")
+LEAST_SIMILARITY = 0.3  # of near duplicates: below it are texts about one subject, and MinHash would miss many of them
 # the reason why a planned query is not in the file
 DropReason = Literal["not made", "length", "letters", "evaluation query", "real query", "round trip", "duplicate", "near duplicate"]
 REASONS: tuple[DropReason, ...] = get_args(DropReason)
@@ -57,8 +59,8 @@ class Filters:
     def __post_init__(self) -> None:
         if not 1 <= self.least_words <= self.most_words:
             raise BadInput(f"filters: least_words {self.least_words}, most_words {self.most_words}: at least 1, and the most not less")
-        if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
-            raise BadInput(f"filters.near_duplicates: {self.near_duplicates}: a similarity is above 0 and at most 1")
+        if self.near_duplicates is not None and not LEAST_SIMILARITY <= self.near_duplicates <= 1:
+            raise BadInput(f"filters.near_duplicates: {self.near_duplicates}: a similarity from {LEAST_SIMILARITY} to 1")
         if self.round_trip is not None and self.round_trip < 1:
             raise BadInput(f"filters.round_trip: {self.round_trip}: must be at least 1")
 
@@ -127,7 +129,8 @@ def find_drop_reasons(texts: Sequence[str], filters: Filters, real: RealQueries)
 
 
 def _find_drop_reason(text: str, words: list[str], wording: str, filters: Filters, real: RealQueries) -> DropReason | None:
-    if not filters.least_words <= len(words) <= filters.most_words:
+    length = count_words(wording) if is_unspaced(wording) else len(words)
+    if not filters.least_words <= length <= filters.most_words:
         return "length"
     if len(wording) < filters.least_letters * len(text):
         return "letters"

@@ -22,6 +22,8 @@ from distill.vectors.resident import keep_corpora
 from distill.vectors.source_documents import check_documents
 from distill.vectors.store import TeacherStore
 
+LONGEST_SILENCE = 3600.0  # seconds without a new shard of another rank, after which it is taken for dead
+
 
 def generate(
     generator: Generator,
@@ -95,9 +97,21 @@ def _make_file(maker: ShardMaker) -> GeneratedQueries | None:
                 maker.make(shard, bar.update)
         if launch.rank != 0:
             return None
-        while writer.missing_shards():  # other ranks are still making theirs
-            time.sleep(1)
+        _wait_for_others(writer)
         return _read_result(writer) if writer.finished else join_shards(maker)
+
+
+def _wait_for_others(writer: LineShardWriter) -> None:
+    """Returns when the other ranks have made their shards; refuses to wait for ranks that write nothing any more."""
+    start, left = time.monotonic(), len(writer.missing_shards())
+    while left:
+        time.sleep(1)
+        before, left = left, len(writer.missing_shards())
+        if left < before:
+            start = time.monotonic()
+        if time.monotonic() - start > LONGEST_SILENCE:
+            minutes = LONGEST_SILENCE / 60
+            raise BadInput(f"{writer.folder}: {left} shards of other ranks are missing, none came for {minutes:.0f} minutes: run it again")
 
 
 def _read_result(writer: LineShardWriter) -> GeneratedQueries:

@@ -41,7 +41,7 @@ def join_shards(maker: ShardMaker) -> GeneratedQueries:
     if not count:
         raise BadInput(f"{writer.folder}: nothing is left of {plan.count} queries: {describe_dropped(dropped)}: loosen the filters")
     sample: list[str] = []
-    writer.write_file(_iterate_lines(writer, is_duplicate, maker.real, max(1, count // SAMPLE), sample))
+    writer.write_file(_iterate_lines(writer, is_duplicate, maker.real, -(-count // SAMPLE), sample))
     real_queries = plan.material.queries
     real_sample = real_queries.read(evenly_spaced_rows(len(real_queries), SAMPLE))
     diversity = measure_diversity(sample, real_sample, maker.teacher)

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from distill.generate.generator import Generator, Progress, check_setting, check_shares
 from distill.generate.material import Material
 from distill.generate.statistics import Statistics
+from distill.texts.words import join_words, list_words
 
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in KEYBOARD for i in range(len(row))}  # keys beside a key
@@ -56,13 +57,13 @@ class Noise(Generator):
         weights = list(accumulate(self.kinds.values()))
         queries: list[list[str]] = []
         for text, count in zip(texts, counts, strict=True):
-            original = text.split()
+            original = list_words(text)
             queries.append([])
             for _ in range(count):
                 words = original.copy()
                 for change in rng.choices(choices, cum_weights=weights, k=1 + int(rng.random() * self.most_changes)):
                     change(words, rng)
-                queries[-1].append(" ".join(words))
+                queries[-1].append(join_words(words))
         progress(sum(counts))
         return queries
 
@@ -97,8 +98,8 @@ class Noise(Generator):
 
     def _truncate(self, words: list[str], rng: random.Random) -> None:
         """Cuts the query off at a random letter of its second half."""
-        text = " ".join(words)
-        words[:] = text[: max(1, int(len(text) * (1 + rng.random()) / 2))].split()
+        text = join_words(words)
+        words[:] = list_words(text[: max(1, int(len(text) * (1 + rng.random()) / 2))])
 
 
 def mistype(word: str, rng: random.Random) -> str:

@@ -13,6 +13,7 @@ from itertools import accumulate, takewhile
 from distill.files.sampling import evenly_spaced_rows
 from distill.generate.filters import MARKS
 from distill.texts.texts import Texts
+from distill.texts.words import is_unspaced, list_words
 
 TEXTS_COUNTED = 20_000  # size of the sample of texts; a larger one would hardly change the statistics
 OPENING_WORDS = 100  # the commonest among the first three words of real queries: what, is, how, to, ...
@@ -44,16 +45,25 @@ class Statistics:
         """Splits a document into words, in the spelling of real queries."""
         if self.lower:
             text = text.lower()
-        return WORD.findall(text) if self.plain else text.split()
+        return list_plain_words(text) if self.plain else list_words(text)
+
+
+def list_plain_words(text: str) -> list[str]:
+    """Lists the words of a text without punctuation.
+
+    >>> list_plain_words("the Rhine's, a river"), list_plain_words("莱茵河, 2024")
+    (['the', "Rhine's", 'a', 'river'], ['莱', '茵', '河', '2024'])
+    """
+    return [part for word in list_words(text) for part in WORD.findall(word)] if is_unspaced(text) else WORD.findall(text)
 
 
 def measure_statistics(queries: Texts, documents: Texts) -> Statistics:
     """Measures real queries and documents, or evenly spaced samples of them if they are very many."""
     sample = [queries[row] for row in evenly_spaced_rows(len(queries), TEXTS_COUNTED)]
-    words = [query.split() for query in sample]
+    words = list(map(list_words, sample))
     idf, unknown = _measure_idf(documents)
     lower_count = sum(query == query.lower() for query in sample)
-    plain_count = sum(" ".join(WORD.findall(query)) == " ".join(split) for query, split in zip(sample, words, strict=True))
+    plain_count = sum(list_plain_words(query) == split for query, split in zip(sample, words, strict=True))
     return Statistics(
         lengths=[len(split) for split in words],
         openings=_find_openings(words),
@@ -83,7 +93,7 @@ def _measure_idf(documents: Texts) -> tuple[dict[str, float], float]:
     frequencies = Counter[str]()
     rows = evenly_spaced_rows(len(documents), TEXTS_COUNTED)
     for row in rows:
-        frequencies.update(set(WORD.findall(documents[row].lower())))
+        frequencies.update(set(list_plain_words(documents[row].lower())))
     count = len(rows)
     idf = {word: math.log((count + 1) / (frequency + 0.5)) for word, frequency in frequencies.items()}
     return idf, math.log((count + 1) / 0.5)

@@ -112,7 +112,7 @@ def measure(
         device=f"this machine, {best_device().type}",
         document=document,
         query=query,
-        step=rate.step,
+        step=rate.step * max(1.0, batch_size / len(source.queries(TRAIN))),  # a step of fewer queries was timed, where there are no more
         evaluation=overhead,
         pair=pair,
         scan=scan,

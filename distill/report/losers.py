@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from distill.report.evidence import RunEvidence
 from distill.report.figures import HEADINGS
 from distill.report.query_results import QueryResults
 from distill.texts.text_source import TextSource
+from distill.texts.words import shorten
 
 MOST_QUERIES = 50  # most queries on which the student is worse, and most on which it is better
 DOCUMENTS = 5  # documents of each system
@@ -82,4 +82,4 @@ def _read_document(source: TextSource | None, document: str) -> dict[str, str]:
     row = int(texts.ids.rows([document])[0])
     if row < 0:
         return {"name": document, "text": ""}
-    return {"name": texts.title(row) or document, "text": textwrap.shorten(texts[row], TEXT_CHARACTERS, placeholder=" ...")}
+    return {"name": texts.title(row) or document, "text": shorten(texts[row], TEXT_CHARACTERS)}

@@ -22,6 +22,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from distill.files.launch import read_launch
 from distill.records import BadInput
 from distill.teachers.http_client import Answer, HttpClient, NoAnswer, TooSlow, check_address, warn_of_open_key
 
@@ -204,14 +205,14 @@ class Refused(BadInput):
 
 
 class Pace:
-    """Decides when the next request may be sent, over all threads.
+    """Decides when the next request may be sent, over all threads; each of several ranks has its share of the requests.
 
     Args:
         requests_per_minute: most requests in a minute; None is no limit.
     """
 
     def __init__(self, requests_per_minute: int | None):
-        self.interval = 60 / requests_per_minute if requests_per_minute else 0.0  # seconds
+        self.interval = 60 * read_launch().world_size / requests_per_minute if requests_per_minute else 0.0  # seconds
         self._next = 0.0
         self._lock = threading.Lock()
 

@@ -13,6 +13,7 @@ from distill.files.text_lines import read_lines
 from distill.records import BadInput
 from distill.texts.ids import BYTE_ORDER_MARK, Ids
 
+LARGEST_GRADE = 1 << 31
 GRADE_NAMES = ("score", "grade", "relevance", "rel", "label")  # names that the last column of a header may have
 
 
@@ -244,7 +245,10 @@ def _is_header(fields: list[str]) -> bool:
 
 def _parse_grade(grade: str, path: str | Path, number: int) -> int:
     try:
-        return int(grade)
+        value = int(grade)
+        if abs(value) < LARGEST_GRADE:
+            return value
+        raise BadInput(f"{path}: line {number} has the grade {grade[:40]}: too large")
     except ValueError:
         header = ", or a header with score as its last word" if number == 1 else ""
         raise BadInput(f"{path}: line {number} has the grade {grade[:40]!r}: expected a whole number{header}") from None

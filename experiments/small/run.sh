@@ -18,3 +18,13 @@ train static_documents --model.student '{class_path: StaticStudent, init_args: {
   --data.match_documents 1.0 --trainer.max_epochs 6
 train whole --trainer.max_epochs 2
 train half --trainer.max_epochs 2 --model.student.init_args.vocabulary 15261
+
+# students of no layers to four in one job, each beside the teacher on 1,000 real queries that were held out
+source=(--source.class_path MsMarcoTsv --source.init_args.root "$data" --source.init_args.keep_own_documents true
+  --source.init_args.holdout 1000 --source.init_args.relevant_from 2)
+distill frontier --teacher runs/msmarco_dl_teacher "${source[@]}" --queries $spans --minutes 118 --out runs/small_ladder
+for run in runs/small_ladder/students/*/; do
+  if [ "$(basename "$run")" != first ]; then
+    distill evaluate "$run" --split holdout "${source[@]}" --store runs/msmarco_dl_teacher --out "$run/holdout.json"
+  fi
+done

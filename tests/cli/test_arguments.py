@@ -72,7 +72,7 @@ def test_classes_are_only_looked_up_where_a_class_may_be() -> None:
     assert words.replace_class_names(given, lambda: choices) == expected
 
 
-@pytest.mark.parametrize("losses", ["null", '{"a": {"class_path": "QueryMatching"}}', "losses/mine.yaml", "[QueryMatching]"])
+@pytest.mark.parametrize("losses", ["null", '{"a": {"class_path": "QueryMatching"}}', "losses/mine.yaml", "mine.yaml", "[QueryMatching]"])
 def test_other_ways_to_name_losses_stay(losses: str) -> None:
     assert words.describe_losses(losses) == losses
 

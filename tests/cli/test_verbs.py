@@ -273,6 +273,13 @@ def test_search_reads_queries_from_a_pipe(left: Left, capsys: pytest.CaptureFixt
     assert shown.count("  2. ") == 2
 
 
+def test_search_reads_what_is_not_utf8(left: Left, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"river caf\xe9\n"), encoding="utf-8"))
+    assert distill("search", left.run, "-", "--k", "1") == 0
+    assert distill("search", left.run, b"river caf\xe9".decode(errors="surrogateescape"), "--k", "1") == 0
+    assert capsys.readouterr().out.count("  1. ") == 2
+
+
 def test_export_loads_elsewhere(left: Left, student: Any) -> None:
     queries, documents = list(left.texts("queries.test.tsv").values()), list(left.texts("collection.tsv").values())[:20]
     exported, router, teacher = load(left.run / "export" / "student"), load(left.run / "export" / "router"), load(left.teacher)

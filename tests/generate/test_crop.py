@@ -11,8 +11,10 @@ import pytest
 
 from distill.generate import Crop
 from distill.generate.material import Material
+from distill.generate.statistics import measure_statistics
 from distill.records import BadInput
 from distill.texts.sources import MsMarcoTsv
+from distill.texts.texts import Texts
 
 DOCUMENT = "The Mute Swan (Cygnus olor) is large. It was brought to North America, in 1876! Its wings beat with a throbbing sound."
 PLAIN = "the mute swan cygnus olor is large it was brought to north america in 1876 its wings beat with a throbbing sound"
@@ -113,3 +115,18 @@ def test_a_word_weighs_as_much_with_a_comma_behind_it(source):
     weights = np.diff([0.0, *document.weights])
     assert document.words[0] == "swan," and weights[:3] == pytest.approx([weights[0]] * 3)
     assert weights[4] == pytest.approx(crop._statistics.unknown) and weights[4] > weights[0]
+
+
+@pytest.mark.parametrize("end", ["", "\uff1f"])
+@pytest.mark.parametrize("kind", ["spans", "questions", "keywords", "titles", "sentences", "snippets"])
+def test_crops_of_a_script_without_spaces_are_as_long_as_queries(kind, end):
+    """Twenty sentences without a space, and queries of five to seven characters."""
+    sentence = "莱茵河是欧洲的一条大河\uff0c它发源于瑞士的山中\uff0c流入北海\u3002"
+    document = "".join(chr(ord("一") + number) + sentence for number in range(20))
+    queries = Texts.from_lists(list("abc"), ["莱茵河发源于哪里" + end, "北海在哪里" + end, "瑞士的大河" + end])
+    crop = Crop({kind: 1.0})
+    crop.set_statistics(measure_statistics(queries, Texts.from_lists(["d"], [document])))
+    crops = crop.write([document], [50], random.Random(0), lambda done: None)[0]
+    longest = {"sentences": 32, "snippets": 64, "questions": 9}.get(kind, 9)
+    assert all(0 < len(text) <= longest and " " not in text for text in crops)
+    assert len(set(crops)) > 5 or kind == "titles"

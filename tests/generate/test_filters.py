@@ -62,6 +62,8 @@ def jaccard(one: str, other: str) -> float:
 def test_minhash_estimates_the_jaccard_similarity():
     pairs = [("where do swans live in winter", "where do swans live in winters"), ("how to bake bread", "how to bake good bread")]
     pairs += [("where do swans live", "price of a new car"), ("ab", "ab"), ("abc", "abd")]
+    pairs += [("美国对中国出口", "中国对美国出口"), ("รถไฟจากกรุงเทพไปเชียงใหม่", "รถไฟจากเชียงใหม่ไปกรุงเทพ")]
+    pairs += [("где живут лебеди зимой", "где зимой живут лебеди"), ("𠀀𠀁𠀂𠀃𠀄", "𠀀𠀁𠀂𠀃𠀅")]
     for one, other in pairs:
         found = minhash_signatures([one, other])
         estimate = (found[0] == found[1]).mean()
@@ -83,7 +85,28 @@ def test_near_duplicates_leave_the_first():
     assert not find_near_duplicates(minhash_signatures(given[:2]), 0.1).any()
 
 
-@pytest.mark.parametrize("settings", [{"least_words": 0}, {"least_words": 9, "most_words": 8}, {"near_duplicates": 0}, {"round_trip": 0}])
+@pytest.mark.parametrize("similarity", [0.35, 0.5, 0.8])
+def test_near_duplicates_of_that_similarity_are_found(similarity):
+    """Pairs of random words, of which some are shared; those that are clearly above the least similarity are found."""
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), 7)) for _ in range(3000)]
+    found = total = 0
+    for _ in range(300):
+        drawn = random.choice(words, 24, replace=False).tolist()
+        shared = int(random.integers(4, 13))
+        one, other = " ".join(drawn[:12]), " ".join(drawn[:shared] + drawn[12 : 24 - shared])
+        if jaccard(one, other) >= similarity + 0.1:
+            total += 1
+            found += find_near_duplicates(minhash_signatures([one, other]), similarity)[1]
+    assert total > 30 and found / total > 0.85
+
+
+def test_characters_count_as_words_where_a_script_has_no_spaces(known):
+    reasons, _ = find_drop_reasons(["莱茵河发源于哪里", "莱" * 65, "莱茵"], Filters(least_words=3), known)
+    assert reasons == [None, "length", "length"]
+
+
+@pytest.mark.parametrize("settings", [{"least_words": 0}, {"least_words": 9, "most_words": 8}, {"near_duplicates": 0.2}, {"round_trip": 0}])
 def test_filters_that_make_no_sense_are_refused(settings):
     with pytest.raises(BadInput, match="filters"):
         Filters(**settings)

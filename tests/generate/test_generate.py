@@ -186,6 +186,18 @@ def test_evaluation_queries_that_a_generator_writes_are_dropped(generator, sourc
     assert manifest["lines"] + sum(manifest["dropped"].values()) == (120 if generator == "Llm" else 600)
 
 
+def test_a_rank_that_died_is_not_waited_for_for_ever(source_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("distill.generate.generate.LONGEST_SILENCE", 0.1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert distill(*arguments(source_root, tmp_path / "made")) == 2
+    assert "shards of other ranks are missing, none came for 0 minutes: run it again" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    assert distill(*arguments(source_root, tmp_path / "made")) == 0
+    monkeypatch.setenv("RANK", "0")
+    assert distill(*arguments(source_root, tmp_path / "made")) == 0
+
+
 @pytest.mark.parametrize("damaged", ["00001.part", "00001.part.npz"])
 def test_a_shard_that_changed_is_named_and_made_again(damaged, source_root, tmp_path, monkeypatch, capsys):
     assert distill(*arguments(source_root, tmp_path / "one" / "made")) == 0

@@ -210,6 +210,7 @@ def test_what_the_model_said():
     body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces)
     assert parse_queries(parse_stream(f": ping\n\n{body}data: [DONE]\n\n".encode())) == ["a b"]
     assert parse_queries('Of course:\n```json\n{"queries": ["one", "two"]}\n```') == ["one", "two"]
+    assert parse_queries('<think>in {braces}, {"a": 1}</think>{"queries": ["a"]} {"queries": ["b"]}') == ["a"]
     for broken in (body, "data: {}\n\ndata: [DONE]\n", ""):
         with pytest.raises(TryAgain):
             parse_stream(broken.encode())

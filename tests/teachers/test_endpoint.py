@@ -15,6 +15,12 @@ from distill.teachers import endpoint
 from distill.teachers.endpoint import Endpoint, Pace, is_address, seconds_from_header
 
 
+def test_ranks_share_the_requests_of_a_minute(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "1")
+    assert Pace(120).interval == 2.0
+
+
 def test_turns_are_apart_over_all_threads():
     pace, taken, lock = Pace(6000), [], threading.Lock()
 

@@ -50,6 +50,7 @@ def test_ids_between_tabs_may_have_spaces_and_odd_separators(tmp_path):
     ("content", "message"),
     [
         ("q1 0 d1 2\n\nq1 0 d2 good\n", r"q\.tsv: line 3 has the grade 'good': expected a whole number"),
+        ("q1 0 d1 100000000000000000000\n", r"q\.tsv: line 1 has the grade 100000000000000000000: too large"),
         ("q1 0 d1 2\nq1 d2 2\n", r"q\.tsv: line 2 has 3 columns, not 4: expected query, 0 \(optional\), document, grade"),
         ("q1 d1\n", r"q\.tsv: line 1 has 2 columns, not 3 or 4"),
         ("q1 0 d1 2\nq1 0 d1 1\n", r"q\.tsv: line 2 judges document 'd1' of query 'q1' again, differently"),
