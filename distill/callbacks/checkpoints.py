@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -41,8 +41,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
-class LastCheckpoint(Callback):
+class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt` every `every_n_steps`, at the end of every epoch, and after Ctrl-C, SIGTERM or SIGHUP.
+
+    As a `Checkpoint` it comes after all other callbacks, whose states of that step it keeps. Where dev is measured behind a batch, the
+    checkpoint is written a batch later.
 
     A signal ends the training after the current batch, when every rank knows of it; a second Ctrl-C ends it at once. Under nohup,
     which ignores SIGHUP, it stays ignored. No checkpoint is
@@ -58,10 +61,19 @@ class LastCheckpoint(Callback):
     def __init__(self, folder: Path, every_n_steps: int):
         self.path, self.next = folder / "last.ckpt", folder / ".next.ckpt"
         self.every_n_steps = every_n_steps
-        self._saved_step = -1
+        self._saved_step, self._is_due = -1, False
+        self._is_between_epochs = False  # whether the checkpoint to go on from was written at the end of an epoch
         self._signal_here = 0  # number of the signal that this rank got; 0 for none
         self._signal = 0  # number of the signal that ends the training on all ranks; 0 for none
         self._handlers: dict[signal.Signals, Any] = {}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Closes the epoch of a checkpoint that was written at its end: a trainer with `max_steps` would end it a second time."""
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        self._is_between_epochs = epochs["total"]["processed"] == epochs["total"]["started"]
+        if self._is_between_epochs:
+            for counts in epochs.values():
+                counts["completed"] = counts["processed"]
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Installs the signal handlers, and converts the trainer's batch counts to batches of this run.
@@ -75,6 +87,11 @@ class LastCheckpoint(Callback):
         shift = loader.position - progress.current.processed
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress.current, name, getattr(progress.current, name) + shift)
+        if any(callback.wait_count >= callback.patience for callback in trainer.early_stopping_callbacks):
+            trainer.should_stop = True  # as it was when the checkpoint was written
+        if self._is_between_epochs:  # there is no epoch to go on with
+            trainer.fit_loop._restarting = False
+            trainer.fit_loop.epoch_loop.restarting = False
         if threading.current_thread() is threading.main_thread():
             # the trainer's own handlers wait for other ranks in the middle of a step, and hang
             signals = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
@@ -94,8 +111,9 @@ class LastCheckpoint(Callback):
             self._signal = max_over_ranks(self._signal_here, trainer.strategy.root_device)
         # with accumulated gradients a step has several batches
         step_ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        is_due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step
-        if step_ended and (is_due or self._signal):
+        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_step:
+            self._is_due = True
+        if step_ended and (self._is_due or self._signal) and not _precedes_evaluation(trainer, batch_idx):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -130,12 +148,22 @@ class LastCheckpoint(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.next)
-        self._saved_step = trainer.global_step
+        self._saved_step, self._is_due = trainer.global_step, False
 
     def _publish(self, trainer: Trainer) -> None:
         """Renames `.next.ckpt` to `last.ckpt`."""
         if trainer.is_global_zero and self.next.exists() and trainer.global_step == self._saved_step:
             os.replace(self.next, self.path)
+
+
+def _precedes_evaluation(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether dev is measured behind a batch within an epoch; a run that goes on from there would leave that out."""
+    every: Any = trainer.val_check_batch  # None where the clock decides
+    if not trainer.limit_val_batches or every in (None, float("inf")):
+        return False
+    is_by_epoch = trainer.check_val_every_n_epoch is not None
+    batches = batch_idx if is_by_epoch else trainer.fit_loop.epoch_loop.total_batch_idx
+    return bool((batches + 1) % every == 0)
 
 
 def _tell_nothing() -> None:

@@ -243,7 +243,7 @@ class RetrievalData(SplitDataModule):
         """Appends the generated queries, which are new in every epoch, to the queries with stored vectors."""
         if self.fresh is None:
             return None
-        material = Material(self.source, self.train_split)
+        material = Material(self.source, self.train_split, tuple(collection.queries for collection in self.dev_collections))
         count = round(self.fresh_share * self.training_queries.split_size)
         queries = FreshQueries(self.teacher.queries, self.store, self.fresh, material, count, self.seed)
         self.teacher.queries = queries

@@ -148,8 +148,8 @@ def select_training_queries(
 
 
 def remove_measured(texts: Texts, measured_on: Sequence[Texts]) -> Texts:
-    """Returns the texts that none of these sets of queries has."""
-    return texts.subset(np.flatnonzero(~texts.duplicate_mask(measured_on))) if measured_on else texts
+    """Returns the texts whose words none of these sets of queries has."""
+    return texts.subset(np.flatnonzero(~texts.leak_mask(measured_on))) if measured_on else texts
 
 
 def refuse_shared_ids(run: str, source: TextSource, split: str) -> None:

@@ -21,11 +21,13 @@ class Material:
 
     source: TextSource
     split: str  # a+b for two splits
+    measured_on: tuple[Texts, ...] = ()  # further queries that a student is measured on, beside those of the source's other splits
 
     @cached_property
     def queries(self) -> Texts:
         """The real queries of the split, without those that another split also has; refuses a split of which none is left."""
         queries = self.source.remove_leaked(self.source.queries(self.split), self.split.split("+"))
+        queries = queries.subset(np.flatnonzero(~queries.leak_mask(self.measured_on)))
         if not len(queries):
             raise BadInput(f"{self.source}: every query of {self.split} is in another split too: name one with queries of its own")
         return queries
@@ -47,8 +49,8 @@ class Material:
         return self.queries if kind == "queries" else self.documents
 
     def evaluation_queries(self) -> list[Texts]:
-        """Returns the queries of every other split, including the holdout."""
-        return [self.source.queries(split) for split in self.source.splits() if split not in self.split.split("+")]
+        """Returns the queries of every other split, including the holdout, and of `measured_on`."""
+        return [*self.measured_on] + [self.source.queries(split) for split in self.source.splits() if split not in self.split.split("+")]
 
     def examples(self, count: int) -> list[tuple[str, str]]:
         """Returns up to `count` judged (document, query) pairs, evenly spaced over the queries; an empty list without judgments."""

@@ -42,16 +42,16 @@ class Pool:
     evaluation: Sequence[Texts] = ()
     ids: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    removed: int = 0  # queries of which the pool or an evaluation set has the wording already
+    removed: int = 0  # queries of which the pool or an evaluation set has the words already
 
     def __post_init__(self) -> None:
-        self._wordings = {int(wording) for texts in self.evaluation for wording in texts.wording_hashes}
+        self._wordings = {int(wording) for texts in self.evaluation for wording in texts.words_hashes}
         self._known_ids = {id_ for texts in self.evaluation for id_ in texts.ids}
 
     def add(self, queries: Texts) -> int:
         """Adds queries that are not in it yet; an id that another query has gets a number. Returns how many were added."""
         count = len(self.ids)
-        for id_, text, wording in zip(queries.ids, queries, queries.wording_hashes.tolist(), strict=True):
+        for id_, text, wording in zip(queries.ids, queries, queries.words_hashes.tolist(), strict=True):
             if wording in self._wordings:
                 self.removed += 1
                 continue

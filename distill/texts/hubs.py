@@ -196,5 +196,7 @@ def text_line(id_: Any, text: str, title: str | None = None) -> str:
 
 
 def judgment_line(query: str, document: str, grade: float) -> str:
-    """One line of a file of judgments in three columns."""
+    """One line of a file of judgments in three columns; refuses a grade that is no whole number."""
+    if grade != int(grade):
+        raise BadInput(f"judgment of document {document!r} for query {query!r}: the grade {grade} is no whole number")
     return f"{query}\t{document}\t{int(grade)}"

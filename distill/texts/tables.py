@@ -192,7 +192,7 @@ def _open_list(given: Sequence[str | Mapping[str, Any]] | Texts, kind: Kind) -> 
 
     def read(wanted: list[str]) -> Records:
         if isinstance(given, Texts):
-            return ((given.place(i), {"id": id_, "text": text}) for i, (id_, text) in enumerate(zip(given.ids, given, strict=True)))
+            return ((f"{given.name}[{i}]", {"id": id_, "text": text}) for i, (id_, text) in enumerate(zip(given.ids, given, strict=True)))
         return ((f"{kind}[{i}]", item if isinstance(item, Mapping) else {"text": item}) for i, item in enumerate(given))
 
     _, first = next(read([]))
@@ -217,7 +217,11 @@ def _choose_fields(table: Table, given: Mapping[str, str], kind: Kind) -> Fields
     if text is None:
         choices = ", ".join(table.fields)
         raise BadInput(f"{table.name}: which field is the text? There are {choices}: name one, e.g. {table.name}:{table.fields[-1]}")
-    return Fields(chosen["id"], chosen["title"], text)
+    fields = Fields(chosen["id"], chosen["title"], text)
+    repeated = next((name for name in fields.names if table.fields.count(name) > 1), None)
+    if repeated is not None:
+        raise BadInput(f"{table.name}: two columns are called {repeated!r}: rename one")
+    return fields
 
 
 def _make_row(record: Mapping[str, Any], fields: Fields, place: str) -> Row:

@@ -122,9 +122,9 @@ class TextSource(Configurable, ABC):
         return len(self._loaded_queries(TRAIN)) - len(train) - len(holdout)
 
     def remove_leaked(self, queries: Texts, train_splits: Collection[str] = (TRAIN,)) -> Texts:
-        """Returns `queries` without those whose wording is also in a split that is not trained on, the holdout included."""
+        """Returns `queries` without those whose words are also in a split that is not trained on, the holdout included."""
         others = [self._queries_of(split) for split in self.splits() if split not in train_splits]
-        return queries.subset(np.flatnonzero(~queries.duplicate_mask(others)))
+        return queries.subset(np.flatnonzero(~queries.leak_mask(others)))
 
     def _load_once(self, *key: str, load: Callable[..., Any]) -> Any:
         """Returns `load(*key[1:])`, which is called only the first time for each key."""

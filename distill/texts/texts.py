@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,8 @@ from distill.texts.text_files import TextFile
 from distill.texts.text_list import TextList
 
 TEXTS_IN_A_SCAN = 4096  # more texts than this in one call are a pass through the file, whose pages are then released
+
+BETWEEN_WORDS = re.compile(r"(?:[^\w+#]|_)+")
 
 
 class Texts:
@@ -154,6 +158,11 @@ class Texts:
         """[N] uint64, equal for texts that differ in whitespace and case alone."""
         return hash_wordings(self)
 
+    @cached_property
+    def words_hashes(self) -> np.ndarray:
+        """[N] uint64, equal for texts that differ in white space, case, punctuation and forms of Unicode alone."""
+        return hash_words(self)
+
     def split(self, holdout: int) -> tuple[Texts, Texts]:
         """Sets some texts aside, the same ones every time: those whose ids have the lowest hashes.
 
@@ -178,6 +187,11 @@ class Texts:
         other_hashes = [np.empty(0, np.uint64), *(other.wording_hashes for other in others)]
         return np.isin(self.wording_hashes, np.concatenate(other_hashes))
 
+    def leak_mask(self, others: Iterable[Texts]) -> np.ndarray:
+        """[N] bool: whether each text has the words of one of the others, in their order; punctuation is ignored too."""
+        other_hashes = [np.empty(0, np.uint64), *(other.words_hashes for other in others)]
+        return np.isin(self.words_hashes, np.concatenate(other_hashes))
+
     def _refuse_duplicates(self) -> None:
         rows = self.ids.first_duplicate_rows()
         if rows is not None:
@@ -201,6 +215,16 @@ class Texts:
 def hash_wordings(texts: Iterable[str]) -> np.ndarray:
     """[N] uint64: a hash of each text, equal for texts that differ in whitespace and case alone."""
     return hash_values(" ".join(text.split()).casefold().encode(errors="replace") for text in texts)
+
+
+def hash_words(texts: Iterable[str]) -> np.ndarray:
+    """[N] uint64: a hash of each text's words, equal for `What is the Rhine?` and `what is the rhine`; C++ and C# differ."""
+    return hash_values((_join_words(text) or " ".join(text.split())).encode(errors="replace") for text in texts)
+
+
+def _join_words(text: str) -> str:
+    normal_form = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return BETWEEN_WORDS.sub(" ", normal_form.casefold()).strip()
 
 
 def split_rows(ids: np.ndarray, wordings: np.ndarray, holdout: int, name: str, what: str = "texts") -> tuple[np.ndarray, np.ndarray]:

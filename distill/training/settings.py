@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
@@ -74,11 +75,14 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
         raise BadInput(f"trainer.accelerator: {accelerator}: {describe_idle_gpu() or 'PyTorch finds no NVIDIA GPU here: set cpu'}")
     checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
     bar = [Progress()] if trainer["enable_progress_bar"] else []
+    given = as_list(trainer["callbacks"])
+    averages = [callback for callback in given if isinstance(callback, WeightAveraging)]  # take averages away when dev was measured
+    others = [callback for callback in given if not isinstance(callback, WeightAveraging)]
     loggers = [logger for logger in as_list(trainer["logger"]) if not isinstance(logger, bool)]
     return {
         "default_root_dir": out,
         "accelerator": accelerator,
-        "callbacks": [*as_list(trainer["callbacks"]), *list_watchers(evaluation, out), *checkpoints, WatchedNames(), Console(), *bar],
+        "callbacks": [*others, *list_watchers(evaluation, out), *averages, *checkpoints, WatchedNames(), Console(), *bar],
         "logger": [RunLog(run.metrics), *loggers],
         "plugins": [*as_list(trainer["plugins"]), AtomicCheckpoints()],
         "precision": trainer["precision"] or default_precision(accelerator),

@@ -24,6 +24,7 @@ from distill.records import BadInput, one_line
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OUT, ARGS = "${envvar:WANDB_RUN_ID}", "${args}"  # placeholders in the command of a sweep file, which a wandb agent would fill in
+DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values")  # of numbers between min and max
 Choice = dict[str, Any]
 
 
@@ -144,6 +145,9 @@ def read_sweep(path: Path) -> dict[str, Any]:
             raise BadInput(f"{path}: parameters.{name}: needs value, values, or min and max")
         if not isinstance(choice.get("values", [0]), list) or not choice.get("values", [0]):
             raise BadInput(f"{path}: parameters.{name}: values: list one or more")
+        if "min" in choice and choice.get("distribution", "uniform") not in DISTRIBUTIONS:
+            given = choice["distribution"]
+            raise BadInput(f"{path}: parameters.{name}: distribution: {given!r} is none of {', '.join(DISTRIBUTIONS)}: name one of these")
         if plan["method"] == "grid" and "min" in choice:
             raise BadInput(f"{path}: parameters.{name}: a grid has no end between min and max: list values, or set method: random")
     return plan

@@ -10,6 +10,7 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
+    GradientAccumulationScheduler,
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
@@ -49,6 +50,7 @@ REFUSED_CALLBACKS: dict[type, str] = {
     LearningRateFinder: "the rate that it finds is not in config.yaml: try rates with distill sweep conf/sweep/learning_rate.yaml",
     BatchSizeFinder: "the size of a batch decides what is learnt, and config.yaml would not have it: set data.batch_size",
     ModelPruning: "prunes after dev is measured, so that the best student is not what was measured: set model.student.layers",
+    GradientAccumulationScheduler: "the schedule and the steps of a resumed run need one number: set trainer.accumulate_grad_batches",
     BackboneFinetuning: "makes its own groups of weights, which the schedule does not know: derive a callback from BaseFinetuning",
 }
 

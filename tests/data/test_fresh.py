@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from collections_of_words import write_collection
 from commands import distill, furthest, in_process, on_ranks, train_arguments
 from conftest import make_teacher
 
@@ -109,6 +110,21 @@ def test_no_evaluation_query_among_them(generator, data, source_root, tmp_path):
 def fresh(source: Path, store: Path, out: Path, *more: Any) -> list[Any]:
     given = ["--data.fresh", "Crop", "--data.fresh.kinds", "{spans: 1, keywords: 1}", "--data.fresh_share", 0.5]
     return train_arguments(source, store, out, *given, "--checkpoint_every_n_steps", 2, *more)  # two epochs of 9 steps
+
+
+@pytest.mark.parametrize("generator", [Crop({"titles": 0.5, "spans": 0.5}), Noise()], ids=["crop", "noise"])
+def test_no_query_of_a_watched_collection_among_them(generator, data, source_root, tmp_path):
+    """A query that is trained on, and the beginning of a document, are asked in a watched collection too."""
+    source = MsMarcoTsv(str(source_root))
+    asked = [source.queries("train")[0], *(" ".join(text.split()[:size]) for text in source.documents() for size in range(1, 12))]
+    folder = write_collection(tmp_path / "suite" / "north", (3, 7), seed=0)
+    known = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
+    rows = [*known, *({"_id": f"a{row}", "text": text} for row, text in enumerate(dict.fromkeys(asked)))]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"{row['_id']}\td1\t1\n" for row in rows))
+    fresh = data(generator, dev_suite=[str(folder)]).fresh_queries
+    assert not {tuple(split_words(text)) for text in fresh.texts(0)} & {tuple(split_words(text)) for text in asked}
+    assert asked[0] not in list(fresh.source_texts)
 
 
 def test_killed_within_an_epoch_it_ends_with_the_same_weights(source_root, store_folder, tmp_path):

@@ -3,6 +3,7 @@ import gzip
 import json
 import logging
 import sys
+import time
 
 import pytest
 
@@ -188,6 +189,8 @@ def test_one_number_beside_a_text_is_a_query(tmp_path):
         ("a.tsv", "one\n2\ttwo\n", r"a\.tsv line 2: has 2 columns, not 1"),
         ("a.tsv", "1\tx\tone\n", r"a\.tsv line 1: has 3 columns and no header"),
         ("a.tsv", "rhine\tclicks\nrhine river\t12\nbread\t7.5\n", r"a\.tsv: its second column, .* has numbers: write a first line"),
+        ("a.csv", "text,n,text\nfirst,1,second\n", r"a\.csv: two columns are called 'text': rename one"),
+        ("a.tsv", "text\ttext\nfirst\tsecond\n", r"a\.tsv: two columns are called 'text': rename one"),
         ("a.csv", "id,text\n1,one,two\n", r"a\.csv line 2: has 3 columns, not 2"),
         ("a.csv", 'id,text\n1,one\n2,"open\n', r"a\.csv line 3: not CSV .*close its quotes"),
         (
@@ -302,3 +305,16 @@ def test_a_title_that_the_first_record_lacks_is_read(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     for given in (records, tmp_path / "a.jsonl"):
         assert [row.title for row in read_rows(given)] == ["", "Two"]
+
+
+def test_texts_that_lie_in_a_file_are_read_in_the_time_of_one_pass(tmp_path):
+    """Twice as many took four times as long."""
+    seconds = []
+    for count in (4_000, 16_000):
+        path = tmp_path / f"{count}.tsv"
+        path.write_text("".join(f"{row}\t{'river ' * 30}{row}\n" for row in range(count)))
+        texts = Texts.open(path)
+        start = time.process_time()
+        assert len(read_queries(texts)) == count
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 10 * seconds[0]

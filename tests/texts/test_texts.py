@@ -280,3 +280,12 @@ def test_fingerprint_of_lists_is_of_their_content():
 def test_bad_lists_are_refused(ids, texts, titles, message):
     with pytest.raises(BadInput, match=f"^{message}"):
         Texts.from_lists(ids, texts, name="t", titles=titles)
+
+
+def test_leaks_are_found_whatever_their_punctuation_and_form():
+    measured = Texts.from_lists(list("abc"), ["what is the Rhine", "un caf\u00e9", "learn c++"])
+    other = ["What is the Rhine?", "  what's the rhine", "un cafe\u0301!", "learn C#", "learn C++.", "???", "learn c"]
+    learnt = Texts.from_lists([str(row) for row in range(len(other))], other)
+    assert learnt.leak_mask([measured]).tolist() == [True, False, True, False, True, False, False]
+    assert not learnt.duplicate_mask([measured]).any()
+    assert not Texts.from_lists(["x"], ["!!!"]).leak_mask([learnt]).any()

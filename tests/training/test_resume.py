@@ -96,6 +96,55 @@ def test_interrupted_training_goes_on(
     assert_same(run, uninterrupted)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "steps", "hook", "at", "left_at"),
+    [
+        (["--trainer.max_steps", 12], 12, "on_train_batch_end", 8, 6),  # its last checkpoint is that of the end of an epoch
+        (["--trainer.max_steps", 15, "--trainer.max_epochs", 3], 15, "on_train_epoch_start", 12, 12),
+        (["--trainer.max_steps", 10, "--trainer.limit_val_batches", 0], 10, "on_train_batch_end", 8, 6),
+        (["--trainer.max_steps", 12, "--checkpoint_every_n_steps", 2], 12, "on_train_batch_end", 9, 8),
+    ],
+)
+def test_a_training_of_so_many_steps_goes_on(
+    source_root: Path, store_folder: Path, tmp_path: Path, more: list[Any], steps: int, hook: str, at: int, left_at: int
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert distill(*train_arguments(source_root, store_folder, whole, *more)) == 0
+    assert [line["step"] for line in lines(whole) if "train/loss" in line] == list(range(steps))
+    arguments = train_arguments(source_root, store_folder, run, *more)
+    assert stopped(arguments, hook, at).returncode == -signal.SIGKILL
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == left_at
+    assert distill(*arguments) == 0
+    assert lines(run) == lines(whole)
+    assert furthest(run / "checkpoints" / "last.ckpt", whole / "checkpoints" / "last.ckpt") == 0
+    assert (run / "student" / "model.safetensors").read_bytes() == (whole / "student" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "hook", "at", "left_at"),
+    [
+        (["--trainer.val_check_interval", 2, "--checkpoint_every_n_steps", 2], "on_train_batch_end", 5, 3),
+        (["--trainer.val_check_interval", 4, "--trainer.check_val_every_n_epoch", "null", *EVERY], "on_train_batch_end", 10, 9),
+        (["--trainer.max_epochs", 5], "on_train_epoch_start", 12, 12),
+    ],
+)
+def test_what_stops_early_goes_on(
+    source_root: Path, store_folder: Path, tmp_path: Path, more: list[Any], hook: str, at: int, left_at: int
+) -> None:
+    """The counts of EarlyStopping are those of an uninterrupted run; it waits for what comes at the third evaluation that is no better."""
+    stop = {"class_path": "EarlyStopping", "init_args": {"monitor": "dev/cosine", "mode": "min", "patience": 3, "min_delta": 9.0}}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert distill(*train_arguments(source_root, store_folder, whole, *more, "--trainer.callbacks", json.dumps([stop]))) == 0
+    arguments = train_arguments(source_root, store_folder, run, *more)
+    kill = {"class_path": "interruptions.SignalAt", "init_args": {"hook": hook, "step": at, "name": "SIGKILL"}}
+    assert in_process(*arguments, "--trainer.callbacks", json.dumps([stop, kill])).returncode == -signal.SIGKILL
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == left_at
+    assert distill(*arguments, "--trainer.callbacks", json.dumps([stop])) == 0
+    assert lines(run) == lines(whole)
+
+
 def test_training_goes_on_from_another_runs_checkpoint(uninterrupted: Path, source_root: Path, store_folder: Path, tmp_path: Path) -> None:
     one_epoch = train_arguments(source_root, store_folder, tmp_path / "one", "--trainer.max_steps", 6)
     assert distill(*one_epoch) == 0

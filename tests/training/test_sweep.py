@@ -66,6 +66,10 @@ def test_a_trial_stays_here() -> None:
         ({"method": "bayes"}, "method: 'bayes' is none of grid, random"),
         ({"command": ["distill", "train", ARGS]}, "command: needs --out"),
         ({"parameters": {"x": {"min": 1, "max": 2}}}, "parameters.x: a grid has no end"),
+        (
+            {"parameters": {"x": {"min": 1, "max": 2, "distribution": "q_uniform"}}},
+            "parameters.x: distribution: 'q_uniform' is none of uniform",
+        ),
         ({"parameters": {"x": 3}}, "parameters.x: needs value, values, or min and max"),
         ({"metric": {"name": "dev/cosine"}}, "metric: needs a name and a goal"),
         ({"parameters": None}, "parameters: missing"),
