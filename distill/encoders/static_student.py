@@ -32,18 +32,17 @@ MOST_TARGETS = 500_000  # training queries that the table is fitted to
 class StaticStudent(StudentSpec):
     """A table with a row for each token of the teacher; the vector of a query is the mean of its tokens' rows.
 
-    It knows no order of words, and embeds a query in a small part of the time that a single layer takes.
+    It knows no order of words, and embeds a query in a small part of the time that a single layer takes. Before the first step the table is
+    fitted to the teacher's vectors of the training queries, in closed form.
 
     Args:
         teacher: folder or hub name of the model whose tokens these are; by default the model that made the store.
-        closed_form: whether the table is fitted to the teacher's vectors of the training queries before the first step.
 
-    >>> StaticStudent(closed_form=True).init_args
-    {'teacher': None, 'closed_form': True}
+    >>> StaticStudent().init_args
+    {'teacher': None}
     """
 
     teacher: str | None = None
-    closed_form: bool = False
 
     def build(self, teacher: TeacherSpace) -> Encoder:
         encoder = load_encoder(self.teacher) if self.teacher else load_maker(teacher.maker).query
@@ -58,8 +57,6 @@ class StaticStudent(StudentSpec):
         return Encoder([TokenTable(torch.from_numpy(rows)), Pooling("mean"), *head], tokenizer, TextSettings(UNLIMITED, no_prompts()))
 
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
-        if not self.closed_form:
-            return
         token_ids, targets = read_targets(student, MOST_TARGETS)
         log.info(f"fitting the table to the vectors of {len(targets):,} training queries")
         weight = student.word_table.weight

@@ -121,7 +121,7 @@ def list_candidates(request: Request, embedder: Embedder) -> list[Candidate]:
         config = embedder.towers.query.backbone.config
         most = max(1, config.num_hidden_layers - 1)
         specs = [StudentFromTeacher(count) for count in range(1, min(MOST_LAYERS, most) + 1)]
-    candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent(closed_form=True))]
+    candidates = [] if isinstance(spec, StudentFromBackbone) else [Candidate(STATIC, StaticStudent())]
     for count, whole in enumerate(specs, start=1):
         name = name_layers(count)
         pruned = Candidate(f"{name}, fewer tokens", replace(whole, vocabulary="used"), (name,))

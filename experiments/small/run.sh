@@ -13,8 +13,8 @@ train() {  # NAME [OPTION...]: a student, what it keeps on DL19 and DL20, and it
   distill train --config experiments/msmarco_dl/train.yaml --data.source.init_args.root "$data" --data.queries "{$spans: 3.8}" "${@:2}" --out "$run"
   distill evaluate "$run" --split dl19+dl20
 }
-train static --model.student '{class_path: StaticStudent, init_args: {closed_form: true}}' --model.learning_rate 3e-4
-train static_documents --model.student '{class_path: StaticStudent, init_args: {closed_form: true}}' --model.learning_rate 5e-4 \
+train static --model.student StaticStudent --model.learning_rate 3e-4
+train static_documents --model.student StaticStudent --model.learning_rate 5e-4 \
   --data.match_documents 1.0 --trainer.max_epochs 6
 train whole --trainer.max_epochs 2
 train half --trainer.max_epochs 2 --model.student.init_args.vocabulary 15261
