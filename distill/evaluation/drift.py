@@ -144,8 +144,8 @@ def choose_split(splits: Sequence[str], dev: str, unlearnt_jobs: int = 0) -> str
     >>> choose_split(["train", "dev", "holdout", "holdout_1"], "dev", unlearnt_jobs=1)
     'holdout_1'
     """
-    found = {name: re.fullmatch(rf"{HOLDOUT}(?:_(\d+))?", name) for name in splits}
-    held_out = [name for name, parts in found.items() if parts is not None and int(parts[1] or 0) >= unlearnt_jobs]
+    numbers = {name: re.fullmatch(rf"{HOLDOUT}(?:_(\d+))?", name) for name in splits}  # of the jobs, from the latest one on
+    held_out = [name for name, number in numbers.items() if number is not None and int(number[1] or 0) >= unlearnt_jobs]
     return "+".join(held_out) or dev
 
 
