@@ -32,12 +32,19 @@ def start_python(words: Sequence[str], log: Path, folder: Path | None = None, en
 
 
 def wait_for(process: BaseProcess, log: Path, seconds: float = 300) -> CompletedProcess[str]:
-    """How a started program ended; a signal that ended it is a negative code."""
+    """How a started program ended; a signal that ended it is a negative code.
+
+    Raises:
+        TimeoutError: it had to be killed after so many seconds.
+    """
     process.join(seconds)
-    if process.exitcode is None:
+    hangs = process.exitcode is None
+    if hangs:
         process.kill()
     process.join()
     stdout, stderr = (path.read_text(errors="replace") if path.exists() else "" for path in (log, error_log(log)))
+    if hangs:
+        raise TimeoutError(f"killed after {seconds:.0f} seconds\n{stdout}\n{stderr}")
     return CompletedProcess([], int(process.exitcode or 0), stdout, stderr)
 
 

@@ -49,9 +49,14 @@ class FirstRankDies(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step != self.step:
             return
+        waiting = self.folder / "waiting"
         if trainer.global_rank:
-            (self.folder / "waiting").write_text(str(os.getpid()))
+            (self.folder / "written").write_text(str(os.getpid()))
+            (self.folder / "written").rename(waiting)
             return
+        end = time.monotonic() + 60
+        while not waiting.exists() and time.monotonic() < end:
+            time.sleep(0.01)
         keeper = os.fork()
         if not keeper:
             time.sleep(60)

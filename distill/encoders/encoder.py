@@ -98,7 +98,7 @@ class Encoder(nn.Module):
         """Cuts texts to `max_length` tokens from now on, special tokens included; None leaves it as it is."""
         if max_length is not None:
             if not 3 <= max_length <= self.settings.max_length:
-                raise BadInput(f"max_length: {max_length}: must be from 3 to {self.settings.max_length}, what the model reads")
+                raise BadInput(f"max_length: {max_length}: must be from 3 to {self.settings.max_length}, where the model's texts are cut")
             self.settings = replace(self.settings, max_length=max_length)
         return self
 

@@ -197,7 +197,7 @@ class Normalize(EncoderModule):
     type_name = f"{SENTENCE_TRANSFORMERS}.Normalize"
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, dim=-1)
+        return F.normalize(vectors.float(), dim=-1)  # autocast leaves bf16 as it is on a CPU
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

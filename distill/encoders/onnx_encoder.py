@@ -23,7 +23,7 @@ OUTPUT = "sentence_embedding"
 
 
 class OnnxEncoder:
-    """Encodes queries with an exported student; its vectors equal PyTorch's up to 1e-5.
+    """Encodes queries with an exported student; those of the fp32 model equal PyTorch's up to 1e-5.
 
     Args:
         folder: the `student` folder of an export.

@@ -177,7 +177,7 @@ class StudentFromBackbone(StudentSpec):
 
     def load_whole(self, maker: Maker) -> Encoder:
         """Loads the encoder to begin from; whether a student normalises its vectors follows from those of `maker`."""
-        return load_encoder(self.name, self.pooling, None if self.pooling is None else False)
+        return load_encoder(self.name, self.pooling, None if self.pooling is None else False, max_length=self.max_length)
 
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
         if self.projection == "linear":
@@ -196,7 +196,7 @@ def choose_prompt(prompt: str | None, student: Encoder, maker: Maker) -> str:
     """
     own = student.settings.prompts.get("query") or ""
     if prompt == "teacher":
-        if not maker.is_loadable and maker.prompts is None and maker.origin == "import":
+        if maker.prompts is None and maker.origin in ("import", "function"):
             raise BadInput(f"model.student_prompt: teacher: nobody said which prompt {maker.name} reads: give its text")
         prompts = load_maker(maker).query.settings.prompts if maker.is_loadable else maker.prompts or {}
         return prompts.get("query") or ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -40,9 +40,10 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings:
     return truncated_ids(tokenizer, [prompt + text for text in texts], settings.max_length)
 
 
-def refuse_long_prompts(tokenizer: PreTrainedTokenizerFast, settings: TextSettings) -> None:
-    """Raises BadInput where a prompt leaves no room for a text, so that all texts would have one vector."""
-    for role, prompt in settings.prompts.items():
+def refuse_long_prompts(tokenizer: PreTrainedTokenizerFast, settings: TextSettings, roles: Collection[str] = ("query", "document")) -> None:
+    """Raises BadInput where the prompt of one of the roles leaves no room for a text, so that all texts would have one vector."""
+    for role in roles:
+        prompt = settings.prompts.get(role)
         if prompt and len(truncated_ids(tokenizer, [prompt], settings.max_length)[0]) >= settings.max_length:
             fix = "give more max_length, or a shorter prompt"
             raise BadInput(f"{tokenizer.name_or_path}: the prompt of a {role} fills all {settings.max_length} tokens: {fix}")

@@ -31,7 +31,7 @@ from distill.encoders.modules_folder import (
     write_modules,
 )
 from distill.encoders.prompt_names import DOCUMENT_PROMPTS
-from distill.encoders.tokenizing import LONGEST_UNASKED, Role
+from distill.encoders.tokenizing import LONGEST_UNASKED, Role, refuse_long_prompts
 from distill.encoders.transformer_folder import UNLIMITED
 from distill.files.atomic import path_within, read_json, refuse_unreadable, write_atomically, write_json
 from distill.files.fingerprints import fingerprint
@@ -182,8 +182,9 @@ def set_lengths(towers: Sequence[Encoder], asked: int) -> None:
     shortest = 1 + max(tower.tokenizer.num_special_tokens_to_add() for tower in towers)
     if not shortest <= asked <= max(positions):
         raise BadInput(f"max_length: {asked}: must be from {shortest} to {max(positions)}, the tokens that the towers read")
-    for tower, most in zip(towers, positions, strict=True):
+    for tower, most, role in zip(towers, positions, ROLES, strict=True):
         tower.settings = replace(tower.settings, max_length=min(asked, most))
+        refuse_long_prompts(tower.tokenizer, tower.settings, [role])
 
 
 def read_routes(folder: Path) -> dict[Role, list[ModuleEntry]]:
@@ -244,6 +245,11 @@ def load_maker(maker: Maker, trust_remote_code: bool = False) -> Towers:
     towers = read_towers(maker.name, maker.options)
     if towers.fingerprint() == maker.fingerprint:
         return towers
+    if maker.max_length == LONGEST_UNASKED and not towers.shared:  # nobody asked for it: the other tower may read fewer or more
+        capped = read_towers(maker.name, replace(maker.options, max_length=None))
+        capped.cap_length(maker.name)
+        if capped.fingerprint() == maker.fingerprint:
+            return capped
     if maker.normalize is None:
         unscaled = remove_scaling(towers)
         if unscaled.fingerprint() == maker.fingerprint:
@@ -266,7 +272,7 @@ def _without_normalize(encoder: Encoder) -> Encoder:
 
 def has_run(maker: Maker) -> bool:
     """Whether the user has let the code of a maker's folder run in this process, as `shrink` and `encode` do where they are asked to."""
-    return maker.is_loadable and local_folder(maker.name).resolve() in trusted_folders
+    return maker.is_loadable and any(path.is_relative_to(local_folder(maker.name).resolve()) for path in trusted_folders)
 
 
 def is_available(maker: Maker, trust_remote_code: bool = False) -> bool:

@@ -80,7 +80,7 @@ class Transformer(nn.Module):
             self._set_attention("eager" if tokens.input_ids.shape[1] <= LONGEST_FOR_EAGER else self.own_attention)
         mask = tokens.attention_mask if tokens.padded else None  # without one the backbone adds nothing to its attention scores
         states = self.backbone(input_ids=tokens.input_ids, attention_mask=mask).last_hidden_state
-        return states.float() if self.backbone.dtype == torch.bfloat16 else states  # sums and lengths are computed in fp32
+        return states.float() if states.dtype == torch.bfloat16 else states  # sums and lengths are computed in fp32
 
     def use_fastest_attention(self, device: torch.device, max_length: int) -> None:
         """Chooses the attention that is fastest on `device` for texts of up to `max_length` tokens."""

@@ -71,7 +71,9 @@ def read_max_length(folder: Path, task: Task = "feature-extraction") -> int | No
 def lower_case(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Lets a tokenizer read texts in lower case where the settings of its folder want it, as sentence-transformers does."""
     core = tokenizer.backend_tokenizer
-    if find_settings(folder)[1].get("do_lower_case") and not reads_lower_case(tokenizer):
+    parts: list[Any] = list(iter(core.normalizer)) if isinstance(core.normalizer, Sequence) else [core.normalizer]
+    has_it = any(isinstance(part, Lowercase) for part in parts)
+    if find_settings(folder)[1].get("do_lower_case") and not has_it:
         core.normalizer = Sequence([Lowercase(), *([] if core.normalizer is None else [core.normalizer])])
 
 

@@ -8,12 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from distill.encoders.loading import optional_json
 from distill.encoders.model_options import Weights
 from distill.files.device import best_device, free_memory, has_fast_bf16
-from distill.records import BadInput
+from distill.records import BadInput, one_line
 
 SHARDS = "model.safetensors.index.json"  # names the file of each weight where there are several
 SIXTEEN_BITS = {"F16", "BF16"}  # as safetensors files call them
@@ -28,11 +28,14 @@ def count_weights(folder: Path) -> Counter[str]:
     for path in {folder / name for name in shards.values()} or {folder / "model.safetensors"}:
         if not path.exists():
             continue
-        with safe_open(path, "pt") as weights:
-            for name in weights.keys():  # noqa: SIM118, the file is no mapping
-                if not name.startswith(UNREAD):
-                    part = weights.get_slice(name)
-                    counts[part.get_dtype()] += math.prod(part.get_shape())
+        try:
+            with safe_open(path, "pt") as weights:
+                for name in weights.keys():  # noqa: SIM118, the file is no mapping
+                    if not name.startswith(UNREAD):
+                        part = weights.get_slice(name)
+                        counts[part.get_dtype()] += math.prod(part.get_shape())
+        except SafetensorError as error:
+            raise BadInput(f"{path}: damaged ({one_line(error)}): download it again") from None
     if not counts:
         config = optional_json(folder / "config.json")
         is_short = (config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")

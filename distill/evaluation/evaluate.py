@@ -282,7 +282,7 @@ def _plan_timing(run: RunFolder, evaluation: EvaluationSet, student: System, is_
 def open_maker(store: TeacherStore) -> System | None:
     """The model that made a store; None, and a line that says so, where it is not on this machine."""
     if is_available(store.maker):
-        return open_system(as_served(load_maker(store.maker)))
+        return open_system(as_served(load_maker(store.maker)), torch.device("cpu"))  # only timed, there
     log.info(f"{store.maker.name}: the teacher's model is not here: no size and latency of it")
     return None
 

@@ -13,7 +13,7 @@ from distill.metrics.retention import Interval, bootstrap_mean, bootstrap_ratio
 
 GROUP_ENDS = (8, 16, 32, 64)  # groups of 1-8, 9-16, 17-32, 33-64, and of 65 words or more
 RESAMPLES = 2_000  # a group is one row of a table, not the verdict
-FEWEST = 20  # judged queries that a group needs to be named in the verdict
+FEWEST = 20  # judged queries that a group needs to be named in a sentence
 MUCH_LESS = 0.05  # of retention, below that of all queries
 
 
@@ -71,12 +71,15 @@ def describe(interval: Interval) -> dict[str, Any]:
 
 
 def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What is kept of nDCG@10 of each group of lengths in a sentence; no sentence where there is one group or none is judged.
+    """What is kept of nDCG@10 of each group of 20 judged queries or more in a sentence; no sentence where there are not two of them.
 
-    >>> format_lengths({"1-8": {"retention": {"ndcg@10": {"value": 0.98}}}, "65+": {"retention": {"ndcg@10": {"value": 0.8}}}})
+    >>> groups = {"1-8": {"judged_queries": 90, "retention": {"ndcg@10": {"value": 0.98}}}}
+    >>> groups["65+"] = {"judged_queries": 30, "retention": {"ndcg@10": {"value": 0.8}}}
+    >>> format_lengths(groups)
     ['kept of nDCG@10 by words in the query: 98.0% of 1-8, 80.0% of 65+']
     """
-    kept = {name: group["retention"][MAIN_METRIC]["value"] for name, group in lengths.items() if MAIN_METRIC in group["retention"]}
+    known = {name: group for name, group in lengths.items() if group["judged_queries"] >= FEWEST}
+    kept = {name: group["retention"][MAIN_METRIC]["value"] for name, group in known.items() if MAIN_METRIC in group["retention"]}
     if len(kept) < 2:
         return []
     return ["kept of nDCG@10 by words in the query: " + ", ".join(f"{value:.1%} of {name}" for name, value in kept.items())]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from distill.encoders.batching import encode_texts
@@ -69,13 +70,14 @@ class System:
         return {} if self.params is None else {"params": self.params}
 
 
-def open_system(model: Any) -> System:
+def open_system(model: Any, device: torch.device | None = None) -> System:
     """Any model of texts as a System.
 
     Args:
         model: a folder or hub name (ours, of transformers or of sentence-transformers); an Encoder or Towers; an object with
             `encode_query` and `encode_document`, as SentenceTransformer, or with `encode`, as model2vec's StaticModel; a function
             from a list of texts to vectors.
+        device: where an Encoder or Towers compute; by default on the fastest one.
 
     Raises:
         BadInput: where it is none of these.
@@ -85,7 +87,7 @@ def open_system(model: Any) -> System:
     if isinstance(model, Encoder):
         model = Towers(model)
     if isinstance(model, Towers):
-        return _of_towers(model, type(model.query).__name__)
+        return _of_towers(model, type(model.query).__name__, device)
     module = model if isinstance(model, nn.Module) else None
     return System(type(model).__name__, text_functions(model), _count_parameters(model), module=module)
 
@@ -122,8 +124,8 @@ def _refuse_failures(name: str, function: TextFunction) -> TextFunction:
     return encode
 
 
-def _of_towers(towers: Towers, name: str) -> System:
-    towers.prepare_for(best_device())
+def _of_towers(towers: Towers, name: str, device: torch.device | None = None) -> System:
+    towers.prepare_for(device or best_device())
 
     def encode(role: Role) -> TextFunction:
         return lambda texts: encode_texts(towers.tower(role), texts, role)

@@ -16,7 +16,7 @@ from distill.export.index import FOLDER, MEASUREMENTS, describe_index
 from distill.export.serving import LATENCY, PYTORCH, describe_choice
 from distill.files.atomic import READING_ERRORS, read_json, write_atomically
 from distill.records import BadInput, one_line, printable
-from distill.training.run_folder import RunFolder
+from distill.training.run_folder import EARLIER_IS_KEPT, RunFolder
 
 LOCAL_PATH = re.compile(r"[/~\\.]|[A-Za-z]:[/\\]")  # the beginning of one
 IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots")
@@ -104,6 +104,7 @@ def render_card(
         agreement=format_agreement(results) if results else None,
         rows=make_rows(results) if results else {},
         run=run.path.resolve().name,
+        earlier_is_kept=EARLIER_IS_KEPT if run.unlearnt_jobs else None,
         settings=json.dumps(hide_paths(run.settings()["model"]), indent=1),
     )
 

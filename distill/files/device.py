@@ -159,3 +159,9 @@ def _medium_is_exact() -> bool:
         error = (left @ right.T - exact).abs().max() / exact.abs().max()
     torch.set_float32_matmul_precision(precision)
     return float(error) < 1e-6
+
+
+def release_memory() -> None:
+    """Gives memory that PyTorch keeps for later back to the GPU, where it counts as free again."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -94,15 +94,13 @@ class DualTeacher(TeacherModule):
         self.origin = f"begins from {start}, its copy of {self.start_from}" if start else self._describe_origin()
 
     def _load_start_towers(self) -> Towers:
-        """Loads the model of `start_from`, with one tower or two, and sets their maximum length."""
-        towers = load_towers(find_model_folder(self.start_from), **self.overrides)
+        """Loads the model of `start_from`, with one tower or two."""
+        towers = load_towers(find_model_folder(self.start_from), **self.overrides, max_length=self.max_length)
         load_checkpoint_weights(towers, self.start_from, "towers.")
         if self.towers_kind == "separate" and towers.shared:
             towers = Towers(towers.query, copy.deepcopy(towers.query))
         elif self.towers_kind == "shared" and not towers.shared:
             raise BadInput(f"model.towers: {self.start_from} has two towers: set towers: separate, or start from one of its folders")
-        for tower in (towers.query, towers.document):
-            tower.limit_length(self.max_length)
         return towers
 
     def _describe_origin(self) -> str:

@@ -24,7 +24,7 @@ from distill.report.query_results import QueryResults, Values, grade_rankings
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.own_documents import drop_own_documents
 from distill.texts.text_source import TextSource
-from distill.training.run_folder import RunFolder
+from distill.training.run_folder import EARLIER_IS_KEPT, RunFolder
 from distill.vectors.store import TeacherStore
 
 
@@ -74,7 +74,8 @@ class RunEvidence:
         """The warnings of the training, one sentence each."""
         path = self.folder.path / WARNINGS
         lines = read_lines(path) if path.exists() else []
-        return [f"Training warned at step {line['step']}: {line['message']}" for line in lines]
+        kept = [EARLIER_IS_KEPT] if self.folder.unlearnt_jobs else []
+        return [*kept, *(f"Training warned at step {line['step']}: {line['message']}" for line in lines)]
 
     @cached_property
     def other_results(self) -> list[Results]:

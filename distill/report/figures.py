@@ -77,7 +77,7 @@ def _chart_groups(run: RunEvidence, queries: QueryResults) -> Iterator[Chart]:
     yield interval_chart(f"{title} by the teacher's margin", "first score less the second", margins)
     splits = _measure_groups(queries, ((name, np.array(queries.splits) == name) for name in dict.fromkeys(queries.splits)))
     others = [
-        (f"{other.values['dataset']} (n={other.values['queries']})", other.retention[queries.metric])
+        (f"{other.values['dataset']} (n={other.values.get('judged_queries', other.values['queries'])})", other.retention[queries.metric])
         for other in run.other_results
         if queries.metric in other.retention
     ]

@@ -6,11 +6,14 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from distill.encoders.maker import Maker
 from distill.records import printable
 from distill.report.evidence import RunEvidence
+
+PROGRAMS = ("distill", "__main__.py")  # as `distill` and `python -m distill` are called
 
 
 def describe_origin(run: RunEvidence) -> dict[str, Any]:
@@ -40,8 +43,21 @@ def _list_commands(run: RunEvidence) -> list[str]:
     training, evaluation = run.record["provenance"], run.provenance
     commit = (training["commit"] or "").removesuffix("+changes")
     checkout = [quote_command(["git", "checkout", commit])] if re.fullmatch("[0-9a-f]{7,64}", commit) else []
-    commands = [quote_command(["distill", *provenance["command"][1:]]) for provenance in (training, evaluation)]
-    return [*checkout, _format_encode_command(run), *commands]
+    commands = list(dict.fromkeys(_format_command(provenance["command"]) for provenance in (training, evaluation)))
+    makes_texts = training["command"][1:2] in (["shrink"], ["frontier"])  # and their vectors
+    return [*checkout, *([] if makes_texts else [_format_encode_command(run)]), *commands]
+
+
+def _format_command(words: Sequence[str]) -> str:
+    """Formats a command of this package, or a comment of what else called it.
+
+    >>> _format_command(["/bin/distill", "report", "runs/a"]), _format_command(["make.py", "runs/a"])
+    ('distill report runs/a', "# 'make.py runs/a'")
+    """
+    program, *rest = words or [""]
+    if Path(program).name in PROGRAMS:
+        return quote_command(["distill", *rest])
+    return f"# {quote_command([shlex.join(words)])}"  # quoted, as some shells read what is pasted behind # as a command
 
 
 def quote_command(words: Sequence[str]) -> str:

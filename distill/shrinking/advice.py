@@ -12,10 +12,17 @@ from distill.texts.text_source import TRAIN
 STILL_IMPROVING = 0.003  # overlap@10 that the last fifth of a training has to add
 FEW = 1_000  # queries, below which more of them help most
 WEAK_OVERLAP = 0.6
+MANY_LAYERS = 4
+MORE_LAYERS = f"more layers help, e.g. --size {MANY_LAYERS}"
 
 
 def list_advice(
-    texts: JobTexts, curve: Sequence[float], results: Results, is_longest: bool = False, has_backbone: bool = False
+    texts: JobTexts,
+    curve: Sequence[float],
+    results: Results,
+    is_longest: bool = False,
+    larger: str | None = MORE_LAYERS,
+    goes_on: bool = False,
 ) -> list[str]:
     """Lists what a user could do to get a better student; empty where nothing stands out.
 
@@ -24,7 +31,8 @@ def list_advice(
         curve: overlap@10 on dev after each epoch.
         results: of the evaluation.
         is_longest: whether more time would have bought no more epochs.
-        has_backbone: whether the student began from another encoder than the teacher.
+        larger: what would make a larger student, in a sentence; None where nothing does.
+        goes_on: whether the job continues an earlier one.
     """
     advice = []
     if len(curve) == 1:
@@ -34,7 +42,7 @@ def list_advice(
         advice.append(f"still improving after {len(curve)} epochs: {fix}")
     if texts.summary["queries"] == "crops":
         advice.append("no real queries: it learnt from crops of documents alone; queries of your users teach it more, a thousand help")
-    elif texts.summary.get(CROPS):
+    elif texts.summary.get(CROPS) and not goes_on:
         advice.append(f"few queries: {texts.summary[CROPS]} crops of documents were added; more queries of your users teach it more")
     elif texts.summary[TRAIN] < FEW and (texts.material is None or texts.summary["documents"] == "queries"):
         more = "a thousand or more teach it better, and so do texts of documents, to cut some from"
@@ -49,9 +57,21 @@ def list_advice(
     overlap = results.agreement["overlap@10"]
     if overlap < WEAK_OVERLAP:
         limit = f"do not switch to it below {WEAK_OVERLAP:.0%}"
-        larger = "a larger --backbone helps" if has_backbone else "more layers help, e.g. --size 4"
-        advice.append(f"it finds {overlap:.0%} of the teacher's top 10: {limit}: {larger}")
+        advice.append(f"it finds {overlap:.0%} of the teacher's top 10: {limit}" + (f": {larger}" if larger else ""))
     return advice
+
+
+def name_larger(size: int | str | None, backbone: str | None, goes_on: bool) -> str | None:
+    """Says what would make a larger student than one of so many layers, or of a backbone.
+
+    >>> name_larger(None, None, goes_on=False), name_larger(4, None, goes_on=False), name_larger(None, None, goes_on=True)
+    ('more layers help, e.g. --size 4', None, 'a new job of more layers may find more, with all queries')
+    """
+    if goes_on:
+        return "a new job of more layers may find more, with all queries"
+    if backbone:
+        return "a larger --backbone helps"
+    return None if isinstance(size, int) and size >= MANY_LAYERS else MORE_LAYERS
 
 
 def is_still_improving(curve: Sequence[float]) -> bool:

@@ -29,7 +29,7 @@ from distill.run import Run
 from distill.shrinking.replay import choose_shares, make_noise
 from distill.shrinking.request import STORE, TEXTS, Job, Request
 from distill.shrinking.splits import DEV, Pool
-from distill.shrinking.texts import CROPS, NOISE, PIECES, SUMMARY, JobTexts, open_texts, write_extra
+from distill.shrinking.texts import CROPS, NOISE, PIECES, SAMPLE, SUMMARY, JobTexts, open_texts, write_extra
 from distill.shrinking.training import make_data, train_in_time
 from distill.shrinking.vectors import link_set, list_query_sets
 from distill.teachers.embedder import Embedder
@@ -39,7 +39,7 @@ from distill.texts.sources import QueryFile
 from distill.texts.tables import read_queries
 from distill.texts.text_source import HOLDOUT, TRAIN, TextSource
 from distill.texts.texts import Texts
-from distill.training.run_folder import JOB
+from distill.training.run_folder import JOB, SEVERAL
 from distill.vectors.store import TeacherStore
 
 OWN_SPLITS = (TRAIN, DEV, HOLDOUT)  # of a job; those of the job before it are called train_1, dev_1, holdout_1
@@ -109,6 +109,8 @@ def _write_texts(request: Request, old: JobTexts, old_folder: Path, folder: Path
         shutil.copyfile(path, folder / SEEN / f"{number}.jsonl")
     for path in [*old_folder.glob("queries.*.jsonl"), *old_folder.glob("qrels.*.tsv"), *extra]:
         shutil.copyfile(path, folder / earlier_file(path.name))
+    if (old_folder / SAMPLE).exists():
+        shutil.copyfile(old_folder / SAMPLE, folder / SAMPLE)
     # texts that earlier students learnt from and that are no queries: none that is measured on may have the words of one
     made = [*(path for path in extra if path.stem in (CROPS, PIECES)), *seen]
     cut = RealQueries([QueryFile(str(path)).queries() for path in made], [])
@@ -173,9 +175,12 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     prompt = load_encoder(start).settings.prompts.get("query") or "none"
     module = partial(StudentModule, spec, start_from=start, student_prompt=prompt, learning_rate=LEARNING_RATE)
     run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
-    best = max(run.history["dev/overlap@10"].values)
-    if best <= before and job.read("kept") is None:
-        log.info(f"it became no better (best {best:.1%}): the earlier student is kept")
+    after = job.read("after")
+    if after is None:  # measured as the earlier one, not in the number format of the training
+        results = evaluate(str(run.folder.require_student()), store, source, dev)
+        after = job.write("after", float(measure_overlap(results, STUDENT).mean()))
+    if after <= before and job.read("kept") is None:
+        log.info(f"it became no better ({after:.1%}): the earlier student is kept")
         keep_earlier_student(run, previous)
         job.write("unlearnt", 1 + previous.folder.unlearnt_jobs)
         job.write("kept", BEFORE)
@@ -229,7 +234,8 @@ def require_job(folder: str, trust: bool = False) -> Run:
     """Opens the run of an earlier call of shrink; refuses any other folder."""
     if not Path(folder).is_dir():
         raise BadInput(f"{folder}: no such folder: name the run folder of an earlier call of shrink")
-    if (Path(folder) / JOB).exists() and not (Path(folder) / "student").exists():
+    has_several = (Path(folder) / SEVERAL).exists()  # which `Run` refuses, and names one
+    if not has_several and (Path(folder) / JOB).exists() and not (Path(folder) / "student").exists():
         raise BadInput(f"{folder}: this job of shrink has not ended: run its command again, which goes on with it")
     run = Run(folder, trust)
     run.folder.require_student()

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distill.files.device import release_memory
 from distill.files.progress import log
 from distill.modules.student import StudentModule
 from distill.records import BadInput
@@ -77,6 +78,8 @@ def train_sizes(request: Request, limits: Limits) -> Frontier:
     embedder = open_job_teacher(request)
     candidates = list_candidates(request, embedder)
     job, texts = prepare_job(request, embedder)
+    del embedder
+    release_memory()
     costs = read_costs(job, candidates, request, texts)
     measured = [candidate for candidate in candidates if candidate.name in costs]
     specs = name_layers_once(request, job, texts, [candidate.spec for candidate in measured])

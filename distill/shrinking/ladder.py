@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -16,6 +15,7 @@ from distill.encoders.students import StudentFromBackbone, StudentFromTeacher, S
 from distill.evaluation.latency import measure_query_latency, one_core, pytorch_path, sample_queries
 from distill.export.serving import open_exact_path
 from distill.files.progress import log
+from distill.files.temporaries import sweep_temporaries, temporary_names
 from distill.modules.student import StudentModule
 from distill.records import BadInput
 from distill.shrinking.request import STATIC, Request
@@ -26,6 +26,7 @@ from distill.teachers.local import LocalTeacher
 MOST_LAYERS = 4  # of a student: more of them keep hardly more
 NARROW, NARROWEST = 2, 3  # how many times narrower than the layers the rows of a word table are
 BYTES = 4  # of a parameter in fp32
+EXPORTED = "exported"  # folder of an export that is timed
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def measure_costs(candidates: Sequence[Candidate], data: RetrievalData, folder: 
     Raises BadInput where none can be made.
     """
     data.setup("fit")
+    sweep_temporaries(folder, EXPORTED, of_any_machine=True)
     queries = sample_queries(data.dev_texts)
     megabytes: dict[str, float] = {}
     tables: dict[str, torch.Size] = {}
@@ -187,8 +189,9 @@ def measure_costs(candidates: Sequence[Candidate], data: RetrievalData, folder: 
             continue  # all tokens are used: it is the whole one
         megabytes[candidate.name] = encoder.parameter_count() * BYTES / 1e6
         if not candidate.instead_of:
-            with TemporaryDirectory(dir=folder) as temporary:
-                path = open_exact_path(encoder, Path(temporary, "student"), queries)
+            with temporary_names(folder / EXPORTED) as (temporary, _):
+                temporary.mkdir()
+                path = open_exact_path(encoder, temporary / "student", queries)
             in_pytorch += [] if path else [encoder]
             paths[candidate.name] = path or pytorch_path(encoder)
     if not megabytes:

@@ -85,6 +85,10 @@ class Request(ShrinkOptions):
             raise BadInput("queries: nothing to learn from: give --queries, --documents, or both")
         if self.judgments and self.queries is None:
             raise BadInput("judgments: they judge the queries of --queries: give these too")
+        if self.queries is None and (self.text_field or self.id_field):
+            raise BadInput("text_field, id_field: they name fields of the file of --queries: give that too, or leave them out")
+        if self.fields and self.document_file is None:
+            raise BadInput("fields: they name fields of a file of --documents: give one, or leave them out")
         if self.vectors is None and self.ids is not None:
             raise BadInput("ids: they name the rows of --vectors: give both")
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.files.device import release_memory
 from distill.run import Run
-from distill.shrinking.advice import list_advice
+from distill.shrinking.advice import list_advice, name_larger
 from distill.shrinking.continuing import (
     compare_before_and_after,
     continue_texts,
@@ -67,6 +68,8 @@ def start_job(request: Request) -> Run:
     embedder = open_job_teacher(request)
     student = choose_student(request, embedder)
     job, texts = prepare_job(request, embedder)
+    del embedder
+    release_memory()  # for the teacher's layers, of which the student is cut, and its latency
     [student] = name_layers_once(request, job, texts, [student])
     run = train_job(request, job, texts, student)
     finish_job(run, texts)
@@ -84,6 +87,8 @@ def continue_job(request: Request) -> Run:
         refuse_odd_ids(request, texts)
     log_texts(texts)
     continue_vectors(embedder, texts, previous, request.out / STORE)
+    del embedder
+    release_memory()
     run = continue_training(request, job, texts, previous)
     finish_job(run, texts)
     if job.read("changes") is None:
@@ -108,4 +113,6 @@ def advise(run: Run, texts: JobTexts) -> list[str]:
     job = Job(run.path)
     if not job.path.exists():
         return list_advice(texts, curve, run.results)
-    return list_advice(texts, curve, run.results, bool(job.read("is_longest")), bool(job.read_inputs()["backbone"]))
+    inputs, goes_on = job.read_inputs(), job.read_inputs().get("continue_from") is not None
+    larger = name_larger(inputs["size"], inputs["backbone"], goes_on)
+    return list_advice(texts, curve, run.results, bool(job.read("is_longest")), larger, goes_on)

@@ -130,11 +130,13 @@ def leave_out(split: Split, others: Sequence[Texts]) -> Split:
 
 
 def check_judged_documents(split: Split, known: Ids | None) -> None:
-    """Refuses judgments that name none of the documents, and says how many judged documents are unknown."""
+    """Refuses judgments by which no document is relevant, and says how many judged documents are unknown."""
     assert split.qrels is not None, "a split that is measured on has judgments"
     if known is None:
         raise BadInput(f"{split.qrels.name}: judgments are about documents, of which there are none: give --documents or --vectors")
     split.qrels.check_documents(known)
+    if not len(split.qrels.relevant_pairs(split.queries.ids, known)[0]):
+        raise BadInput(f"{split.qrels.name}: no judged document has a grade above 0, so there is nothing to find: check its last column")
 
 
 def sample_dev(source: TextSource, measured: Mapping[str, Split]) -> Split | None:

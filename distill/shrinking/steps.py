@@ -57,12 +57,20 @@ def _refuse_odd_ids(texts: Texts, given: Any, fields: dict[str, str], kind: Kind
         raise BadInput(f"{place}: the id {texts.ids[row]!r} {fault}: rename it")
 
 
+def has_results(run: Run, texts: JobTexts, split: str) -> bool:
+    """Whether the results of a run are of these very queries: its user may have evaluated it on others since."""
+    if not (run.path / "results.json").exists():
+        return False
+    values = run.results.values
+    is_same = values["provenance"].get("texts") == texts.source.queries(split).content_fingerprint
+    return is_same and str(values["dataset"]).endswith(f"/{split}")
+
+
 def finish_job(run: Run, texts: JobTexts) -> Results:
     """Exports and measures the student, and writes the report, unless an earlier call did."""
     export(str(run.path))  # first, as its ONNX models are timed beside the others
     split = texts.summary["evaluated_on"]
-    # another split may have been evaluated since
-    if not (run.path / "results.json").exists() or not run.results.values["dataset"].endswith(f"/{split}"):
+    if not has_results(run, texts, split):
         run.evaluate(split)
         export(str(run.path))  # again: the model card has the figures now
     if not (run.path / "report.html").exists():

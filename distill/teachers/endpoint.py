@@ -146,7 +146,7 @@ class Endpoint:
     def _wait(self, attempt: RetryCallState) -> float:
         """Returns the seconds until this thread's next attempt."""
         error = attempt.outcome and attempt.outcome.exception()
-        if isinstance(error, TryAgain) and error.after is not None:
+        if isinstance(error, TryAgain) and error.after:
             self._pace.pause(error.after)  # every thread pauses: a busy server is busy for all requests
             return 0.0
         return wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)(attempt)

@@ -86,7 +86,8 @@ def compile_layers(teacher: LocalTeacher) -> None:
 
     Raises BadInput where PyTorch cannot, for example without a C++ compiler.
     """
-    for role in ROLES:
+    with_layers = [role for role in ROLES if teacher.towers.tower(role).transformer.has_layers]
+    for role in with_layers or ROLES:  # a table of tokens, beside no other, refuses it
         if role == "query" or not teacher.towers.shared:
             teacher.towers.tower(role).transformer.compile_layers()
         try:

@@ -123,7 +123,7 @@ class Miner:
             return hash_values(_read_row_bytes(documents))
         texts = self.source.documents()
         rows = np.concatenate([texts.ids.rows(ids) for ids in documents.ids.chunks()])
-        return texts.wording_hashes[rows]
+        return texts.words_hashes[rows]
 
     def mine(self, queries: np.ndarray) -> list[MinedQuery]:
         """Mines the hard negatives of the queries with rows [Q], all of which have a positive."""

@@ -28,6 +28,7 @@ from distill.texts.described_source import make_described_source
 from distill.training.run_paths import find_moved_paths, with_absolute_paths
 from distill.vectors.store import TeacherStore
 
+EARLIER_IS_KEPT = "The student is that of the earlier job: the training that is described here made it no better."
 SEVERAL = "frontier.json"  # file of a folder in which `frontier` puts several runs
 JOB = "shrink.json"  # file of a folder in which `shrink` puts texts, vectors and run together
 CONFIG_KEYS = ("seed_everything", "model", "data", "trainer", "out", "ckpt_path")  # of every run's config.yaml

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import ProgressBar, WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
 
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
@@ -74,8 +74,9 @@ def make_trainer_settings(out: Path, trainer: Any, checkpoint_every_n_steps: int
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise BadInput(f"trainer.accelerator: {accelerator}: {describe_idle_gpu() or 'PyTorch finds no NVIDIA GPU here: set cpu'}")
     checkpoints = [BestCheckpoint(run.checkpoints), LastCheckpoint(run.checkpoints, checkpoint_every_n_steps)]
-    bar = [Progress()] if trainer["enable_progress_bar"] else []
     given = as_list(trainer["callbacks"])
+    has_bar = any(isinstance(callback, ProgressBar) for callback in given)
+    bar = [Progress()] if trainer["enable_progress_bar"] and not has_bar else []
     averages = [callback for callback in given if isinstance(callback, WeightAveraging)]  # take averages away when dev was measured
     others = [callback for callback in given if not isinstance(callback, WeightAveraging)]
     loggers = [logger for logger in as_list(trainer["logger"]) if not isinstance(logger, bool)]

@@ -27,7 +27,7 @@ train() {  # NAME [OPTION...]: a student, its agreement on queries that were hel
   distill evaluate "$run" --split holdout --out "$run/holdout.json"
   distill evaluate "$run" --split dl19+dl20 --suite "${reported[@]/#/$data/zeroshot/}"
 }
-train small --model.student.init_args.name "$small" --model.learning_rate 5e-4
+train small --model.student.init_args.name "$small" --model.learning_rate 5e-4 --trainer.max_epochs 8
 train small_two_layers --model.student.init_args.name "$small" --model.student.init_args.keep_layers '[0, 5]' --data.match_documents 0.5
 train small_three_layers --model.student.init_args.name "$small" --model.student.init_args.keep_layers '[0, 4, 5]' --model.student.init_args.table_width 160
 train own_two_layers --model.student '{class_path: StudentFromTeacher, init_args: {layers: [0, 11]}}' --trainer.max_epochs 3

@@ -143,7 +143,7 @@ def test_killed_within_an_epoch_it_ends_with_the_same_weights(source_root, store
 
 
 def test_two_ranks_learn_from_them(source_root, store_folder, tmp_path):
-    """What every rank has seen, by `Seen`, in two epochs of 9 steps."""
+    """What every rank has seen, by `Seen`, in two epochs of 9 steps, and the student of one rank."""
     seen = json.dumps([{"class_path": "interruptions.Seen", "init_args": {"folder": str(tmp_path)}}])
     ranks = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 8, "--trainer.callbacks", seen]
     found = on_ranks(*fresh(source_root, store_folder, tmp_path / "run", *ranks))
@@ -153,6 +153,8 @@ def test_two_ranks_learn_from_them(source_root, store_folder, tmp_path):
         first, second = ([row for at, _, rows in those if at == epoch for row in rows] for those in lines)
         begin = REAL + 48 * epoch
         assert sorted(first + second) == [*range(REAL), *range(begin, begin + 48)]
+    assert distill(*fresh(source_root, store_folder, tmp_path / "one", "--data.batch_size", 16)) == 0
+    assert furthest(*(tmp_path / name / "checkpoints" / "last.ckpt" for name in ("one", "run")), without="key.bias") < 5e-5
 
 
 REFUSED = {

@@ -17,6 +17,7 @@ from distill.records import BadInput
 from distill.teachers.encode import encode
 from distill.texts.sources import MsMarcoTsv
 from distill.training.run_folder import RunFolder
+from distill.vectors.store import TeacherStore
 
 KNOWN = KnownQueries(longest=3, least=0.9, vectors=torch.eye(2))
 
@@ -62,6 +63,8 @@ def test_the_training_queries_are_sampled(source_root: Path, store_folder: Path,
     assert torch.allclose(known.vectors.norm(dim=1), torch.ones(len(known.vectors)))
     own = torch.from_numpy(data.teacher.queries.take(np.arange(len(texts)))).float()
     assert known.compare(texts, own)["unlike"] == 0.0  # each of them is its own nearest
+    dev = torch.nn.functional.normalize(torch.from_numpy(data.dev_vectors.take(np.arange(len(data.dev_texts)))).float(), dim=1)
+    assert known.least == pytest.approx(np.percentile((dev @ known.vectors.T).amax(1).numpy(), 2))
     monkeypatch.setattr("distill.data.known_queries.SAMPLE", 10)
     assert len(sample_known_queries(data).vectors) == 10
 
@@ -87,7 +90,16 @@ def test_warnings_name_what_is_unknown(caplog: pytest.LogCaptureFixture):
     assert "30% of the queries are unlike those that the student was trained on" in caplog.messages[1]
 
 
-def test_an_evaluation_says_how_familiar_its_queries_are(run_folder: Path, tmp_path: Path):
-    familiarity = evaluate_run(run_folder, out=tmp_path / "results.json").values["familiarity"]
-    assert 0 <= familiarity["longer"] <= 1 and 0 <= familiarity["unlike"] <= 1
-    assert familiarity["longest_known_words"] > 0 and RunFolder(run_folder).known_queries.exists()
+def test_an_evaluation_says_how_familiar_its_queries_are(run_folder: Path, store_folder: Path, source_root: Path, tmp_path: Path, caplog):
+    """Measured as if the run had known queries of three words at most, and near one of its own only."""
+    run, source = Path(shutil.copytree(run_folder, tmp_path / "run")), MsMarcoTsv(str(source_root))
+    store, texts = TeacherStore(store_folder), source.queries("test")
+    vectors = torch.from_numpy(store.queries("test", texts.fingerprints("query")).take(np.arange(len(texts)))).float()
+    near = vectors[:1] / vectors[:1].norm()
+    cosines = (vectors / vectors.norm(dim=1, keepdim=True)) @ near[0]
+    KnownQueries(3, float(cosines.median()) + 1e-3, near).save(RunFolder(run).known_queries)
+    familiarity = evaluate_run(run, split="test", out=tmp_path / "results.json").values["familiarity"]
+    longer = np.mean([len(text.split()) > 3 for text in texts])
+    unlike = (cosines < cosines.median() + 1e-3).float().mean()
+    assert familiarity == {"longest_known_words": 3, "longer": pytest.approx(longer), "unlike": pytest.approx(float(unlike))}
+    assert f"{unlike:.0%} of the queries are unlike those that the student was trained on" in caplog.text

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from families import FAMILIES, make_dense, make_folder, make_tokenizer
+from families import FAMILIES, make_dense, make_encoder, make_folder, make_tokenizer
+from static_encoders import make_static
 from teacher_families import write_teacher
 from tokenizers.processors import TemplateProcessing
 
@@ -27,6 +28,7 @@ from distill.teachers.encode import encode
 from distill.teachers.local import load_local_teacher
 from distill.teachers.options import ModelOptions, TeacherOptions, model_options
 from distill.texts.sources import MsMarcoTsv
+from distill.vectors.store import TeacherStore
 
 TEXTS = ["old river", "how to find a garden", "bread " * 30, ""]
 
@@ -432,3 +434,57 @@ def test_a_store_remembers_how_its_model_was_read(source_root, tmp_path):
     assert student.backbone.dtype == torch.float32 and student.encode_query(TEXTS).shape == (4, 6)
     plain = encode(str(folder), MsMarcoTsv(str(source_root)), str(tmp_path / "plain"), precision="fp32")
     assert not {"dimensions", "max_length", "weights"} & set(plain.maker.to_json())
+
+
+def test_lengths_of_vectors_are_computed_in_fp32_where_products_are_bf16():
+    """Also behind a layer, whose output is bf16 then."""
+    encoder = make_encoder("bert", head=[make_dense(16, 8), Normalize()])
+    with torch.autocast("cpu", torch.bfloat16):
+        lengths = encoder(encoder.pad(encoder.token_ids(TEXTS, "query"))).norm(dim=1)
+    assert lengths.dtype == torch.float32
+    torch.testing.assert_close(lengths, torch.ones(len(TEXTS)), atol=1e-6, rtol=0)
+
+
+def test_a_damaged_file_of_weights_is_one_line(tmp_path):
+    folder = make_folder(tmp_path / "model", "bert")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    for weights in ("auto", "fp32"):
+        with pytest.raises(BadInput, match="model"):
+            load_encoder(str(folder), weights=weights)
+    with pytest.raises(BadInput, match=r"model\.safetensors: damaged .*: download it again"):
+        count_weights(folder)
+
+
+def make_router(folder: Path, lengths: tuple[int, int], prompt: str = "") -> str:
+    prompts = {"query": prompt, "document": ""}
+    Towers(*(make_encoder("bert", seed=seed, max_length=length, prompts=prompts) for seed, length in enumerate(lengths))).save_pretrained(
+        folder
+    )
+    return str(folder)
+
+
+def test_of_two_towers_one_is_cut_where_nobody_asked_and_the_store_is_read_again(tmp_path, monkeypatch, source_root):
+    for module in ("tokenizing", "towers"):
+        monkeypatch.setattr(f"distill.encoders.{module}.LONGEST_UNASKED", 12)
+    monkeypatch.setattr("distill.teachers.local.LONGEST_UNASKED", 12)
+    folder = make_router(tmp_path / "router", (8, 16))
+    encode(folder, MsMarcoTsv(str(source_root)), str(tmp_path / "store"), precision="fp32")
+    towers = load_maker(TeacherStore(tmp_path / "store").maker)
+    assert [tower.settings.max_length for tower in (towers.query, towers.document)] == [8, 12]
+
+
+def test_a_prompt_that_leaves_no_room_in_its_tower_is_refused(tmp_path):
+    """That of queries is none of the document tower's."""
+    folder = make_router(tmp_path / "router", (16, 16), "find the small planet letter of the river ")
+    assert load_towers(folder, max_length=12).query.settings.max_length == 12
+    with pytest.raises(BadInput, match="the prompt of a query fills all 11 tokens"):
+        load_towers(folder, max_length=11)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_of_two_towers_that_with_layers_is_compiled(tmp_path):
+    Towers(make_static(), make_encoder("bert")).save_pretrained(tmp_path / "router")
+    teacher = load_local_teacher(str(tmp_path / "router"), "fp32", compiled=True)
+    assert teacher.embed(teacher.prepare(TEXTS, "query"), "query", lambda done: None).shape == (len(TEXTS), 16)

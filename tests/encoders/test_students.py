@@ -351,6 +351,20 @@ def test_a_prompt_that_was_dropped_unasked_is_told(tmp_path):
     assert first_difference({"model": {}}, {"model": {"student_prompt": "teacher"}}) is None
 
 
+def test_a_prompt_that_nobody_said_is_asked_for(tmp_path):
+    backbone = StudentFromBackbone(str(make_folder(tmp_path / "backbone", "mpnet")))
+    for origin in ("import", "function"):
+        with pytest.raises(BadInput, match="nobody said which prompt mine reads: give its text"):
+            backbone.make_student(TeacherSpace(Maker("mine", "1f", origin), 16, True), "teacher")
+
+
+def test_a_backbone_may_read_longer_texts_than_its_folder_says(tmp_path):
+    folder = make_folder(tmp_path / "backbone", "bert", max_length=8)
+    space = TeacherSpace(Maker("mine", "1f", "import"), 16, True)
+    assert StudentFromBackbone(str(folder), max_length=12).make_student(space).settings.max_length == 12
+    assert StudentFromBackbone(str(folder)).make_student(space).settings.max_length == 8
+
+
 def test_a_prompt_of_a_teacher_that_is_not_here(tmp_path):
     backbone = make_folder(tmp_path / "backbone", "mpnet")
     space = TeacherSpace(Maker("ada at http://a/v1", "1f", "server", prompts={"query": "query: "}), 16, True)

@@ -83,7 +83,12 @@ def test_lengths_are_told_apart(results):
     assert sum(group["queries"] for group in results.values["lengths"].values()) == 2 * QUERIES
     short = results.values["lengths"]["1-8"]
     assert short["retention"]["ndcg@10"]["value"] == pytest.approx(results.collections["north"]["retention"]["ndcg@10"]["value"])
-    assert "kept of nDCG@10 by words in the query" in repr(results)
+    assert "kept of nDCG@10 by words in the query" not in repr(results)  # but one group has 20 judged queries
+
+
+def test_lengths_of_enough_queries_are_said(results):
+    enough = {name: {**group, "judged_queries": 20} for name, group in results.values["lengths"].items()}
+    assert "kept of nDCG@10 by words in the query" in repr(SuiteResults({**results.values, "lengths": enough}))
 
 
 def test_a_teacher_embeds_once(results, suite, run_folder, teacher_folder, monkeypatch):

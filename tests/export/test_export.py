@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from plain_folders import save_folder
 from transformers import MambaConfig
 
@@ -15,7 +16,9 @@ from distill.encoders.folder import load_encoder
 from distill.encoders.onnx_encoder import OnnxEncoder
 from distill.encoders.towers import load_towers
 from distill.export.export import Export, export
+from distill.export.index import measure_index
 from distill.records import BadInput
+from distill.vectors.store import TeacherStore
 
 TEXTS = ["old river", "how to find a garden"]
 
@@ -133,6 +136,30 @@ def test_an_index_is_added_and_is_there_the_next_time(exported, run_folder, stor
     with pytest.raises(BadInput, match=r"index: made from other inputs \(kind was flat, now hnsw\)"):
         export(str(run_folder), str(exported.folder), "hnsw")
     shutil.rmtree(index.folder)
+
+
+@pytest.mark.parametrize("own", [None, np.arange(7)])
+def test_the_recall_of_an_index_is_that_of_its_answers(own, store_folder, monkeypatch):
+    """A third of the documents is turned away from every query, and not found."""
+    faiss = pytest.importorskip("faiss")
+    monkeypatch.setattr("distill.export.index.SECONDS", 0.01)
+    store = TeacherStore(store_folder).documents
+    exact = store[:].astype(np.float32)
+    changed = exact.copy()
+    changed[::3] *= -1
+    index = faiss.IndexFlatIP(exact.shape[1])
+    index.add(changed)
+    queries = exact[:7] + 0.1 * exact[10:17]
+
+    def find(documents):
+        scores = queries.astype(np.float64) @ documents.T
+        if own is not None:
+            scores[np.arange(7), own] = -np.inf
+        return np.argsort(-scores, axis=1)[:, :10]
+
+    expected = np.mean([len({*one} & {*other}) / 10 for one, other in zip(find(exact), find(changed), strict=True)])
+    found = measure_index(index, store, torch.from_numpy(queries), own)
+    assert found["recall@10"] == pytest.approx(expected) and 0.2 < expected < 0.9
 
 
 @pytest.mark.parametrize("kind", ["empty folder", "nothing", "another link"])

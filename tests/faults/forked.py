@@ -62,19 +62,20 @@ class Verb:
 
 def ranks(arguments: list[Any], log: Path, world: int, die_at: Mapping[int, int | str] | None = None) -> list[Verb]:
     """The verb on `world` ranks as torchrun starts them; rank r dies at its die_at[r]-th change of a file, or the first of that name."""
+    return [
+        Verb(arguments, log.with_name(f"{log.name}-{rank}"), environment, (die_at or {}).get(rank))
+        for rank, environment in enumerate(as_torchrun(world))
+    ]
+
+
+def as_torchrun(world: int) -> list[dict[str, str]]:
+    """What torchrun tells each of `world` ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0}
-    return [
-        Verb(
-            arguments,
-            log.with_name(f"{log.name}-{rank}"),
-            {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()} | {"TORCHELASTIC_RUN_ID": "1"},
-            (die_at or {}).get(rank),
-        )
-        for rank in range(world)
-    ]
+    each = [{**shared, "RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": 1} for rank in range(world)]
+    return [{name: str(value) for name, value in rank.items()} for rank in each]
 
 
 def _run(

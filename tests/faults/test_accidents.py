@@ -243,6 +243,7 @@ def test_every_rank_is_told_to_stop(world: Path, tmp_path: Path) -> None:
         done(rank)
     stopped = ranks(arguments["run"], tmp_path / "first.log", 2)
     while "epoch 2/" not in stopped[0].said():
+        assert stopped[0].process.is_alive(), stopped[0].said()
         time.sleep(0.01)
     for rank in stopped:
         os.kill(rank.process.pid or 0, signal.SIGTERM)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from commands import train_arguments
-from faults.forked import Verb, ranks
+from faults.forked import Verb, as_torchrun, ranks
 
 from distill.files.locks import lock_folder
 
@@ -61,12 +61,10 @@ def test_a_checkpoint_that_is_on_one_machine_only(arguments: list[Any], run_fold
     for rank in ("0", "1"):
         (tmp_path / rank).mkdir()
     shutil.copy(run_folder / "checkpoints" / "last.ckpt", tmp_path / "0")
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29612", "GROUP_RANK": "0"}
-    shared["TORCHELASTIC_RUN_ID"] = "1"
     more = [*arguments, "--trainer.max_epochs", 9, "--ckpt_path", "last.ckpt"]
     started = [
-        Verb(more, tmp_path / f"log-{rank}", {**shared, "RANK": rank, "LOCAL_RANK": rank}, before=partial(os.chdir, tmp_path / rank))
-        for rank in ("0", "1")
+        Verb(more, tmp_path / f"log-{rank}", environment, before=partial(os.chdir, tmp_path / str(rank)))
+        for rank, environment in enumerate(as_torchrun(2))
     ]
     assert ends(started) == [2, 2]
     assert "another rank ended with an error" in started[0].said() and "last.ckpt: no such checkpoint" in started[1].said()
@@ -80,7 +78,5 @@ def impatience() -> None:
 
 @pytest.mark.slow
 def test_a_rank_that_is_alone_says_why_it_is_refused(arguments: list[Any], tmp_path: Path) -> None:
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611", "GROUP_RANK": "0"}
-    alone = {**shared, "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "1"}
-    rank = Verb([*arguments, "--trainer.val_check_interval", 1000], tmp_path / "log", alone, before=impatience)
+    rank = Verb([*arguments, "--trainer.val_check_interval", 1000], tmp_path / "log", as_torchrun(2)[0], before=impatience)
     assert rank.ends(60) == 2 and "an epoch has 6 batches" in rank.said()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -113,14 +114,20 @@ def test_a_file_system_without_locks_locks_nothing(number, tmp_path, monkeypatch
         assert {path.name for path in tmp_path.rglob("*")} <= {"folder", ".lock", ".file.lock"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written(tmp_path):
-    tmp_path.chmod(0o500)
-    with wait_for_lock(tmp_path / "file"):  # a cache to be read only
-        pass
-    with pytest.raises(PermissionError):
-        lock_folder(tmp_path)
-    tmp_path.chmod(0o700)
+def test_a_folder_that_cannot_be_written():
+    with TemporaryDirectory() as name:
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)  # root writes everywhere
+        try:
+            with wait_for_lock(folder / "file"):  # a cache to be read only
+                pass
+            with pytest.raises(PermissionError):
+                lock_folder(folder)
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
 
 
 def test_a_lock_file_that_cannot_be_opened_is_an_error(tmp_path):

@@ -87,18 +87,19 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_writer(tmp_path_factory.mktemp("writer") / "bart", "bart")
 
 
-def test_a_query_generator(gpu: SimulatedGpu, source_root: Path, store_folder: Path, writer: Path, tmp_path: Path) -> None:
+def test_a_query_generator(
+    gpu: SimulatedGpu, source_root: Path, store_folder: Path, writer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts = ["--data.source", "MsMarcoTsv", "--data.source.root", source_root, "--data.batch_size", 16]
     steps = [*ON_GPU, *ONE_EPOCH, *NOTE_WAITS, "--trainer.limit_train_batches", 5]
     assert distill("teach", "--task", "query-generation", "--model.start_from", writer, *texts, *steps, "--out", tmp_path / "run") == 0
     refuse_waits(gpu)
     generate = ["generate", "--generator", "Seq2Seq", "--generator.model", tmp_path / "run" / "teacher", *texts_of(source_root)]
     generate += ["--count", 20, "--generator.longest_query", 8]
-    nothing_left = 2
-    filtered = [*generate, "--store", store_folder, "--filters.round_trip", 50]
-    assert distill(*filtered, "--out", tmp_path / "documents") in (0, nothing_left)
-    noisy = [*generate, "--generator.of", "queries", "--generator.noise", 0.1]
-    assert distill(*noisy, "--out", tmp_path / "queries") in (0, nothing_left)
+    filtered = [*generate, "--store", store_folder, "--filters.round_trip", 50, "--out", tmp_path / "documents"]
+    noisy = [*generate, "--generator.of", "queries", "--generator.noise", 0.1, "--out", tmp_path / "queries"]
+    for arguments in (filtered, noisy):  # queries of a model that learnt for five steps may all be of no use
+        assert distill(*arguments) == 0 or "nothing is left of" in capsys.readouterr().err
 
 
 def test_a_whole_job(gpu: SimulatedGpu, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,3 +129,23 @@ def test_a_suite_of_one_collection_has_the_interval_of_its_queries():
     alone, suite = bootstrap_ratio(student, teacher), bootstrap_of_means([[student, teacher]])
     assert suite.value == pytest.approx(alone.value)
     assert (suite.low, suite.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+
+
+def test_a_suites_interval_is_over_its_collections():
+    """Half is kept of one collection and three quarters of the other, of each query alike: a draw of two has a mean of .5, .625 or .75."""
+    half, most = [[0.5] * 9, [1.0] * 9], [[0.75] * 9, [1.0] * 9]
+    assert bootstrap_of_means([half, most]) == (0.625, 0.5, 0.75)
+    assert bootstrap_of_means([half, half]) == (0.5, 0.5, 0.5)
+
+
+def test_a_suites_interval_holds_the_mean_of_all_such_collections():
+    """What is kept varies from collection to collection, by more than the queries of one tell."""
+    generator, held, trials = np.random.default_rng(8), 0, 300
+    for _ in range(trials):
+        collections = []
+        for kept in generator.normal(0.85, 0.08, 7):
+            teacher = generator.uniform(0.2, 1, 60)
+            collections.append([teacher * generator.normal(kept, 0.2, 60), teacher])
+        interval = bootstrap_of_means(collections, resamples=500)
+        held += interval.low <= 0.85 <= interval.high
+    assert 0.91 <= held / trials <= 0.985, held / trials

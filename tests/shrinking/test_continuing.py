@@ -17,13 +17,18 @@ from shrink_world import MINUTES, make_texts, write_beir
 import distill
 from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher
+from distill.evaluation.results import Results
+from distill.export.model_card import render_card
 from distill.records import BadInput
+from distill.report.evidence import RunEvidence
 from distill.report.report import report
+from distill.shrinking.advice import list_advice, name_larger
 from distill.shrinking.continuing import choose_spec, continue_texts, earlier_file, earlier_name
 from distill.shrinking.replay import choose_shares
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import list_changes, open_job_texts
 from distill.shrinking.texts import prepare_texts
+from distill.training.run_folder import EARLIER_IS_KEPT
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def test_old_queries_are_replayed_and_none_is_learnt_and_measured_on(june, july)
     assert list(extra["train_1"]) == list(old.source.queries("train")) and set(extra) == {"train_1", "crops", "pieces", "noise"}
     trained = [texts.source.queries("train"), *extra.values()]
     for name in ("dev", "holdout", "dev_1", "holdout_1"):
-        assert not texts.source.queries(name).duplicate_mask(trained).any()
+        assert not texts.source.queries(name).leak_mask(trained).any()
     assert texts.summary["removed"] >= 7  # those of June's training among the new ones
 
 
@@ -201,3 +206,44 @@ def test_a_student_of_fewer_tokens_and_narrow_rows_goes_on_with_its_own(source_r
 
 def test_another_student_goes_on_as_it_was_made(run_folder):
     assert choose_spec(distill.Run(run_folder), str(run_folder / "student")) == StudentFromTeacher([0, 3])
+
+
+def test_a_student_that_became_no_better_is_told_everywhere(june, july, tmp_path):
+    """Beside curves and settings of the training that was for nothing."""
+    later = distill.Run(shutil.copytree(july.path, tmp_path / "july", symlinks=True))
+    for decisions, is_told in (({}, False), ({"kept": "before", "unlearnt": 1}, True)):
+        record = json.loads((later.path / "shrink.json").read_text())
+        record["decisions"] = {**{k: v for k, v in record["decisions"].items() if k not in ("kept", "unlearnt")}, **decisions}
+        (later.path / "shrink.json").write_text(json.dumps(record))
+        assert (EARLIER_IS_KEPT in RunEvidence(str(later.path)).warnings) == is_told
+        card = render_card(later.folder, later.student, None, "a/teacher")
+        assert (EARLIER_IS_KEPT in card) == is_told
+
+
+def test_the_folder_of_several_students_is_named_as_such(june, tmp_path):
+    several = tmp_path / "several"
+    several.mkdir()
+    shutil.copy(june.path / "shrink.json", several)
+    (several / "frontier.json").write_text(
+        json.dumps({"recommended": "2 layers", "students": [{"name": "2 layers", "run": "students/2-layers"}]})
+    )
+    with pytest.raises(BadInput, match="has several students"):
+        distill.shrink(continue_from=str(several), queries=make_texts(40, 9, seed=3), out=str(tmp_path / "run"))
+
+
+def test_known_texts_of_documents_go_on_too(june, tmp_path):
+    """Of a job whose vectors were given with a part of the documents."""
+    earlier = distill.Run(shutil.copytree(june.path, tmp_path / "june", symlinks=True))
+    shutil.copy(june.path / "texts" / "corpus.jsonl", earlier.path / "texts" / "sample.jsonl")
+    texts = continue_texts(Request(continue_from=str(earlier.path), queries=make_texts(100, 15, seed=11)), earlier, tmp_path / "texts")
+    assert (tmp_path / "texts" / "sample.jsonl").exists() and texts.material is not None
+
+
+def test_what_is_advised_can_be_followed(june, july):
+    """A job that goes on takes no --size, and the crops are those of the first job."""
+    weak = Results({**july.results.values, "agreement": {**july.results.agreement, "overlap@10": 0.5}}, {})
+    texts = open_job_texts(july)
+    new, goes_on = (list_advice(texts, [0.5, 0.6], weak, larger=name_larger(None, None, known), goes_on=known) for known in (False, True))
+    assert any("--size 4" in line for line in new) and any(line.startswith("few queries") for line in new)
+    assert not any("--size" in line or line.startswith("few queries") for line in goes_on)
+    assert any(line.endswith("a new job of more layers may find more, with all queries") for line in goes_on)

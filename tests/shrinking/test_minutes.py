@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 from shrink_world import make_texts
 
 import distill
-from distill.shrinking.advice import list_advice
+from distill.shrinking.advice import list_advice, name_larger
 from distill.shrinking.budget import Rate, choose_length, estimate_seconds
 from distill.shrinking.crops import keep_what_fits
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import advise, open_job_texts
 from distill.shrinking.texts import prepare_texts
+from distill.teachers import shard_size
 from distill.texts.texts import Texts
 
 
@@ -23,10 +23,30 @@ def number(name: str, count: int) -> Texts:
     return Texts.from_lists([f"{name}{i}" for i in range(count)], [f"{name} {i}" for i in range(count)], name=name)
 
 
-def test_a_slow_teacher_keeps_what_it_embeds_in_time(caplog):
+class Clock:
+    """A time of its own, in which a hundred texts are embedded in a second."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def embed(self, texts):
+        self.now += 0.01 * len(texts)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(shard_size, "time", made)
+    return made
+
+
+def test_a_slow_teacher_keeps_what_it_embeds_in_time(caplog, clock):
     """100 texts a second, for 3 seconds: fewer than 500 of 600 fit, and 200 is the next count below."""
     caplog.set_level("INFO", logger="distill")
-    kept = keep_what_fits(number("crops", 600), lambda texts: time.sleep(0.01 * len(texts)), minutes=0.05)
+    kept = keep_what_fits(number("crops", 600), clock.embed, minutes=0.05)
     assert list(kept) == [f"crops {i}" for i in range(200)]
     assert "200 of 600 crops are kept, as the teacher embeds about" in caplog.text
 
@@ -39,20 +59,23 @@ def test_a_fast_teacher_keeps_all(count):
 class SlowTeacher:
     """Embeds 100 texts a second."""
 
+    def __init__(self, clock):
+        self.clock = clock
+
     def prepare(self, texts, role):
         return texts
 
     def embed(self, texts, role, progress):
-        time.sleep(0.01 * len(texts))
+        self.clock.embed(texts)
         return np.zeros((len(texts), 4), np.float32)
 
 
-def test_pieces_are_embedded_in_a_quarter_of_the_minutes_and_crops_in_the_rest(tmp_path):
+def test_pieces_are_embedded_in_a_quarter_of_the_minutes_and_crops_in_the_rest(tmp_path, clock):
     """Of 19 seconds, 4.75 are for 475 of 1,200 pieces, that is 200, and 14.25 for 1,425 of about 2,800 crops, that is 1,000."""
     documents = tmp_path / "documents.jsonl"
     documents.write_text("".join(f"{json.dumps({'id': f'd{i}', 'text': text})}\n" for i, text in enumerate(make_texts(60, 40, seed=2))))
     request = Request("teacher", queries=make_texts(300, 9, seed=1), documents=str(documents), minutes=19 / 60)
-    summary = prepare_texts(request, tmp_path / "texts", SlowTeacher()).summary
+    summary = prepare_texts(request, tmp_path / "texts", SlowTeacher(clock)).summary
     assert (summary["pieces"], summary["crops"]) == (200, 1000)
 
 
@@ -74,7 +97,10 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained(tmp_path, teacher_folder, 
     assert "still improving after 3 epochs: as many as --minutes buy: give more queries" in longest
     assert run.results.agreement["overlap@10"] < 0.6
     assert any(line.endswith("more layers help, e.g. --size 4") for line in longest)
-    assert any(line.endswith("a larger --backbone helps") for line in list_advice(texts, improving, run.results, has_backbone=True))
+    assert any(
+        line.endswith("a larger --backbone helps")
+        for line in list_advice(texts, improving, run.results, larger=name_larger(None, "small", False))
+    )
     before = (run.path / "student" / "model.safetensors").stat().st_mtime_ns
     caplog.set_level("INFO", logger="distill")
     again = distill.shrink(str(teacher_folder), **given | {"minutes": 3})  # done before

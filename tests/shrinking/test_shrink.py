@@ -21,6 +21,7 @@ from distill.records import BadInput
 from distill.shrinking.ladder import list_candidates
 from distill.shrinking.request import Job, Request
 from distill.shrinking.shrink import open_job_texts
+from distill.shrinking.steps import finish_job, has_results
 from distill.shrinking.texts import prepare_texts
 from distill.shrinking.training import choose_student
 from distill.shrinking.vectors import open_job_teacher, prepare_vectors
@@ -58,12 +59,12 @@ def test_a_teacher_queries_and_documents_give_a_verdict(shrunk):
 
 def test_the_parts_of_the_queries_never_meet(shrunk):
     texts = open_job_texts(shrunk)
-    parts = {name: set(texts.source.queries(name).wording_hashes.tolist()) for name in ("train", "dev", "holdout")}
+    parts = {name: set(texts.source.queries(name).words_hashes.tolist()) for name in ("train", "dev", "holdout")}
     total = sum(map(len, parts.values()))
     assert total == len(set.union(*parts.values()))
     assert len(parts["holdout"]) == total // 10 and len(parts["dev"]) == total // 20
     crops = distill.Texts.open(shrunk.path / "texts" / "crops.jsonl")
-    assert not crops.duplicate_mask([texts.source.queries("dev"), texts.source.queries("holdout")]).any()
+    assert not crops.leak_mask([texts.source.queries("dev"), texts.source.queries("holdout")]).any()
 
 
 def test_the_layers_are_chosen_once_and_named_in_the_run(shrunk):
@@ -404,3 +405,15 @@ def test_too_few_minutes_for_any_training_say_how_many_are_needed(tmp_path, teac
     with pytest.raises(BadInput, match="too short, even a little training takes"):
         distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=1e-6)
     distill.shrink(str(teacher_folder), queries=str(query_file), out=str(tmp_path / "run"), minutes=MINUTES)  # nothing was lost
+
+
+def test_results_of_other_queries_are_not_taken_for_the_jobs_own(shrunk, tmp_path):
+    """Its user has evaluated it on another collection of that name since."""
+    run = distill.Run(shutil.copytree(shrunk.path, tmp_path / "run", symlinks=True))
+    texts = open_job_texts(run)
+    assert has_results(run, texts, "holdout") and not has_results(run, texts, "dev")
+    values = json.loads((run.path / "results.json").read_text())
+    values["provenance"]["texts"] = "0123456789abcdef"
+    (run.path / "results.json").write_text(json.dumps(values))
+    assert not has_results(distill.Run(run.path), texts, "holdout")
+    assert finish_job(distill.Run(run.path), texts).values["provenance"]["texts"] == texts.source.queries("holdout").content_fingerprint

@@ -21,8 +21,8 @@ def prepare(folder: Path, judged: dict[str, range], **given: object) -> JobTexts
 
 def refuse_shared(texts: JobTexts) -> None:
     splits = texts.source.splits()
-    wordings = [set(texts.source.queries(split).wording_hashes.tolist()) for split in splits]
-    assert sum(map(len, wordings)) == len(set.union(*wordings))
+    words = [set(texts.source.queries(split).words_hashes.tolist()) for split in splits]
+    assert sum(map(len, words)) == len(set.union(*words))
 
 
 def test_a_source_judged_on_dev_alone_is_measured_on_it_and_has_another_dev(tmp_path):
@@ -146,3 +146,21 @@ def test_a_job_keeps_own_documents_if_asked(tmp_path):
     assert first_difference(not_asked, asked) == "own documents was None, now kept"
     with pytest.raises(BadInput, match="say it of the source"):
         Request("a teacher", source=Beir(str(tmp_path / "beir")), keep_own_documents=True)
+
+
+def test_judgments_without_a_relevant_document_are_refused_at_once(tmp_path):
+    judgments = write_judgments(tmp_path / "qrels.tsv", "", range(20))
+    judgments.write_text(judgments.read_text().replace("d", "").replace("\t1\n", "\t0\n"))
+    queries = [{"id": str(i), "text": text} for i, text in enumerate(make_texts(60, 9, seed=7))]
+    request = Request("a teacher", queries=queries, judgments=str(judgments), documents=make_texts(DOCUMENTS, 25, seed=2))
+    with pytest.raises(BadInput, match=r"qrels\.tsv: no judged document has a grade above 0"):
+        prepare_texts(request, tmp_path / "texts")
+
+
+def test_fields_of_no_file_are_refused(tmp_path):
+    prepare(tmp_path, {"test": range(20)})
+    with pytest.raises(BadInput, match="fields: they name fields of a file of --documents"):
+        Request("a teacher", documents=str(tmp_path / "beir"), fields="text=body")
+    for name in ("text_field", "id_field"):
+        with pytest.raises(BadInput, match="they name fields of the file of --queries"):
+            Request("a teacher", documents=str(tmp_path / "beir"), **{name: "q"})

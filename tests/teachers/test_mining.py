@@ -25,7 +25,7 @@ from distill.vectors.store import VectorStore
 from distill.vectors.store_writer import StoreWriter
 
 # documents on a line: a query (1, 0) scores them 10, 9, ... and a query (-1, 0) the other way round
-TEXTS = ["ten", "nine", "eight", "seven", " Seven", "six", "five", "four", "three", "two"]
+TEXTS = ["ten", "nine", "eight", "seven", " Seven.", "six", "five", "four", "three", "two"]
 HEIGHTS = [10.0, 9.0, 8.0, 7.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]
 QUERIES = {"up": [1.0, 0.0], "down": [-1.0, 0.0], "lost": [0.0, 1.0], "unjudged": [1.0, 1.0]}
 QRELS = "up 0 d3 2\nup 0 d1 1\nup 0 d5 0\nup 0 d9 1\ndown 0 d8 1\nlost 0 elsewhere 1\n"

@@ -97,6 +97,22 @@ def test_a_server_that_says_when_is_left_alone_until_then():
     assert max(at for at, _, _ in server.requests) > times[0] + 0.9
 
 
+def test_a_server_that_says_to_ask_at_once_is_waited_for_all_the_same(monkeypatch):
+    waits = []
+    monkeypatch.setattr(endpoint, "wait_exponential_jitter", lambda **_: lambda attempt: waits.append(attempt.attempt_number) or 0.01)
+
+    def throttles(handler: Handler, number: int) -> bool:
+        if number >= 3:
+            return False
+        handler.answer(429, {"error": "slow down"}, {"Retry-After": "0"})
+        return True
+
+    with serving(throttles) as server:
+        teacher = ServerTeacher(server.address, "m", width=WIDTH, concurrent=1)
+        np.testing.assert_array_equal(embed(teacher, TEXTS[:3], "document"), expected(TEXTS[:3]))
+    assert waits == [1, 2, 3]
+
+
 def test_no_more_requests_a_minute_than_allowed():
     with serving() as server:
         teacher = ServerTeacher(server.address, "m", requests_per_minute=1200, width=WIDTH)  # one every 0.05 s

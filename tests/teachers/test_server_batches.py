@@ -105,21 +105,24 @@ def test_other_refusals_end_at_once(status: int) -> None:
 
 
 def test_as_many_requests_at_once_as_told() -> None:
-    at_work, most, lock = 0, 0, threading.Lock()
+    """The first ones are answered once as many as expected are there; more never are."""
+    at_work, most, lock, all_there = 0, 0, threading.Lock(), threading.Barrier(1)
 
     def waits(handler: Handler, number: int) -> bool:
         nonlocal at_work, most
         with lock:
             at_work += 1
             most = max(most, at_work)
-        time.sleep(0.05)
+        if number < all_there.parties:
+            all_there.wait(timeout=30)
+        time.sleep(0.02)  # one more would be seen
         with lock:
             at_work -= 1
         return False
 
     texts = [f"text number {number}" for number in range(640)]
     for given, expected_most in ((None, endpoint.CONNECTIONS), (1, 1), (8, 8)):
-        most = 0
+        most, all_there = 0, threading.Barrier(expected_most)
         with serving(waits) as server:
             found = embed(ServerTeacher(server.address, "m", width=WIDTH, concurrent=given), texts)
         np.testing.assert_array_equal(found, vectors_of(texts))

@@ -123,26 +123,55 @@ def test_a_training_of_so_many_steps_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("more", "hook", "at", "left_at"),
+    ("more", "hook", "at", "left_at", "steps"),
     [
-        (["--trainer.val_check_interval", 2, "--checkpoint_every_n_steps", 2], "on_train_batch_end", 5, 3),
-        (["--trainer.val_check_interval", 4, "--trainer.check_val_every_n_epoch", "null", *EVERY], "on_train_batch_end", 10, 9),
-        (["--trainer.max_epochs", 5], "on_train_epoch_start", 12, 12),
+        (["--trainer.val_check_interval", 2, "--checkpoint_every_n_steps", 2], "on_train_batch_end", 5, 3, 8),
+        (
+            ["--trainer.val_check_interval", 4, "--trainer.check_val_every_n_epoch", "null", "--trainer.max_epochs", 4, *EVERY],
+            *("on_train_batch_end", 10, 9, 16),
+        ),
+        (["--trainer.max_epochs", 5], "on_train_epoch_start", 12, 12, 24),
+        (["--trainer.max_epochs", 5], "on_train_end", 24, 24, 24),  # it has stopped, and the student is not saved
     ],
 )
 def test_what_stops_early_goes_on(
-    source_root: Path, store_folder: Path, tmp_path: Path, more: list[Any], hook: str, at: int, left_at: int
+    source_root: Path, store_folder: Path, tmp_path: Path, more: list[Any], hook: str, at: int, left_at: int, steps: int
 ) -> None:
-    """The counts of EarlyStopping are those of an uninterrupted run; it waits for what comes at the third evaluation that is no better."""
+    """The counts of EarlyStopping are those of an uninterrupted run, which ends at the third evaluation no better than the first."""
     stop = {"class_path": "EarlyStopping", "init_args": {"monitor": "dev/cosine", "mode": "min", "patience": 3, "min_delta": 9.0}}
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert distill(*train_arguments(source_root, store_folder, whole, *more, "--trainer.callbacks", json.dumps([stop]))) == 0
+    assert [line["step"] for line in lines(whole) if "train/loss" in line] == list(range(steps))
     arguments = train_arguments(source_root, store_folder, run, *more)
     kill = {"class_path": "interruptions.SignalAt", "init_args": {"hook": hook, "step": at, "name": "SIGKILL"}}
     assert in_process(*arguments, "--trainer.callbacks", json.dumps([stop, kill])).returncode == -signal.SIGKILL
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == left_at
     assert distill(*arguments, "--trainer.callbacks", json.dumps([stop])) == 0
     assert lines(run) == lines(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "callbacks", "hook", "name", "left_at"),
+    [
+        # two batches a step: both are finished before it stops
+        (["--data.batch_size", 8, "--trainer.accumulate_grad_batches", 2], [], "on_before_backward", "SIGTERM", 4),
+        # an average of the weights beside them
+        (["--checkpoint_every_n_steps", 2], ["EMAWeightAveraging"], "on_train_batch_end", "SIGKILL", 2),
+    ],
+)
+def test_what_is_between_two_steps_goes_on(
+    source_root: Path, store_folder: Path, tmp_path: Path, more: list[Any], callbacks: list[str], hook: str, name: str, left_at: int
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    own = [{"class_path": callback} for callback in callbacks]
+    stop = {"class_path": "interruptions.SignalAt", "init_args": {"hook": hook, "step": 3, "name": name}}
+    assert distill(*train_arguments(source_root, store_folder, whole, *more, "--trainer.callbacks", json.dumps(own))) == 0
+    arguments = train_arguments(source_root, store_folder, run, *more)
+    assert in_process(*arguments, "--trainer.callbacks", json.dumps([*own, stop])).returncode in (-signal.SIGKILL, 128 + signal.SIGTERM)
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == left_at
+    assert distill(*arguments, "--trainer.callbacks", json.dumps(own)) == 0
+    assert_same(run, whole)
 
 
 def test_training_goes_on_from_another_runs_checkpoint(uninterrupted: Path, source_root: Path, store_folder: Path, tmp_path: Path) -> None:

@@ -254,6 +254,8 @@ def test_two_ranks_equal_one(kind, teacher_folder, tmp_path):
         ("CrossTeacher", ["--model.start_from", "README.ckpt"], "README.ckpt: no such checkpoint"),
         ("CrossTeacher", ["--ckpt_path", "nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
         ("CrossTeacher", ["--model.max_length", 1000], "max_length 1000: it reads at most 64 tokens"),
+        ("DualTeacher", ["--model.max_length", 1000], "max_length: 1000: must be from 3 to 64"),
+        ("DualTeacher", ["--model.max_length", 4, "--model.prompts", '{"query": "the old river"}'], "the prompt of a query fills all 4"),
         ("DualTeacher", ["--trainer.log_every_n_steps", 0], "trainer.log_every_n_steps: 0: must be at least 1"),
         ("DualTeacher", ["--trainer.precision", "bf16-true"], "trainer.precision: bf16-true: weights stay in fp32: set bf16-mixed"),
         ("DualTeacher", ["--trainer.accelerator", "mps"], "trainer.accelerator: mps: only cpu and NVIDIA's gpu are supported: set cpu"),

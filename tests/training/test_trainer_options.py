@@ -197,8 +197,8 @@ def test_what_changes_nothing_is_said(train: Any, tmp_path: Path, caplog: pytest
     ("steps", "options"),
     [
         (1, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1, "gradient_clip_algorithm": "value", "num_sanity_val_steps": 1}),
-        (2, {"deterministic": "warn", "benchmark": False, "inference_mode": False, "profiler": "simple", "min_steps": 9}),
-        (1, {"val_check_interval": 1, "limit_train_batches": 1, "min_epochs": 3, "detect_anomaly": True, "precision": "bf16-mixed"}),
+        (2, {"deterministic": "warn", "benchmark": False, "inference_mode": False, "profiler": "simple"}),
+        (1, {"val_check_interval": 1, "limit_train_batches": 1, "detect_anomaly": True, "precision": "bf16-mixed"}),
         (4, {"val_check_interval": 3, "check_val_every_n_epoch": None, "max_epochs": 2, "max_time": "00:01:00:00"}),
         (1, {"val_check_interval": "00:00:01:00", "max_steps": 1, "limit_val_batches": 1, "enable_model_summary": True}),
     ],
@@ -207,6 +207,22 @@ def test_what_changes_nothing_is_said(train: Any, tmp_path: Path, caplog: pytest
 def test_these_work(train: Any, steps: int, options: dict[str, Any]) -> None:
     run = train(**options)
     assert run.folder.finished and run.history["train/loss"].steps == list(range(steps))
+
+
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [(4, {}), (8, {"min_epochs": 4}), (7, {"min_steps": 7}), (10, {"min_steps": 99})],
+    ids=str,
+)
+def test_what_would_stop_early_trains_on(train: Any, steps: int, options: dict[str, Any]) -> None:
+    """Of five epochs of two steps the second is no better than the first."""
+    stop = lightning.EarlyStopping("dev/cosine", mode="max", patience=1, min_delta=9.0)
+    assert train(callbacks=[stop], max_epochs=5, **options).history["train/loss"].steps == list(range(steps))
+
+
+def test_the_time_ends_a_training(train: Any) -> None:
+    run = train(max_epochs=100_000, max_time={"seconds": 2})
+    assert run.folder.finished and 0 < len(run.history["train/loss"].steps) < 200_000
 
 
 def test_these_callbacks_work(train: Any, tmp_path: Path) -> None:
@@ -219,9 +235,23 @@ def test_these_callbacks_work(train: Any, tmp_path: Path) -> None:
         lightning.OnExceptionCheckpoint(tmp_path / "exception"),
         lightning.Timer("00:01:00:00"),
         lightning.ThroughputMonitor(lambda batch: len(batch.query_rows)),
+        lightning.SpikeDetection(),
+        lightning.RichModelSummary(),
+        FirstEpochFrozen(),
     ]
     run = train(callbacks=callbacks)
     assert run.folder.finished and heard == [2]
+    assert train("bar", callbacks=[lightning.TQDMProgressBar()], enable_progress_bar=True).folder.finished
+
+
+class FirstEpochFrozen(lightning.BaseFinetuning):
+    """Trains the word table from the second epoch on."""
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.encoder.backbone.embeddings)
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        pass
 
 
 class Recorder(Callback):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from distill.files.device import has_fast_bf16
 from distill.vectors import chunk as chunk_module
 from distill.vectors.chunk import Chunk
 from distill.vectors.rounding import (
@@ -116,11 +115,10 @@ def test_places_are_ordered_by_query_then_by_column():
     assert unpack_places(nothing, words_with_candidates(nothing)).most == 0
 
 
-@pytest.mark.skipif(not has_fast_bf16("cpu"), reason="needs a processor that multiplies bf16")
-def test_rounded_products_are_given_up_where_they_tell_nothing_apart():
+def test_rounded_products_are_given_up_where_they_tell_nothing_apart(monkeypatch):
     documents = torch.ones(2000, 8) + 1e-4 * torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
-    chunk, preselection = Chunk(2000, 8, documents.device), Preselection(3, documents.device)
-    chunk.load(documents, 0)
+    chunk, preselection = loaded(documents, monkeypatch), Preselection(3, documents.device)
+    preselection.rounds = True
     query, *_ = preselection.find(documents[:5], chunk, torch.full((5, 1), -torch.inf))
     assert not preselection.rounds
     assert len(query) < 2000  # of 10,000: exact products tell them apart
