@@ -34,7 +34,7 @@ from distill.vectors.store import TeacherStore
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "experiments" / "msmarco_dl" / "train.yaml"
 OUR_STEPS = (160, 200, 240, 280, 320, 400, 480, 640, 800)
-PEER_STEPS = (1000, 1200, 1400, 1600, 1800, 2000, 2400)
+PEER_STEPS = (400, 600, 800, 1000, 1200, 1400, 1600, 1800, 2000, 2400)
 PEER_RATE = 1e-3  # as distill's; with its default, 5e-5, it needs far more steps
 BATCH = 64
 SPANS_FOR_A_QUERY = 3.8  # all of them in an epoch
