@@ -2,7 +2,7 @@
 
 # no annotations from __future__: the command line reads the types of these dataclasses, which it cannot once they are texts
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from distill.encoders.narrow_table import check_table_width, narrow_table
 from distill.encoders.pooling import Pooling, PoolingMode
 from distill.encoders.tokenizing import refuse_long_prompts
 from distill.encoders.towers import load_maker
+from distill.encoders.transformer_folder import choose_length
 from distill.encoders.vocabulary import TokenCounter, VocabularySize, check_vocabulary, prune_by_texts
 from distill.files.configs import Configurable
 from distill.files.progress import log
@@ -177,7 +178,11 @@ class StudentFromBackbone(StudentSpec):
 
     def load_whole(self, maker: Maker) -> Encoder:
         """Loads the encoder to begin from; whether a student normalises its vectors follows from those of `maker`."""
-        return load_encoder(self.name, self.pooling, None if self.pooling is None else False, max_length=self.max_length)
+        encoder = load_encoder(self.name, self.pooling, None if self.pooling is None else False)
+        if self.max_length is not None and encoder.transformer.has_layers:  # also more than its folder sets, as many as it has positions
+            length = choose_length(encoder.backbone, encoder.tokenizer, None, self.max_length)
+            encoder.settings = replace(encoder.settings, max_length=length)
+        return encoder
 
     def fit_start(self, student: Encoder, read_targets: ReadTargets) -> None:
         if self.projection == "linear":

@@ -163,6 +163,8 @@ def load_towers(name: str, **options: Any) -> Towers:
 def read_towers(name: str, options: ModelOptions) -> Towers:
     """As `load_towers`, with its options as one object."""
     folder = local_folder(name, options.trust_remote_code)
+    if options.trust_remote_code:
+        trusted_folders.add(folder.resolve())  # where its transformers lie in folders of their own too
     if not is_router(folder):
         return Towers(read_encoder(name, options))
     if options.pooling is not None:
@@ -272,7 +274,7 @@ def _without_normalize(encoder: Encoder) -> Encoder:
 
 def has_run(maker: Maker) -> bool:
     """Whether the user has let the code of a maker's folder run in this process, as `shrink` and `encode` do where they are asked to."""
-    return maker.is_loadable and any(path.is_relative_to(local_folder(maker.name).resolve()) for path in trusted_folders)
+    return maker.is_loadable and local_folder(maker.name).resolve() in trusted_folders
 
 
 def is_available(maker: Maker, trust_remote_code: bool = False) -> bool:

@@ -35,7 +35,7 @@ def count_weights(folder: Path) -> Counter[str]:
                         part = weights.get_slice(name)
                         counts[part.get_dtype()] += math.prod(part.get_shape())
         except SafetensorError as error:
-            raise BadInput(f"{path}: damaged ({one_line(error)}): download it again") from None
+            raise BadInput(f"{path}: damaged ({one_line(error)}): restore it") from None
     if not counts:
         config = optional_json(folder / "config.json")
         is_short = (config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")

@@ -13,8 +13,6 @@ from distill.encoders.maker import Maker
 from distill.records import printable
 from distill.report.evidence import RunEvidence
 
-PROGRAMS = ("distill", "__main__.py")  # as `distill` and `python -m distill` are called
-
 
 def describe_origin(run: RunEvidence) -> dict[str, Any]:
     """Returns provenance, commands and configuration of a run, in the format of the page's template."""
@@ -43,9 +41,19 @@ def _list_commands(run: RunEvidence) -> list[str]:
     training, evaluation = run.record["provenance"], run.provenance
     commit = (training["commit"] or "").removesuffix("+changes")
     checkout = [quote_command(["git", "checkout", commit])] if re.fullmatch("[0-9a-f]{7,64}", commit) else []
-    commands = list(dict.fromkeys(_format_command(provenance["command"]) for provenance in (training, evaluation)))
-    makes_texts = training["command"][1:2] in (["shrink"], ["frontier"])  # and their vectors
+    commands = list(dict.fromkeys(_format_command(record["command"]) for record in (training, evaluation) if any(record["command"])))
+    makes_texts = is_own(training["command"]) and training["command"][1:2] in (["shrink"], ["frontier"])  # and their vectors
     return [*checkout, *([] if makes_texts else [_format_encode_command(run)]), *commands]
+
+
+def is_own(words: Sequence[str]) -> bool:
+    """Whether a command line is one of this package: `distill ...`, or `python -m distill ...`.
+
+    >>> is_own(["/bin/distill", "report"]), is_own(["/lib/distill/__main__.py"]), is_own(["/lib/other/__main__.py"]), is_own([])
+    (True, True, False, False)
+    """
+    program = Path(words[0] if words else "")
+    return program.name == "distill" or program.parts[-2:] == ("distill", "__main__.py")
 
 
 def _format_command(words: Sequence[str]) -> str:
@@ -54,9 +62,8 @@ def _format_command(words: Sequence[str]) -> str:
     >>> _format_command(["/bin/distill", "report", "runs/a"]), _format_command(["make.py", "runs/a"])
     ('distill report runs/a', "# 'make.py runs/a'")
     """
-    program, *rest = words or [""]
-    if Path(program).name in PROGRAMS:
-        return quote_command(["distill", *rest])
+    if is_own(words):
+        return quote_command(["distill", *words[1:]])
     return f"# {quote_command([shlex.join(words)])}"  # quoted, as some shells read what is pasted behind # as a command
 
 

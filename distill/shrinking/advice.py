@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from distill.data.known_queries import MANY_LONGER, MANY_UNLIKE
 from distill.evaluation.results import Results
+from distill.shrinking.ladder import MOST_LAYERS
 from distill.shrinking.texts import CROPS, JobTexts
 from distill.texts.text_source import TRAIN
 
 STILL_IMPROVING = 0.003  # overlap@10 that the last fifth of a training has to add
 FEW = 1_000  # queries, below which more of them help most
 WEAK_OVERLAP = 0.6
-MANY_LAYERS = 4
-MORE_LAYERS = f"more layers help, e.g. --size {MANY_LAYERS}"
+MORE_LAYERS = f"more layers help, e.g. --size {MOST_LAYERS}"
 
 
 def list_advice(
@@ -71,7 +71,7 @@ def name_larger(size: int | str | None, backbone: str | None, goes_on: bool) -> 
         return "a new job of more layers may find more, with all queries"
     if backbone:
         return "a larger --backbone helps"
-    return None if isinstance(size, int) and size >= MANY_LAYERS else MORE_LAYERS
+    return None if isinstance(size, int) and size >= MOST_LAYERS else MORE_LAYERS
 
 
 def is_still_improving(curve: Sequence[float]) -> bool:

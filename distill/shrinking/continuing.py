@@ -175,6 +175,8 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     prompt = load_encoder(start).settings.prompts.get("query") or "none"
     module = partial(StudentModule, spec, start_from=start, student_prompt=prompt, learning_rate=LEARNING_RATE)
     run = train_in_time(request, job, module, partial(make_data, request, texts, dev, choose_shares(texts)), MOST_EPOCHS)
+    if job.read("changes") is not None:  # all of it is done
+        return run
     after = job.read("after")
     if after is None:  # measured as the earlier one, not in the number format of the training
         results = evaluate(str(run.folder.require_student()), store, source, dev)

@@ -111,8 +111,9 @@ def advise(run: Run, texts: JobTexts) -> list[str]:
     """Lists what to do next."""
     curve = run.history["dev/overlap@10"].values if "dev/overlap@10" in run.history else []
     job = Job(run.path)
-    if not job.path.exists():
-        return list_advice(texts, curve, run.results)
-    inputs, goes_on = job.read_inputs(), job.read_inputs().get("continue_from") is not None
+    if not job.path.exists():  # one of the students of `frontier`, which tried larger ones
+        return list_advice(texts, curve, run.results, larger=None)
+    inputs = job.read_inputs()
+    goes_on = inputs.get("continue_from") is not None
     larger = name_larger(inputs["size"], inputs["backbone"], goes_on)
     return list_advice(texts, curve, run.results, bool(job.read("is_longest")), larger, goes_on)

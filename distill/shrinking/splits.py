@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,13 +130,19 @@ def leave_out(split: Split, others: Sequence[Texts]) -> Split:
 
 
 def check_judged_documents(split: Split, known: Ids | None) -> None:
-    """Refuses judgments by which no document is relevant, and says how many judged documents are unknown."""
+    """Refuses judgments that name none of the documents, and says how many judged documents are unknown."""
     assert split.qrels is not None, "a split that is measured on has judgments"
     if known is None:
         raise BadInput(f"{split.qrels.name}: judgments are about documents, of which there are none: give --documents or --vectors")
     split.qrels.check_documents(known)
-    if not len(split.qrels.relevant_pairs(split.queries.ids, known)[0]):
-        raise BadInput(f"{split.qrels.name}: no judged document has a grade above 0, so there is nothing to find: check its last column")
+
+
+def refuse_nothing_relevant(splits: Collection[Split], known: Ids | None) -> None:
+    """Refuses judgments of which none, in all splits together, has a grade above 0 for a known document: nothing could be found."""
+    judged = [(split.queries.ids, split.qrels) for split in splits if split.qrels is not None]
+    if judged and known is not None and not any(len(qrels.relevant_pairs(ids, known)[0]) for ids, qrels in judged):
+        names = ", ".join(qrels.name for _, qrels in judged)
+        raise BadInput(f"{names}: no known document has a grade above 0, so there is nothing to find: check the last column")
 
 
 def sample_dev(source: TextSource, measured: Mapping[str, Split]) -> Split | None:

@@ -62,7 +62,7 @@ def has_results(run: Run, texts: JobTexts, split: str) -> bool:
     if not (run.path / "results.json").exists():
         return False
     values = run.results.values
-    is_same = values["provenance"].get("texts") == texts.source.queries(split).content_fingerprint
+    is_same = values["provenance"].get("texts") in texts.source.queries(split).fingerprints("query")
     return is_same and str(values["dataset"]).endswith(f"/{split}")
 
 

@@ -26,6 +26,7 @@ from distill.shrinking.splits import (
     choose_judged,
     judged_splits,
     leave_out,
+    refuse_nothing_relevant,
     sample_dev,
 )
 from distill.teachers.embedder import Embedder
@@ -118,8 +119,10 @@ def _write_texts(request: Request, folder: Path, embedder: Embedder | None) -> d
     given = None if request.queries is None else read_queries(request.queries, request.text_field, request.id_field)
     measured, dev, pool, counts = _gather_queries(request, given, kind)
     searched = material if request.known_vectors is None else request.known_vectors
+    known = None if searched is None else searched.ids
     for split in measured.values():
-        check_judged_documents(split, None if searched is None else searched.ids)
+        check_judged_documents(split, known)
+    refuse_nothing_relevant(measured.values(), known)
     if not pool.ids:
         pool.add(_cut_crops(material, None, pool.evaluation))
         counts["queries"] = "crops"

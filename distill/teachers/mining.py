@@ -166,7 +166,7 @@ class Miner:
         """Returns the inputs that determine the hard negatives."""
         left_out = {} if self.own_documents is None else {"own_documents": fingerprint(self.own_documents[self.judged_rows].tolist())}
         return left_out | {
-            "version": 1,
+            "version": 2,  # near copies that differ by punctuation are no negatives
             "split": self.split,
             "rule": asdict(self.rule),
             "queries_per_shard": QUERIES_PER_SHARD,

@@ -65,15 +65,20 @@ class Batches(LightningDataModule):
     candidates, labelled = 0, False
     teachers: ClassVar[dict[str, Teacher]] = {}
     dev_qrels = None
+    dev_collections = ()
 
     def __init__(self, steps: Steps, store: VectorStore):
         super().__init__()
-        self.steps = steps
+        self.steps, self.batch_size = steps, steps.rows.shape[1]
         self.teacher = StoredTeacher(StoredQueries([store], [np.arange(len(store))]), store)
         self.teacher_space = TeacherSpace(Maker(TEACHER, ""), WIDTH, True)
 
     def connect(self, encoder: Encoder, document_tower: Encoder | None = None) -> None:
         """The tokens are made already."""
+
+    def count_tokens(self, encoder: Encoder) -> np.ndarray:
+        """The student keeps all tokens."""
+        raise NotImplementedError
 
     def train_dataloader(self) -> Steps:
         return self.steps

@@ -19,6 +19,7 @@ from distill.evaluation.systems import open_system
 from distill.records import BadInput
 from distill.teachers.encode import encode
 from distill.texts.sources import Beir
+from distill.vectors.store import TeacherStore
 
 TEXTS = ["old river", "how to find a garden", "bread " * 30]
 # the states are doubled, and a file says that the code ran
@@ -200,6 +201,20 @@ def test_a_store_says_that_code_made_it_and_does_not_run_it_again(folder, world,
         load_maker(maker)
     with pytest.raises(BadInput, match="runs Python code of its folder, a student does not"):
         StudentFromTeacher(2).make_student(TeacherSpace(maker, 16, False))
+
+
+def test_trusted_code_may_lie_in_a_folder_of_its_own(folder, world, tmp_path):
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for path in [
+        path for path in folder.iterdir() if path.is_file() and path.name not in ("modules.json", "config_sentence_transformers.json")
+    ]:
+        path.rename(inner / path.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([{**modules[0], "path": inner.name}, *modules[1:]]))
+    encode(str(folder), Beir(str(world)), str(tmp_path / "store"), trust_remote_code=True)
+    maker = TeacherStore(tmp_path / "store").maker
+    assert is_available(maker) and load_maker(maker).fingerprint() == maker.fingerprint
 
 
 def test_a_module_class_of_another_package_is_no_transformer(folder):

@@ -236,7 +236,7 @@ def test_damaged_weights_are_refused_and_not_read_by_another_library(run_folder,
     with pytest.raises(BadInput, match="its weights lack"):
         evaluate(damaged, store_folder, source_root)
     (damaged / "model.safetensors").write_bytes((run_folder / "student" / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(BadInput, match=r"model\.safetensors: damaged .*: download it again"):
+    with pytest.raises(BadInput, match=r"model\.safetensors: damaged .*: restore it"):
         evaluate(damaged, store_folder, source_root)
 
 

@@ -118,8 +118,11 @@ def test_a_folder_that_cannot_be_written():
     with TemporaryDirectory() as name:
         folder, user = Path(name), os.geteuid()
         folder.chmod(0o555)
-        if user == 0:
-            os.seteuid(65534)  # root writes everywhere
+        try:
+            if user == 0:
+                os.seteuid(65534)  # root writes everywhere
+        except OSError as error:
+            pytest.skip(f"root that cannot be another user: {error}")
         try:
             with wait_for_lock(folder / "file"):  # a cache to be read only
                 pass

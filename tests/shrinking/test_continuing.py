@@ -26,7 +26,7 @@ from distill.shrinking.advice import list_advice, name_larger
 from distill.shrinking.continuing import choose_spec, continue_texts, earlier_file, earlier_name
 from distill.shrinking.replay import choose_shares
 from distill.shrinking.request import Job, Request
-from distill.shrinking.shrink import list_changes, open_job_texts
+from distill.shrinking.shrink import advise, list_changes, open_job_texts
 from distill.shrinking.texts import prepare_texts
 from distill.training.run_folder import EARLIER_IS_KEPT
 
@@ -134,6 +134,8 @@ def test_a_student_that_became_worse_is_not_kept(june, tmp_path):
     Job(out).write("before", 1.0)
     run = distill.shrink(**{**given, "minutes": MINUTES})
     assert run.folder.student.exists() and Job(out).read("kept") == "before"
+    assert 0 < Job(out).read("after") < 1
+    assert not any("--size" in line for line in advise(run, open_job_texts(run)))  # which a job that goes on does not take
     earlier, kept = (distill.load_encoder(str(folder / "student")).fingerprint() for folder in (copy, out))
     assert earlier == kept
     assert (out / "known_queries.npz").read_bytes() == (copy / "known_queries.npz").read_bytes()
@@ -235,8 +237,9 @@ def test_known_texts_of_documents_go_on_too(june, tmp_path):
     """Of a job whose vectors were given with a part of the documents."""
     earlier = distill.Run(shutil.copytree(june.path, tmp_path / "june", symlinks=True))
     shutil.copy(june.path / "texts" / "corpus.jsonl", earlier.path / "texts" / "sample.jsonl")
-    texts = continue_texts(Request(continue_from=str(earlier.path), queries=make_texts(100, 15, seed=11)), earlier, tmp_path / "texts")
-    assert (tmp_path / "texts" / "sample.jsonl").exists() and texts.material is not None
+    continue_texts(Request(continue_from=str(earlier.path), queries=make_texts(100, 15, seed=11)), earlier, tmp_path / "texts")
+    sample = distill.Texts.open(tmp_path / "texts" / "sample.jsonl", join_title=True)
+    assert list(sample) == list(distill.Texts.open(june.path / "texts" / "corpus.jsonl", join_title=True))
 
 
 def test_what_is_advised_can_be_followed(june, july):

@@ -153,7 +153,7 @@ def test_judgments_without_a_relevant_document_are_refused_at_once(tmp_path):
     judgments.write_text(judgments.read_text().replace("d", "").replace("\t1\n", "\t0\n"))
     queries = [{"id": str(i), "text": text} for i, text in enumerate(make_texts(60, 9, seed=7))]
     request = Request("a teacher", queries=queries, judgments=str(judgments), documents=make_texts(DOCUMENTS, 25, seed=2))
-    with pytest.raises(BadInput, match=r"qrels\.tsv: no judged document has a grade above 0"):
+    with pytest.raises(BadInput, match=r"qrels\.tsv: no known document has a grade above 0"):
         prepare_texts(request, tmp_path / "texts")
 
 

@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.precision import DoublePrecision
 from safetensors.torch import load_file
 
 import distill
+from distill.encoders.folder import load_encoder
 from distill.encoders.students import StudentFromTeacher
 from distill.files.progress import log
 from distill.losses import DocumentMatching
@@ -225,7 +226,7 @@ def test_the_time_ends_a_training(train: Any) -> None:
     assert run.folder.finished and 0 < len(run.history["train/loss"].steps) < 200_000
 
 
-def test_these_callbacks_work(train: Any, tmp_path: Path) -> None:
+def test_these_callbacks_work(train: Any, teacher_folder: Path, tmp_path: Path) -> None:
     heard: list[int] = []
     callbacks = [
         lightning.DeviceStatsMonitor(),
@@ -237,15 +238,19 @@ def test_these_callbacks_work(train: Any, tmp_path: Path) -> None:
         lightning.ThroughputMonitor(lambda batch: len(batch.query_rows)),
         lightning.SpikeDetection(),
         lightning.RichModelSummary(),
-        FirstEpochFrozen(),
+        TableFrozen(),
     ]
     run = train(callbacks=callbacks)
     assert run.folder.finished and heard == [2]
+    weights = load_file(run.path / "student" / "model.safetensors")
+    tables = [name for name in weights if name.startswith("embeddings.")]
+    start = load_encoder(str(teacher_folder)).backbone.state_dict()
+    assert tables and all(torch.equal(weights[name], start[name]) for name in tables)
     assert train("bar", callbacks=[lightning.TQDMProgressBar()], enable_progress_bar=True).folder.finished
 
 
-class FirstEpochFrozen(lightning.BaseFinetuning):
-    """Trains the word table from the second epoch on."""
+class TableFrozen(lightning.BaseFinetuning):
+    """Leaves the word table as it is."""
 
     def freeze_before_training(self, pl_module: Any) -> None:
         self.freeze(pl_module.encoder.backbone.embeddings)
