@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
+import sys
+from configparser import ConfigParser
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
@@ -15,6 +19,18 @@ from distill.cli.main import main
 
 QUERY_MATCHING = '{"query_matching": {"class_path": "QueryMatching"}}'
 ONE_HOT = '{"one_hot": {"class_path": "OneHot"}}'
+# what a server needs of the packages that distill requires: docs/serving.md
+OF_A_SERVER = {"numpy", "safetensors", "xxhash"}
+
+
+def serve_alone(code: str) -> str:
+    """What Python code prints that cannot import what distill requires beside OF_A_SERVER."""
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    required = setup["options"]["install_requires"].split()
+    names = {re.split(r"[\[<>=,]", line)[0].replace("-", "_").replace("pyyaml", "yaml") for line in required} - OF_A_SERVER
+    program = f"import sys; sys.modules.update(dict.fromkeys({sorted(names)}))\n{code}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def distill(*arguments: Any) -> int:
