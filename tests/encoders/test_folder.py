@@ -280,7 +280,7 @@ def reshape_a_weight(folder):
 
 BROKEN = {
     "no weights": (remove("model.safetensors"), "no file named model.safetensors"),
-    "weights cut off": (truncate("model.safetensors"), "not a transformers model folder"),
+    "weights cut off": (truncate("model.safetensors"), r"model\.safetensors: damaged .*: restore it"),
     "weights lacking": (drop_a_weight, r"weights lack encoder\.layer\.2\.output\.dense\.weight"),
     "weights misshapen": (reshape_a_weight, "not a transformers model folder"),
     "no tokenizer": (remove("tokenizer.json"), "no tokenizer in it"),

@@ -31,6 +31,7 @@ RESULTS = {
 class FakeRun:
     path: Path
     model: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 0.001})
+    unlearnt_jobs: int = 0
 
     def settings(self) -> dict[str, Any]:
         return {"model": self.model}
