@@ -167,8 +167,7 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
     dev = split_parts(source, DEV)
     before = job.read("before")
     if before is None:
-        results = evaluate(str(previous.folder.require_student()), store, source, dev)
-        before = job.write("before", float(measure_overlap(results, STUDENT).mean()))
+        before = job.write("before", measure_agreement(previous, store, source, dev))
     log.info(f"the earlier student finds {before:.1%} of the teacher's top 10 for old and new dev queries")
     start = str(previous.folder.require_student())
     spec = choose_spec(previous, start)
@@ -179,14 +178,18 @@ def continue_training(request: Request, job: Job, texts: JobTexts, previous: Run
         return run
     after = job.read("after")
     if after is None:  # measured as the earlier one, not in the number format of the training
-        results = evaluate(str(run.folder.require_student()), store, source, dev)
-        after = job.write("after", float(measure_overlap(results, STUDENT).mean()))
+        after = job.write("after", measure_agreement(run, store, source, dev))
     if after <= before and job.read("kept") is None:
         log.info(f"it became no better ({after:.1%}): the earlier student is kept")
         keep_earlier_student(run, previous)
         job.write("unlearnt", 1 + previous.folder.unlearnt_jobs)
         job.write("kept", BEFORE)
     return run
+
+
+def measure_agreement(run: Run, store: str, source: TextSource, split: str) -> float:
+    """Returns the mean overlap@10 of a run's student with the teacher."""
+    return float(measure_overlap(evaluate(str(run.folder.require_student()), store, source, split), STUDENT).mean())
 
 
 def choose_spec(previous: Run, start: str) -> StudentSpec:
