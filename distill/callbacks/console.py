@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from distill.files.progress import log
 
-ABROAD = ("abroad_retention_ndcg@10", "abroad_overlap@10")
+ABROAD = ("abroad_retention_ndcg@10", "abroad_overlap@10", "mean_retention_ndcg@10", "mean_overlap@10")  # a mean chooses the checkpoint
 DEV_METRICS = ("ndcg@10", "retention_ndcg@10", "overlap@10", "cosine", *ABROAD, "log_likelihood")
 
 

@@ -58,7 +58,7 @@ def evaluate(
         trust: whether the run's files may name code of other packages, which is then imported, and sources that do more than read files;
             not for a folder from somebody else.
         suite: collections of other domains to measure the student on too: folders in BEIR layout, or folders of such folders. Beside
-            `student`, also without a source.
+            `student`, also without a source: `at_least` is then about their mean.
     """
     if at_least is not None and not 0 < at_least <= 2:
         raise BadInput(f"at_least: {at_least}: a share of what the teacher has, e.g. 0.97")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.data.base import SplitDataModule
 from distill.data.checks import check_numbers
-from distill.data.dev_suite import open_dev_suite
+from distill.data.dev_suite import fingerprint_dev_suite, open_dev_suite
 from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
 from distill.data.token_counts import count_tokens
@@ -94,7 +94,7 @@ class RetrievalData(SplitDataModule):
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0
         self.candidates, self.dev_documents = candidates, dev_documents
         self.given_teachers = teachers or {}
-        self.dev_suite = list(dev_suite or [])
+        self.dev_suite = dev_suite or []
         self.chosen_size: int | None = None  # batch size that was not given, see `settle_batch`
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None
@@ -190,7 +190,7 @@ class RetrievalData(SplitDataModule):
         """Returns the fingerprints of all teachers, of every store that a training reads, and of the judgments."""
         stores = {name: fingerprint(store.checksums) for name, store in self._stores().items()}
         others = {name: teacher.fingerprint() for name, teacher in self.teachers.items() if hasattr(teacher, "fingerprint")}
-        judgments = fingerprint_judgments(self.source, self.train_split, self.dev_split)
+        judgments = fingerprint_judgments(self.source, self.train_split, self.dev_split) | fingerprint_dev_suite(self.dev_collections)
         own = {} if self._own_documents is None else {"own_documents": fingerprint(self._own_documents.tolist())}
         return {"teacher": self.store.maker.fingerprint, **stores, **others, **judgments, **own}
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from distill.files.fingerprints import fingerprint
+from distill.records import BadInput
 from distill.teachers.cached import embed_into_cache, load_store_teacher
 from distill.teachers.open_stored import open_evaluation_queries
-from distill.texts.matching_ids import check_judged_documents
 from distill.texts.own_documents import find_own_documents
 from distill.texts.qrels import Qrels
 from distill.texts.suite import SPLIT, open_collections
@@ -62,16 +63,23 @@ def open_dev_suite(folders: Sequence[str], store: TeacherStore) -> list[DevColle
     """
     if not folders:
         return []
-    collections = open_collections(folders)
+    if isinstance(folders, str):
+        raise BadInput(f"data.dev_suite: {folders}: a list of folders: give [{folders!r}]")
+    collections = open_collections(folders, option="data.dev_suite")
     embedder = load_store_teacher(store)
     opened = []
     for name, source in collections.items():
         vectors = embed_into_cache(embedder, source, SPLIT)
         queries, teacher = open_evaluation_queries(source, vectors, SPLIT)
         ids = vectors.documents.ids
-        check_judged_documents(source, SPLIT, ids)
         own = find_own_documents(source, SPLIT, queries.ids, ids)
         all_queries = teacher.take(np.arange(len(queries)))
         qrels = source.qrels(SPLIT) or Qrels({})
         opened.append(DevCollection(name, queries, all_queries, vectors.documents, qrels, source.relevant_from, own))
     return opened
+
+
+def fingerprint_dev_suite(collections: Sequence[DevCollection]) -> dict[str, str]:
+    """Fingerprints of the queries and judgments of each collection, by which a training chooses its checkpoint."""
+    judged = {collection.name: (collection.queries.content_fingerprint, collection.qrels.judgments) for collection in collections}
+    return {f"{name}, queries and judgments": fingerprint(*parts) for name, parts in judged.items()}

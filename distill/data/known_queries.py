@@ -62,7 +62,7 @@ class KnownQueries:
 
 
 def load_known_queries(path: Path) -> KnownQueries | None:
-    """Reads what a training left; None where an earlier release trained, which left nothing."""
+    """Reads what a training left; None where there is nothing: an earlier release trained, or `data.fresh` generated the queries."""
     if not path.exists():
         return None
     try:
@@ -74,8 +74,9 @@ def load_known_queries(path: Path) -> KnownQueries | None:
 
 
 def sample_known_queries(data: RetrievalData) -> KnownQueries:
-    """Samples the training queries of a data module, after its `setup`; those of `data.fresh` are left out, as no epoch has the same.
+    """Samples the training queries of a data module, after its `setup`.
 
+    Queries that `data.fresh` generates cannot be sampled, as no epoch has the same: `train` leaves no sample of a run that reads them.
     Half of the sample is of the splits, half of the extra files, each of which counts as often as an epoch draws from it.
     """
     queries = data.training_queries

@@ -18,7 +18,7 @@ from distill.evaluation.evaluation_set import EvaluationSet, GivenVectors, Store
 from distill.evaluation.fields import STUDENT, TEACHER
 from distill.evaluation.latency import as_served, sample_queries
 from distill.evaluation.measured_queries import measure_queries
-from distill.evaluation.query_lengths import describe, measure_lengths
+from distill.evaluation.query_lengths import describe, describe_overlap, measure_lengths
 from distill.evaluation.ranking_files import refuse_linked_rankings, write_rankings
 from distill.evaluation.results import Results
 from distill.evaluation.run_texts import embed_corpus, open_run_texts
@@ -264,7 +264,7 @@ def _measure_agreement(evaluation: EvaluationSet, student: _Student, vectors: Te
         rankings = student.rank_beside_teacher(evaluation, vectors)
     teacher_rows, student_rows = rankings[TEACHER].rows, rankings[STUDENT].rows
     overlaps = bootstrap_mean(overlap(torch.from_numpy(teacher_rows), torch.from_numpy(student_rows), 10).numpy())
-    agreement: dict[str, Any] = {"overlap@10": overlaps.value, "overlap@10_ci95": [overlaps.low, overlaps.high]}
+    agreement = describe_overlap(overlaps)
     if vectors.shape == evaluation.teacher_vectors.shape:  # else they are of two spaces, which have no angles between them
         agreement["cosine"] = float(cosine(evaluation.teacher_vectors, vectors).mean())
     return {**agreement, "split": evaluation.split, "queries": len(vectors)}

@@ -60,14 +60,19 @@ def measure_lengths(measured: Sequence[MeasuredQueries]) -> dict[str, dict[str, 
             for metric, values in student.items()
             if teacher[metric][chosen].any()
         }
-        agreement = {OVERLAP: overlap.value, OVERLAP_INTERVAL: [overlap.low, overlap.high]}
-        groups[name] = {"queries": int(members.sum()), "judged_queries": int(chosen.sum()), **agreement, "retention": retention}
+        counts = {"queries": int(members.sum()), "judged_queries": int(chosen.sum())}
+        groups[name] = {**counts, **describe_overlap(overlap), "retention": retention}
     return groups
 
 
 def describe(interval: Interval) -> dict[str, Any]:
     """The fields of results.json for a value with its interval."""
     return {"value": interval.value, "ci95": [interval.low, interval.high]}
+
+
+def describe_overlap(overlap: Interval) -> dict[str, Any]:
+    """The fields of results.json for an agreement with its interval."""
+    return {OVERLAP: overlap.value, OVERLAP_INTERVAL: [overlap.low, overlap.high]}
 
 
 def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -85,25 +90,21 @@ def format_lengths(lengths: Mapping[str, dict[str, Any]]) -> list[str]:
     return ["kept of nDCG@10 by words in the query: " + ", ".join(f"{value:.1%} of {name}" for name, value in kept.items())]
 
 
-def find_worst_length(lengths: Mapping[str, dict[str, Any]]) -> tuple[str, float] | None:
-    """Returns the group of lengths of which least is kept, and that share, where it is much less than of the mean query; else None.
+def find_worst_length(lengths: Mapping[str, dict[str, Any]], kept: float) -> tuple[str, float] | None:
+    """Returns the group of lengths of which least is kept, and that share, where it is much less than what is `kept` of all; else None.
 
     >>> groups = {"1-8": {"judged_queries": 90, "retention": {"ndcg@10": {"value": 0.98, "ci95": [0.96, 1.0]}}}}
     >>> groups["33-64"] = {"judged_queries": 30, "retention": {"ndcg@10": {"value": 0.8, "ci95": [0.7, 0.9]}}}
-    >>> find_worst_length(groups)
+    >>> find_worst_length(groups, kept=0.96)
     ('33-64', 0.8)
     """
     judged = {name: group["retention"][MAIN_METRIC] for name, group in lengths.items() if MAIN_METRIC in group["retention"]}
     if len(judged) < 2:
         return None
-    counts = {name: lengths[name]["judged_queries"] for name in judged}
-    kept = sum(counts[name] * judged[name]["value"] for name in judged) / sum(counts.values())
     least = {}
     for name, retention in judged.items():
-        if counts[name] < FEWEST:
-            continue
         is_less = retention["value"] < kept - MUCH_LESS and retention["ci95"][1] < kept  # not by chance
-        if is_less:
+        if is_less and lengths[name]["judged_queries"] >= FEWEST:
             least[name] = retention["value"]
     if not least:
         return None

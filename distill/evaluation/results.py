@@ -175,7 +175,7 @@ def format_sentences(values: dict[str, Any]) -> list[str]:
         low, high = kept["ci95"]
         sentences.append(f"the student keeps {kept['value']:.1%} [{low:.1%}, {high:.1%}] of the teacher's {COLUMNS[metric][0]}")
     sentences.append(format_agreement(values))
-    sentences += format_lengths(values.get("lengths", {}))  # releases before 0.3 did not measure it
+    sentences += format_lengths(values.get("lengths", {}))  # release 0.1 did not measure it
     served = values.get("latency", {}).get("paths", {})  # releases before 0.2 did not measure it
     if served:
         models = ", ".join(f"{name} {path['query_latency_ms_p50']:.2f} ms" for name, path in served.items())

@@ -12,15 +12,15 @@ import torch
 
 from distill.data.known_queries import KnownQueries
 from distill.evaluation.evaluation_set import EvaluationSet, ModelVectors, StoredVectors, TeacherVectors
-from distill.evaluation.fields import MAIN_METRIC, OVERLAP, OVERLAP_INTERVAL, STUDENT, TEACHER
+from distill.evaluation.fields import MAIN_METRIC, STUDENT, TEACHER
 from distill.evaluation.measured_queries import MeasuredQueries, measure_queries
-from distill.evaluation.query_lengths import describe, measure_lengths
+from distill.evaluation.query_lengths import describe, describe_overlap, measure_lengths
 from distill.evaluation.suite_results import SuiteResults
 from distill.evaluation.suite_teacher import open_suite_teacher
 from distill.evaluation.systems import System, open_system
 from distill.files.progress import log
 from distill.files.provenance import collect_provenance
-from distill.metrics.retention import NOTHING_TO_RETAIN, Interval, bootstrap_mean, bootstrap_of_means, bootstrap_ratio
+from distill.metrics.retention import NOTHING_TO_RETAIN, bootstrap_mean, bootstrap_of_means, bootstrap_ratio
 from distill.records import BadInput
 from distill.teachers.cached import embed_into_cache
 from distill.teachers.embedder import Embedder
@@ -77,13 +77,12 @@ class Suite:
 
     def measure(self, student: System, known: KnownQueries | None = None) -> SuiteResults:
         """Measures a student on every collection; `known` is a sample of what it was trained on."""
-        measured, teacher = [], None
+        measured = []
         for name, source in self.sources.items():
             vectors = open_teacher_vectors(self.teacher, source, self.split)
             measured.append(measure_collection(name, EvaluationSet(source, self.split, vectors), student, known))
-            teacher = vectors.provenance  # the same for each
-        provenance = {**collect_provenance(), "teacher": teacher, "student": student.fingerprint or student.name}
-        return SuiteResults({**summarise(measured), "provenance": provenance})
+        models = {"teacher": describe_teacher(self.teacher), "student": student.fingerprint or student.name}
+        return SuiteResults({**summarise(measured), "provenance": {**collect_provenance(), **models}})
 
 
 def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: str) -> TeacherVectors:
@@ -91,6 +90,11 @@ def open_teacher_vectors(teacher: Embedder | System, source: TextSource, split: 
     if isinstance(teacher, System):
         return ModelVectors(source, teacher)
     return StoredVectors(source, embed_into_cache(teacher, source, split))
+
+
+def describe_teacher(teacher: Embedder | System) -> dict[str, Any]:
+    """The model as it was named now: its vectors in the cache may have been made under another name."""
+    return {"name": teacher.name, "fingerprint": teacher.fingerprint} if isinstance(teacher, System) else teacher.maker.to_json()
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,6 @@ class MeasuredCollection:
 
 def measure_collection(name: str, evaluation: EvaluationSet, student: System, known: KnownQueries | None) -> MeasuredCollection:
     """Ranks a collection's documents by teacher and student, and grades both."""
-    evaluation.check_judgments()
     vectors = torch.from_numpy(student.encode(list(evaluation.queries), "query"))
     width = evaluation.teacher_vectors.shape[1]
     if vectors.shape[1] != width:
@@ -159,8 +162,3 @@ def describe_collection(part: MeasuredCollection) -> dict[str, Any]:
         "agreement": describe_overlap(bootstrap_mean(queries.overlaps)),
         **({} if part.familiarity is None else {"familiarity": part.familiarity}),
     }
-
-
-def describe_overlap(overlap: Interval) -> dict[str, Any]:
-    """The fields of an agreement in results.json."""
-    return {OVERLAP: overlap.value, OVERLAP_INTERVAL: [overlap.low, overlap.high]}

@@ -22,8 +22,9 @@ class SuiteResults:
 
     Args:
         values: the field `suite` of results.json: `collections` by name, each with documents, queries, median words of a query, systems,
-            retention and agreement; then `retention` and `agreement`, means over collections with 95% intervals over collections and
-            queries; `lengths`, by words in the query; provenance.
+            retention, agreement and, of a run's student, `familiarity`, the shares of queries unlike its training queries; then `retention`
+            and `agreement`, means over collections with 95% intervals over collections and queries; `lengths`, by words in the query;
+            provenance.
 
     >>> systems = {"teacher": {"ndcg@10": 0.5}, "student": {"ndcg@10": 0.45}}
     >>> kept, found = {"ndcg@10": {"value": 0.9, "ci95": [0.85, 0.94]}}, {"overlap@10": 0.6, "overlap@10_ci95": [0.55, 0.65]}
@@ -73,8 +74,8 @@ class SuiteResults:
 
     @property
     def verdict(self) -> str:
-        """One line: `abroad 95.1% [93.2, 96.9] of nDCG@10`."""
-        return describe_abroad(self.main_retention)
+        """One line: `abroad 95.1% [93.2, 96.9] of nDCG@10`, and the length of queries of which much less is kept."""
+        return describe_abroad(self.main_retention, self.values["lengths"])
 
     def to_frame(self) -> DataFrame:
         """A pandas DataFrame: a row a collection; nDCG@10 of teacher and student, what is kept, overlap@10."""

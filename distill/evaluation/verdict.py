@@ -27,17 +27,18 @@ def write_verdict(
     """
     parts = [_describe_home(metric, home) + _describe_latency(latency_ratio)]
     if abroad is not None:
-        parts.append(describe_abroad(abroad))
-    worst = find_worst_length(lengths)
-    if worst is not None:
-        words, kept = worst
-        parts.append(f"{kept:.1%} on queries of {words} words")
-    return "; ".join(parts)
+        return "; ".join([*parts, describe_abroad(abroad, lengths)])
+    return "; ".join([*parts, *_describe_worst_length(lengths, home)])
 
 
-def describe_abroad(kept: Interval) -> str:
-    """What a student keeps on collections of other domains."""
-    return f"abroad {_describe_interval(kept)} of nDCG@10"
+def describe_abroad(kept: Interval, lengths: Mapping[str, dict[str, Any]]) -> str:
+    """What a student keeps on collections of other domains, and on the lengths of queries on which it keeps much less."""
+    return "; ".join([f"abroad {_describe_interval(kept)} of nDCG@10", *_describe_worst_length(lengths, kept)])
+
+
+def _describe_worst_length(lengths: Mapping[str, dict[str, Any]], kept: Interval) -> list[str]:
+    worst = find_worst_length(lengths, kept.value)
+    return [] if worst is None else [f"{worst[1]:.1%} on queries of {worst[0]} words"]
 
 
 def _describe_home(metric: str, kept: Interval) -> str:

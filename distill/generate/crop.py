@@ -50,8 +50,8 @@ class Crop(Generator):
     Spans lie around a word drawn by idf. Questions begin like a real query (`how long does`) and go on with a span. Keywords are words
     drawn by idf, in the document's order. Titles are the first words of a document. Sentences are whole sentences. Snippets are passages
     of 16 to 64 words, which LEAF (arXiv 2509.12539) also learns from. Pieces are for a student that will meet queries of any kind: 3 to 160
-    words, short ones as often as long ones on a logarithmic scale, spelt as in the document. The teacher embeds all of them, also those as
-    long as passages, as queries, because the student embeds every text as a query.
+    words, short ones as often as long ones on a logarithmic scale, spelt as in the document, but a quarter of them in lower case. The
+    teacher embeds all of them, also those as long as passages, as queries, because the student embeds every text as a query.
 
     Args:
         kinds: weight of each kind in the random choice; a kind that is left out is never chosen.

@@ -103,6 +103,7 @@ def bootstrap_of_means(collections: Sequence[ArrayLike], resamples: int = 10_000
     ratios = np.stack([_resample_ratios(pair, resamples, generator) for pair in pairs])  # [C, resamples]
     size = ratios.shape
     chosen = ratios[generator.integers(size[0], size=size), generator.integers(resamples, size=size)]
+    chosen = chosen[:, ~np.isnan(chosen).all(axis=0)]  # draws of queries on which the teacher finds nothing have no ratio
     count = len(pairs) if len(pairs) > 1 else pairs[0].shape[1]  # of one collection only the queries vary
     return Interval(value, *_expanded_ends(np.nanmean(chosen, axis=0), count))
 

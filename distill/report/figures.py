@@ -20,8 +20,11 @@ HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {OVERLAP:
 KEPT_ON_DEV = "Kept on dev"
 # metrics by the title of their chart; for one run there is also a chart of all loss terms, for several runs only of their sum
 RUN_CURVES = {
-    "Agreement with the teacher on dev": ["dev/overlap@10", "dev/abroad_overlap@10", "dev/cosine"],
-    KEPT_ON_DEV: ["dev/retention_ndcg@10", "dev/retention_mrr@10", "dev/retention_recall@100", "dev/abroad_retention_ndcg@10"],
+    "Agreement with the teacher on dev": ["dev/overlap@10", "dev/abroad_overlap@10", "dev/mean_overlap@10", "dev/cosine"],
+    KEPT_ON_DEV: [
+        *(f"dev/retention_{metric}" for metric in ("ndcg@10", "mrr@10", "recall@100")),
+        *(f"dev/{part}_retention_ndcg@10" for part in ("abroad", "mean")),
+    ],
 }
 COMPARISON_CURVES = {
     "Loss": ["train/loss"],

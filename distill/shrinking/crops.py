@@ -17,7 +17,7 @@ from distill.texts.texts import Texts
 FEW_QUERIES = 5_000  # with fewer real queries than this, crops are mixed in: experiments/generation/RESULT.md
 MOST_CROPS = 12_000  # twelve for each of a thousand queries
 CROPS_PER_DOCUMENT = 50  # at most: more would repeat themselves
-MOST_PIECES = 12_000  # in equal time they help at home and abroad, and twice as many little more: experiments/abroad/RESULT.md
+MOST_PIECES = 12_000  # in equal time they help abroad, and twice as many little more: experiments/abroad/RESULT.md
 PIECES_PER_DOCUMENT = 20  # at most
 # Of the minutes, for which the teacher embeds pieces; it embeds crops for the rest. A student of a third of the layers learns from a text
 # in about the time in which its teacher embeds it: so there is time for some epochs. With more pieces there is one, which costs at home.

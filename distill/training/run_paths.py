@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # keys of values that may be a path of one word; the values of teachers and the names of queries may be, too
-PATH_KEYS = ("store", "root", "path", "file", "folder", "first_stage", "start_from", "queries", "teachers")
+PATH_KEYS = ("store", "root", "path", "file", "folder", "first_stage", "start_from", "queries", "teachers", "dev_suite")
 
 
 def with_absolute_paths(node: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,13 @@ from commands import distill, on_ranks, train_arguments
 
 from distill.callbacks.run_log import read_lines
 from distill.data.datamodule import RetrievalData
-from distill.data.training_queries import select_training_queries
 from distill.encoders.students import StudentFromTeacher
 from distill.evaluation.suite import evaluate_suite
 from distill.losses import OneHot
 from distill.modules.student import StudentModule
+from distill.records import BadInput
 from distill.run import train
 from distill.texts.sources import MsMarcoTsv
-from distill.texts.texts import Texts
 from distill.training.run_folder import RunFolder
 
 
@@ -95,19 +95,26 @@ def test_it_can_be_watched(suite, source_root, store_folder, tmp_path, capsys):
     assert "did you mean dev/south/overlap@10?" in capsys.readouterr().err
 
 
-def test_no_training_query_is_one_of_theirs(source_root):
-    """Neither one of the splits nor one of an extra file."""
-    source = MsMarcoTsv(str(source_root))
-    asked = source.queries("train")[0]
-    watched = Texts.from_lists(["w"], [asked.upper()])
-    before, after = (select_training_queries(source, ["train"], [], {}, 0, measured_on) for measured_on in ([], [watched]))
-    assert after.removed > before.removed and asked in before.read(range(len(before)))
-    assert asked not in after.read(range(len(after)))
-
-
 def test_what_cannot_be_measured_is_refused(suite, source_root, store_folder, tmp_path, capsys):
     own = ["--model.documents", "shared", "--data.candidates", 2, "--model.losses", '{"d": {"class_path": "DocumentMatching"}}']
     assert distill(*arguments(suite, source_root, store_folder, tmp_path / "out", *own)) == 2
     assert "data.dev_suite: is for students that inherit the teacher's documents" in capsys.readouterr().err
     assert distill(*arguments(tmp_path / "nothing", source_root, store_folder, tmp_path / "out")) == 2
-    assert "nothing: no such folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "data.dev_suite:" in (said := capsys.readouterr().err) and "nothing: no such folder" in said
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BadInput, match=r"data.dev_suite: data/watched: a list of folders: give \['data/watched'\]"):
+        RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), dev_suite="data/watched").setup("fit")
+
+
+def test_a_run_goes_on_by_the_same_judgments_alone(trained, suite, source_root, store_folder, tmp_path, capsys):
+    run, watched = shutil.copytree(trained, tmp_path / "run"), shutil.copytree(suite, tmp_path / "suite")
+    settings = (run / "config.yaml").read_text().replace(str(suite), str(watched))
+    (run / "config.yaml").write_text(settings)
+    record = (run / "run.json").read_text().replace(str(suite), str(watched))
+    (run / "run.json").write_text(record)
+    again = arguments(watched, source_root, store_folder, run)
+    assert distill(*again) == 0
+    qrels = watched / "north" / "qrels" / "test.tsv"
+    qrels.write_text(qrels.read_text().replace("\t1\n", "\t2\n", 1))
+    assert distill(*again) == 2
+    assert "vectors.north, queries and judgments was" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from distill.evaluation.suite_results import SuiteResults
 from distill.records import BadInput
 from distill.report.report import report
 from distill.texts.suite import open_collections
+from distill.training.run_paths import with_absolute_paths
 
 LENGTHS = {"north": (3, 7), "south": (20, 40)}  # words of a query
 
@@ -74,8 +75,15 @@ def test_means_count_each_collection_alike(results):
     kept = [part["retention"]["ndcg@10"]["value"] for part in results.collections.values()]
     assert results.main_retention.value == pytest.approx(np.mean(kept))
     assert results.main_retention.low < results.main_retention.value < results.main_retention.high
+
+
+def test_overlaps_of_few_and_many_queries_count_alike(suite, run_folder, teacher_folder, tmp_path):
+    few = shutil.copytree(suite / "north", tmp_path / "few")
+    for file, lines in ((few / "queries.jsonl", 3), (few / "qrels" / "test.tsv", 8)):
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:lines]))
+    results = evaluate_suite(run_folder / "student", teacher_folder, [few, suite / "south"])
     found = [part["agreement"]["overlap@10"] for part in results.collections.values()]
-    assert results.agreement.value == pytest.approx(np.mean(found))
+    assert found[0] != found[1] and results.agreement.value == pytest.approx(np.mean(found))
 
 
 def test_lengths_are_told_apart(results):
@@ -97,11 +105,22 @@ def test_a_teacher_embeds_once(results, suite, run_folder, teacher_folder, monke
     assert again.collections == results.collections
 
 
-def test_other_queries_are_embedded_again(suite, run_folder, teacher_folder, tmp_path):
+def test_other_queries_of_the_same_documents_are_embedded_again(run_folder, teacher_folder, tmp_path):
     first = write_collection(tmp_path / "a" / "east", (3, 7), seed=7)
-    second = write_collection(tmp_path / "b" / "east", (3, 7), seed=8)
-    one, other = (evaluate_suite(run_folder / "student", teacher_folder, folder) for folder in (first, second))
-    assert one.collections != other.collections
+    second = shutil.copytree(first, tmp_path / "b" / "east")
+    queries = [json.loads(line) for line in (first / "queries.jsonl").read_text().splitlines()]
+    moved = [{**query, "text": other["text"]} for query, other in zip(queries, queries[1:] + queries[:1], strict=True)]
+    (second / "queries.jsonl").write_text("".join(f"{json.dumps(query)}\n" for query in moved))
+    one, other = (evaluate_suite(run_folder / "student", teacher_folder, folder).collections["east"] for folder in (first, second))
+    assert one["systems"]["teacher"] != other["systems"]["teacher"]
+    assert one["agreement"] == other["agreement"]  # the same queries under other ids
+
+
+def test_the_teacher_is_named_as_it_was_now(suite, run_folder, teacher_folder, tmp_path):
+    elsewhere = shutil.copytree(teacher_folder, tmp_path / "elsewhere")
+    for folder in (teacher_folder, elsewhere):
+        provenance = evaluate_suite(run_folder / "student", folder, suite).values["provenance"]
+        assert provenance["teacher"]["name"] == str(folder)
 
 
 def test_every_kind_of_teacher_and_student(results, suite, run_folder, teacher_folder):
@@ -153,6 +172,19 @@ def test_what_cannot_be_measured_is_refused(suite, tmp_path, run_folder, teacher
     vectors = np.zeros((12, 32), np.float32)
     with pytest.raises(BadInput, match="suite: needs a student that is a model"):
         evaluate(vectors, teacher_folder, source_root, suite=[str(suite)])
+
+
+def test_judgments_of_other_documents_are_refused_before_anything_is_embedded(run_folder, teacher_folder, tmp_path, monkeypatch):
+    good, bad = (write_collection(tmp_path / name, (3, 7), seed=0) for name in ("a", "b"))
+    (bad / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\telsewhere\t1\n")
+    monkeypatch.setattr("distill.teachers.local.LocalTeacher.embed", lambda *_: pytest.fail("the second collection cannot be judged"))
+    with pytest.raises(BadInput, match="none of its documents is known: 'elsewhere' is judged"):
+        evaluate_suite(run_folder / "student", teacher_folder, [good, bad])
+
+
+def test_a_relative_folder_that_chose_the_checkpoint_is_known_from_anywhere(suite, monkeypatch):
+    monkeypatch.chdir(suite)
+    assert with_absolute_paths({"data": {"dev_suite": ["north"]}}) == {"data": {"dev_suite": [str(suite / "north")]}}
 
 
 def test_collections_that_chose_the_checkpoint_are_named(suite, run_folder, tmp_path, caplog, monkeypatch):
