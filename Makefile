@@ -43,5 +43,6 @@ faults: $(VENV)/.dev,cpu
 bench: $(VENV)/.dev,cpu
 	experiments/speed/run.sh $(DATA)
 
+# keeps runs/, where results are
 clean:
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) site

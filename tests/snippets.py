@@ -35,6 +35,7 @@ SMALL = [
     (r"facebook/bart-base", "writer"),
     (r"--count 100000", "--count 300"),
     (r"--count 1000\b", "--count 50"),
+    (r"--at_least 0\.95", "--at_least 0.1"),  # the small student keeps less
     (r"\[0, 11\]", "[0, 5]"),
     (r"table_width 128", "table_width 16"),
     (r"(--minutes |minutes=)\d+", r"\g<1>60"),

@@ -47,8 +47,8 @@ def evaluate(
     Args:
         run: run folder, as `distill train` leaves it.
         split: judged queries, e.g. test, or dl19+dl20 for two splits together.
-        source: other texts than the run was trained on; needs `store` too.
-        store: the teacher's store of those texts.
+        source: texts to measure `student` on; of a run, other texts than it was trained on, which need `store` too.
+        store: beside a run: the teacher's store of those texts.
         baselines: more systems by name: a TREC run file, or an encoder folder that writes query vectors into the teacher's space.
         out: where to write the results; `results.json` in the run folder by default. The rankings of results-NAME.json are in `runs-NAME/`.
         student: instead of a run: folder or hub name of any model of texts, sentence-transformers' included.

@@ -28,7 +28,7 @@ VERBS = {
     "rerank": "another system's documents in a teacher's order: metrics before and after",
     "report": "one HTML page of a run, or comparing several: what is kept, where it loses, what it costs",
     "search": "answers a typed query with the student over the teacher's documents",
-    "export": "the student, and the pair of student and teacher, for other programs",
+    "export": "the student for other programs, with the teacher beside it on request",
 }
 SHARED_VERBS = ("teach", "encode", "generate", "train")  # of several ranks each does its share
 MODULES = {"import": "import_vectors"}  # a file that Python cannot import under the verb's own name
