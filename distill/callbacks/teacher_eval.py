@@ -8,7 +8,9 @@ import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from distill.callbacks.dev_evaluation import DevOutputs, measure_judged
+from distill.callbacks.finite_loss import stop
 from distill.data.judged_pairs import PairsData
+from distill.files.ranks import max_over_ranks
 
 
 class TeacherEval(Callback):
@@ -32,8 +34,10 @@ class TeacherEval(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         teacher: Any = pl_module
-        query_rows = self._outputs.query_rows
-        ranked = teacher.rank_documents(self.data, query_rows, self._outputs.stack())  # [Q, k]
+        query_rows, outputs = self._outputs.query_rows, self._outputs.stack()
+        if max_over_ranks(int(outputs.isnan().any()), teacher.device):  # sorting would leave the first stage's order
+            stop(trainer, "what the teacher gives for a dev query is no number")
+        ranked = teacher.rank_documents(self.data, query_rows, outputs)  # [Q, k]
         values = self._measure(query_rows, ranked.numpy(), teacher)
         if teacher.dev_measure == "rerank":
             before = self._measure(query_rows, self.data.dev_candidates[query_rows], teacher)

@@ -19,6 +19,7 @@ from distill.callbacks.run_log import read_lines
 from distill.callbacks.tracking import Tracking, check_installed
 from distill.cli.arguments import CONFIG_OPTIONS, move_files_first, replace_group_names, replace_loss_names, replace_short_options
 from distill.cli.parser import CONFIG_HELP, ConfigFile, OneLineTrainParser, first_line
+from distill.data.base import check_seed
 from distill.data.datamodule import RetrievalData
 from distill.encoders.static_student import StaticStudent
 from distill.encoders.students import StudentFromBackbone, StudentFromTeacher
@@ -139,7 +140,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--tracking", type=Tracking, default="none", help=TRACKING_HELP)
         steps = "steps between two writings of last.ckpt"
         parser.add_argument("--checkpoint_every_n_steps", type=int, default=CHECKPOINT_EVERY_N_STEPS, help=steps)
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=check_seed)
         parser.set_defaults(self.defaults)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

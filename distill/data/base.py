@@ -18,6 +18,15 @@ from distill.texts.matching_ids import check_judged_documents
 from distill.texts.qrels import Qrels
 from distill.texts.text_source import TextSource
 
+HIGHEST_SEED = 2**32 - 1  # that NumPy takes
+
+
+def check_seed(seed: int) -> int:
+    """Returns a seed as it is; refuses what is none."""
+    if isinstance(seed, bool) or not 0 <= seed <= HIGHEST_SEED:
+        raise BadInput(f"seed: {seed}: set a whole number from 0 to {HIGHEST_SEED}")
+    return seed
+
 
 class SplitDataModule(Configurable, LightningDataModule):
     """Trains on one split and evaluates on another.
@@ -34,7 +43,7 @@ class SplitDataModule(Configurable, LightningDataModule):
     def __init__(self, train: str, dev: str, batch_size: int, seed: int):
         super().__init__()
         self.train_split, self.dev_split = train, dev
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed = batch_size, check_seed(seed)
         self._is_set_up = False
         self._loader: TrainingLoader | None = None
         self._loader_state: dict[str, Any] | None = None

@@ -1,9 +1,9 @@
-"""Refuses numbers that make no sense in RetrievalData."""
+"""Refuses arguments that make no sense in RetrievalData."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from distill.records import BadInput
 
@@ -20,3 +20,10 @@ def check_numbers(batch_size: int, candidates: int, dev_documents: int, match_do
     for name, share in shares.items():
         if not 0 <= share < math.inf:
             raise BadInput(f"data.queries: {name}: {share}: a share is 0 or more")
+
+
+def list_paths(paths: Iterable[str] | None, name: str) -> list[str]:
+    """Lists paths, none by default; refuses a single one, whose letters would be taken for paths."""
+    if isinstance(paths, str):
+        raise BadInput(f"{name}: {paths}: one or more in a list: give [{paths!r}]")
+    return list(paths or [])

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from distill.data.base import SplitDataModule
-from distill.data.checks import check_numbers
+from distill.data.checks import check_numbers, list_paths
 from distill.data.dev_suite import fingerprint_dev_suite, open_dev_suite
 from distill.data.fresh import FreshQueries, check_fresh
 from distill.data.loaders import Draw, EvaluationLoader, TrainingLoader, make_collate
@@ -89,12 +89,12 @@ class RetrievalData(SplitDataModule):
         super().__init__(train, dev, BATCH_SIZE if batch_size is None else batch_size, seed)
         self.source, self.store_folder = require_source(source), str(store)
         corpus = {DOCUMENTS: match_documents} if match_documents else {}
-        self.query_files = [*(queries or []), *corpus]
+        self.query_files = [*list_paths(queries, "data.queries"), *corpus]
         self.query_shares = {**(queries if isinstance(queries, dict) else {}), **corpus}
         self.fresh, self.fresh_share = fresh, fresh_share or 1.0
         self.candidates, self.dev_documents = candidates, dev_documents
         self.given_teachers = teachers or {}
-        self.dev_suite = dev_suite or []
+        self.dev_suite = list_paths(dev_suite, "data.dev_suite")
         self.chosen_size: int | None = None  # batch size that was not given, see `settle_batch`
         self._encoder: Encoder | None = None
         self._document_tower: Encoder | None = None

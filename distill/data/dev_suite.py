@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from distill.files.fingerprints import fingerprint
-from distill.records import BadInput
 from distill.teachers.cached import embed_into_cache, load_store_teacher
 from distill.teachers.open_stored import open_evaluation_queries
 from distill.texts.own_documents import find_own_documents
@@ -63,8 +62,6 @@ def open_dev_suite(folders: Sequence[str], store: TeacherStore) -> list[DevColle
     """
     if not folders:
         return []
-    if isinstance(folders, str):
-        raise BadInput(f"data.dev_suite: {folders}: a list of folders: give [{folders!r}]")
     collections = open_collections(folders, option="data.dev_suite")
     embedder = load_store_teacher(store)
     opened = []

@@ -224,7 +224,10 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Yields the batches of this rank's share of the evaluation queries, each query once, the longest first.
+    """Yields the batches of this rank's share of the evaluation queries, each query once.
+
+    Queries of similar length share a batch. The batches are in random order, always the same: where a limit leaves some out, the others are
+    a sample of all lengths.
 
     Args:
         collate: makes a batch from rows.
@@ -237,7 +240,8 @@ class EvaluationLoader:
     def __init__(self, collate: Collate, lengths: np.ndarray, batch_size: int, rank: int, world_size: int):
         share = np.arange(rank, len(lengths), world_size)
         share = share[np.argsort(lengths[share], kind="stable")[::-1]]
-        self.batches = [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+        batches = [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+        self.batches = [batches[place] for place in np.random.default_rng(0).permutation(len(batches))]
         self.collate = collate
 
     def __len__(self) -> int:

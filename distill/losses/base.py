@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,16 @@ from distill.files.configs import Configurable
 from distill.records import BadInput, Encoded
 
 COSINE_TEMPERATURE, LOGIT_TEMPERATURE = 0.05, 1.0
+
+
+T = TypeVar("T", float, float | None)
+
+
+def check_temperature(value: T, name: str = "temperature") -> T:
+    """Returns a temperature as it is; refuses one that no score can be divided by, or that would turn the order of scores around."""
+    if value is not None and not 0 < value < math.inf:
+        raise BadInput(f"{name}: {value}: scores are divided by it: set a number above 0")
+    return value
 
 
 class Loss(Configurable, nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import COSINE_TEMPERATURE, Loss, LossInputs, batch_scores, false_negative_mask
+from distill.losses.base import COSINE_TEMPERATURE, Loss, LossInputs, batch_scores, check_temperature, false_negative_mask
 from distill.records import Encoded
 
 
@@ -25,7 +25,7 @@ class OneHot(Loss):
 
     def __init__(self, weight: float = 1.0, teacher: str | None = None, temperature: float | None = None):
         super().__init__(weight, teacher)
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
         self.default_temperature = COSINE_TEMPERATURE
 
     @property

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss, LossInputs
+from distill.losses.base import Loss, LossInputs, check_temperature
 from distill.records import Encoded
 
 SAME_TEXT_COSINE = 1 - 1e-5  # two teacher vectors with this cosine or a higher one are taken for those of the same text
@@ -45,7 +45,7 @@ class ContrastiveMatching(Loss):
 
     def __init__(self, weight: float = 1.0, teacher: str | None = None, temperature: float = 0.05):
         super().__init__(weight, teacher)
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
 
     def check(self, inputs: LossInputs) -> None:
         inputs.require_queries_alone()

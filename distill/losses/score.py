@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import COSINE_TEMPERATURE, Loss, LossInputs
+from distill.losses.base import COSINE_TEMPERATURE, Loss, LossInputs, check_temperature
 from distill.records import Encoded
 
 
@@ -33,8 +33,8 @@ class ScoreDistillation(Loss):
         teacher_temperature: float | None = None,
     ):
         super().__init__(weight, teacher)
-        self.temperature = temperature
-        self.teacher_temperature = teacher_temperature
+        self.temperature = check_temperature(temperature)
+        self.teacher_temperature = check_temperature(teacher_temperature, "teacher_temperature")
         self.default_temperature = COSINE_TEMPERATURE
         self.default_teacher_temperature: float | None = None
 

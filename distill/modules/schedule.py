@@ -24,7 +24,7 @@ class ScheduledModule(Configurable, LightningModule):
 
     def __init__(self, learning_rate: float, warmup: float):
         super().__init__()
-        if learning_rate <= 0 or not 0 <= warmup < 1:
+        if not 0 < learning_rate < math.inf or not 0 <= warmup < 1:
             raise BadInput(f"model: learning_rate {learning_rate} must be above 0, warmup {warmup} a share of the steps, 0 to below 1")
         self.learning_rate = learning_rate
         self.warmup = warmup

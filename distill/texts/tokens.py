@@ -78,9 +78,10 @@ def concatenate_tokens(parts: list[TokenArrays]) -> TokenArrays:
     """The texts of several arrays, in order."""
     if len(parts) == 1:
         return parts[0]
-    starts = np.cumsum([0] + [len(part.flat) for part in parts])
+    starts = np.cumsum([0] + [part.offsets[-1] for part in parts])
     offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
-    return TokenArrays(np.concatenate([part.flat for part in parts]), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)
+    flat = [part.flat[: part.offsets[-1]] for part in parts]  # that of no text has a placeholder
+    return TokenArrays(np.concatenate(flat), np.concatenate([*offsets, starts[-1:]]), parts[0].pad_id)
 
 
 def _tokenize(texts: Texts, encoder: Encoder | CrossEncoder | Seq2SeqModel, role: Role) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.spike import TrainingSpikeException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import OnExceptionCheckpoint
+from pytorch_lightning.callbacks import OnExceptionCheckpoint, WeightAveraging
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from distill.callbacks.checkpoints import Stopped
@@ -122,6 +122,9 @@ def check_checkpoint(path: str | None, module: LightningModule, trainer: Trainer
     missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
     if missing:
         raise BadInput(f"{path}: has weights alone, no {missing[0]} to go on with: name it in model.start_from, to begin from its weights")
+    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if "averaging_state" in checkpoint and not averages:
+        raise BadInput(f"{path}: its weights are averages, of a callback that averages them: name that callback in trainer.callbacks again")
     misfit = describe_misfit(module, checkpoint["state_dict"])
     if misfit:
         raise BadInput(f"{path}: {misfit}: name a checkpoint of this model")
@@ -138,6 +141,8 @@ def _refuse_other_start(trainer: Trainer) -> None:
         if isinstance(callback, OnExceptionCheckpoint) and os.path.exists(callback.ckpt_path):
             reason = "a run that begins anew would begin from it"
             raise BadInput(f"{callback.ckpt_path}: left by OnExceptionCheckpoint: {reason}: name it in --ckpt_path, or delete it")
+    for path in sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")):
+        raise BadInput(f"{path}: left by Lightning at a signal of SLURM: a run that begins anew would begin from it: delete it")
 
 
 def rewind_logs(checkpoint: str | None, trainer: Trainer) -> int:

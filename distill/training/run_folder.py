@@ -37,6 +37,8 @@ LEARNING_SETTINGS = (
     "max_epochs",
     "max_steps",
     "max_time",
+    "min_epochs",
+    "min_steps",
     "precision",
     "gradient_clip_val",
     "gradient_clip_algorithm",
@@ -120,7 +122,8 @@ class RunFolder:
 
     def _free(self) -> None:
         """Removes what a run wrote that was refused before it trained; what is more than that stays, and belongs to the run."""
-        written = [self.run_record, self.config, self.metrics, self.start, self.checkpoints]
+        tracked = [self.path / name for name in ("metrics.csv", "tensorboard", "wandb", "health.jsonl")]
+        written = [self.run_record, self.config, self.metrics, self.start, self.checkpoints, *tracked]
         others = [path for path in self.path.iterdir() if path.name[0] != "." and path not in written]
         if others or any(self.checkpoints.glob("*")):
             return

@@ -16,6 +16,7 @@ from pytorch_lightning.strategies import DDPStrategy, StrategyRegistry
 from distill.callbacks.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from distill.callbacks.console import Console
 from distill.callbacks.examples import Examples
+from distill.callbacks.finite_loss import FiniteLoss
 from distill.callbacks.health import Health
 from distill.callbacks.meter import Meter
 from distill.callbacks.progress import Progress
@@ -116,7 +117,7 @@ def default_precision(accelerator: str) -> str:
 def list_watchers(evaluation: Callback, out: Path) -> list[Callback]:
     """Lists the callbacks that measure a model in training; those that compare with a teacher are only for a student."""
     if not isinstance(evaluation, RetrievalEval):
-        return [evaluation]
+        return [FiniteLoss(), evaluation]
     # health comes first: it stops the training at vectors with NaN, which the evaluation cannot search with
     return [Health(out), evaluation, Theory(), Meter(), Examples(evaluation)]
 

@@ -18,6 +18,7 @@ import numpy as np
 from distill.callbacks.run_log import read_lines
 from distill.files.atomic import refuse_unreadable, write_atomically
 from distill.files.fingerprints import fingerprint
+from distill.files.locks import lock_folder
 from distill.files.progress import log
 from distill.files.yaml_files import read_yaml
 from distill.records import BadInput, one_line
@@ -79,16 +80,21 @@ def sweep(file: str, out: str, trials: int = 20, seed: int = 0) -> Sweep:
         raise BadInput(f"trials: {trials}: must be at least 1")
     with refuse_unreadable("a sweep", file):
         choices = list_choices(plan, trials, seed)
+    with lock_folder(Path(out)):  # two sweeps would take each other's trainings for failed ones
+        return _run_trials(plan, choices, Path(out))
+
+
+def _run_trials(plan: dict[str, Any], choices: list[Choice], out: Path) -> Sweep:
     metric, goal = plan["metric"]["name"], plan["metric"]["goal"]
     results = []
     for number, choice in enumerate(choices, start=1):
-        run = Path(out) / fingerprint(choice)[:8]
+        run = out / fingerprint(choice)[:8]
         log.info(f"{number}/{len(choices)}: {json.dumps(choice)} in {run}")
         exit_code = run_trial([sys.executable, "-m", "distill", *make_trial_arguments(plan["command"], choice, run)])
         results.append(Trial(choice, run, None if exit_code else find_best_value(run, metric, goal)))
     sign = -1 if goal == "maximize" else 1
     results.sort(key=lambda trial: math.inf if trial.value is None else sign * trial.value)
-    outcome = Sweep(metric, results, Path(out) / "results.tsv")
+    outcome = Sweep(metric, results, out / "results.tsv")
     with write_atomically(outcome.path) as temporary:
         temporary.write_text("".join("\t".join(row) + "\n" for row in outcome.rows), encoding="utf-8")
     return outcome
@@ -148,6 +154,12 @@ def read_sweep(path: Path) -> dict[str, Any]:
         if "min" in choice and choice.get("distribution", "uniform") not in DISTRIBUTIONS:
             given = choice["distribution"]
             raise BadInput(f"{path}: parameters.{name}: distribution: {given!r} is none of {', '.join(DISTRIBUTIONS)}: name one of these")
+        if choice.get("distribution") == "int_uniform" and not all(isinstance(choice[end], int) for end in ("min", "max")):
+            raise BadInput(f"{path}: parameters.{name}: int_uniform draws whole numbers: write min and max as such")
+        if "probabilities" in choice:
+            raise BadInput(
+                f"{path}: parameters.{name}: probabilities: each value is drawn as often here: leave them out, or name a value twice"
+            )
         if plan["method"] == "grid" and "min" in choice:
             raise BadInput(f"{path}: parameters.{name}: a grid has no end between min and max: list values, or set method: random")
     return plan
@@ -162,7 +174,7 @@ def list_grid(parameters: dict[str, Any]) -> Iterator[Choice]:
 def sample_choices(parameters: dict[str, Any], trials: int, seed: int) -> Iterator[Choice]:
     """Draws each parameter independently: one of its values, or a number between min and max.
 
-    The number is an integer if min and max are integers; `log_uniform_values` draws it on a log scale.
+    The number is an integer if min and max are, unless the distribution is `uniform`; `log_uniform_values` draws it on a log scale.
     """
     random = np.random.default_rng(seed)
     for _ in range(trials):
@@ -176,7 +188,7 @@ def _draw(choice: dict[str, Any], random: np.random.Generator) -> Any:
     low, high = choice["min"], choice["max"]
     if choice.get("distribution") == "log_uniform_values":
         return float(np.exp(random.uniform(np.log(low), np.log(high))))
-    if isinstance(low, int) and isinstance(high, int):
+    if choice.get("distribution") != "uniform" and isinstance(low, int) and isinstance(high, int):
         return int(random.integers(low, high + 1))
     return float(random.uniform(low, high))
 
@@ -194,5 +206,5 @@ def make_trial_arguments(command: list[str], choice: Choice, run: Path) -> list[
 
 def find_best_value(run: Path, metric: str, goal: str) -> float | None:
     """Finds the best value of a metric in the log of a run; None if it logged none."""
-    values = [line[metric] for line in read_lines(run / "metrics.jsonl") if metric in line]
+    values = [line[metric] for line in read_lines(run / "metrics.jsonl") if metric in line and math.isfinite(line[metric])]
     return (max if goal == "maximize" else min)(values, default=None)

@@ -11,6 +11,7 @@ import numpy as np
 
 from distill.encoders.maker import Maker
 from distill.files.fingerprints import file_fingerprint, fingerprint
+from distill.files.sampling import evenly_spaced_rows
 from distill.records import BadInput
 from distill.texts.ids import Ids
 from distill.vectors.array_file import ArrayFile, ArrayFiles
@@ -150,7 +151,7 @@ class VectorStore:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        return np.linalg.norm(self[:LENGTHS_SAMPLED].astype(np.float32), axis=1)
+        return np.linalg.norm(self.take(evenly_spaced_rows(len(self), LENGTHS_SAMPLED)).astype(np.float32), axis=1)
 
     @property
     def normalized(self) -> bool:

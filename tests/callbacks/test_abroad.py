@@ -102,8 +102,8 @@ def test_what_cannot_be_measured_is_refused(suite, source_root, store_folder, tm
     assert distill(*arguments(tmp_path / "nothing", source_root, store_folder, tmp_path / "out")) == 2
     assert "data.dev_suite:" in (said := capsys.readouterr().err) and "nothing: no such folder" in said
     assert not (tmp_path / "out").exists()
-    with pytest.raises(BadInput, match=r"data.dev_suite: data/watched: a list of folders: give \['data/watched'\]"):
-        RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), dev_suite="data/watched").setup("fit")
+    with pytest.raises(BadInput, match=r"data.dev_suite: data/watched: one or more in a list: give \['data/watched'\]"):
+        RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), dev_suite="data/watched")
 
 
 def test_a_run_goes_on_by_the_same_judgments_alone(trained, suite, source_root, store_folder, tmp_path, capsys):

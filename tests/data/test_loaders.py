@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -156,8 +158,14 @@ def test_evaluation_gives_each_row_exactly_once(world_size, count):
     assert max(map(len, batches), default=0) <= 7
     for evaluation in loaders:
         assert len(list(evaluation)) == len(evaluation)
-        ordered = [lengths[row] for batch in evaluation for row in batch]
-        assert ordered == sorted(ordered, reverse=True)
+        spans = sorted((lengths[list(batch)].min(), lengths[list(batch)].max()) for batch in evaluation)
+        assert all(longest <= shortest for (_, longest), (shortest, _) in pairwise(spans))  # similar lengths share a batch
+
+
+def test_the_first_batches_of_an_evaluation_are_of_all_lengths():
+    lengths = np.arange(1000)
+    first = [row for batch in list(EvaluationLoader(rows_of, lengths, 50, 0, 1))[:8] for row in batch]
+    assert 300 < lengths[first].mean() < 700
 
 
 def test_sets_are_mixed_in_the_proportions_asked_for():

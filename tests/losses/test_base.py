@@ -148,3 +148,10 @@ def test_membership_equals_a_comparison_of_all() -> None:
         rows = torch.randint(-1, most, (7, 5), generator=random)
         columns = torch.randint(0, most, (11,), generator=random)
         assert torch.equal(membership_mask(rows, columns), (rows[:, :, None] == columns).any(dim=1))
+
+
+@pytest.mark.parametrize("kind", [losses.OneHot, losses.ContrastiveMatching, losses.ScoreDistillation])
+@pytest.mark.parametrize("temperature", [0, -0.05, float("nan"), float("inf")])
+def test_a_temperature_that_nothing_can_be_divided_by(kind, temperature):
+    with pytest.raises(BadInput, match=r"temperature: .*: scores are divided by it: set a number above 0"):
+        kind(temperature=temperature)

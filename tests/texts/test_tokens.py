@@ -7,7 +7,7 @@ from families import make_cross, make_encoder
 
 from distill.texts import tokens as token_module
 from distill.texts.texts import Texts
-from distill.texts.tokens import TokenArrays, load_or_tokenize
+from distill.texts.tokens import TokenArrays, concatenate_tokens, load_or_tokenize
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,13 @@ def test_what_a_kill_left_half_written_is_made_again(texts, encoder, tmp_path):
 
 def test_no_texts_no_tokens(texts, encoder):
     assert len(load_or_tokenize(texts.subset([]), encoder, "query")) == 0
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_set_of_no_texts_gives_its_neighbours_nothing(texts, encoder, empty):
+    parts = [load_or_tokenize(texts.subset(rows), encoder, "query") for rows in ([0, 1], [2, 3, 4])]
+    parts.insert(empty, load_or_tokenize(texts.subset([]), encoder, "query"))
+    assert arrays_of(concatenate_tokens(parts)) == arrays_of(load_or_tokenize(texts, encoder, "query"))
 
 
 def test_a_cross_encoder_takes_the_same_texts_without_special_tokens(texts, encoder):

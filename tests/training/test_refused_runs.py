@@ -94,6 +94,27 @@ def test_weights_alone_are_no_place_to_go_on_from(run_folder, arguments, tmp_pat
     assert f"has weights alone, no {key} to go on with: name it in model.start_from" in refusal(capsys, *arguments, "--ckpt_path", path)
 
 
+def test_averaged_weights_go_on_with_their_callback_alone(run_folder, arguments, tmp_path, capsys):
+    checkpoint = torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**checkpoint, "averaging_state": {}, "global_step": 2}, tmp_path / "averaged.ckpt")
+    line = refusal(capsys, *arguments, "--ckpt_path", tmp_path / "averaged.ckpt")
+    assert "averaged.ckpt: its weights are averages, of a callback that averages them" in line
+
+
+def test_a_checkpoint_of_slurms_signal_begins_no_new_run(arguments, tmp_path, capsys):
+    assert distill(*arguments, *SHORT) == 0
+    run = RunFolder(tmp_path / "run")
+    run.last_checkpoint.rename(run.path / "hpc_ckpt_1.ckpt")
+    shutil.rmtree(run.student)
+    assert "hpc_ckpt_1.ckpt: left by Lightning at a signal of SLURM" in refusal(capsys, *arguments, *SHORT)
+
+
+@pytest.mark.parametrize(("seed", "said"), [("-1", "-1"), ("4294967296", "4294967296"), ("true", "True")])
+def test_a_seed_that_is_none(arguments, tmp_path, capsys, seed, said):
+    assert f"seed: {said}: set a whole number from 0 to 4294967295" in refusal(capsys, *arguments, "--seed_everything", seed)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teachers_checkpoint_is_no_students_nor_the_other_way(run_folder, source_root, teacher_folder, tmp_path, arguments, capsys):
     checkpoint = torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True)
     taught = {f"towers.query.{name.removeprefix('encoder.')}": weight for name, weight in checkpoint["state_dict"].items()}
@@ -148,6 +169,18 @@ def test_a_late_refusal_leaves_the_folder_free(tmp_path, arguments, capsys):
     assert "trainer: this callback needs something else" in refusal(capsys, *arguments, "--trainer.callbacks", callbacks)
     assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]
     assert distill(*arguments, *SHORT, "--trainer.val_check_interval", 2) == 0
+
+
+def test_what_a_tracker_and_a_warning_wrote_keeps_no_folder(tmp_path, arguments, capsys):
+    callbacks = json.dumps([{"class_path": "test_refused_runs.WarnsAndRefuses"}])
+    refusal(capsys, *arguments, "--trainer.callbacks", callbacks, "--tracking", "csv")
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]
+
+
+class WarnsAndRefuses(Refuses):
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        (Path(trainer.default_root_dir) / "health.jsonl").write_text("{}\n")
+        super().on_fit_start(trainer, pl_module)
 
 
 def test_a_refusal_after_a_step_keeps_the_run(tmp_path, arguments, capsys):

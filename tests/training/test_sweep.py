@@ -17,8 +17,9 @@ import yaml
 from commands import distill, train_arguments
 from forks import run_python
 
+from distill.files.locks import lock_folder
 from distill.records import BadInput
-from distill.training.sweep import ARGS, OUT, list_grid, make_trial_arguments, read_sweep, sample_choices
+from distill.training.sweep import ARGS, OUT, find_best_value, list_grid, make_trial_arguments, read_sweep, sample_choices
 
 PLAN: dict[str, Any] = {
     "method": "grid",
@@ -42,14 +43,29 @@ def test_draws_are_within_their_ends_and_the_same_again() -> None:
     parameters = {
         "rate": {"min": 1e-4, "max": 1e-1, "distribution": "log_uniform_values"},
         "layers": {"min": 1, "max": 3},
-        "share": {"min": 0.0, "max": 1.0},
+        "share": {"min": 0, "max": 1, "distribution": "uniform"},
         "kind": {"values": ["l2", "cosine"]},
     }
     found = list(sample_choices(parameters, 200, seed=1))
     assert found == list(sample_choices(parameters, 200, seed=1)) != list(sample_choices(parameters, 200, seed=2))
     assert {trial["layers"] for trial in found} == {1, 2, 3} and {trial["kind"] for trial in found} == {"l2", "cosine"}
+    assert len({trial["share"] for trial in found}) == 200 and all(0 <= trial["share"] <= 1 for trial in found)
     below = sum(trial["rate"] < 10**-2.5 for trial in found)  # the middle of a log scale
     assert 70 < below < 130 and all(1e-4 <= trial["rate"] <= 1e-1 for trial in found)
+
+
+def test_what_is_no_number_is_not_the_best(tmp_path: Path) -> None:
+    lines = [{"step": 1, "dev/x": value} for value in (float("nan"), 2.0, 3.0, float("inf"))]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert find_best_value(tmp_path, "dev/x", "maximize") == 3.0
+    assert find_best_value(tmp_path, "dev/x", "minimize") == 2.0
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = written(tmp_path / "plan.yaml")
+    with lock_folder(tmp_path / "out"):
+        assert distill("sweep", plan, "--out", tmp_path / "out") == 2
+    assert "another process" in capsys.readouterr().err
 
 
 def test_a_trial_stays_here() -> None:
@@ -69,6 +85,11 @@ def test_a_trial_stays_here() -> None:
         (
             {"parameters": {"x": {"min": 1, "max": 2, "distribution": "q_uniform"}}},
             "parameters.x: distribution: 'q_uniform' is none of uniform",
+        ),
+        ({"parameters": {"x": {"min": 1.0, "max": 2, "distribution": "int_uniform"}}}, "parameters.x: int_uniform draws whole numbers"),
+        (
+            {"parameters": {"x": {"values": [1, 2], "probabilities": [0.9, 0.1]}}},
+            "parameters.x: probabilities: each value is drawn as often",
         ),
         ({"parameters": {"x": 3}}, "parameters.x: needs value, values, or min and max"),
         ({"metric": {"name": "dev/cosine"}}, "metric: needs a name and a goal"),

@@ -14,6 +14,7 @@ import torch
 import yaml
 from commands import distill, furthest, in_process, on_ranks, teach_arguments, weights
 from conftest import make_source, make_teacher
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from distill.encoders.cross_folder import load_cross_encoder
 from distill.encoders.folder import load_encoder
@@ -267,6 +268,33 @@ def test_bad_input_is_refused_in_one_line(kind, more, words, arguments, tmp_path
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+class Spoils(Callback):
+    """Makes weights of the model no numbers after a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            with torch.no_grad():
+                next(pl_module.parameters()).fill_(torch.nan)
+
+
+@pytest.mark.parametrize("more", [[], ["--trainer.limit_val_batches", 0]], ids=["with dev", "without"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_is_no_number_ends_the_training(kind, more, arguments, tmp_path, capsys):
+    spoils = json.dumps([{"class_path": "test_teach.Spoils", "init_args": {"step": 2}}])
+    assert distill(*arguments(kind, tmp_path / "run", "--trainer.callbacks", spoils, *more)) == 2
+    assert "step 3: the loss is no number: lower model.learning_rate" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_a_cross_encoder_without_numbers_is_not_measured_by_its_first_stage(arguments, tmp_path, capsys):
+    spoils = json.dumps([{"class_path": "test_teach.Spoils", "init_args": {"step": 12}}])  # the last one: no loss comes after it
+    assert distill(*arguments("CrossTeacher", tmp_path / "run", "--trainer.callbacks", spoils)) == 2
+    assert "step 12: what the teacher gives for a dev query is no number" in capsys.readouterr().err
 
 
 def test_a_cross_encoder_needs_a_first_stage(source_root, teacher_folder, tmp_path, capsys):

@@ -139,6 +139,17 @@ def test_lengths_tell_cosines(length, empty, normalized, cosines, tmp_path):
     assert (store.normalized, store.has_cosine_scores) == (normalized, cosines)
 
 
+def test_a_few_empty_documents_at_the_beginning_are_few_of_all(tmp_path):
+    vectors = np.ones((5_000, 1), np.float32)
+    vectors[:30] = 0
+    ids = Ids.of([f"d{row}" for row in range(len(vectors))])
+    writer = StoreWriter(tmp_path / "store", ids, 1, MAKER, "texts")
+    for shard, rows in writer.missing_shards():
+        writer.write_shard(shard, vectors[rows])
+    writer.finish()
+    assert VectorStore(tmp_path / "store").normalized
+
+
 def test_pickling_takes_the_path_alone(folder):
     store = VectorStore(folder)
     store.take(np.arange(ROWS))
