@@ -60,7 +60,7 @@ ROWS = {
     "all, seed 2": Row(ALL, seed=2),
     "all, twice the time": Row(ALL, times=2.0),
     **{f"{name} pieces": Row((*HOME, "questions", DOCUMENTS, name)) for name in WORDS},
-    "1 layer": Row(ALL, layers=(0,)),
+    "1 layer": Row(ALL, layers=(5,)),
     "3 layers": Row(ALL, layers=(0, 2, 5)),
     "4 layers": Row(ALL, layers=(0, 1, 4, 5)),
 }
