@@ -154,7 +154,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
         if "min" in choice and choice.get("distribution", "uniform") not in DISTRIBUTIONS:
             given = choice["distribution"]
             raise BadInput(f"{path}: parameters.{name}: distribution: {given!r} is none of {', '.join(DISTRIBUTIONS)}: name one of these")
-        if choice.get("distribution") == "int_uniform" and not all(isinstance(choice[end], int) for end in ("min", "max")):
+        if choice.get("distribution") == "int_uniform" and not all(isinstance(choice.get(end, 0), int) for end in ("min", "max")):
             raise BadInput(f"{path}: parameters.{name}: int_uniform draws whole numbers: write min and max as such")
         if "probabilities" in choice:
             raise BadInput(
