@@ -92,8 +92,11 @@ class ScheduledModule(Configurable, LightningModule):
         loader: Any = trainer.train_dataloader
         if trainer.max_steps != -1 or not hasattr(loader, "position"):
             return 0
-        batches = trainer.accumulate_grad_batches
-        return loader.epoch * math.ceil(trainer.num_training_batches / batches) + math.ceil(loader.position / batches) - steps
+        batches, epochs = trainer.accumulate_grad_batches, trainer.fit_loop.epoch_progress.current
+        steps_per_epoch = math.ceil(trainer.num_training_batches / batches)
+        if epochs.processed and epochs.processed == epochs.started:  # between two epochs; the last one may have been cut short
+            return epochs.processed * steps_per_epoch - steps
+        return loader.epoch * steps_per_epoch + math.ceil(loader.position / batches) - steps
 
     def _schedule(self, offset: int = 0) -> Callable[[int], float]:
         """The factor of the learning rate by the step that the trainer counts; `offset` is added to it first."""

@@ -41,6 +41,7 @@ def test_on_other_ranks_the_schedule_goes_on_where_it_was() -> None:
     module = ScheduledModule(1e-3, 0.1)
     trainer = SimpleNamespace(max_steps=-1, num_training_batches=50, accumulate_grad_batches=1, estimated_stepping_batches=500)
     trainer.train_dataloader = SimpleNamespace(epoch=5, position=0)
+    trainer.fit_loop = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=5, started=6)))
     module._trainer = trainer
     assert module._measure_offset(500) == -250
     before = linear_schedule(int(module.warmup * 1000), 1000)
@@ -48,3 +49,14 @@ def test_on_other_ranks_the_schedule_goes_on_where_it_was() -> None:
     assert now(500) == pytest.approx(before(500), abs=2e-3) and now(749) == pytest.approx(before(999), abs=3e-3)
     trainer.num_training_batches, trainer.train_dataloader.position = 100, 20
     assert module._measure_offset(520) == 0
+
+
+def test_after_an_epoch_that_was_cut_short_the_schedule_goes_on_where_it_was(source_root: Path, store_folder: Path, tmp_path: Path) -> None:
+    """Batches of other sizes stand for other numbers of ranks: two of the epoch's batches were taken, and two are again."""
+    short = ["--trainer.limit_train_batches", 2]
+    first = ["--data.batch_size", 4, "--trainer.max_epochs", 1]
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "first", *short, *first)) == 0
+    more = ["--ckpt_path", tmp_path / "first" / "checkpoints" / "last.ckpt", "--trainer.callbacks", "rates.Rates"]
+    second = ["--data.batch_size", 2, "--trainer.max_epochs", 4, "--model.learning_rate", 0.0025]
+    assert distill(*train_arguments(source_root, store_folder, tmp_path / "second", *short, *second, *more)) == 0
+    assert rates.Rates.seen[-6:] == pytest.approx([0.0025 * (8 - step) / 8 for step in range(2, 8)])
