@@ -88,8 +88,8 @@ class ScheduledModule(Configurable, LightningModule):
 
     def _measure_offset(self, steps: int) -> int:
         """What to add to `steps`, which other numbers of ranks took, to get the steps of these ranks: below 0 where there are more now."""
-        trainer = self.trainer
-        loader: Any = trainer.train_dataloader
+        trainer: Any = self.trainer
+        loader = trainer.train_dataloader
         if trainer.max_steps != -1 or not hasattr(loader, "position"):
             return 0
         batches, epochs = trainer.accumulate_grad_batches, trainer.fit_loop.epoch_progress.current
