@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from distill.callbacks.loss_guard import STEPS_BETWEEN_CHECKS
+from distill.callbacks.loss_guard import REMEDY, STEPS_BETWEEN_CHECKS
 from distill.files.ranks import leave_rank, max_over_ranks
 from distill.records import BadInput
 
@@ -32,7 +32,7 @@ class FiniteLoss(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name, value in trainer.callback_metrics.items():  # the same on all ranks
             if name.startswith("dev/") and not math.isfinite(float(value)):
-                stop(trainer, f"{name} is {float(value)}")
+                stop_all_ranks(trainer, f"{name} is {float(value)}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.check(trainer)  # for a training without evaluation
@@ -41,12 +41,11 @@ class FiniteLoss(Callback):
         """Stops every rank where the loss of any was no number since the last check."""
         bad, self._bad = self._bad, []
         if bad and max_over_ranks(int(torch.stack(bad).any()), bad[0].device):
-            stop(trainer, "the loss is no number")
+            stop_all_ranks(trainer, "the loss is no number")
 
 
-def stop(trainer: Trainer, reason: str) -> NoReturn:
+def stop_all_ranks(trainer: Trainer, reason: str) -> NoReturn:
     """Ends all ranks, each of which must call it; the first one reports the reason."""
     if not trainer.is_global_zero:
         leave_rank()  # without an error: a launcher that sees one kills the first rank before it reports the reason
-    fix = "lower model.learning_rate, clip gradients or train in fp32, into another --out"
-    raise BadInput(f"step {trainer.global_step}: {reason}: {fix}")
+    raise BadInput(f"step {trainer.global_step}: {reason}: {REMEDY}")

@@ -18,6 +18,7 @@ from distill.files.ranks import gather_rows, leave_rank, max_over_ranks
 from distill.records import BadInput
 from distill.teachers.agreement import Fault
 
+REMEDY = "lower model.learning_rate, clip gradients or train in fp32, into another --out"
 STEPS_BETWEEN_CHECKS = 20  # on a GPU or several ranks, where each check has to wait for them
 
 
@@ -79,7 +80,7 @@ class LossGuard:
         write_json(path, {"step": step, "queries": queries, "batch_before": queries_before})
         message = f"step {step}: {reason}; the queries of that batch, and of the one before, are in {path}"
         self.faults.report(trainer, Fault("loss", message))
-        raise BadInput(f"{message}: lower model.learning_rate, clip gradients or train in fp32, into another --out")
+        raise BadInput(f"{message}: {REMEDY}")
 
     def _gather_ids(self, trainer: Trainer, query_rows: list[int]) -> list[str]:
         rows = torch.tensor(query_rows, dtype=torch.int64, device=trainer.strategy.root_device)

@@ -8,7 +8,7 @@ import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from distill.callbacks.dev_evaluation import DevOutputs, measure_judged
-from distill.callbacks.finite_loss import stop
+from distill.callbacks.finite_loss import stop_all_ranks
 from distill.data.judged_pairs import PairsData
 from distill.files.ranks import max_over_ranks
 
@@ -36,7 +36,7 @@ class TeacherEval(Callback):
         teacher: Any = pl_module
         query_rows, outputs = self._outputs.query_rows, self._outputs.stack()
         if max_over_ranks(int(outputs.isnan().any()), teacher.device):  # sorting would leave the first stage's order
-            stop(trainer, "what the teacher gives for a dev query is no number")
+            stop_all_ranks(trainer, "what the teacher gives for a dev query is no number")
         ranked = teacher.rank_documents(self.data, query_rows, outputs)  # [Q, k]
         values = self._measure(query_rows, ranked.numpy(), teacher)
         if teacher.dev_measure == "rerank":

@@ -104,6 +104,8 @@ def test_what_cannot_be_measured_is_refused(suite, source_root, store_folder, tm
     assert not (tmp_path / "out").exists()
     with pytest.raises(BadInput, match=r"data.dev_suite: data/watched: one or more in a list: give \['data/watched'\]"):
         RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), dev_suite="data/watched")
+    with pytest.raises(BadInput, match=r"data.queries: more.tsv: one or more in a list"):
+        RetrievalData(MsMarcoTsv(str(source_root)), str(store_folder), queries="more.tsv")
 
 
 def test_a_run_goes_on_by_the_same_judgments_alone(trained, suite, source_root, store_folder, tmp_path, capsys):

@@ -11,6 +11,7 @@ import torch
 from commands import distill, train_arguments
 
 from distill.modules.schedule import ScheduledModule, linear_schedule
+from distill.records import BadInput
 
 
 def test_it_rises_then_falls_to_0() -> None:
@@ -60,3 +61,9 @@ def test_after_an_epoch_that_was_cut_short_the_schedule_goes_on_where_it_was(sou
     second = ["--data.batch_size", 2, "--trainer.max_epochs", 4, "--model.learning_rate", 0.0025]
     assert distill(*train_arguments(source_root, store_folder, tmp_path / "second", *short, *second, *more)) == 0
     assert rates.Rates.seen[-6:] == pytest.approx([0.0025 * (8 - step) / 8 for step in range(2, 8)])
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_learning_rate_that_is_none(rate: float) -> None:
+    with pytest.raises(BadInput, match=r"learning_rate .* must be above 0"):
+        ScheduledModule(rate, 0.1)

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from commands import distill, furthest, in_process, on_ranks, teach_arguments, w
 from conftest import make_source, make_teacher
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from distill.callbacks.finite_loss import FiniteLoss
 from distill.encoders.cross_folder import load_cross_encoder
 from distill.encoders.folder import load_encoder
 from distill.encoders.towers import load_towers
+from distill.records import BadInput
 
 TESTS = Path(__file__).parents[1]
 KINDS = ["DualTeacher", "CrossTeacher"]
@@ -295,6 +298,12 @@ def test_a_cross_encoder_without_numbers_is_not_measured_by_its_first_stage(argu
     spoils = json.dumps([{"class_path": "test_teach.Spoils", "init_args": {"step": 12}}])  # the last one: no loss comes after it
     assert distill(*arguments("CrossTeacher", tmp_path / "run", "--trainer.callbacks", spoils)) == 2
     assert "step 12: what the teacher gives for a dev query is no number" in capsys.readouterr().err
+
+
+def test_a_figure_on_dev_that_is_no_number_ends_the_training():
+    trainer = SimpleNamespace(callback_metrics={"dev/log_likelihood": torch.tensor(torch.nan)}, is_global_zero=True, global_step=3)
+    with pytest.raises(BadInput, match=r"step 3: dev/log_likelihood is nan: lower model.learning_rate"):
+        FiniteLoss().on_validation_end(trainer, None)
 
 
 def test_a_cross_encoder_needs_a_first_stage(source_root, teacher_folder, tmp_path, capsys):
